@@ -1,0 +1,89 @@
+"""Errors of this package: one base class, then narrow ones that carry data.
+
+A message says what happened, to what, and what to do. None of them ever holds patient data.
+"""
+
+from __future__ import annotations
+
+
+class MonaiError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class SettingsError(MonaiError):
+    """A setting of the ``[monai]`` section is missing or cannot be used."""
+
+
+class StoreError(MonaiError):
+    """The store cannot do what was asked (missing object, unsafe key, disk full)."""
+
+
+class PayloadNotFound(StoreError):
+    """No payload has this id."""
+
+    def __init__(self, payload_id: str):
+        super().__init__(
+            f"There is no payload {payload_id!r} in the store. Trigger the workflow with the id of a payload that "
+            "`airflow monai payloads list` shows, as the partition key or as conf {'payload_id': ...}."
+        )
+        self.payload_id = payload_id
+
+
+class MapError(MonaiError):
+    """A MAP cannot be run, or its run did not give what it must."""
+
+
+class ManifestError(MapError):
+    """``app.json`` or ``pkg.json`` is missing or cannot be used."""
+
+
+class MapNotFound(MapError):
+    """The image or the folder of a MAP does not exist here."""
+
+
+class MapFailed(MapError):
+    """The application ended with an exit code other than 0.
+
+    :param exit_code: of the container or process.
+    :param log_tail: its last log lines, filtered for the task log.
+    """
+
+    def __init__(self, message: str, *, exit_code: int | None = None, log_tail: tuple[str, ...] = ()):
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.log_tail = log_tail
+
+
+class MapOutOfMemory(MapFailed):
+    """The application was killed because it used more memory than it may."""
+
+
+class MapTimedOut(MapFailed):
+    """The application ran longer than it may and was stopped."""
+
+
+class MissingOutput(MapError):
+    """The application ended well but did not produce a mandatory artifact."""
+
+
+class RunnerUnavailable(MapError):
+    """The engine that should run the MAP cannot be reached."""
+
+
+class Fenced(MonaiError):
+    """A newer try of this task has taken over; this one must not touch anything any more."""
+
+
+class ExportError(MonaiError):
+    """An export did not end well."""
+
+
+class ExportRefused(ExportError):
+    """The far side did not accept every instance.
+
+    :param refused: SOP Instance UID -> reason.
+    """
+
+    def __init__(self, message: str, *, refused: dict[str, str]):
+        super().__init__(message)
+        self.refused = refused

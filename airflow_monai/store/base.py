@@ -1,0 +1,89 @@
+"""The store interface: objects by key in a folder or a bucket, the only state of this package.
+
+A key is a relative POSIX path of safe parts (``payloads/<id>/payload.json``). Objects are written whole: a reader sees
+the old object or the new one, never half of one, and what a writer was told is written survives a power cut.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from airflow_monai.errors import StoreError
+
+_PART = re.compile(r"[A-Za-z0-9._@+=~ -]{1,255}\Z")
+
+
+def check_key(key: str) -> str:
+    """Return the key, or raise :class:`StoreError` when it could leave the store or cannot be an object's name."""
+    parts = key.split("/")
+    if not key or any(part in ("", ".", "..") or not _PART.match(part) for part in parts):
+        raise StoreError(f"{key!r} is not a safe store key: it must be a relative path of plain names.")
+    return key
+
+
+def safe_name(text: str) -> str:
+    """A file name for any text: itself where it is plain, else a readable part and a hash that keeps it unique."""
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}", text):
+        return text
+    import hashlib
+
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[:80] or "x"
+    return f"{plain}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+class Store(ABC):
+    """Objects by key. Every method raises :class:`StoreError` with the key and the cause when it cannot do its work."""
+
+    url: str
+
+    @abstractmethod
+    def read(self, key: str) -> bytes:
+        """The object's bytes; :class:`StoreError` when there is none."""
+
+    @abstractmethod
+    def write(self, key: str, data: bytes) -> None:
+        """Create or replace the object, whole and durable."""
+
+    @abstractmethod
+    def create(self, key: str, data: bytes) -> bool:
+        """Create the object if there is none: True for the one caller that made it, False for all others."""
+
+    @abstractmethod
+    def exists(self, key: str) -> bool: ...
+
+    @abstractmethod
+    def size(self, key: str) -> int: ...
+
+    @abstractmethod
+    def list(self, prefix: str) -> Iterator[str]:
+        """Keys below a folder (``prefix`` names a folder, without a final slash), sorted."""
+
+    @abstractmethod
+    def children(self, prefix: str) -> Iterator[str]:
+        """Names of the direct children of a folder, sorted; nothing when there is no such folder."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove the object; nothing happens when there is none."""
+
+    @abstractmethod
+    def delete_tree(self, prefix: str) -> None:
+        """Remove a folder and everything below."""
+
+    @abstractmethod
+    def local_path(self, key: str) -> Path | None:
+        """Where the object or folder lies on this host, for a mount without a copy; None for a remote store."""
+
+    def read_json(self, key: str) -> Any:
+        return json.loads(self.read(key))
+
+    def write_json(self, key: str, value: Any) -> None:
+        self.write(key, json.dumps(value, separators=(",", ":")).encode())
+
+    def create_json(self, key: str, value: Any) -> bool:
+        return self.create(key, json.dumps(value, separators=(",", ":")).encode())

@@ -1,0 +1,135 @@
+"""The store in a folder of this host (or of a shared file system with atomic rename and link)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from airflow_monai.errors import StoreError
+from airflow_monai.store.base import Store, check_key
+
+TEMPORARY_PREFIX = ".tmp-"
+"""Names of unfinished files begin so; they are no objects and may be removed when nobody writes."""
+
+
+class LocalStore(Store):
+    """Objects as files. Writes go to a temporary file, are flushed, and get their name by rename or link."""
+
+    def __init__(self, root: str | os.PathLike[str]):
+        self.root = Path(root).absolute()
+        self.url = str(self.root)
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def read(self, key: str) -> bytes:
+        with _told(key):
+            return self._path(key).read_bytes()
+
+    def write(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        with _told(key):
+            temporary = _durable_temporary(path, data)
+            os.replace(temporary, path)
+            fsync_folder(path.parent)
+
+    def create(self, key: str, data: bytes) -> bool:
+        path = self._path(key)
+        with _told(key):
+            if path.exists():
+                return False
+            temporary = _durable_temporary(path, data)
+            try:
+                os.link(temporary, path)  # unlike rename, link refuses to replace: one creator wins
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(temporary)
+            fsync_folder(path.parent)
+            return True
+
+    def exists(self, key: str) -> bool:
+        return self._path(key).exists()
+
+    def size(self, key: str) -> int:
+        with _told(key):
+            return self._path(key).stat().st_size
+
+    def list(self, prefix: str) -> Iterator[str]:
+        top = self._path(prefix)
+        for folder, folders, names in os.walk(top):
+            folders.sort()
+            base = Path(folder).relative_to(self.root).as_posix()
+            for name in sorted(names):
+                if not name.startswith(TEMPORARY_PREFIX):
+                    yield f"{base}/{name}"
+
+    def children(self, prefix: str) -> Iterator[str]:
+        try:
+            names = sorted(os.listdir(self._path(prefix)))
+        except FileNotFoundError:
+            return
+        yield from (name for name in names if not name.startswith(TEMPORARY_PREFIX))
+
+    def delete(self, key: str) -> None:
+        with _told(key):
+            self._path(key).unlink(missing_ok=True)
+
+    def delete_tree(self, prefix: str) -> None:
+        path = self._path(prefix)
+        if path.exists():
+            with _told(prefix):
+                shutil.rmtree(path)
+
+    def local_path(self, key: str) -> Path | None:
+        return self._path(key)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename or link in ``folder`` survive a power cut."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_folder(folder: Path) -> None:
+    """Create ``folder`` with its parents, each new one flushed into its parent."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return
+    fsync_folder(folder.parent)
+
+
+def _durable_temporary(path: Path, data: bytes) -> Path:
+    make_folder(path.parent)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+@contextmanager
+def _told(key: str) -> Iterator[None]:
+    """Turn the operating system's errors into ones that name the object."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise StoreError(f"The store holds no object {key!r}.") from None
+    except OSError as error:
+        raise StoreError(f"The store cannot handle {key!r}: {error.strerror or error}.") from error

@@ -1,0 +1,62 @@
+"""Shared fixtures. A test that needs a real part (Docker, dcmtk, Orthanc...) asks ``require("docker")``."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+
+import pytest
+
+
+@functools.cache
+def _docker_engine() -> str | None:
+    try:
+        import docker
+
+        docker.from_env(timeout=10).ping()
+    except Exception as error:  # noqa: BLE001 - any failure means: no engine here
+        return f"no Docker engine answers ({type(error).__name__}): install docker.io and start dockerd"
+    return None
+
+
+def _program(name: str, package: str) -> str | None:
+    return None if shutil.which(name) else f"{name} is not installed: apt-get install {package}"
+
+
+def _bubblewrap() -> str | None:
+    missing = _program("bwrap", "bubblewrap")
+    if missing:
+        return missing
+    probe = subprocess.run(["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"], capture_output=True)
+    return None if probe.returncode == 0 else "bubblewrap cannot make namespaces here"
+
+
+PARTS = {
+    "docker": _docker_engine,
+    "dcmtk": lambda: _program("storescu", "dcmtk"),
+    "orthanc": lambda: _program("Orthanc", "orthanc"),
+    "bubblewrap": _bubblewrap,
+    "mmdebstrap": lambda: _program("mmdebstrap", "mmdebstrap"),
+}
+
+
+def require(*parts: str) -> None:
+    """Skip the test with the reason when a part is missing; fail instead where REQUIRE_REAL_PARTS=1 (CI)."""
+    for part in parts:
+        reason = PARTS[part]()
+        if reason is None:
+            continue
+        if os.environ.get("REQUIRE_REAL_PARTS") == "1":
+            pytest.fail(f"needs {part}: {reason}")
+        pytest.skip(f"needs {part}: {reason}")
+
+
+@pytest.fixture
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]

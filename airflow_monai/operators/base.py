@@ -1,0 +1,235 @@
+"""What all operators of workflow tasks share: find the payload, keep a record, take the right edges.
+
+A subclass implements :meth:`MonaiOperator.perform`; everything around it (fencing, the task record in the store, XCom
+without patient data, skipping the edges whose conditions do not hold) happens here, the same for every task type.
+"""
+
+from __future__ import annotations
+
+import uuid
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import DownstreamTasksSkipped
+
+from airflow_monai.errors import MonaiError
+from airflow_monai.store.runs import Fence, RunFolder
+from airflow_monai.types import Payload, TaskRecord, TaskStatus
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_monai.specs.context import ExecutionContext
+    from airflow_monai.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a task gave.
+
+    :param result: values that conditions may read (``context.executions.<task>.result.<key>``).
+    :param artifacts: artifact name -> store keys of its files.
+    :param xcom: more for the task's return value; must be free of patient data.
+    """
+
+    result: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    stats: Mapping[str, Any] = field(default_factory=dict)
+    output_dir: str | None = None
+    xcom: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """One try of one task of one workflow instance, in terms of the store.
+
+    :param generation: number of the try that began this generation: a retry keeps it, clearing the task begins a new.
+    """
+
+    store: Store
+    payload: Payload
+    folder: RunFolder
+    task_id: str
+    map_index: int
+    generation: int
+    try_number: int
+    workflow_name: str
+    workflow_description: str
+
+    @property
+    def fence(self) -> Fence:
+        return Fence(self.folder, self.task_id, self.map_index, self.try_number)
+
+    @property
+    def output_key(self) -> str:
+        return self.folder.output_key(self.task_id, self.map_index, self.generation)
+
+    @property
+    def execution_id(self) -> str:
+        """A UUID that is the same for every try of a generation."""
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, self.output_key))
+
+    def condition_context(self) -> ExecutionContext:
+        """Resolver of condition paths over this payload and the tasks of this run."""
+        return condition_context(self.folder, self.payload, self.workflow_name, self.workflow_description)
+
+
+def condition_context(folder: RunFolder, payload: Payload, name: str, description: str) -> ExecutionContext:
+    """Resolver of condition paths for a workflow instance: everything comes from the store."""
+    from airflow_monai.specs.context import ExecutionContext
+    from airflow_monai.store.payloads import load_series_tags
+
+    return ExecutionContext(
+        payload=payload,
+        series_tags=lambda: load_series_tags(folder.store, payload.payload_id),
+        task_record=folder.record,
+        workflow_name=name,
+        workflow_description=description,
+    )
+
+
+def payload_id_from(context: Context) -> str:
+    """The payload of this DAG run: its partition key, else ``payload_id`` of its conf.
+
+    :raises MonaiError: when the run names none.
+    """
+    dag_run = context["dag_run"]
+    payload_id = getattr(dag_run, "partition_key", None) or (dag_run.conf or {}).get("payload_id")
+    if not payload_id:
+        raise MonaiError(
+            "This DAG run names no payload. Trigger it with a payload id as its partition key, or with "
+            'conf {"payload_id": "..."}.'
+        )
+    return str(payload_id)
+
+
+def task_run_from(context: Context) -> TaskRun:
+    """The store's view of the running task instance."""
+    from airflow_monai import settings
+    from airflow_monai.store import open_store
+    from airflow_monai.store.payloads import load_payload
+
+    store = open_store(settings.load().store)
+    ti, dag = context["ti"], context["dag"]
+    payload = load_payload(store, payload_id_from(context))
+    return TaskRun(
+        store=store,
+        payload=payload,
+        folder=RunFolder(store, payload.payload_id, ti.dag_id, ti.run_id),
+        task_id=ti.task_id,
+        map_index=ti.map_index if ti.map_index is not None else -1,
+        # Airflow sets max_tries = try_number + retries when a task is cleared and leaves it alone on a retry
+        generation=max(1, ti.max_tries - (context["task"].retries or 0) + 1),
+        try_number=ti.try_number,
+        workflow_name=dag.dag_display_name or dag.dag_id,
+        workflow_description=dag.description or "",
+    )
+
+
+class MonaiOperator(BaseOperator):
+    """Base of the operators that run as a task of a workflow.
+
+    :param edges: the conditional edges to later tasks: ``{"node": <task id of the edge's own node>, "conditions":
+        [...]}``; the nodes whose conditions do not hold are skipped. An edge whose condition cannot be evaluated is
+        not taken, which the log and the XCom ``edges`` say.
+    :param result_keys: keys of the result that go into the return value (XCom); all others stay in the store.
+    """
+
+    task_type: str = ""
+
+    def __init__(
+        self,
+        *,
+        edges: Sequence[Mapping[str, Any]] = (),
+        result_keys: Sequence[str] = (),
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.edges = [dict(edge) for edge in edges]
+        self.result_keys = list(result_keys)
+
+    @abstractmethod
+    def perform(self, run: TaskRun, context: Context) -> Outcome:
+        """Do the task's work."""
+
+    def execute(self, context: Context) -> Any:
+        run = task_run_from(context)
+        run.fence.claim()
+        started = _now()
+        try:
+            outcome = self.perform(run, context)
+            run.fence.check()
+        except BaseException as error:
+            self._keep(run, started, TaskStatus.FAILED, Outcome(), _one_line(error))
+            raise
+        self._keep(run, started, TaskStatus.SUCCEEDED, outcome, None)
+        value = self._return_value(outcome)
+        untaken = self._untaken_edges(run, context)
+        if not untaken:
+            return value
+        # raising ends the task as a success, but without its return value: push that first
+        context["ti"].xcom_push(key="return_value", value=value)
+        raise DownstreamTasksSkipped(tasks=[(node, run.map_index) for node in untaken])
+
+    def _keep(self, run: TaskRun, started: str, status: TaskStatus, outcome: Outcome, error: str | None) -> None:
+        from airflow_monai.errors import Fenced
+
+        try:
+            run.fence.check()
+        except Fenced:
+            return  # a newer try owns the record now
+        run.folder.write_record(
+            TaskRecord(
+                task_id=run.task_id,
+                task_type=self.task_type,
+                status=status,
+                execution_id=run.execution_id,
+                generation=run.generation,
+                try_number=run.try_number,
+                map_index=run.map_index,
+                previous_task_id=self._previous_task_id(),
+                start_time=started,
+                end_time=_now(),
+                output_dir=outcome.output_dir,
+                error_msg=error,
+                result=outcome.result,
+                stats=outcome.stats,
+                artifacts=outcome.artifacts,
+            )
+        )
+
+    def _previous_task_id(self) -> str | None:
+        """The spec task before this one; edge nodes are named ``<source>.to.<target>``."""
+        names = sorted({name.split(".to.")[0].split(".if.")[0] for name in self.upstream_task_ids})
+        return names[0] if len(names) == 1 else None
+
+    def _return_value(self, outcome: Outcome) -> dict[str, Any]:
+        declared = {key: outcome.result[key] for key in self.result_keys if key in outcome.result}
+        counts = {name: len(keys) for name, keys in outcome.artifacts.items()}
+        return {"status": TaskStatus.SUCCEEDED.value, "result": declared, "artifacts": counts, **outcome.xcom}
+
+    def _untaken_edges(self, run: TaskRun, context: Context) -> list[str]:
+        if not self.edges:
+            return []
+        from airflow_monai.specs.edges import judge_edge
+
+        resolve = run.condition_context()
+        verdicts = {edge["node"]: judge_edge(edge.get("conditions") or (), resolve) for edge in self.edges}
+        for node, verdict in verdicts.items():
+            (self.log.info if "cannot be" not in verdict.reason else self.log.warning)("%s: %s", node, verdict.reason)
+        context["ti"].xcom_push(key="edges", value={node: verdict.reason for node, verdict in verdicts.items()})
+        return [node for node, verdict in verdicts.items() if not verdict.taken]
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _one_line(error: BaseException) -> str:
+    """A failure's reason for the record: our own messages, of others the class only (they may quote data)."""
+    text = str(error) if isinstance(error, MonaiError) else type(error).__name__
+    return " ".join(text.split())[:500]

@@ -1,0 +1,89 @@
+"""Settings of the ``[monai]`` section of Airflow's configuration, read in this one place.
+
+Every option is described, with its default, in :mod:`airflow_monai.get_provider_info`; an environment variable
+``AIRFLOW__MONAI__<OPTION>`` sets it too. Secrets are never settings: they live in Airflow connections.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_monai.errors import SettingsError
+
+SECTION = "monai"
+RUNNERS = ("docker", "process")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The site's settings.
+
+    :param store: URL or folder of the store.
+    :param workflow_folder: folder of the hand-written workflow specs.
+    :param runner: what runs MAPs, ``docker`` or ``process``.
+    :param map_path: folders in which the process runner looks for unpacked MAPs (``<folder>/<name>/app.json``).
+    :param docker_conn_id: Airflow connection of the Docker engine; empty for the engine at ``docker_url``.
+    :param container_user: ``uid:gid`` that containers run as; empty: the worker's own, or 1000:1000 for a root worker.
+    :param api_conn_id: HTTP connection to Airflow's REST API through which the gateway creates runs.
+    :param dicom_host: and ``dicom_port``: where the gateway listens.
+    :param quiet_seconds: a study is complete when no image came for so long, unless its workflow says otherwise.
+    :param task_log: what of a MAP's output the task log shows: ``filtered``, ``tail`` (on failure only) or ``none``.
+    """
+
+    store: str
+    workflow_folder: str
+    runner: str
+    map_path: tuple[str, ...]
+    docker_conn_id: str
+    docker_url: str
+    container_user: str
+    api_conn_id: str
+    dicom_host: str
+    dicom_port: int
+    quiet_seconds: float
+    task_log: str
+
+
+def load() -> Settings:
+    """Read the settings, or raise :class:`SettingsError` that names the option."""
+    return Settings(
+        store=_text("store") or str(_home() / "monai-store"),
+        workflow_folder=_text("workflow_folder") or str(_home() / "workflow_specs"),
+        runner=_choice("runner", "docker", RUNNERS),
+        map_path=tuple(part for part in _text("map_path").split(os.pathsep) if part),
+        docker_conn_id=_text("docker_conn_id"),
+        docker_url=_text("docker_url", "unix:///var/run/docker.sock"),
+        container_user=_text("container_user"),
+        api_conn_id=_text("api_conn_id", "monai_airflow"),
+        dicom_host=_text("dicom_host", "0.0.0.0"),
+        dicom_port=int(_number("dicom_port", 11112)),
+        quiet_seconds=_number("quiet_seconds", 10.0),
+        task_log=_choice("task_log", "filtered", ("filtered", "tail", "none")),
+    )
+
+
+def _home() -> Path:
+    return Path(os.environ.get("AIRFLOW_HOME", "~/airflow")).expanduser()
+
+
+def _text(option: str, default: str = "") -> str:
+    from airflow.sdk.configuration import conf
+
+    return str(conf.get(SECTION, option, fallback=default) or default).strip()
+
+
+def _choice(option: str, default: str, choices: tuple[str, ...]) -> str:
+    value = _text(option, default)
+    if value not in choices:
+        raise SettingsError(f"[{SECTION}] {option} = {value!r}: choose one of {', '.join(choices)}.")
+    return value
+
+
+def _number(option: str, default: float) -> float:
+    text = _text(option, str(default))
+    try:
+        return float(text)
+    except ValueError:
+        raise SettingsError(f"[{SECTION}] {option} = {text!r} is not a number.") from None

@@ -1,0 +1,74 @@
+"""Payloads in the store: where their objects lie, their ids, and reading them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+from airflow_monai.errors import PayloadNotFound, StoreError
+from airflow_monai.store.base import Store, safe_name
+from airflow_monai.types import Payload, SeriesTags
+
+_NAMESPACE = uuid.UUID("6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21")
+
+
+def payload_id_of(study_instance_uid: str, called_aet: str, sequence: int) -> str:
+    """The id that any gateway gives to the ``sequence``-th payload of a study at an AE title: a UUID, always the same.
+
+    Being a hash it says nothing of the patient, and two gateways cannot make two payloads of one study.
+    """
+    return str(uuid.uuid5(_NAMESPACE, f"{study_instance_uid}|{called_aet}|{sequence}"))
+
+
+def run_id_of(payload_id: str) -> str:
+    """The id of the one DAG run that a workflow gets for a payload (design: runs are named after the payload)."""
+    return f"monai__{payload_id}"
+
+
+def payload_key(payload_id: str, *parts: str) -> str:
+    """Key of a payload's folder, or of something in it: ``payloads/<payload_id>/<parts...>``."""
+    try:
+        canonical = str(uuid.UUID(payload_id))
+    except (ValueError, AttributeError, TypeError):
+        raise PayloadNotFound(str(payload_id)) from None
+    return "/".join(("payloads", canonical, *parts))
+
+
+def manifest_key(payload_id: str) -> str:
+    return payload_key(payload_id, "payload.json")
+
+
+def tags_key(payload_id: str) -> str:
+    return payload_key(payload_id, "tags.json")
+
+
+def dicom_key(payload_id: str) -> str:
+    """Folder of the received files: ``payloads/<payload_id>/dcm/<study>/<series>/<sop>.dcm`` below it."""
+    return payload_key(payload_id, "dcm")
+
+
+def run_key(payload_id: str, dag_id: str, run_id: str) -> str:
+    """Folder of what one workflow instance made from a payload."""
+    return payload_key(payload_id, "workflows", safe_name(dag_id), safe_name(run_id))
+
+
+def load_payload(store: Store, payload_id: str) -> Payload:
+    """The manifest of a closed payload; :class:`PayloadNotFound` when there is none (yet)."""
+    key = manifest_key(payload_id)
+    if not store.exists(key):
+        raise PayloadNotFound(payload_id)
+    try:
+        return Payload.from_dict(store.read_json(key))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"The manifest {key} is damaged: {error}.") from error
+
+
+def load_series_tags(store: Store, payload_id: str) -> SeriesTags:
+    """Distinct values of every short element, by series and tag; see :data:`airflow_monai.types.SeriesTags`."""
+    key = tags_key(payload_id)
+    return store.read_json(key) if store.exists(key) else {}
+
+
+def payload_ids(store: Store) -> Iterator[str]:
+    """Ids of all payloads, open ones too, sorted."""
+    yield from store.children("payloads")

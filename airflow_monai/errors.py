@@ -87,3 +87,26 @@ class ExportRefused(ExportError):
     def __init__(self, message: str, *, refused: dict[str, str]):
         super().__init__(message)
         self.refused = refused
+
+
+class ConditionError(MonaiError):
+    """A condition cannot be parsed or evaluated. The message never holds the values that were compared.
+
+    :param column: where in the condition's text, counted from 1.
+    """
+
+    def __init__(self, message: str, *, column: int = 1):
+        super().__init__(f"{message} (column {column})")
+        self.message = message
+        self.column = column
+
+
+class SpecError(MonaiError):
+    """A workflow file cannot be used.
+
+    :param problems: everything that is wrong with it (``airflow_monai.specs.problems.Problem``), sorted by line.
+    """
+
+    def __init__(self, message: str, *, problems: tuple = ()):
+        super().__init__(message)
+        self.problems = problems

@@ -299,13 +299,14 @@ def _write_image(path: Path, header: Dataset, grid: Grid, index: int, stored: np
     """Write one image and return its SOPInstanceUID."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CTImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid(prefix=None)
+    sop_uid = generate_uid(prefix=None)
+    meta.MediaStorageSOPInstanceUID = sop_uid
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION
     ds = FileDataset(str(path), dict(header.items()), preamble=b"\0" * 128, file_meta=meta)
     ds.SOPClassUID = CTImageStorage
-    ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    ds.SOPInstanceUID = sop_uid
     ds.InstanceNumber = index + 1
     corner = round(float(grid.in_plane_mm[0]), 6)
     ds.ImagePositionPatient = [corner, corner, round(grid.z_mm(index), 6)]
@@ -313,7 +314,7 @@ def _write_image(path: Path, header: Dataset, grid: Grid, index: int, stored: np
     ds.PixelData = stored.tobytes()
     ds["PixelData"].VR = "OW"
     ds.save_as(path, enforce_file_format=True)
-    return str(ds.SOPInstanceUID)
+    return str(sop_uid)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -110,3 +110,11 @@ class SpecError(MonaiError):
     def __init__(self, message: str, *, problems: tuple = ()):
         super().__init__(message)
         self.problems = problems
+
+
+class InventoryError(MonaiError):
+    """The inventory of GPUs cannot be used. The message names the file and the place in it."""
+
+
+class CapacityError(MonaiError):
+    """A task asks for GPUs that this site never has, or has not said that it has."""

@@ -1,0 +1,122 @@
+"""What Airflow is told about this package (entry point ``apache_airflow_provider``).
+
+Every Airflow process calls this at start, so it is plain data and imports nothing but the version.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_monai import __version__
+
+INTEGRATION = "MONAI Deploy"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The provider's description, as ``airflow/provider_info.schema.json`` of the Airflow package defines it."""
+    return {
+        "package-name": "airflow-monai",
+        "name": "MONAI",
+        "description": "Clinical imaging-AI workflows: DICOM in, MONAI Application Packages, DICOM out.",
+        "versions": [__version__],
+        "integrations": [{"integration-name": INTEGRATION, "external-doc-url": "https://monai.io", "tags": ["health"]}],
+        "hooks": _modules("hooks.dicom", "hooks.folder"),
+        "operators": _modules("operators.map", "operators.export", "operators.gate"),
+        "sensors": _modules("sensors.payload"),
+        "triggers": _modules("triggers.gate", "triggers.payload"),
+        "bundles": _modules("bundles.workflow_folder"),
+        "connection-types": [_dicom_connection(), _folder_connection()],
+        "cli": ["airflow_monai.cli.definition.get_cli_commands"],
+        "config": {"monai": {"description": "Settings of the package airflow-monai.", "options": _options()}},
+    }
+
+
+def _modules(*names: str) -> list[dict[str, Any]]:
+    return [{"integration-name": INTEGRATION, "python-modules": [f"airflow_monai.{name}" for name in names]}]
+
+
+def _dicom_connection() -> dict[str, Any]:
+    return {
+        "connection-type": "dicom",
+        "hook-class-name": "airflow_monai.hooks.dicom.DicomHook",
+        "hook-name": "DICOM node",
+    }
+
+
+def _folder_connection() -> dict[str, Any]:
+    return {
+        "connection-type": "monai_folder",
+        "hook-class-name": "airflow_monai.hooks.folder.FolderHook",
+        "hook-name": "MONAI folder",
+    }
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "store": _option(
+            "Folder of the store, where payloads, artifacts and records are kept. Every component needs it under the "
+            "same name. Empty: monai-store in AIRFLOW_HOME.",
+            example="/data/monai",
+        ),
+        "workflow_folder": _option(
+            "Folder of the workflow specs (YAML or JSON), read by the gateway and the DAG bundle. Empty: "
+            "workflow_specs in AIRFLOW_HOME.",
+            example="/etc/monai/workflow_specs",
+        ),
+        "runner": _option(
+            "What runs MAPs: docker (a container for each task) or process (a sandboxed process on the worker, for "
+            "laptops and tests).",
+            default="docker",
+            example="process",
+        ),
+        "map_path": _option(
+            "Folders, separated by the path separator of the system, in which the process runner looks for unpacked "
+            "MAPs: <folder>/<name>/app.json.",
+            example="/opt/maps:/srv/maps",
+        ),
+        "docker_conn_id": _option(
+            "Airflow connection of type docker to the engine that runs MAPs. Empty: the engine at docker_url.",
+            example="docker_gpu01",
+        ),
+        "docker_url": _option(
+            "Address of the Docker engine when docker_conn_id is empty.",
+            default="unix:///var/run/docker.sock",
+            example="tcp://gpu01:2376",
+        ),
+        "container_user": _option(
+            "uid:gid that containers run as. Empty: the worker's own, or 1000:1000 where the worker is root.",
+            example="1000:1000",
+        ),
+        "api_conn_id": _option(
+            "Airflow connection of type http to Airflow's REST API, through which the gateway creates runs.",
+            default="monai_airflow",
+            example="monai_airflow",
+        ),
+        "dicom_host": _option(
+            "Address that the gateway listens on for DICOM associations.", default="0.0.0.0", example="10.1.2.3"
+        ),
+        "dicom_port": _option("Port of the same.", default="11112", example="104", type_="integer"),
+        "quiet_seconds": _option(
+            "A study is complete when no image of it came for so many seconds. A workflow may say its own "
+            "(informatics_gateway.quiet_seconds).",
+            default="10.0",
+            example="60",
+            type_="float",
+        ),
+        "task_log": _option(
+            "What of an application's output the task log in Airflow shows: filtered (line by line, with what may be "
+            "patient data masked), tail (the same, the last lines, when it fails), none. The store keeps all of it.",
+            default="filtered",
+            example="tail",
+        ),
+    }
+
+
+def _option(description: str, *, default: str = "", example: str, type_: str = "string") -> dict[str, Any]:
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": type_,
+        "example": example,
+        "default": default,
+    }

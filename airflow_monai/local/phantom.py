@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-IMPLEMENTATION_CLASS_UID = "2.25.135417023405410186471263208413340264773"
+IMPLEMENTATION_CLASS_UID = UID("2.25.135417023405410186471263208413340264773")
 IMPLEMENTATION_VERSION = "AFMONAI_PHANTOM"
 RESCALE_INTERCEPT = -1024
 FIELD_OF_VIEW_MM = 400.0

@@ -1,0 +1,131 @@
+"""Which commands there are, as plain data: Airflow's parser and our own are both made from it.
+
+A command's function is named, not imported, so that ``--help`` costs nothing of what the commands need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+ENTRY = "airflow_monai.cli.entry"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument: its flags (or its name) and what ``argparse.add_argument`` takes besides."""
+
+    flags: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command that does something.
+
+    :param function: import path of a function that takes the parsed arguments and ends the process.
+    :param example: a command line, shown at the end of its help.
+    """
+
+    name: str
+    help: str
+    function: str
+    example: str
+    arguments: tuple[Argument, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A command that has commands."""
+
+    name: str
+    help: str
+    example: str
+    commands: tuple[Command | Group, ...]
+
+
+_JSON = Argument(("--json",), {"action": "store_true", "help": "Print JSON for programs."})
+_DRY_RUN = Argument(("--dry-run",), {"action": "store_true", "help": "Print what would be done and change nothing."})
+
+_VALIDATE = Command(
+    name="validate",
+    help="Check workflow specs.",
+    description="Check workflow specs (YAML or JSON). Exit code 0: all can be used, 1: one has an error.",
+    function=f"{ENTRY}.validate",
+    example="airflow monai validate workflow_specs/ --json",
+    arguments=(
+        Argument(("paths",), {"nargs": "+", "metavar": "PATH", "help": "Files, or folders with files."}),
+        _JSON,
+    ),
+)
+
+_GATEWAY = Command(
+    name="gateway",
+    help="Receive studies and start the workflows that want them.",
+    description="Receive studies by DICOM, keep them in the store, and start the workflows that want them. "
+    "Runs until it gets SIGTERM or Ctrl-C. Several may run on one store.",
+    function=f"{ENTRY}.gateway",
+    example="airflow monai gateway --port 11112 --events /var/log/monai/events.jsonl",
+    arguments=(
+        Argument(("--events",), {"metavar": "FILE", "help": "Append one JSON line for each event to this file."}),
+        Argument(("--host",), {"help": "Address to listen on. Default: dicom_host of section monai."}),
+        Argument(("--port",), {"type": int, "help": "Port to listen on. Default: dicom_port of section monai."}),
+    ),
+)
+
+_POOLS = Group(
+    name="pools",
+    help="GPU pools.",
+    example="airflow monai pools sync --inventory gpus.yaml",
+    commands=(
+        Command(
+            name="sync",
+            help="Make the pools of the GPU inventory.",
+            description="Create or update one pool for each class of cards (a slot is 1 GiB of card memory), and keep "
+            "the inventory in the store, where workflows are checked against it.",
+            function=f"{ENTRY}.pools_sync",
+            example="airflow monai pools sync --inventory gpus.yaml --dry-run",
+            arguments=(
+                Argument(
+                    ("--inventory",),
+                    {"metavar": "FILE", "help": "YAML or JSON file of hosts and cards. Default: the store's inventory."},
+                ),
+                _DRY_RUN,
+            ),
+        ),
+    ),
+)
+
+_PAYLOADS = Group(
+    name="payloads",
+    help="What was received and what became of it.",
+    example="airflow monai payloads list",
+    commands=(
+        Command(
+            name="list",
+            help="List the payloads in the store, the newest first.",
+            function=f"{ENTRY}.payloads_list",
+            example="airflow monai payloads list --limit 20",
+            arguments=(
+                Argument(("--limit",), {"type": int, "default": 50, "help": "How many at most. Default: 50."}),
+                _JSON,
+            ),
+        ),
+        Command(
+            name="show",
+            help="Show a payload, where it was routed, and the tasks that ran on it.",
+            function=f"{ENTRY}.payloads_show",
+            example="airflow monai payloads show 6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21",
+            arguments=(Argument(("payload_id",), {"metavar": "PAYLOAD_ID", "help": "As the list shows it."}), _JSON),
+        ),
+    ),
+)
+
+MONAI = Group(
+    name="monai",
+    help="Clinical imaging-AI workflows.",
+    example="airflow monai validate workflow_specs/",
+    commands=(_VALIDATE, _GATEWAY, _POOLS, _PAYLOADS),
+)

@@ -1,7 +1,7 @@
 """The quick MAP: one tiny DICOM file and ``metadata.json`` a run, or one of the ways in which an application fails.
 
-For load and failure tests. It needs nothing but the Python interpreter (python3-minimal will do), so that what a test
-measures is the system around it.
+For load and failure tests: ``python app -i IN -o OUT``, or the folders from the environment. It needs nothing but the
+Python interpreter (python3-minimal will do), so that what a test measures is the system around it.
 
 ``NOOP_MODE`` says what to do, ``NOOP_SECONDS`` for how long (0 by default):
 
@@ -18,7 +18,6 @@ leak       print the first PatientName of the input, as careless applications do
 
 from __future__ import annotations
 
-import argparse
 import os
 import struct
 import sys
@@ -32,7 +31,7 @@ CHUNK = 16 * 1024 * 1024
 
 def main() -> int:
     """Run the mode that the environment asks for and return the exit code."""
-    arguments = _arguments()
+    source, target = _folder("-i", "INPUT", "input"), _folder("-o", "OUTPUT", "output")
     mode = os.environ.get("NOOP_MODE", "ok")
     seconds = float(os.environ.get("NOOP_SECONDS") or (3600 if mode == "sleep" else 0))
     if mode not in ("ok", "exit7", "no-output", "sleep", "memory", "spam", "leak"):
@@ -50,21 +49,16 @@ def main() -> int:
     if mode == "spam":
         _spam()
     if mode == "leak":
-        name = dicom.read_study(arguments.input).get(dicom.PATIENT_NAME, b"")
+        name = dicom.read_study(source).get(dicom.PATIENT_NAME, b"")
         print(f"noop: processing {name.decode('utf-8', 'replace').strip()}", flush=True)
-    _write_outputs(arguments.input, arguments.output)
+    _write_outputs(source, target)
     return 0
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="noop")
-    parser.add_argument("-i", "--input", default=_folder("INPUT", "input"))
-    parser.add_argument("-o", "--output", default=_folder("OUTPUT", "output"))
-    return parser.parse_args()
-
-
-def _folder(kind: str, default: str) -> str:
-    """A folder from the environment of either MAP generation."""
+def _folder(option: str, kind: str, default: str) -> str:
+    """A folder from the command line, else from the environment of either MAP generation (no argparse: see above)."""
+    if option in sys.argv[1:-1]:
+        return sys.argv[sys.argv.index(option) + 1]
     return os.environ.get(f"HOLOSCAN_{kind}_PATH") or os.environ.get(f"MONAI_{kind}PATH") or default
 
 

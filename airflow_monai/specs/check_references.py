@@ -1,0 +1,112 @@
+"""Checks of what conditions, arguments and artifact values refer to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from airflow_monai.errors import ConditionError
+from airflow_monai.specs.condition_ast import templates
+from airflow_monai.specs.conditions import parse
+from airflow_monai.specs.context import is_known_path
+from airflow_monai.specs.findings import Finding, Location, warning
+from airflow_monai.specs.model import TaskSpec
+from airflow_monai.specs.problems import nearest
+from airflow_monai.specs.templates import ArtifactReference, ArtifactSource, TemplateError, parse_artifact, paths_of
+from airflow_monai.specs.view import SpecView
+
+
+def conditions(view: SpecView) -> Iterator[Finding]:
+    """Conditions that cannot be parsed, and paths that can never have a value."""
+    for index, text in enumerate(view.spec.predicate):
+        yield from _condition(view, ("predicate", index), text, set())
+    for at, task in view.located():
+        done = {task.id} | view.before.get(task.id, set())
+        for number, target in enumerate(task.task_destinations):
+            for index, text in enumerate(target.conditions):
+                yield from _condition(view, (*at, "task_destinations", number, "conditions", index), text, done)
+        for name, value in task.args.items() if view.is_supported(task) else ():
+            for path in paths_of(value) if isinstance(value, str) else ():
+                yield from _path(view, (*at, "args", name), path, done - {task.id}, 0)
+
+
+def _condition(view: SpecView, at: Location, text: str, done: set[str]) -> Iterator[Finding]:
+    if not text.strip():
+        yield warning(at, "blank-condition", "the condition is blank and always holds", "remove it")
+        return
+    try:
+        tree = parse(text)
+    except ConditionError as error:
+        hint = "for example: {{ context.executions.<task>.result.<key> }} > '500' AND 'a' == 'a'"
+        yield Finding(at, "bad-condition", f"the condition cannot be read: {error.message}", hint, offset=error.column - 1)
+        return
+    for template in templates(tree):
+        yield from _path(view, at, template.path, done, template.column - 1)
+
+
+def _path(view: SpecView, at: Location, path: str, done: set[str], offset: int) -> Iterator[Finding]:
+    parts = path.split(".")
+    if parts[:2] == ["context", "executions"] and len(parts) > 2:
+        task = view.find(parts[2])
+        if task is None:
+            hint = nearest(parts[2], view.tasks) or f"tasks here: {', '.join(list(view.tasks)[:20])}"
+            yield Finding(at, "unknown-task", f"there is no task {parts[2][:100]!r}", hint, offset=offset)
+            return
+        if task.id not in done:
+            message = f"task {task.id!r} cannot have run when this is evaluated, so that its values are NULL"
+            yield warning(at, "not-upstream", message, "refer to a task that comes before", offset)
+    if not is_known_path(path):
+        hint = "see context.executions.<task>.result.<key>, context.dicom.series.any('gggg','eeee'), context.input"
+        yield warning(at, "unknown-path", f"{path[:100]!r} is no known path and is always NULL", hint, offset)
+
+
+def artifact_values(view: SpecView) -> Iterator[Finding]:
+    """Artifact values that are no template, or that point at what is not there when the task runs."""
+    for at, task in view.located():
+        if not view.is_supported(task):
+            continue
+        for index, artifact in enumerate(task.artifacts.input):
+            yield from _input(view, (*at, "artifacts", "input", index, "value"), task, artifact.value)
+        for index, output in enumerate(task.artifacts.output):
+            if output.value is not None:
+                yield from _output((*at, "artifacts", "output", index, "value"), task, output.value)
+
+
+def _input(view: SpecView, at: Location, task: TaskSpec, value: str) -> Iterator[Finding]:
+    try:
+        reference = parse_artifact(value)
+    except TemplateError as error:
+        yield Finding(at, "bad-template", str(error), 'for example "{{ context.input.dicom }}"')
+        return
+    if reference.task is None:
+        return
+    source = view.find(reference.task)
+    if source is None:
+        hint = nearest(reference.task, view.tasks) or f"tasks here: {', '.join(list(view.tasks)[:20])}"
+        yield Finding(at, "unknown-task", f"there is no task {reference.task[:100]!r}", hint)
+    elif source.id not in view.before.get(task.id, set()):
+        message = f"task {source.id!r} does not come before {task.id!r}, so that its output is not there yet"
+        yield Finding(at, "not-upstream", message, "take the output of a task on the way to this one")
+    else:
+        yield from _declared(view, at, source, reference)
+
+
+def _declared(view: SpecView, at: Location, source: TaskSpec, reference: ArtifactReference) -> Iterator[Finding]:
+    if not view.is_supported(source) or reference.source is not ArtifactSource.ARTIFACT:
+        return
+    names = [output.name for output in source.artifacts.output]
+    if reference.artifact not in names:
+        hint = nearest(reference.artifact or "", names) or f"it declares: {', '.join(names) or 'none'}"
+        message = f"task {source.id!r} declares no output {(reference.artifact or '')[:100]!r}"
+        yield Finding(at, "unknown-artifact", message, hint)
+
+
+def _output(at: Location, task: TaskSpec, value: str) -> Iterator[Finding]:
+    own = f"{{{{ context.executions.{task.id}.output_dir }}}}"
+    try:
+        reference = parse_artifact(value)
+    except TemplateError as error:
+        yield Finding(at, "bad-template", str(error), f"leave the value out, or write {own}/<folder>")
+        return
+    if reference.source is not ArtifactSource.OUTPUT_DIR or (reference.task or "").lower() != task.id.lower():
+        message = f"an output of task {task.id!r} must lie in its own output folder"
+        yield Finding(at, "bad-template", message, f"leave the value out, or write {own}/<folder>")

@@ -1,0 +1,152 @@
+"""Checks of a whole workflow beyond the types of its fields. Each yields what it finds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from airflow_monai.specs.check_references import artifact_values, conditions
+from airflow_monai.specs.choices import LATER_TASK_TYPES, TASK_TYPES
+from airflow_monai.specs.findings import Finding, Location, warning
+from airflow_monai.specs.graph import loops, reachable
+from airflow_monai.specs.model import ExportDestination, TaskSpec, WorkflowSpec
+from airflow_monai.specs.problems import nearest, nearest_word
+from airflow_monai.specs.view import SpecView
+
+_MAP = re.compile(r"[A-Za-z0-9./_~][^\s\x00-\x1f\x7f]{0,299}")
+
+
+def check(spec: WorkflowSpec) -> Iterator[Finding]:
+    """Everything that is wrong with a workflow whose fields are well-formed."""
+    view = SpecView(spec)
+    for one in (_task_types, _ids, _destinations, _loops, _reachability, _tasks, conditions, artifact_values):
+        yield from one(view)
+
+
+def _task_types(view: SpecView) -> Iterator[Finding]:
+    for at, task in view.located():
+        if task.type in LATER_TASK_TYPES:
+            message = f"task {task.id!r}: the type {task.type!r} is not supported yet by this version"
+            yield Finding((*at, "type"), "task-type-unsupported", message, f"it runs: {', '.join(TASK_TYPES)}")
+        elif task.type not in TASK_TYPES:
+            message = f"task {task.id!r}: there is no type {task.type[:60]!r}"
+            hint = nearest(task.type, (*TASK_TYPES, *LATER_TASK_TYPES)) or f"known: {', '.join(TASK_TYPES)}"
+            yield Finding((*at, "type"), "unknown-task-type", message, hint)
+
+
+def _ids(view: SpecView) -> Iterator[Finding]:
+    places: dict[str, list[int]] = {}
+    for index, task in enumerate(view.spec.tasks):
+        places.setdefault(task.id.lower(), []).append(index)
+    for indexes in places.values():
+        for index in indexes if len(indexes) > 1 else ():
+            task_id = view.spec.tasks[index].id
+            hint = "ids are compared without regard to case: give each task its own"
+            message = f"{len(indexes)} tasks have the id {task_id!r}"
+            yield Finding(("tasks", index, "id"), "duplicate-id", message, hint)
+
+
+def _destinations(view: SpecView) -> Iterator[Finding]:
+    root = view.spec.tasks[0].id
+    for at, task in view.located():
+        seen: set[str] = set()
+        for index, target in enumerate(task.task_destinations):
+            place = (*at, "task_destinations", index, "name")
+            if target.name not in view.tasks:
+                hint = nearest(target.name, view.tasks) or f"tasks here: {', '.join(list(view.tasks)[:20])}"
+                yield Finding(place, "unknown-destination", f"task {task.id!r}: no task {target.name!r}", hint)
+            elif target.name in seen:
+                message = f"task {task.id!r} names the destination {target.name!r} twice"
+                yield Finding(place, "duplicate-destination", message, "join the conditions with OR in one destination")
+            elif target.name == root:
+                message = f"task {task.id!r} leads back to the first task, {root!r}, where the workflow begins"
+                yield Finding(place, "root-destination", message, "begin with a task that none leads to")
+            seen.add(target.name)
+
+
+def _loops(view: SpecView) -> Iterator[Finding]:
+    root = view.spec.tasks[0].id
+    order = {task.id: index for index, task in reversed(list(enumerate(view.spec.tasks)))}
+    for path in loops(view.graph):
+        if root in path:
+            continue  # reported as a way back to the root
+        source = view.tasks[path[-2]]
+        index = next(i for i, target in enumerate(source.task_destinations) if target.name == path[-1])
+        place = ("tasks", order[source.id], "task_destinations", index, "name")
+        yield Finding(place, "loop", f"tasks follow each other in a loop: {' -> '.join(path)}", "remove one of these ways")
+
+
+def _reachability(view: SpecView) -> Iterator[Finding]:
+    found = reachable(view.graph, view.spec.tasks[0].id)
+    # What a misspelled destination most likely means is reported there, not here again
+    for task in view.spec.tasks:
+        for target in task.task_destinations:
+            meant = None if target.name in view.tasks else nearest_word(target.name, view.tasks)
+            found |= reachable(view.graph, meant) if meant else set()
+    for at, task in view.located():
+        if task.id not in found:
+            hint = "name it in a task_destinations, or remove it; the first task of the list is the root"
+            yield Finding((*at, "id"), "unreachable-task", f"no way leads from the first task to {task.id!r}", hint)
+
+
+def _tasks(view: SpecView) -> Iterator[Finding]:
+    for at, task in view.located():
+        if not view.is_supported(task):
+            continue
+        yield from _artifact_names(at, task)
+        if task.type == "map":
+            yield from _map(at, task)
+        if task.type == "export":
+            yield from _export(view, at, task)
+        elif task.export_destinations:
+            message = f"task {task.id!r}: only an export task uses export_destinations"
+            yield warning((*at, "export_destinations"), "unused-destinations", message, "add a task of type export")
+        if task.type != "router" and not task.artifacts.input:
+            message = f"task {task.id!r} has no input artifact"
+            hint = 'artifacts: {input: [{name: study, value: "{{ context.input.dicom }}"}]}'
+            yield Finding(at, "missing-input", message, hint)
+
+
+def _artifact_names(at: Location, task: TaskSpec) -> Iterator[Finding]:
+    for side, artifacts in (("input", task.artifacts.input), ("output", task.artifacts.output)):
+        seen: set[str] = set()
+        for index, artifact in enumerate(artifacts):
+            if artifact.name.lower() in seen:
+                message = f"task {task.id!r} has two {side} artifacts named {artifact.name!r}"
+                place = (*at, "artifacts", side, index, "name")
+                yield Finding(place, "duplicate-artifact", message, "names are compared without regard to case")
+            seen.add(artifact.name.lower())
+
+
+def _map(at: Location, task: TaskSpec) -> Iterator[Finding]:
+    value = task.args.get("map")
+    if value is None:
+        place = (*at, "args") if task.args else at
+        message = f"task {task.id!r}: a map task needs args.map, the application to run"
+        near = nearest_word("map", task.args)
+        hint = f"did you mean 'map' where {near!r} is written?" if near else 'args: {map: "lung-seg:1.0.0"}'
+        yield Finding(place, "missing-map", message, hint)
+    elif not isinstance(value, str) or not _MAP.fullmatch(value):
+        message = f"task {task.id!r}: args.map must be name:version or an image reference, without blanks"
+        yield Finding((*at, "args", "map"), "bad-map", message, 'for example "lung-seg:1.0.0"')
+
+
+def _export(view: SpecView, at: Location, task: TaskSpec) -> Iterator[Finding]:
+    if not task.export_destinations:
+        message = f"task {task.id!r}: an export task needs export_destinations"
+        yield Finding(at, "missing-destination", message, "export_destinations: [{name: ...}]")
+    seen: set[str] = set()
+    for index, sink in enumerate(task.export_destinations):
+        place = (*at, "export_destinations", index, "name")
+        if sink.name in seen:
+            message = f"task {task.id!r} exports twice to {sink.name!r}"
+            yield Finding(place, "duplicate-destination", message, "remove one of them")
+        elif sink.name not in view.spec.informatics_gateway.export_destinations:
+            yield _unregistered(view, place, task, sink)
+        seen.add(sink.name)
+
+
+def _unregistered(view: SpecView, at: Location, task: TaskSpec, sink: ExportDestination) -> Finding:
+    registered = view.spec.informatics_gateway.export_destinations
+    message = f"task {task.id!r}: {sink.name!r} is not in the informatics_gateway's export_destinations"
+    return Finding(at, "unregistered-destination", message, nearest(sink.name, registered) or "add it there")

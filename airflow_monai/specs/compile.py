@@ -1,0 +1,137 @@
+"""Model to plan."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from airflow_monai.specs.model import ResourcesSpec, TaskSpec, WorkflowSpec
+from airflow_monai.specs.plan import (
+    Edge,
+    InputArtifact,
+    OutputArtifact,
+    Resources,
+    TaskPlan,
+    TaskType,
+    WorkflowPlan,
+)
+from airflow_monai.specs.templates import result_keys, with_known_ids
+
+DEFAULT_RETRIES = {TaskType.MAP: 2, TaskType.EXPORT: 2, TaskType.ROUTER: 0}
+DEFAULT_TIMEOUT_MINUTES = 60.0
+_LEGAL_DAG_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
+
+
+def plan_of(spec: WorkflowSpec) -> WorkflowPlan:
+    """The plan of a workflow that has passed the checks."""
+    ids = {task.id.lower(): task.id for task in spec.tasks}
+    edges = tuple(_edges(spec, ids))
+    previous: dict[str, tuple[str, ...]] = {task.id: () for task in spec.tasks}
+    for edge in edges:
+        previous[edge.target] += (edge.source,)
+    keys = result_keys(with_known_ids(text, ids) for text in _texts(spec))
+    gateway = spec.informatics_gateway
+    return WorkflowPlan(
+        name=spec.name,
+        dag_id=dag_id_of(spec.name),
+        version=spec.version,
+        description=spec.description,
+        digest=spec.digest,
+        source=spec.source,
+        ae_title=gateway.ae_title,
+        data_origins=tuple(gateway.data_origins),
+        export_destinations=tuple(gateway.export_destinations),
+        quiet_seconds=gateway.quiet_seconds,
+        predicate=_conditions(spec.predicate, ids),
+        tasks=tuple(_task(task, ids, previous[task.id], keys.get(task.id, set())) for task in spec.tasks),
+        edges=edges,
+    )
+
+
+def dag_id_of(name: str) -> str:
+    """The workflow's name where it may be a DAG id, else what is left of it and a part of its hash."""
+    if _LEGAL_DAG_ID.fullmatch(name):
+        return name
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:150]
+    return f"{slug or 'workflow'}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def edge_node_id(source: str, target: str) -> str:
+    """Airflow task id of the node of a way; task ids of a spec hold no dots."""
+    return f"{source}.to.{target}"
+
+
+def _edges(spec: WorkflowSpec, ids: Mapping[str, str]) -> Iterator[Edge]:
+    count: dict[str, int] = {}
+    for task in spec.tasks:
+        for target in task.task_destinations:
+            count[target.name] = count.get(target.name, 0) + 1
+    for task in spec.tasks:
+        for target in task.task_destinations:
+            conditions = _conditions(target.conditions, ids)
+            own_node = conditions or count[target.name] > 1
+            yield Edge(task.id, target.name, conditions, edge_node_id(task.id, target.name) if own_node else None)
+
+
+def _conditions(texts: list[str], ids: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(with_known_ids(text.strip(), ids) for text in texts if text.strip())
+
+
+def _texts(spec: WorkflowSpec) -> Iterator[str]:
+    """Every text of a workflow that may hold templates."""
+    yield from spec.predicate
+    for task in spec.tasks:
+        for target in task.task_destinations:
+            yield from target.conditions
+        yield from _leaves(task.args)
+        yield from (artifact.value for artifact in task.artifacts.input)
+        yield from (artifact.value for artifact in task.artifacts.output if artifact.value)
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(item)
+
+
+def _filled(value: Any, ids: Mapping[str, str]) -> Any:
+    """Arguments with the ids in their templates spelled as the tasks are."""
+    if isinstance(value, str):
+        return with_known_ids(value, ids)
+    if isinstance(value, dict):
+        return {key: _filled(item, ids) for key, item in value.items()}
+    return [_filled(item, ids) for item in value] if isinstance(value, list) else value
+
+
+def _task(task: TaskSpec, ids: Mapping[str, str], previous: tuple[str, ...], keys: set[str]) -> TaskPlan:
+    kind = TaskType(task.type)
+    return TaskPlan(
+        id=task.id,
+        type=kind,
+        description=task.description,
+        args=_filled(task.args, ids),
+        inputs=tuple(
+            InputArtifact(item.name, with_known_ids(item.value, ids), item.mandatory) for item in task.artifacts.input
+        ),
+        outputs=tuple(
+            OutputArtifact(item.name, item.type, with_known_ids(item.value, ids) if item.value else None, item.mandatory)
+            for item in task.artifacts.output
+        ),
+        export_destinations=tuple(sink.name for sink in task.export_destinations),
+        retries=DEFAULT_RETRIES[kind] if task.retries is None else task.retries,
+        timeout_minutes=DEFAULT_TIMEOUT_MINUTES if task.timeout_minutes < 0 else task.timeout_minutes,
+        resources=_resources(task.resources),
+        result_keys=tuple(sorted(keys)),
+        is_join=len(previous) > 1,
+        previous=previous,
+    )
+
+
+def _resources(spec: ResourcesSpec | None) -> Resources | None:
+    if spec is None:
+        return None
+    return Resources(spec.cpu, spec.memory, spec.shared_memory, spec.gpu, spec.gpu_memory)

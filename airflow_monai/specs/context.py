@@ -1,0 +1,125 @@
+"""What the paths of conditions mean: the ``context`` of a workflow instance, read from plain data."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timezone
+from typing import Any
+
+from airflow_monai.specs.values import Quantifier, SeriesValues
+from airflow_monai.types import Payload, SeriesTags, TaskRecord
+
+_SERIES = re.compile(
+    r"context\.dicom\.series\.(any|all)\(\s*(['\"])([0-9A-Fa-f]{4})\2\s*,\s*(['\"])([0-9A-Fa-f]{4})\4\s*\)"
+)
+_PATIENT = frozenset({"id", "name", "sex", "dob", "age", "hospital_id"})
+_RECORD = frozenset({"task_id", "execution_id", "output_dir", "task_type", "previous_task_id", "error_msg"})
+_TIMES = frozenset({"start_time", "end_time"})
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionContext:
+    """Resolver of condition paths: call it with a path, get a value, or None for NULL.
+
+    :param payload: the study that the workflow instance is about.
+    :param series_tags: asked once for each path that needs it; gives the attributes by series.
+    :param task_record: what a task of this instance did, or None when it has not run.
+    """
+
+    payload: Payload
+    series_tags: Callable[[], SeriesTags]
+    task_record: Callable[[str], TaskRecord | None] = lambda task_id: None
+    workflow_name: str = ""
+    workflow_description: str = ""
+
+    def __call__(self, path: str) -> Any:
+        parts = path.strip().split(".")
+        if parts[0] != "context" or len(parts) < 3:
+            return None
+        if parts[1] == "executions":
+            return self._execution(parts[2:])
+        if parts[1] == "dicom":
+            return self._series(path.strip())
+        if parts[1:3] == ["input", "patient_details"] and len(parts) == 4:
+            return self._patient(parts[3])
+        if parts[1] == "workflow" and len(parts) == 3:
+            return {"name": self.workflow_name, "description": self.workflow_description}.get(parts[2])
+        return None
+
+    def _execution(self, parts: list[str]) -> Any:
+        """``<task>.<part>`` or ``<task>.result.<key>``; what follows the key is cut, as published."""
+        record = self.task_record(parts[0]) if len(parts) > 1 else None
+        if record is None:
+            return None
+        part, key = parts[1], parts[2] if len(parts) > 2 else None
+        if part == "status":
+            return record.status.value
+        if part in _RECORD:
+            return getattr(record, part)
+        if part in _TIMES:
+            return utc_text(getattr(record, part))
+        holder = {"result": record.result, "execution_stats": record.stats}.get(part)
+        return _entry(holder.get(key)) if holder is not None and key is not None else None
+
+    def _patient(self, name: str) -> str | None:
+        if name not in _PATIENT:
+            return None
+        value = getattr(self.payload.patient, name)
+        return birth_date_text(value) if name == "dob" else value
+
+    def _series(self, path: str) -> SeriesValues | None:
+        match = _SERIES.fullmatch(path)
+        if not match:
+            return None
+        tag = (match[3] + match[5]).upper()
+        values = tuple(_series_values(self.series_tags(), tag))
+        # An attribute that no series has is NULL, so that it can be compared with NULL
+        return SeriesValues(values, Quantifier(match[1])) if any(value is not None for value in values) else None
+
+
+def _series_values(series: SeriesTags, tag: str) -> Iterator[Any]:
+    for tags in series.values():
+        yield from tags.get(tag) or (None,)
+
+
+def _entry(value: Any) -> Any:
+    """A result's entry, or None where it is a structure: keys are one level deep."""
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        return None
+    return None if isinstance(value, dict) else value
+
+
+def utc_text(value: str | None) -> str | None:
+    """A time of ISO 8601 as the language writes it, UTC without an offset; None for what is no time."""
+    if not value:
+        return None
+    try:
+        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    moment = moment.astimezone(timezone.utc) if moment.tzinfo else moment
+    return moment.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def birth_date_text(value: str | None) -> str | None:
+    """A DICOM date (DA, PS3.5 section 6.2: YYYYMMDD) as dd/MM/yyyy; None for what is no date."""
+    digits = (value or "").strip().replace(".", "").replace("-", "")[:8]
+    try:
+        day = date(int(digits[:4]), int(digits[4:6]), int(digits[6:8]))
+    except ValueError:
+        return None
+    return day.strftime("%d/%m/") + f"{day.year:04d}"
+
+
+def is_known_path(path: str) -> bool:
+    """Whether a path can ever have a value (its task aside)."""
+    if _SERIES.fullmatch(path):
+        return True
+    parts = path.split(".")
+    if parts[:2] == ["context", "executions"] and len(parts) >= 4:
+        return len(parts) > 4 if parts[3] in ("result", "execution_stats") else parts[3] in _RECORD | _TIMES | {"status"}
+    if parts[:3] == ["context", "input", "patient_details"]:
+        return len(parts) == 4 and parts[3] in _PATIENT
+    return parts in (["context", "workflow", "name"], ["context", "workflow", "description"])

@@ -1,0 +1,31 @@
+"""What a check found, before it is given a place in the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Union
+
+from airflow_monai.specs.problems import Severity
+
+Location = tuple[Union[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A problem of a model.
+
+    :param at: field names and list indexes from the workflow down to the value.
+    :param offset: index in that value's text.
+    """
+
+    at: Location
+    code: str
+    message: str
+    hint: str = ""
+    severity: Severity = Severity.ERROR
+    offset: int = 0
+
+
+def warning(at: Location, code: str, message: str, hint: str = "", offset: int = 0) -> Finding:
+    """A finding that does not keep the workflow from loading."""
+    return Finding(at, code, message, hint, Severity.WARNING, offset)

@@ -1,0 +1,122 @@
+"""A folder of workflow files, read again cheaply when little has changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_monai.specs.plan import WorkflowPlan
+from airflow_monai.specs.problems import Problem, Severity
+
+SUFFIXES = (".yaml", ".yml", ".json")
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSpecs:
+    """What a folder holds.
+
+    :param workflows: plans of the files without errors, in the order of their paths.
+    :param problems: of all files, warnings included, in the order of paths and lines.
+    """
+
+    workflows: tuple[WorkflowPlan, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpecFile:
+    """One file as it was last read: a plan or None, its problems, and the place of its name."""
+
+    stamp: tuple[int, int]
+    plan: WorkflowPlan | None
+    problems: tuple[Problem, ...]
+
+
+def spec_paths(folder: str | os.PathLike[str]) -> list[Path]:
+    """The workflow files below a folder, sorted; without dot files, dot folders and ``defaults.*``."""
+    return sorted(Path(entry.path) for entry in _entries(os.fspath(folder)))
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    waiting = [folder]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as found:
+                entries = [entry for entry in found if not entry.name.startswith(".")]
+        except FileNotFoundError:
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            elif is_spec_name(entry.name) and entry.is_file():
+                yield entry
+
+
+def is_spec_name(name: str) -> bool:
+    """Whether a file of this name may hold a workflow."""
+    stem, suffix = os.path.splitext(name)
+    return suffix.lower() in SUFFIXES and stem != "defaults" and not name.startswith(".")
+
+
+def load_folder(folder: str | os.PathLike[str]) -> FolderSpecs:
+    """The workflows below a folder, and all problems of its files; a missing folder holds nothing."""
+    return SpecFolder(folder).scan()
+
+
+class SpecFolder:
+    """A folder that is scanned again and again: files whose time and size are as before are not read again.
+
+    :param folder: may come into being later.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        self.folder = Path(folder)
+        self._files: dict[Path, SpecFile] = {}
+
+    def scan(self) -> FolderSpecs:
+        """The workflows as they are now. The later of two files with the same workflow name is refused."""
+        self._files = {path: read for path in spec_paths(self.folder) if (read := self._read(path))}
+        workflows: list[WorkflowPlan] = []
+        problems: list[Problem] = []
+        names: dict[str, Path] = {}
+        for path, file in self._files.items():
+            problems += file.problems
+            if file.plan is None:
+                continue
+            taken = [names[key] for key in _keys(file.plan) if key in names]
+            if taken:
+                problems.append(_duplicate(path, file.plan, taken[0]))
+            else:
+                names.update(dict.fromkeys(_keys(file.plan), path))
+                workflows.append(file.plan)
+        return FolderSpecs(tuple(workflows), tuple(problems))
+
+    def _read(self, path: Path) -> SpecFile | None:
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            return None
+        stamp = (status.st_mtime_ns, status.st_size)
+        known = self._files.get(path)
+        return known if known and known.stamp == stamp else read_spec(path, stamp)
+
+
+def read_spec(path: Path, stamp: tuple[int, int] = (0, 0)) -> SpecFile:
+    """A file read now."""
+    from airflow_monai.specs.compile import plan_of
+    from airflow_monai.specs.reading import check_file
+
+    spec, problems = check_file(path)
+    return SpecFile(stamp, plan_of(spec) if spec else None, tuple(problems))
+
+
+def _keys(plan: WorkflowPlan) -> tuple[str, str]:
+    return f"name {plan.name.lower()}", f"dag {plan.dag_id.lower()}"
+
+
+def _duplicate(path: Path, plan: WorkflowPlan, first: Path) -> Problem:
+    message = f"a workflow named {plan.name!r} is already in {first}"
+    hint = "names are compared without regard to case: give each workflow its own"
+    return Problem(str(path), 1, 1, "duplicate-workflow", message, hint, Severity.ERROR)

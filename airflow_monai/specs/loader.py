@@ -1,0 +1,262 @@
+"""YAML and JSON text to a tree of nodes with places, within bounds, whatever the bytes are.
+
+The tree is built from parser events: the parser's own composer recurses in C and expands aliases without a bound.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from airflow_monai.specs.nodes import Node, Shape
+
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 40
+MAX_NODES = 50_000
+
+_PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_CORE_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))
+_TEXT_TAGS = frozenset({"tag:yaml.org,2002:str", "!"})
+_PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
+
+
+class LoadError(Exception):
+    """The text is no YAML or JSON that may be read; ``line`` and ``column`` count from 0."""
+
+    def __init__(self, code: str, message: str, line: int = 0, column: int = 0, hint: str = ""):
+        super().__init__(message)
+        self.code, self.message, self.line, self.column, self.hint = code, message, line, column, hint
+
+
+def decode(data: bytes) -> str:
+    """The text of a file, line ends normalised to a line feed.
+
+    :raises LoadError: when it is too large or no UTF-8.
+    """
+    if len(data) > MAX_BYTES:
+        raise LoadError("too-large", f"the file has {len(data)} bytes; {MAX_BYTES} are allowed")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        good = data[: error.start].decode("utf-8-sig", "replace").split("\n")
+        raise LoadError(
+            "not-utf8", "the file is not UTF-8 text", len(good) - 1, len(good[-1]), "save it with the encoding UTF-8"
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def compose(text: str) -> tuple[Node, list[LoadError]]:
+    """The tree of the one document of a text, and the problems that do not stop reading (keys given twice).
+
+    :raises LoadError: when the text cannot be read.
+    """
+    if len(text) > MAX_BYTES:
+        raise LoadError("too-large", f"the text has {len(text)} characters; {MAX_BYTES} are allowed")
+    composer = _Composer()
+    try:
+        for event in yaml.parse(_readable(text), Loader=_PARSER):
+            composer.take(event)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = (mark.line, mark.column) if mark else (0, 0)
+        raise LoadError("yaml-syntax", _syntax(error), *place, _syntax_hint(text, *place)) from error
+    except yaml.reader.ReaderError as error:
+        raise LoadError("yaml-syntax", f"the text holds a character that YAML does not allow ({error.reason})") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise LoadError("yaml-syntax", f"the text is no YAML ({type(error).__name__})") from error
+    if composer.root is None or composer.root.is_null:
+        raise LoadError("empty-file", "the file holds no workflow")
+    return composer.root, composer.problems
+
+
+def _readable(text: str) -> str:
+    """JSON may be indented by tabs and may write a character as a surrogate pair; YAML knows neither. A tab within a
+    JSON text is not legal, so that each may become one blank: columns stay as they are."""
+    if not text.lstrip().startswith(("{", "[")):
+        return text
+    return _PAIR.sub(lambda pair: _joined(pair[1], pair[2]), text.replace("\t", " "))
+
+
+def _joined(high: str, low: str) -> str:
+    return f"\\U{0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00:08x}"
+
+
+def _syntax(error: yaml.MarkedYAMLError) -> str:
+    parts = [part for part in (error.context, error.problem) if part]
+    return "the text is no YAML: " + ", ".join(str(part) for part in parts)
+
+
+def _syntax_hint(text: str, line: int, column: int) -> str:
+    lines = text.split("\n")
+    here = lines[line] if line < len(lines) else ""
+    if "\t" in here[: max(column, 1)]:
+        return "indent with blanks, not with tabs"
+    if "{{" in here:
+        return 'put quotes around a value that holds {{ }}: "{{ context.input.dicom }}"'
+    return ""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A mapping or list whose end has not come.
+
+    :param key: a mapping's key that waits for its value; ``seen``: its keys so far, by text.
+    """
+
+    node: Node
+    anchor: str | None
+    key: Node | None = None
+    seen: dict[str, Node] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Composer:
+    root: Node | None = None
+    problems: list[LoadError] = field(default_factory=list)
+    stack: list[_Open] = field(default_factory=list)
+    anchors: dict[str, Node | None] = field(default_factory=dict)
+    documents: int = 0
+    count: int = 0
+
+    def take(self, event: yaml.Event) -> None:
+        """Add one parser event to the tree."""
+        if isinstance(event, yaml.ScalarEvent):
+            self._add(self._scalar(event), event.anchor)
+        elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
+            self._open(event)
+        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
+            self._close(event)
+        elif isinstance(event, yaml.AliasEvent):
+            self._alias(event)
+        elif isinstance(event, yaml.DocumentStartEvent):
+            self.documents += 1
+            if self.documents > 1:
+                raise _at(event, "several-documents", "one file holds one workflow, and a second document begins here")
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Node:
+        tag = _checked_tag(event)
+        node = _node(Shape.SCALAR, event)
+        node.text = event.value
+        node.style = event.style or ("" if tag not in _TEXT_TAGS else "!")
+        node.end = event.end_mark.index
+        return node
+
+    def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
+        _checked_tag(event)
+        shape = Shape.MAPPING if isinstance(event, yaml.MappingStartEvent) else Shape.LIST
+        if len(self.stack) >= MAX_DEPTH:
+            raise _at(event, "too-deep", f"the file is nested deeper than {MAX_DEPTH} levels")
+        self._expect_no_key(event)
+        if event.anchor:
+            self.anchors[event.anchor] = None
+        self.stack.append(_Open(_node(shape, event), event.anchor))
+
+    def _expect_no_key(self, event: Any) -> None:
+        if self.stack and self.stack[-1].node.shape is Shape.MAPPING and self.stack[-1].key is None:
+            raise _at(event, "key-not-text", "a key must be a plain text")
+
+    def _close(self, event: Any) -> None:
+        done = self.stack.pop()
+        done.node.end = event.end_mark.index
+        if done.node.shape is Shape.MAPPING:
+            self._merge(done.node)
+        self._add(done.node, done.anchor)
+
+    def _alias(self, event: yaml.AliasEvent) -> None:
+        target = self.anchors.get(event.anchor)
+        if target is None:
+            known = event.anchor in self.anchors
+            what = f"*{event.anchor} stands within what it names" if known else f"there is no anchor &{event.anchor}"
+            raise _at(event, "bad-alias", what)
+        self._add(target, None, event)
+
+    def _add(self, node: Node, anchor: str | None, event: Any = None) -> None:
+        """Put a finished node where it belongs."""
+        if anchor:
+            self.anchors[anchor] = node
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise LoadError("too-many-nodes", f"the file holds more than {MAX_NODES} values", node.line, node.column)
+        if not self.stack:
+            self.root = node
+            return
+        parent = self.stack[-1]
+        if parent.node.shape is Shape.LIST:
+            parent.node.items.append(node)
+        elif parent.key is None:
+            if node.shape is not Shape.SCALAR:
+                raise LoadError("key-not-text", "a key must be a plain text", node.line, node.column)
+            parent.key = node
+            return
+        else:
+            self._entry(parent, node)
+        _grow(parent.node, node)
+
+    def _entry(self, parent: _Open, value: Node) -> None:
+        key, parent.key = parent.key, None
+        assert key is not None
+        first = parent.seen.setdefault(key.text, key)
+        if first is key:
+            parent.node.entries.append((key, value))
+            return
+        self.problems.append(
+            LoadError(
+                "duplicate-key",
+                f"{key.text[:80]!r} is given twice: on line {first.line + 1} and on line {key.line + 1}",
+                key.line,
+                key.column,
+                "keep one of them",
+            )
+        )
+
+    def _merge(self, node: Node) -> None:
+        """Replace ``<<: *anchor`` by the entries it names; those written beside it win."""
+        merge = next((entry for entry in node.entries if entry[0].text == "<<" and not entry[0].style), None)
+        if merge is None:
+            return
+        own = [entry for entry in node.entries if entry is not merge]
+        known = {key.text for key, _ in own}
+        for source in _merged(merge[1]):
+            for key, value in source.entries:
+                if key.text not in known:
+                    known.add(key.text)
+                    own.append((key, value))
+        node.entries = own
+
+
+def _merged(value: Node) -> Iterator[Node]:
+    for source in value.items if value.shape is Shape.LIST else [value]:
+        if source.shape is not Shape.MAPPING:
+            raise LoadError("bad-merge", "'<<' merges mappings only", value.line, value.column)
+        yield source
+
+
+def _grow(parent: Node, child: Node) -> None:
+    parent.size += child.size
+    parent.height = max(parent.height, child.height + 1)
+    if parent.size > MAX_NODES:
+        raise LoadError(
+            "too-many-nodes", f"the file holds more than {MAX_NODES} values", child.line, child.column, "use fewer aliases"
+        )
+    if parent.height > MAX_DEPTH:
+        raise LoadError("too-deep", f"the file is nested deeper than {MAX_DEPTH} levels", child.line, child.column)
+
+
+def _node(shape: Shape, event: Any) -> Node:
+    mark = event.start_mark
+    return Node(shape, mark.line, mark.column, mark.index)
+
+
+def _checked_tag(event: Any) -> str | None:
+    tag = event.tag
+    if tag is None or tag == "!" or tag in _CORE_TAGS:
+        return tag
+    raise _at(event, "custom-tag", f"the tag {tag[:80]!r} is not allowed", "remove it: values are text, lists, mappings")
+
+
+def _at(event: Any, code: str, message: str, hint: str = "") -> LoadError:
+    return LoadError(code, message, event.start_mark.line, event.start_mark.column, hint)

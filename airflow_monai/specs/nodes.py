@@ -1,0 +1,92 @@
+"""The tree of a workflow file: every value as it was written, with its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+
+
+class Shape(Enum):
+    """Form of a node."""
+
+    MAPPING = "a mapping"
+    LIST = "a list"
+    SCALAR = "a single value"
+
+
+@dataclass(slots=True)
+class Node:
+    """One value of a file.
+
+    :param line: and ``column`` count from 0, ``start`` and ``end`` are offsets in the text.
+    :param text: of a scalar, as written: ``1.0`` stays ``1.0``.
+    :param style: of a scalar: empty for plain, else its quote, ``|`` or ``>``.
+    :param size: nodes in it, those behind aliases counted each time; ``height``: levels in it.
+    """
+
+    shape: Shape
+    line: int
+    column: int
+    start: int
+    end: int = 0
+    text: str = ""
+    style: str = ""
+    items: list[Node] = field(default_factory=list)
+    entries: list[tuple[Node, Node]] = field(default_factory=list)
+    size: int = 1
+    height: int = 1
+
+    @property
+    def is_null(self) -> bool:
+        return self.shape is Shape.SCALAR and not self.style and self.text in _NULLS
+
+    def plain(self) -> Any:
+        """The value as plain data whose leaves are text or None; entries that are null are left out."""
+        if self.shape is Shape.SCALAR:
+            return None if self.is_null else self.text
+        if self.shape is Shape.LIST:
+            return [item.plain() for item in self.items]
+        return {key.text: value.plain() for key, value in self.entries if not value.is_null}
+
+
+def place_within(source: str, node: Node, index: int) -> tuple[int, int]:
+    """Line and column (from 1) in the file of a character of a scalar's text."""
+    if node.style in ("|", ">"):
+        return _place_in_block(source, node, index)
+    if node.style == "'":
+        return _place_by_steps(source, node, index, lambda at: 2 if source.startswith("''", at) else 1)
+    if node.style == '"':
+        return _place_by_steps(source, node, index, lambda at: _escape_length(source, at))
+    if "\n" in source[node.start : node.end]:
+        return node.line + 1, node.column + 1
+    return node.line + 1, node.column + 1 + index
+
+
+def _place_by_steps(source: str, node: Node, index: int, step: Any) -> tuple[int, int]:
+    at = node.start + 1
+    if "\n" in source[node.start : node.end]:
+        return node.line + 1, node.column + 1
+    for _ in range(index):
+        at += step(at)
+    return node.line + 1, node.column + 1 + min(at, max(node.end - 1, node.start)) - node.start
+
+
+def _escape_length(source: str, at: int) -> int:
+    if source[at : at + 1] != "\\":
+        return 1
+    return {"x": 4, "u": 6, "U": 10}.get(source[at + 1 : at + 2], 2)
+
+
+def _place_in_block(source: str, node: Node, index: int) -> tuple[int, int]:
+    """In a block scalar each source line gives its text without the indent and one line end or blank."""
+    lines = source[node.start : node.end].split("\n")[1:]
+    indent = next((len(line) - len(line.lstrip(" ")) for line in lines if line.strip()), 0)
+    for number, line in enumerate(lines):
+        length = max(0, len(line) - indent)
+        if index <= length:
+            return node.line + 2 + number, indent + 1 + index
+        index -= length + 1
+    return node.line + 1, node.column + 1

@@ -1,0 +1,118 @@
+"""Templates of a spec: ``{{ path }}`` in conditions and arguments, and the values of artifacts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+_TEMPLATE = re.compile(r"\{\{(.*?)\}\}")
+_VALUE = re.compile(r"\{\{([^{}]*)\}\}([^{}]*)")
+_EXECUTION = re.compile(r"(context\.executions\.)([^.\s]+)")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\\:]")
+MAX_SUFFIX = 300
+
+
+class TemplateError(ValueError):
+    """An artifact's value is not a template of the language."""
+
+
+class ArtifactSource(str, Enum):
+    """Where an input artifact comes from."""
+
+    INPUT = "input"
+    OUTPUT_DIR = "output_dir"
+    ARTIFACT = "artifact"
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactReference:
+    """A parsed artifact value.
+
+    :param task: the task whose output it is; None for the received study.
+    :param artifact: name of that task's artifact; None for its whole output folder.
+    :param suffix: a path within it, without slashes at its ends; empty for all of it.
+    """
+
+    source: ArtifactSource
+    task: str | None = None
+    artifact: str | None = None
+    suffix: str = ""
+
+
+def paths_of(text: str) -> list[str]:
+    """The paths between the braces of a text, trimmed, in order."""
+    return [found.strip() for found in _TEMPLATE.findall(text)]
+
+
+def parse_artifact(value: str) -> ArtifactReference:
+    """What an artifact's value points at.
+
+    :raises TemplateError: when it is none of the three forms, or its suffix leaves the folder.
+    """
+    match = _VALUE.fullmatch(value.strip())
+    if not match:
+        raise TemplateError(
+            f"{_short(value)!r} is not an artifact value: write {{{{ context.input.dicom }}}}, "
+            "{{ context.executions.<task>.artifacts.<name> }} or {{ context.executions.<task>.output_dir }}"
+        )
+    path, suffix = match[1].strip(), _suffix(match[2])
+    if path == "context.input.dicom":
+        return ArtifactReference(ArtifactSource.INPUT, suffix=suffix)
+    parts = path.split(".", 4)
+    if parts[:2] == ["context", "executions"] and all(parts[2:]):
+        if len(parts) == 4 and parts[3] == "output_dir":
+            return ArtifactReference(ArtifactSource.OUTPUT_DIR, parts[2], suffix=suffix)
+        if len(parts) == 5 and parts[3] == "artifacts":
+            return ArtifactReference(ArtifactSource.ARTIFACT, parts[2], parts[4], suffix)
+    raise TemplateError(
+        f"{_short(path)!r} is no path of an artifact: use context.input.dicom, "
+        "context.executions.<task>.artifacts.<name> or context.executions.<task>.output_dir"
+    )
+
+
+def _suffix(text: str) -> str:
+    text = text.strip()
+    if text and not text.startswith("/"):
+        raise TemplateError("what follows '}}' must be a path that begins with '/'")
+    parts = text.strip("/").split("/") if text.strip("/") else []
+    if len(text) > MAX_SUFFIX or _UNSAFE.search(text) or any(part in ("", ".", "..") for part in parts):
+        raise TemplateError("the path after '}}' must stay within the folder: no '..', ':', '\\' or empty parts")
+    return "/".join(parts)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:80] + "..."
+
+
+def result_keys(texts: Iterable[str]) -> dict[str, set[str]]:
+    """Task id (as written) -> keys of its result that templates of the texts ask for."""
+    found: dict[str, set[str]] = {}
+    for task, part, key in executions_of(texts):
+        if part == "result" and key:
+            found.setdefault(task, set()).add(key)
+    return found
+
+
+def executions_of(texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """(task, part, key) of every ``context.executions.<task>.<part>.<key>`` in templates of the texts."""
+    for text in texts:
+        for path in paths_of(text):
+            parts = path.split(".")
+            if parts[:2] == ["context", "executions"] and len(parts) > 2:
+                yield parts[2], *(parts[3:5] + ["", ""])[:2]  # type: ignore[misc]
+
+
+def with_known_ids(text: str, ids: Mapping[str, str]) -> str:
+    """The text with task ids in its templates spelled as the tasks spell them (they may be written in any case).
+
+    :param ids: lower-case id -> id.
+    """
+    if "{{" not in text:
+        return text
+    return _TEMPLATE.sub(lambda match: _EXECUTION.sub(lambda path: path[1] + _known(path[2], ids), match[0]), text)
+
+
+def _known(task: str, ids: Mapping[str, str]) -> str:
+    return ids.get(task.lower(), task)

@@ -1,0 +1,118 @@
+"""Validation of a workflow's data: all wrong fields as findings, and a model to go on checking with.
+
+Where fields are wrong they are left out or replaced, so that one wrong field does not hide a dangling destination.
+The model of such data is for further checks only; the caller knows from the findings that it is not the author's.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from pydantic import ValidationError
+
+from airflow_monai.specs.findings import Finding, Location
+from airflow_monai.specs.model import WorkflowSpec
+
+_ROUNDS = 4
+_SUBSTITUTES: dict[str, Any] = {
+    "name": "unnamed",
+    "version": "0",
+    "ae_title": "UNKNOWN",
+    "type": "router",
+    "value": "{{ context.input.dicom }}",
+    "informatics_gateway": {"ae_title": "UNKNOWN"},
+}
+_CODES = {
+    "missing": "missing-field",
+    "greater_than": "out-of-range",
+    "greater_than_equal": "out-of-range",
+    "less_than": "out-of-range",
+    "less_than_equal": "out-of-range",
+    "finite_number": "out-of-range",
+    "string_too_long": "too-long",
+    "too_long": "too-long",
+    "too_short": "missing-field",
+}
+_EXPECTED = {
+    "list_type": ("a list is needed here", "write [a, b], or one '- ' a line"),
+    "dict_type": ("a mapping is needed here", "write {key: value}"),
+    "model_type": ("a mapping is needed here", "write {key: value}"),
+    "string_type": ("a text is needed here", ""),
+    "float_parsing": ("a number is needed here", ""),
+    "int_parsing": ("a whole number is needed here", ""),
+    "int_from_float": ("a whole number is needed here", ""),
+    "float_type": ("a number is needed here", ""),
+    "int_type": ("a whole number is needed here", ""),
+}
+
+
+def validated(data: Any) -> tuple[WorkflowSpec | None, list[Finding]]:
+    """The model of the data, as far as one can be made, and what was wrong with fields."""
+    findings: list[Finding] = []
+    current = data
+    for _ in range(_ROUNDS):
+        try:
+            return WorkflowSpec.model_validate(current), findings
+        except ValidationError as error:
+            if current is data:
+                current = copy.deepcopy(data)
+                findings = [_finding(item) for item in error.errors(include_url=False, include_input=False)]
+            _repair(current, error)
+    return None, findings
+
+
+def _finding(item: Any) -> Finding:
+    kind, at = item["type"], tuple(item["loc"])
+    context = item.get("ctx", {})
+    if "text" in context:
+        return Finding(at, kind, context["text"], context.get("hint", ""))
+    if kind == "missing":
+        return Finding(at[:-1], "missing-field", f"the field {at[-1]!r} is missing{_where(at[:-1])}", "add it")
+    if kind == "too_short":
+        return Finding(at, "missing-field", "a workflow needs at least one task", "the first one is the root")
+    field = next((part for part in reversed(at) if isinstance(part, str)), "")
+    if kind in _EXPECTED:
+        message, hint = _EXPECTED[kind]
+        return Finding(at, "wrong-type", f"{field}: {message}", hint)
+    return Finding(at, _CODES.get(kind, "wrong-value"), f"{field}: {item['msg'][:1].lower()}{item['msg'][1:]}")
+
+
+def _where(at: Location) -> str:
+    shown = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in at).lstrip(".")
+    return f" in {shown}" if shown else ""
+
+
+def _repair(data: Any, error: ValidationError) -> None:
+    """Replace what is missing and take out what is wrong, from the last list element to the first."""
+    items = error.errors(include_url=False, include_context=False, include_input=False)
+    for item in sorted(items, key=lambda item: [str(part).zfill(9) for part in item["loc"]], reverse=True):
+        at = tuple(item["loc"])
+        holder = data
+        for part in at[:-1]:
+            holder = _child(holder, part)
+        if not at or not isinstance(holder, (dict, list)):
+            continue
+        if item["type"] == "missing" or at == ("tasks",):
+            holder[at[-1]] = _substitute(at)
+        elif isinstance(holder, dict):
+            holder.pop(at[-1], None)
+        elif isinstance(at[-1], int) and at[-1] < len(holder):
+            holder[at[-1]] = {} if isinstance(holder[at[-1]], dict) else ""
+
+
+def _child(holder: Any, part: Any) -> Any:
+    if isinstance(holder, dict):
+        return holder.get(part)
+    return holder[part] if isinstance(holder, list) and isinstance(part, int) and part < len(holder) else None
+
+
+def _substitute(at: Location) -> Any:
+    name = at[-1]
+    if name == "tasks":
+        return [{"id": "unnamed", "type": "router"}]
+    if name == "id":
+        return f"unnamed-{at[1]}"
+    if name == "name" and "artifacts" in at:
+        return f"unnamed-{at[-2]}"
+    return copy.deepcopy(_SUBSTITUTES.get(str(name), ""))

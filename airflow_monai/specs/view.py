@@ -1,0 +1,60 @@
+"""A workflow as the checks look at it: tasks by id, their graph, and which of them this version runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+
+from airflow_monai.specs.choices import TASK_TYPES
+from airflow_monai.specs.findings import Location
+from airflow_monai.specs.graph import Graph, ancestors
+from airflow_monai.specs.model import TaskSpec, WorkflowSpec
+
+
+class SpecView:
+    """Look-ups over one spec; of tasks with the same id the first counts."""
+
+    def __init__(self, spec: WorkflowSpec):
+        self.spec = spec
+
+    @cached_property
+    def ids(self) -> dict[str, str]:
+        """Lower-case id -> id."""
+        found: dict[str, str] = {}
+        for task in self.spec.tasks:
+            found.setdefault(task.id.lower(), task.id)
+        return found
+
+    @cached_property
+    def tasks(self) -> dict[str, TaskSpec]:
+        """Id -> task."""
+        found: dict[str, TaskSpec] = {}
+        for task in self.spec.tasks:
+            found.setdefault(task.id, task)
+        return found
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Id -> ids that may follow."""
+        return {
+            task.id: tuple(to.name for to in task.task_destinations if to.name in self.tasks)
+            for task in self.tasks.values()
+        }
+
+    @cached_property
+    def before(self) -> dict[str, set[str]]:
+        """Id -> ids of all tasks that can come before."""
+        return ancestors(self.graph)
+
+    def find(self, task_id: str) -> TaskSpec | None:
+        """The task of an id written in any case."""
+        known = self.ids.get(task_id.lower())
+        return self.tasks[known] if known else None
+
+    def is_supported(self, task: TaskSpec) -> bool:
+        return task.type in TASK_TYPES
+
+    def located(self) -> Iterator[tuple[Location, TaskSpec]]:
+        """Every task with its place."""
+        for index, task in enumerate(self.spec.tasks):
+            yield ("tasks", index), task

@@ -55,12 +55,13 @@ def _options() -> dict[str, Any]:
     return {
         "store": _option(
             "Folder of the store, where payloads, artifacts and records are kept. Every component needs it under the "
-            "same name. Empty: monai-store in AIRFLOW_HOME.",
+            "same name.",
+            default="{AIRFLOW_HOME}/monai-store",
             example="/data/monai",
         ),
         "workflow_folder": _option(
-            "Folder of the workflow specs (YAML or JSON), read by the gateway and the DAG bundle. Empty: "
-            "workflow_specs in AIRFLOW_HOME.",
+            "Folder of the workflow specs (YAML or JSON), read by the gateway and the DAG bundle.",
+            default="{AIRFLOW_HOME}/workflow_specs",
             example="/etc/monai/workflow_specs",
         ),
         "runner": _option(

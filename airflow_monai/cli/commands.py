@@ -90,7 +90,10 @@ _POOLS = Group(
             arguments=(
                 Argument(
                     ("--inventory",),
-                    {"metavar": "FILE", "help": "YAML or JSON file of hosts and cards. Default: the store's inventory."},
+                    {
+                        "metavar": "FILE",
+                        "help": "YAML or JSON file of hosts and cards. Default: the store's inventory.",
+                    },
                 ),
                 _DRY_RUN,
             ),

@@ -9,7 +9,7 @@ from enum import Enum
 from airflow_monai.gpu.pools import POOL_DESCRIPTION, Pool
 
 
-class Action(str, Enum):
+class Action(Enum):
     CREATE = "create"
     UPDATE = "update"
     KEEP = "keep"
@@ -53,8 +53,8 @@ def _change(pool: Pool, before: ExistingPool | None) -> Change:
     warning = ""
     if pool.slots < before.occupied:
         warning = (
-            f"pool {pool.name} shrinks to {pool.slots} slots while tasks hold {before.occupied}: nothing new starts in it "
-            "until enough of them have ended"
+            f"pool {pool.name} shrinks to {pool.slots} slots while tasks hold {before.occupied}: nothing new starts "
+            "in it until enough of them have ended"
         )
     return Change(Action.KEEP if same else Action.UPDATE, pool, before.slots, warning)
 

@@ -37,7 +37,8 @@ def _condition(view: SpecView, at: Location, text: str, done: set[str]) -> Itera
         tree = parse(text)
     except ConditionError as error:
         hint = "for example: {{ context.executions.<task>.result.<key> }} > '500' AND 'a' == 'a'"
-        yield Finding(at, "bad-condition", f"the condition cannot be read: {error.message}", hint, offset=error.column - 1)
+        message = f"the condition cannot be read: {error.message}"
+        yield Finding(at, "bad-condition", message, hint, offset=error.column - 1)
         return
     for template in templates(tree):
         yield from _path(view, at, template.path, done, template.column - 1)

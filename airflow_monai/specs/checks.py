@@ -73,7 +73,8 @@ def _loops(view: SpecView) -> Iterator[Finding]:
         source = view.tasks[path[-2]]
         index = next(i for i, target in enumerate(source.task_destinations) if target.name == path[-1])
         place = ("tasks", order[source.id], "task_destinations", index, "name")
-        yield Finding(place, "loop", f"tasks follow each other in a loop: {' -> '.join(path)}", "remove one of these ways")
+        message = f"tasks follow each other in a loop: {' -> '.join(path)}"
+        yield Finding(place, "loop", message, "remove one of these ways")
 
 
 def _reachability(view: SpecView) -> Iterator[Finding]:
@@ -108,14 +109,16 @@ def _tasks(view: SpecView) -> Iterator[Finding]:
 
 
 def _artifact_names(at: Location, task: TaskSpec) -> Iterator[Finding]:
-    for side, artifacts in (("input", task.artifacts.input), ("output", task.artifacts.output)):
-        seen: set[str] = set()
-        for index, artifact in enumerate(artifacts):
-            if artifact.name.lower() in seen:
-                message = f"task {task.id!r} has two {side} artifacts named {artifact.name!r}"
+    sides = {
+        "input": [artifact.name for artifact in task.artifacts.input],
+        "output": [artifact.name for artifact in task.artifacts.output],
+    }
+    for side, names in sides.items():
+        for index, name in enumerate(names):
+            if name.lower() in (earlier.lower() for earlier in names[:index]):
+                message = f"task {task.id!r} has two {side} artifacts named {name!r}"
                 place = (*at, "artifacts", side, index, "name")
                 yield Finding(place, "duplicate-artifact", message, "names are compared without regard to case")
-            seen.add(artifact.name.lower())
 
 
 def _map(at: Location, task: TaskSpec) -> Iterator[Finding]:

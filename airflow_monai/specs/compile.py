@@ -118,7 +118,7 @@ def _task(task: TaskSpec, ids: Mapping[str, str], previous: tuple[str, ...], key
             InputArtifact(item.name, with_known_ids(item.value, ids), item.mandatory) for item in task.artifacts.input
         ),
         outputs=tuple(
-            OutputArtifact(item.name, item.type, with_known_ids(item.value, ids) if item.value else None, item.mandatory)
+            OutputArtifact(item.name, item.type, item.value and with_known_ids(item.value, ids), item.mandatory)
             for item in task.artifacts.output
         ),
         export_destinations=tuple(sink.name for sink in task.export_destinations),

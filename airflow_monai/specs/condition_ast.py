@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Union
 
 
 class Operator(str, Enum):
@@ -50,7 +49,7 @@ class ArrayLiteral:
     column: int
 
 
-OperandNode = Union[Text, Template, ArrayLiteral]
+OperandNode = Text | Template | ArrayLiteral
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ class Or:
     parts: tuple[Node, ...]
 
 
-Node = Union[Comparison, And, Or]
+Node = Comparison | And | Or
 
 
 def templates(node: Node) -> Iterator[Template]:

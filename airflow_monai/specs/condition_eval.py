@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator as op
 from collections.abc import Callable
-from typing import Any, Union
+from typing import Any
 
 from airflow_monai.errors import ConditionError
 from airflow_monai.specs.condition_ast import And, ArrayLiteral, Comparison, Node, OperandNode, Operator, Or, Template
@@ -20,7 +20,7 @@ from airflow_monai.specs.values import (
 )
 
 Resolve = Callable[[str], Any]
-Resolved = Union[Operand, SeriesValues]
+Resolved = Operand | SeriesValues
 
 _ORDER = {
     Operator.GREATER: op.gt,
@@ -57,7 +57,8 @@ def _ask(node: Template, resolve: Resolve) -> Resolved:
     except LookupError as error:
         raise ConditionError(f"{{{{ {node.path} }}}} has no value", column=node.column) from error
     except (TypeError, ValueError, ArithmeticError) as error:
-        raise ConditionError(f"{{{{ {node.path} }}}} has a value that cannot be compared", column=node.column) from error
+        message = f"{{{{ {node.path} }}}} has a value that cannot be compared"
+        raise ConditionError(message, column=node.column) from error
 
 
 def _elements(node: ArrayLiteral, resolve: Resolve) -> Array:

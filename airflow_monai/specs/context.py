@@ -17,6 +17,8 @@ _SERIES = re.compile(
 _PATIENT = frozenset({"id", "name", "sex", "dob", "age", "hospital_id"})
 _RECORD = frozenset({"task_id", "execution_id", "output_dir", "task_type", "previous_task_id", "error_msg"})
 _TIMES = frozenset({"start_time", "end_time"})
+_PLAIN_PARTS = _RECORD | _TIMES | {"status"}
+_KEYED_PARTS = frozenset({"result", "execution_stats"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def is_known_path(path: str) -> bool:
         return True
     parts = path.split(".")
     if parts[:2] == ["context", "executions"] and len(parts) >= 4:
-        return len(parts) > 4 if parts[3] in ("result", "execution_stats") else parts[3] in _RECORD | _TIMES | {"status"}
+        return parts[3] in _PLAIN_PARTS or (parts[3] in _KEYED_PARTS and len(parts) > 4)
     if parts[:3] == ["context", "input", "patient_details"]:
         return len(parts) == 4 and parts[3] in _PATIENT
     return parts in (["context", "workflow", "name"], ["context", "workflow", "description"])

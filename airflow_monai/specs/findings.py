@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Union
 
 from airflow_monai.specs.problems import Severity
 
-Location = tuple[Union[str, int], ...]
+Location = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_monai.specs.plan import WorkflowPlan
-from airflow_monai.specs.problems import Problem, Severity
+from airflow_monai.specs.problems import Problem
 
 SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -32,6 +32,7 @@ class SpecFile:
     stamp: tuple[int, int]
     plan: WorkflowPlan | None
     problems: tuple[Problem, ...]
+    place: tuple[int, int] = (1, 1)
 
 
 def spec_paths(folder: str | os.PathLike[str]) -> list[Path]:
@@ -78,20 +79,7 @@ class SpecFolder:
     def scan(self) -> FolderSpecs:
         """The workflows as they are now. The later of two files with the same workflow name is refused."""
         self._files = {path: read for path in spec_paths(self.folder) if (read := self._read(path))}
-        workflows: list[WorkflowPlan] = []
-        problems: list[Problem] = []
-        names: dict[str, Path] = {}
-        for path, file in self._files.items():
-            problems += file.problems
-            if file.plan is None:
-                continue
-            taken = [names[key] for key in _keys(file.plan) if key in names]
-            if taken:
-                problems.append(_duplicate(path, file.plan, taken[0]))
-            else:
-                names.update(dict.fromkeys(_keys(file.plan), path))
-                workflows.append(file.plan)
-        return FolderSpecs(tuple(workflows), tuple(problems))
+        return combined(self._files)
 
     def _read(self, path: Path) -> SpecFile | None:
         try:
@@ -109,14 +97,34 @@ def read_spec(path: Path, stamp: tuple[int, int] = (0, 0)) -> SpecFile:
     from airflow_monai.specs.reading import check_file
 
     spec, problems = check_file(path)
-    return SpecFile(stamp, plan_of(spec) if spec else None, tuple(problems))
+    if spec is None:
+        return SpecFile(stamp, None, tuple(problems))
+    return SpecFile(stamp, plan_of(spec), tuple(problems), spec.place)
+
+
+def combined(files: Mapping[Path, SpecFile]) -> FolderSpecs:
+    """The workflows of several files; of two with the same name the later one is refused."""
+    workflows: list[WorkflowPlan] = []
+    problems: list[Problem] = []
+    names: dict[str, Path] = {}
+    for path, file in files.items():
+        problems += file.problems
+        if file.plan is None:
+            continue
+        taken = [names[key] for key in _keys(file.plan) if key in names]
+        if taken:
+            problems.append(_duplicate(path, file, file.plan.name, taken[0]))
+        else:
+            names.update(dict.fromkeys(_keys(file.plan), path))
+            workflows.append(file.plan)
+    return FolderSpecs(tuple(workflows), tuple(problems))
 
 
 def _keys(plan: WorkflowPlan) -> tuple[str, str]:
     return f"name {plan.name.lower()}", f"dag {plan.dag_id.lower()}"
 
 
-def _duplicate(path: Path, plan: WorkflowPlan, first: Path) -> Problem:
-    message = f"a workflow named {plan.name!r} is already in {first}"
+def _duplicate(path: Path, file: SpecFile, name: str, first: Path) -> Problem:
+    message = f"the name {name!r} is taken by the workflow of {first}"
     hint = "names are compared without regard to case: give each workflow its own"
-    return Problem(str(path), 1, 1, "duplicate-workflow", message, hint, Severity.ERROR)
+    return Problem(str(path), *file.place, "duplicate-workflow", message, hint)

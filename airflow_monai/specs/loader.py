@@ -65,7 +65,8 @@ def compose(text: str) -> tuple[Node, list[LoadError]]:
         place = (mark.line, mark.column) if mark else (0, 0)
         raise LoadError("yaml-syntax", _syntax(error), *place, _syntax_hint(text, *place)) from error
     except yaml.reader.ReaderError as error:
-        raise LoadError("yaml-syntax", f"the text holds a character that YAML does not allow ({error.reason})") from error
+        message = f"the text holds a character that YAML does not allow ({error.reason})"
+        raise LoadError("yaml-syntax", message, *_character_place(text)) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise LoadError("yaml-syntax", f"the text is no YAML ({type(error).__name__})") from error
     if composer.root is None or composer.root.is_null:
@@ -83,6 +84,13 @@ def _readable(text: str) -> str:
 
 def _joined(high: str, low: str) -> str:
     return f"\\U{0x10000 + ((int(high, 16) - 0xD800) << 10) + int(low, 16) - 0xDC00:08x}"
+
+
+def _character_place(text: str) -> tuple[int, int]:
+    """Line and column (from 0) of the first character that YAML does not allow; the parser tells bytes only."""
+    found = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    before = text[: found.start() if found else 0].split("\n")
+    return len(before) - 1, len(before[-1])
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:
@@ -142,7 +150,7 @@ class _Composer:
         node = _node(Shape.SCALAR, event)
         node.text = event.value
         node.style = event.style or ("" if tag not in _TEXT_TAGS else "!")
-        node.end = event.end_mark.index
+        node.end = _end(event)
         return node
 
     def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
@@ -161,13 +169,13 @@ class _Composer:
 
     def _close(self, event: Any) -> None:
         done = self.stack.pop()
-        done.node.end = event.end_mark.index
+        done.node.end = _end(event)
         if done.node.shape is Shape.MAPPING:
             self._merge(done.node)
         self._add(done.node, done.anchor)
 
     def _alias(self, event: yaml.AliasEvent) -> None:
-        target = self.anchors.get(event.anchor)
+        target = self.anchors.get(str(event.anchor))
         if target is None:
             known = event.anchor in self.anchors
             what = f"*{event.anchor} stands within what it names" if known else f"there is no anchor &{event.anchor}"
@@ -239,9 +247,8 @@ def _grow(parent: Node, child: Node) -> None:
     parent.size += child.size
     parent.height = max(parent.height, child.height + 1)
     if parent.size > MAX_NODES:
-        raise LoadError(
-            "too-many-nodes", f"the file holds more than {MAX_NODES} values", child.line, child.column, "use fewer aliases"
-        )
+        message = f"the file holds more than {MAX_NODES} values"
+        raise LoadError("too-many-nodes", message, child.line, child.column, "use fewer aliases")
     if parent.height > MAX_DEPTH:
         raise LoadError("too-deep", f"the file is nested deeper than {MAX_DEPTH} levels", child.line, child.column)
 
@@ -251,11 +258,16 @@ def _node(shape: Shape, event: Any) -> Node:
     return Node(shape, mark.line, mark.column, mark.index)
 
 
+def _end(event: Any) -> int:
+    return event.end_mark.index
+
+
 def _checked_tag(event: Any) -> str | None:
     tag = event.tag
     if tag is None or tag == "!" or tag in _CORE_TAGS:
         return tag
-    raise _at(event, "custom-tag", f"the tag {tag[:80]!r} is not allowed", "remove it: values are text, lists, mappings")
+    hint = "remove it: values are text, lists, mappings"
+    raise _at(event, "custom-tag", f"the tag {tag[:80]!r} is not allowed", hint)
 
 
 def _at(event: Any, code: str, message: str, hint: str = "") -> LoadError:

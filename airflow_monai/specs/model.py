@@ -111,6 +111,9 @@ class TaskSpec(_Model):
     resources: ResourcesSpec | None = None
 
 
+_Days = Annotated[Whole, Field(ge=-1, le=36_500)]
+
+
 class WorkflowSpec(_Model):
     """A workflow file; the first of its tasks is the root.
 
@@ -122,11 +125,12 @@ class WorkflowSpec(_Model):
     description: Description = ""
     informatics_gateway: InformaticsGateway
     predicate: list[Condition] = Field(default_factory=list)
-    data_retention_days: Annotated[Annotated[Whole, Field(ge=-1, le=36_500)] | None, Field(alias="dataRetentionDays")] = None
+    data_retention_days: Annotated[_Days | None, Field(alias="dataRetentionDays")] = None
     tasks: Annotated[list[TaskSpec], Field(min_length=1, max_length=1_000)]
 
     _source: str = PrivateAttr(default="")
     _digest: str = PrivateAttr(default="")
+    _place: tuple[int, int] = PrivateAttr(default=(1, 1))
 
     @property
     def source(self) -> str:
@@ -138,8 +142,13 @@ class WorkflowSpec(_Model):
         """SHA-256 of the file's text, line ends normalised (of the fields, when it was made in code)."""
         return self._digest or hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
-    def read_from(self, source: str, text: str) -> WorkflowSpec:
+    @property
+    def place(self) -> tuple[int, int]:
+        """Line and column of its name in that file."""
+        return self._place
+
+    def read_from(self, source: str, text: str, place: tuple[int, int]) -> WorkflowSpec:
         """This spec, knowing the file it came from."""
-        self._source = source
+        self._source, self._place = source, place
         self._digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
         return self

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from airflow_monai.errors import SpecError
 from airflow_monai.specs.checks import check
@@ -90,7 +89,8 @@ class _Reader:
             self.broken(error)
         if root.shape is not Shape.MAPPING:
             hint = "begin with name: ..., version: ..., informatics_gateway: ..., tasks: ..."
-            raise LoadError("wrong-type", f"a workflow is a mapping, not {root.shape.value}", root.line, root.column, hint)
+            message = f"a workflow is a mapping, not {root.shape.value}"
+            raise LoadError("wrong-type", message, root.line, root.column, hint)
         shaper = Shaper(self.at_node)
         data = shaper.data(root, WorkflowSpec)
         spec, findings = validated(data)
@@ -99,15 +99,14 @@ class _Reader:
             return None
         refused = [finding.at for finding in findings]
         self.found((found for found in check(spec) if not _depends(found.at, refused)), shaper.places)
-        return spec.read_from(Path(self.source).name, self.text)
+        name = _node_at(("name",), shaper.places)
+        return spec.read_from(Path(self.source).name, self.text, (name.line + 1, name.column + 1))
 
     def broken(self, error: LoadError) -> None:
         """Add what the loader found."""
         self._add(error.line, error.column, error.code, error.message, error.hint)
 
-    def at_node(
-        self, node: Node, code: str, message: str, hint: str = "", severity: Severity = Severity.ERROR
-    ) -> None:
+    def at_node(self, node: Node, code: str, message: str, hint: str = "", severity: Severity = Severity.ERROR) -> None:
         """Add a problem of a node."""
         self._add(node.line, node.column, code, message, hint, severity)
 
@@ -122,7 +121,9 @@ class _Reader:
                 line, column = (number - 1 for number in place_within(self.text, node, 0))
             self._add(line, column, finding.code, finding.message, finding.hint, finding.severity)
 
-    def _add(self, line: int, column: int, code: str, message: str, hint: str = "", severity: Any = Severity.ERROR) -> None:
+    def _add(
+        self, line: int, column: int, code: str, message: str, hint: str = "", severity: Severity = Severity.ERROR
+    ) -> None:
         line = min(line, max(len(self.lines) - 1, 0))
         excerpt = self.lines[line] if self.lines else ""
         self.problems.append(Problem(self.source, line + 1, column + 1, code, message, hint, severity, excerpt))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Union
 
 from airflow_monai.errors import ConditionError
 from airflow_monai.specs.conditions import evaluate
@@ -15,7 +14,7 @@ from airflow_monai.types import Payload, SeriesTags
 
 __all__ = ["Decision", "FolderSpecs", "SpecFolder", "decide", "load_folder"]
 
-TagsOrLoader = Union[SeriesTags, Callable[[], SeriesTags]]
+TagsOrLoader = SeriesTags | Callable[[], SeriesTags]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -13,7 +13,7 @@ from airflow_monai.specs.choices import IGNORED_FIELDS, LATER_FIELDS
 from airflow_monai.specs.nodes import Node, Shape
 from airflow_monai.specs.problems import Severity, nearest
 
-Location = tuple[Union[str, int], ...]
+Location = tuple[str | int, ...]
 Report = Callable[..., None]
 
 
@@ -105,7 +105,8 @@ class Shaper:
             message = f"the field {name!r} means nothing here and is passed over"
             self.report(key, "ignored-field", message, "", Severity.WARNING)
         elif key.text.lower() in LATER_FIELDS:
-            self.report(key, "field-unsupported", f"the field {name!r} is not supported yet by this version", "remove it")
+            message = f"the field {name!r} is not supported yet by this version"
+            self.report(key, "field-unsupported", message, "remove it")
         else:
             names = _names(fields.values())
             hint = nearest(name, names) or f"known here: {', '.join(names)}"

@@ -101,7 +101,8 @@ def executions_of(texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:
         for path in paths_of(text):
             parts = path.split(".")
             if parts[:2] == ["context", "executions"] and len(parts) > 2:
-                yield parts[2], *(parts[3:5] + ["", ""])[:2]  # type: ignore[misc]
+                part, key, *_ = [*parts[3:5], "", ""]
+                yield parts[2], part, key
 
 
 def with_known_ids(text: str, ids: Mapping[str, str]) -> str:

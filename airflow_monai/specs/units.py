@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_MEMORY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?(|b|k|m|g|t|ki|mi|gi|ti|kib|mib|gib|tib|kb|mb|gb|tb)", re.IGNORECASE)
+_MEMORY = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?(b|[kmgt](?:i|ib|b)?|)", re.IGNORECASE)
 _POWERS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 

@@ -87,7 +87,7 @@ def _repair(data: Any, error: ValidationError) -> None:
     """Replace what is missing and take out what is wrong, from the last list element to the first."""
     items = error.errors(include_url=False, include_context=False, include_input=False)
     for item in sorted(items, key=lambda item: [str(part).zfill(9) for part in item["loc"]], reverse=True):
-        at = tuple(item["loc"])
+        at: tuple[Any, ...] = tuple(item["loc"])
         holder = data
         for part in at[:-1]:
             holder = _child(holder, part)
@@ -97,8 +97,8 @@ def _repair(data: Any, error: ValidationError) -> None:
             holder[at[-1]] = _substitute(at)
         elif isinstance(holder, dict):
             holder.pop(at[-1], None)
-        elif isinstance(at[-1], int) and at[-1] < len(holder):
-            holder[at[-1]] = {} if isinstance(holder[at[-1]], dict) else ""
+        elif (index := at[-1]) in range(len(holder)):
+            holder[index] = {} if isinstance(holder[index], dict) else ""
 
 
 def _child(holder: Any, part: Any) -> Any:

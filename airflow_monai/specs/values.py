@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Union
+from typing import Any
 
-Scalar = Union[str, None]
+Scalar = str | None
 Array = tuple[Scalar, ...]
-Operand = Union[Scalar, Array]
+Operand = Scalar | Array
 
 _NULL_WORDS = frozenset({"", "null", "undefined"})
 # The published samples write array elements with either quote, some with typographic ones.

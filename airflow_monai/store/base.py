@@ -53,6 +53,23 @@ class Store(ABC):
     def create(self, key: str, data: bytes) -> bool:
         """Create the object if there is none: True for the one caller that made it, False for all others."""
 
+    def create_from(self, key: str, file: Path) -> bool:
+        """:meth:`create` with a local file's content. The file stays; it must not be changed any more.
+
+        When this returns, the object is durable, whoever created it.
+        """
+        return self.create(key, file.read_bytes())
+
+    def append(self, key: str, data: bytes) -> None:
+        """Add a line to an object that only informs: it may get lost in a power cut."""
+        self.write(key, (self.read(key) if self.exists(key) else b"") + data)
+
+    def spool(self) -> Path:
+        """A local folder for unfinished files from which :meth:`create_from` is cheap."""
+        import tempfile
+
+        return Path(tempfile.gettempdir())
+
     @abstractmethod
     def exists(self, key: str) -> bool: ...
 

@@ -22,6 +22,7 @@ class LocalStore(Store):
     def __init__(self, root: str | os.PathLike[str]):
         self.root = Path(root).absolute()
         self.url = str(self.root)
+        self._durable_folders: set[Path] = set()
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
@@ -51,6 +52,48 @@ class LocalStore(Store):
                 os.unlink(temporary)
             fsync_folder(path.parent)
             return True
+
+    def create_from(self, key: str, file: Path) -> bool:
+        path = self._path(key)
+        with _told(key):
+            self._make_durable(path.parent)
+            created = not path.exists()
+            if created:
+                _fsync_file(file)
+                try:
+                    os.link(file, path)
+                except FileExistsError:
+                    created = False
+            fsync_folder(path.parent)  # also where another writer was first: it may not have come so far yet
+            return created
+
+    def append(self, key: str, data: bytes) -> None:
+        path = self._path(key)
+        with _told(key):
+            make_folder(path.parent)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                os.write(fd, data)
+            finally:
+                os.close(fd)
+
+    def spool(self) -> Path:
+        folder = self.root / "incoming"
+        make_folder(folder)
+        return folder
+
+    def _make_durable(self, folder: Path) -> None:
+        """:func:`make_folder`, and flush also those that another process has just made, once for each folder."""
+        if folder in self._durable_folders and folder.is_dir():
+            return
+        make_folder(folder)
+        missing = folder
+        while missing != self.root and missing not in self._durable_folders:
+            fsync_folder(missing.parent)
+            missing = missing.parent
+        if len(self._durable_folders) > 100_000:
+            self._durable_folders.clear()
+        self._durable_folders.update((folder, *(part for part in folder.parents if part.is_relative_to(self.root))))
 
     def exists(self, key: str) -> bool:
         return self._path(key).exists()
@@ -108,6 +151,14 @@ def make_folder(folder: Path) -> None:
     except FileExistsError:
         return
     fsync_folder(folder.parent)
+
+
+def _fsync_file(file: Path) -> None:
+    fd = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _durable_temporary(path: Path, data: bytes) -> Path:

@@ -1,0 +1,141 @@
+"""What became of a payload, gathered from what gateway and tasks left in the store. Free of patient data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from airflow_monai.errors import PayloadNotFound, StoreError
+from airflow_monai.store.base import Store
+from airflow_monai.store.payloads import load_payload, manifest_key, payload_ids, payload_key
+from airflow_monai.types import Payload, TaskRecord
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadSummary:
+    """A payload in one line.
+
+    :param state: ``open`` while images may still join it, else ``closed``.
+    :param wanted: DAG ids of the workflows that want it; None while nobody has decided.
+    :param announced: those of them whose run exists.
+    """
+
+    payload_id: str
+    called_aet: str
+    calling_aets: tuple[str, ...]
+    images: int
+    state: str
+    closed: str | None
+    wanted: tuple[str, ...] | None
+    announced: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class RunHistory:
+    """The tasks of one workflow instance, in the order in which they began."""
+
+    dag: str
+    run: str
+    tasks: tuple[TaskRecord, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        kept = ("task_id", "map_index", "task_type", "status", "try_number", "start_time", "end_time", "error_msg")
+        records = [record.to_dict() for record in self.tasks]
+        return {"dag": self.dag, "run": self.run, "tasks": [{key: r[key] for key in kept} for r in records]}
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadHistory:
+    """Everything that is known of a payload.
+
+    :param routing: for each workflow that there was, ``{workflow_name, dag_id, wanted, reason}``; None when undecided.
+    """
+
+    summary: PayloadSummary
+    routing: tuple[dict[str, Any], ...] | None
+    runs: tuple[RunHistory, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        routing = list(self.routing) if self.routing is not None else None
+        return {**self.summary.to_dict(), "routing": routing, "runs": [run.to_dict() for run in self.runs]}
+
+
+def newest(store: Store, limit: int) -> list[PayloadSummary]:
+    """Open payloads, then closed ones, the newest first; at most ``limit``."""
+    ids = [payload_id for payload_id in payload_ids(store) if _known(store, payload_id)]
+    summaries = [summarise(store, payload_id) for payload_id in ids]
+    summaries.sort(key=lambda summary: (summary.closed is None, summary.closed or ""), reverse=True)
+    return summaries[:limit]
+
+
+def history_of(store: Store, payload_id: str) -> PayloadHistory:
+    """What became of a payload; :class:`PayloadNotFound` when there is none."""
+    if not _known(store, payload_id):
+        raise PayloadNotFound(payload_id)
+    return PayloadHistory(summarise(store, payload_id), _routing(store, payload_id), tuple(_runs(store, payload_id)))
+
+
+def summarise(store: Store, payload_id: str) -> PayloadSummary:
+    """A payload in one line."""
+    routing = _routing(store, payload_id)
+    payload = load_payload(store, payload_id) if store.exists(manifest_key(payload_id)) else None
+    return PayloadSummary(
+        payload_id=payload_id,
+        called_aet=payload.called_aet if payload else str(_opened(store, payload_id).get("called_aet", "")),
+        calling_aets=_calling(store, payload_id, payload),
+        images=len(payload.files) if payload else sum(1 for _ in store.list(payload_key(payload_id, "dcm"))),
+        state="closed" if payload else "open",
+        closed=payload.closed if payload else None,
+        wanted=tuple(item["dag_id"] for item in routing if item["wanted"]) if routing is not None else None,
+        announced=tuple(name.removesuffix(".json") for name in store.children(payload_key(payload_id, "runs"))),
+    )
+
+
+def _known(store: Store, payload_id: str) -> bool:
+    return store.exists(manifest_key(payload_id)) or store.exists(payload_key(payload_id, "open.json"))
+
+
+def _opened(store: Store, payload_id: str) -> dict[str, Any]:
+    key = payload_key(payload_id, "open.json")
+    return store.read_json(key) if store.exists(key) else {}
+
+
+def _calling(store: Store, payload_id: str, payload: Payload | None) -> tuple[str, ...]:
+    return payload.calling_aets if payload else tuple(store.children(payload_key(payload_id, "calling")))
+
+
+def _routing(store: Store, payload_id: str) -> tuple[dict[str, Any], ...] | None:
+    key = payload_key(payload_id, "routing.json")
+    return tuple(store.read_json(key)["decisions"]) if store.exists(key) else None
+
+
+def _runs(store: Store, payload_id: str) -> Iterator[RunHistory]:
+    top = payload_key(payload_id, "workflows")
+    for dag in store.children(top):
+        for run in store.children(f"{top}/{dag}"):
+            records = _records(store, f"{top}/{dag}/{run}")
+            yield RunHistory(dag, run, tuple(sorted(records, key=lambda record: record.start_time or "")))
+
+
+def _records(store: Store, folder: str) -> Iterator[TaskRecord]:
+    """Records of a run: of each task, and of each part of a mapped task."""
+    for task in store.children(folder):
+        places = [f"{folder}/{task}", *(f"{folder}/{task}/{part}" for part in _parts(store, f"{folder}/{task}"))]
+        for place in places:
+            if store.exists(f"{place}/task.json"):
+                yield _record(store, f"{place}/task.json")
+
+
+def _parts(store: Store, folder: str) -> list[str]:
+    return [name for name in store.children(folder) if name.isdecimal()]
+
+
+def _record(store: Store, key: str) -> TaskRecord:
+    try:
+        return TaskRecord.from_dict(store.read_json(key))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"The task record {key} is damaged: {error}.") from error

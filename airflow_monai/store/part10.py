@@ -1,0 +1,116 @@
+"""DICOM files as the gateway keeps them (PS3.10): preamble, file meta information, the data set as it was received."""
+
+from __future__ import annotations
+
+import mmap
+import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_monai.errors import StoreError
+from airflow_monai.store.elements import DamagedDataSet, Element, Encoding, short_elements
+
+IMPLEMENTATION_CLASS_UID = "2.25.187105834462513604917352630512487193355"
+IMPLEMENTATION_VERSION_NAME = "AIRFLOW_MONAI"
+_PREAMBLE = b"\0" * 128 + b"DICM"
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)*\Z")
+_TRANSFER_SYNTAX, _SERIES = 0x00020010, 0x0020000E
+
+
+class NotIdentified(StoreError):
+    """A data set does not say which instance of which series and study it is, or says it wrongly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The UIDs of an instance, each checked to be a plain UID, so that it may become part of a file name."""
+
+    study: str
+    series: str
+    sop: str
+    sop_class: str
+
+
+def check_uid(text: str, attribute: str) -> str:
+    """The UID, or :class:`NotIdentified` when it is none (PS3.5 section 9.1; leading zeros are let pass).
+
+    :param attribute: what the UID is, for the message, which does not repeat the value.
+    """
+    if len(text) > 64 or not _UID.match(text):
+        raise NotIdentified(f"{attribute} is not a valid UID")
+    return text
+
+
+def file_meta(sop_class: str, sop: str, transfer_syntax: str) -> bytes:
+    """Preamble and file meta information of a file that holds a data set received by C-STORE.
+
+    It does not say who sent it: the same instance from two senders is the same file.
+    """
+    elements = b"".join(
+        (
+            b"\x02\x00\x01\x00OB\0\0\x02\0\0\0\0\x01",
+            _meta(0x0002, "UI", sop_class),
+            _meta(0x0003, "UI", sop),
+            _meta(0x0010, "UI", transfer_syntax),
+            _meta(0x0012, "UI", IMPLEMENTATION_CLASS_UID),
+            _meta(0x0013, "SH", IMPLEMENTATION_VERSION_NAME),
+        )
+    )
+    return _PREAMBLE + struct.pack("<HH2sHL", 2, 0, b"UL", 4, len(elements)) + elements
+
+
+def _meta(element: int, vr: str, text: str) -> bytes:
+    value = text.encode("ascii", "replace")
+    if len(value) % 2:
+        value += b"\0" if vr == "UI" else b" "
+    return struct.pack("<HH2sH", 2, element, vr.encode(), len(value)) + value
+
+
+def identify(data: bytes | memoryview, start: int, transfer_syntax: str) -> Identity:
+    """Who the data set at ``start`` says that it is; :class:`NotIdentified` when a UID is missing or malformed."""
+    found = {}
+    try:
+        for element in short_elements(data, Encoding.of(transfer_syntax), start=start, stop=_SERIES + 1):
+            if element.tag in _IDENTITY:
+                found[element.tag] = element.value.decode("latin-1").strip(" \0")
+    except DamagedDataSet as error:
+        raise NotIdentified("the data set cannot be parsed") from error
+    return Identity(**{name: check_uid(found.get(tag, ""), keyword) for tag, (name, keyword) in _IDENTITY.items()})
+
+
+_IDENTITY = {
+    0x00080016: ("sop_class", "SOPClassUID"),
+    0x00080018: ("sop", "SOPInstanceUID"),
+    0x0020000D: ("study", "StudyInstanceUID"),
+    _SERIES: ("series", "SeriesInstanceUID"),
+}
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[memoryview]:
+    """A file's bytes without reading it: only the pages that are looked at come into memory."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+        view = memoryview(pages)
+        try:
+            yield view
+        finally:
+            view.release()
+
+
+def file_elements(data: memoryview) -> Iterator[Element]:
+    """Short elements of a file that this module's :func:`file_meta` begins: those of its meta group, then the others.
+
+    :raises DamagedDataSet: where it breaks off.
+    """
+    if bytes(data[128:132]) != b"DICM" or len(data) < 144:
+        raise DamagedDataSet("The file has no DICOM header.")
+    start = 144 + struct.unpack_from("<L", data, 140)[0]
+    syntax = ""
+    for element in short_elements(data[:start], Encoding.of(""), start=144):
+        if element.tag == _TRANSFER_SYNTAX:
+            syntax = element.value.decode("latin-1").strip(" \0")
+        yield element
+    yield from short_elements(data, Encoding.of(syntax), start=start)

@@ -93,18 +93,27 @@ def condition_context(folder: RunFolder, payload: Payload, name: str, descriptio
 
 
 def payload_id_from(context: Context) -> str:
-    """The payload of this DAG run: its partition key, else ``payload_id`` of its conf.
+    """The payload of this DAG run: what the task was told, else the run's partition key, else ``payload_id`` of its conf.
 
     :raises MonaiError: when the run names none.
     """
     dag_run = context["dag_run"]
-    payload_id = getattr(dag_run, "partition_key", None) or (dag_run.conf or {}).get("payload_id")
+    payload_id = (
+        getattr(context["task"], "payload_id", None)
+        or getattr(dag_run, "partition_key", None)
+        or (dag_run.conf or {}).get("payload_id")
+    )
     if not payload_id:
-        raise MonaiError(
-            "This DAG run names no payload. Trigger it with a payload id as its partition key, or with "
-            'conf {"payload_id": "..."}.'
-        )
+        raise no_payload()
     return str(payload_id)
+
+
+def no_payload() -> MonaiError:
+    """The error for a DAG run that says nothing of what it is about."""
+    return MonaiError(
+        "This DAG run names no payload. Trigger it with a payload id as its partition key, or with "
+        'conf {"payload_id": "..."}.'
+    )
 
 
 def task_run_from(context: Context) -> TaskRun:
@@ -137,18 +146,22 @@ class MonaiOperator(BaseOperator):
         [...]}``; the nodes whose conditions do not hold are skipped. An edge whose condition cannot be evaluated is
         not taken, which the log and the XCom ``edges`` say.
     :param result_keys: keys of the result that go into the return value (XCom); all others stay in the store.
+    :param payload_id: the payload to work on, where the DAG run does not name it (templated).
     """
 
     task_type: str = ""
+    template_fields: Sequence[str] = ("payload_id",)
 
     def __init__(
         self,
         *,
         edges: Sequence[Mapping[str, Any]] = (),
         result_keys: Sequence[str] = (),
+        payload_id: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.payload_id = payload_id
         self.edges = [dict(edge) for edge in edges]
         self.result_keys = list(result_keys)
 

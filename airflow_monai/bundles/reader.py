@@ -1,0 +1,119 @@
+"""Reads the folder of workflow files, and reads again only what changed."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_monai.bundles.snapshot import Snapshot, SpecEntry, snapshot_of
+
+SETTLED_SECONDS = 2.0
+"""A file changed more recently is read again: an edit within the clock's step may leave its time and size as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStamp:
+    """What tells that a file changed, without reading it."""
+
+    modified: int
+    changed: int
+    size: int
+    inode: int
+
+    def settled(self) -> bool:
+        return time.time() - max(self.modified, self.changed) / 1e9 > SETTLED_SECONDS
+
+
+class SpecFolderReader:
+    """The folder of workflow files, scanned again and again.
+
+    :param folder: may come into being later; until then it holds nothing.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._known: dict[Path, tuple[FileStamp, SpecEntry]] = {}
+        self._snapshot: Snapshot | None = None
+
+    def scan(self) -> Snapshot:
+        """The files as they are now; the very same object when nothing changed."""
+        from airflow_monai.specs.folder import spec_paths
+
+        known = {}
+        for path in spec_paths(self.folder):
+            read = self._read(path)
+            if read is not None:
+                known[path] = read
+        same = self._snapshot is not None and _entries(known) == _entries(self._known)
+        self._known = known
+        if self._snapshot is None or not same:
+            self._snapshot = snapshot_of(entry for _, entry in known.values())
+        return self._snapshot
+
+    def _read(self, path: Path) -> tuple[FileStamp, SpecEntry] | None:
+        """The file, from memory when its stamp is as before; None when it has just gone."""
+        try:
+            stamp = _stamp(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return FileStamp(0, 0, 0, 0), self._unreadable(path, error)
+        before = self._known.get(path)
+        if before is not None and before[0] == stamp and stamp.settled():
+            return before
+        entry = self._entry(path)
+        return (stamp, before[1] if before is not None and before[1] == entry else entry) if entry else None
+
+    def _entry(self, path: Path) -> SpecEntry | None:
+        from airflow_monai.specs.loader import MAX_BYTES, LoadError, decode
+
+        source = self._source(path)
+        try:
+            with open(path, "rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return self._unreadable(path, error)
+        try:
+            return entry_of(decode(data), source)
+        except LoadError as error:
+            hint = f" - {error.hint}" if error.hint else ""
+            told = f"{source}:{error.line + 1}:{error.column + 1}: {error.message} [{error.code}]{hint}"
+            return SpecEntry(source, "", told)
+
+    def _unreadable(self, path: Path, error: OSError) -> SpecEntry:
+        source = self._source(path)
+        why = error.strerror or type(error).__name__
+        return SpecEntry(source, "", f"{source}:1:1: the file cannot be read: {why} [unreadable] - check its permissions")
+
+    def _source(self, path: Path) -> str:
+        """The path within the folder, as text that Airflow's database can hold whatever bytes the name has."""
+        return "".join(map(_printable, path.relative_to(self.folder).as_posix()))
+
+
+def entry_of(text: str, source: str) -> SpecEntry:
+    """The entry of a text, with its plan where it has one; its problems show when its DAG file is loaded."""
+    from airflow_monai.errors import SpecError
+    from airflow_monai.factory.cache import plan_record
+    from airflow_monai.factory.compile import compile_plan
+
+    try:
+        return SpecEntry(source, text, plan=plan_record(text, compile_plan(text, source)))
+    except SpecError:
+        return SpecEntry(source, text)
+
+
+def _printable(char: str) -> str:
+    return char if char.isprintable() else ascii(char)[1:-1]
+
+
+def _entries(known: dict[Path, tuple[FileStamp, SpecEntry]]) -> list[SpecEntry]:
+    return [entry for _, entry in known.values()]
+
+
+def _stamp(path: Path) -> FileStamp:
+    status = os.stat(path)
+    return FileStamp(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)

@@ -1,0 +1,115 @@
+"""One version of the workflow folder: what every file said, and the DAG files made of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from airflow_monai import __version__
+from airflow_monai.bundles.generate import dag_file_text
+from airflow_monai.factory.cache import PLAN_FORMAT
+
+FORMAT = 1
+"""Of the generated files; a new one makes a new version of every bundle."""
+
+MAX_NAME_BYTES = 200
+
+
+@dataclass(frozen=True)
+class SpecEntry:
+    """One workflow file as it was read.
+
+    :param source: its path within the folder.
+    :param text: what it says, or as much of it as can be shown.
+    :param refused: why it cannot be used whatever its text says, or an empty text.
+    :param plan: its plan as :func:`airflow_monai.factory.cache.plan_record` writes it; None where it has none.
+    """
+
+    source: str
+    text: str
+    refused: str = ""
+    plan: Mapping[str, Any] | None = None
+
+    def dag_files(self) -> Iterator[tuple[str, bytes]]:
+        """Path and content of the files made of it: the DAG file, and beside it the plan."""
+        name = dag_name(self.source)
+        yield f"{name}.py", dag_file_text(self.text, self.source, self.refused).encode()
+        if self.plan is not None and not self.refused:
+            yield f"{name}.plan.json", json.dumps(self.plan, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All workflow files of one moment, in the order of their paths."""
+
+    entries: tuple[SpecEntry, ...]
+
+    @cached_property
+    def version(self) -> str:
+        """A hash of what the files say and of the versions that turn them into DAGs."""
+        facts = [FORMAT, PLAN_FORMAT, __version__, [(entry.source, entry.text, entry.refused) for entry in self.entries]]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+
+    def dag_files(self) -> dict[str, bytes]:
+        """Path within the bundle -> content, of all generated files."""
+        return {path: content for entry in self.entries for path, content in entry.dag_files()}
+
+    def to_dict(self) -> dict[str, Any]:
+        entries = [[entry.source, entry.text, entry.refused, entry.plan] for entry in self.entries]
+        return {"format": FORMAT, "entries": entries}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Snapshot:
+        """The snapshot that ``to_dict`` made this of.
+
+        :raises KeyError: or ValueError, TypeError: when the data is none.
+        """
+        if data["format"] != FORMAT:
+            raise ValueError(f"it has format {data['format']}, this version of airflow_monai reads {FORMAT}")
+        return cls(tuple(SpecEntry(*entry) for entry in data["entries"]))
+
+
+def dag_name(source: str) -> str:
+    """Path of the generated files without their suffix: that of the workflow file, its suffix included, so that no two
+    files meet; a name that would be too long for a file system ends in its hash."""
+    *folders, name = source.split("/")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        name = f"{name[:50]}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+    # A folder must not have the name of a generated file
+    return "/".join([*(re.sub(r"\.(py|json)\Z", r"%2E\1", folder) for folder in folders), name])
+
+
+def snapshot_of(entries: Iterable[SpecEntry]) -> Snapshot:
+    """The snapshot of files as read; of two that claim one workflow name the later is refused."""
+    first: dict[str, str] = {}
+    kept = []
+    for entry in sorted(entries, key=lambda entry: entry.source.split("/")):
+        claims = _claims(entry)
+        taken = next((first[claim] for claim in claims if claim in first), None)
+        if taken is None:
+            first.update(dict.fromkeys(claims, entry.source))
+            kept.append(entry)
+        else:
+            kept.append(SpecEntry(entry.source, entry.text, _duplicate(entry, taken)))
+    return Snapshot(tuple(kept))
+
+
+def _claims(entry: SpecEntry) -> tuple[str, ...]:
+    """Names compare without regard to case, as in :class:`airflow_monai.specs.folder.SpecFolder`."""
+    if entry.plan is None or entry.refused:
+        return ()
+    plan = entry.plan["plan"]
+    return f"name {plan['name'].lower()}", f"dag {plan['dag_id'].lower()}"
+
+
+def _duplicate(entry: SpecEntry, first: str) -> str:
+    name = entry.plan["plan"]["name"] if entry.plan else ""
+    return (
+        f"{entry.source}:1:1: a workflow named {name!r} is already in {first} [duplicate-workflow] - names are compared "
+        "without regard to case: give each workflow its own"
+    )

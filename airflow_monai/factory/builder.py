@@ -1,0 +1,150 @@
+"""Plan to DAG. Knows Airflow and nothing of YAML.
+
+One spec task is one Airflow task. Every conditional edge, and every edge into a join, is a node of its own that costs
+no process: an :class:`EdgeNode` that the ending worker task skips, or after a light task a :class:`GateOperator` in the
+triggerer. A join's predecessors are only such nodes, so that it runs when all that were taken ended well and one was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, Asset, PartitionedAssetTimetable
+
+from airflow_monai.factory.docs import edge_doc, workflow_doc
+from airflow_monai.factory.tasks import KINDS, TaskKind, TaskRequest
+from airflow_monai.factory.uris import ae_uri, workflow_uri
+from airflow_monai.operators.gate import EdgeNode, GateOperator
+from airflow_monai.specs.plan import Edge, TaskPlan, TaskType, WorkflowPlan
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+
+    from airflow_monai.gpu.inventory import Inventory
+
+OWNER = "monai"
+MAX_ACTIVE_RUNS = 64
+MAX_ACTIVE_TASKS = 64
+RETRY_DELAY = timedelta(seconds=30)
+MAX_RETRY_DELAY = timedelta(minutes=10)
+JOIN_RULE = "none_failed_min_one_success"
+TAG_LENGTH = 100  # Airflow's column
+
+
+def site_inventory() -> Inventory | None:
+    """The cards of this site, from the store; None where nobody recorded them."""
+    from airflow_monai import settings
+    from airflow_monai.gpu.pools import load_inventory
+    from airflow_monai.store import open_store
+
+    return load_inventory(open_store(settings.load().store))
+
+
+def build_dag(
+    plan: WorkflowPlan,
+    *,
+    kinds: Mapping[TaskType, TaskKind] = KINDS,
+    inventory: Callable[[], Inventory | None] = site_inventory,
+) -> DAG:
+    """The DAG of a workflow.
+
+    :param kinds: how each task type is made; a test may give its own.
+    :param inventory: gives the site's cards; asked only when a task wants one.
+    :raises MonaiError: when a task asks for what the site can never give.
+    """
+    dag = _empty_dag(plan)
+    leaving = _edges_by_source(plan.edges)
+    inventory = cache(inventory)
+    operators = {
+        task.id: _make_task(dag, task, leaving.get(task.id, ()), kinds[task.type], inventory) for task in plan.tasks
+    }
+    light = {task.id for task in plan.tasks if kinds[task.type].light}
+    for edge in plan.edges:
+        source, target = operators[edge.source], operators[edge.target]
+        if edge.node_id is None:
+            source.set_downstream(target)
+        else:
+            node = _edge_node(dag, plan, edge, gate=edge.source in light and bool(edge.conditions))
+            source.set_downstream(node)
+            node.set_downstream(target)
+    return dag
+
+
+def _empty_dag(plan: WorkflowPlan) -> DAG:
+    return DAG(
+        plan.dag_id,
+        dag_display_name=plan.name,
+        description=plan.description or None,
+        doc_md=workflow_doc(plan),
+        tags=_tags(plan),
+        schedule=PartitionedAssetTimetable(assets=_assets(plan)),
+        catchup=False,
+        is_paused_upon_creation=False,
+        max_active_runs=MAX_ACTIVE_RUNS,
+        max_active_tasks=MAX_ACTIVE_TASKS,
+    )
+
+
+def _assets(plan: WorkflowPlan) -> Any:
+    arrivals = [ae_uri(plan.ae_title, origin) for origin in plan.data_origins] or [ae_uri(plan.ae_title)]
+    wanted: Any = Asset(workflow_uri(plan.name))
+    for uri in arrivals:
+        wanted = wanted | Asset(uri)
+    return wanted
+
+
+def _tags(plan: WorkflowPlan) -> list[str]:
+    """The digest is among them so that every edit of the file makes a new DAG version in the UI."""
+    tags = ("monai", plan.ae_title, f"v{plan.version}" if plan.version else "", plan.digest[:8])
+    return [tag[:TAG_LENGTH] for tag in tags if tag]
+
+
+def _edges_by_source(edges: Iterable[Edge]) -> dict[str, list[Edge]]:
+    found: dict[str, list[Edge]] = {}
+    for edge in edges:
+        found.setdefault(edge.source, []).append(edge)
+    return found
+
+
+def _make_task(
+    dag: DAG, task: TaskPlan, leaving: Iterable[Edge], kind: TaskKind, inventory: Callable[[], Inventory | None]
+) -> BaseOperator:
+    edges = [] if kind.light else [_skippable(edge) for edge in leaving if edge.conditions]
+    return kind.make(TaskRequest(task, edges, _common(dag, task), inventory))
+
+
+def _skippable(edge: Edge) -> dict[str, Any]:
+    return {"node": edge.node_id, "conditions": list(edge.conditions)}
+
+
+def _common(dag: DAG, task: TaskPlan) -> dict[str, Any]:
+    common: dict[str, Any] = {"task_id": task.id, "dag": dag, "owner": OWNER}
+    if task.description:
+        common["doc_md"] = task.description
+    if task.is_join:
+        common["trigger_rule"] = JOIN_RULE
+    if task.retries:
+        common |= {
+            "retries": task.retries,
+            "retry_delay": RETRY_DELAY,
+            "retry_exponential_backoff": 2.0,
+            "max_retry_delay": MAX_RETRY_DELAY,
+        }
+    else:
+        common["retries"] = 0  # not the site's default: the spec decides
+    return common
+
+
+def _edge_node(dag: DAG, plan: WorkflowPlan, edge: Edge, *, gate: bool) -> BaseOperator:
+    common: dict[str, Any] = {"task_id": edge.node_id, "dag": dag, "owner": OWNER, "doc_md": edge_doc(edge)}
+    if not gate:
+        return EdgeNode(retries=0, **common)
+    return GateOperator(
+        conditions=edge.conditions,
+        workflow_name=plan.name,
+        workflow_description=plan.description,
+        **common,
+    )

@@ -1,0 +1,39 @@
+"""Plans kept beside the generated DAG files, so that a parse and every task start cost neither pydantic nor YAML."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from airflow_monai.specs.plan import WorkflowPlan
+
+PLAN_FORMAT = 1
+"""To be raised whenever the shape or the meaning of a stored plan changes: older ones are then made anew."""
+
+
+def text_digest(text: str) -> str:
+    """SHA-256 of a workflow's text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def plan_path(dag_file: str) -> Path:
+    """Where the plan of a generated DAG file lies: ``x.yaml.plan.json`` beside ``x.yaml.py``."""
+    return Path(dag_file.removesuffix(".py") + ".plan.json")
+
+
+def plan_record(text: str, plan: WorkflowPlan) -> dict[str, Any]:
+    """What is stored: the plan, and what it was made from."""
+    return {"format": PLAN_FORMAT, "text": text_digest(text), "plan": plan.to_dict()}
+
+
+def read_plan(path: Path, text: str) -> WorkflowPlan | None:
+    """The stored plan of exactly this text; None where there is none that this version can use."""
+    try:
+        record = json.loads(path.read_bytes())
+        if record["format"] != PLAN_FORMAT or record["text"] != text_digest(text):
+            return None
+        return WorkflowPlan.from_dict(record["plan"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # absent or damaged: the text says it all

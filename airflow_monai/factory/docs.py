@@ -1,0 +1,52 @@
+"""What the UI shows of a workflow beside its graph: version, digest, and a table of the tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from airflow_monai.specs.plan import Edge, TaskPlan, TaskType, WorkflowPlan
+
+
+def workflow_doc(plan: WorkflowPlan) -> str:
+    """Markdown for the DAG's page."""
+    origins = f" from {', '.join(plan.data_origins)}" if plan.data_origins else ""
+    facts = (
+        f"Version **{_cell(plan.version)}** of `{_cell(plan.name)}`, made from `{_cell(plan.source)}` "
+        f"(digest `{plan.digest[:12]}`). Runs for studies sent to AE title `{_cell(plan.ae_title)}`{_cell(origins)}."
+    )
+    table = ["| task | type | what | next |", "|---|---|---|---|", *_rows(plan)]
+    return "\n\n".join(part for part in (facts, plan.description, "\n".join(table)) if part)
+
+
+def edge_doc(edge: Edge) -> str:
+    """Markdown for an edge's own node."""
+    if not edge.conditions:
+        return f"The way from `{edge.source}` to `{edge.target}`."
+    conditions = "\n".join(f"- `{condition}`" for condition in edge.conditions)
+    return f"The way from `{edge.source}` to `{edge.target}`, taken when\n\n{conditions}"
+
+
+def _rows(plan: WorkflowPlan) -> Iterator[str]:
+    following: dict[str, list[Edge]] = {}
+    for edge in plan.edges:
+        following.setdefault(edge.source, []).append(edge)
+    for task in plan.tasks:
+        cells = (task.id, task.type.value, _what(task), _next(following.get(task.id, ())))
+        yield f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+def _what(task: TaskPlan) -> str:
+    if task.type is TaskType.MAP:
+        return str(task.args.get("map", "")) or task.description
+    if task.type is TaskType.EXPORT:
+        return ", ".join(task.export_destinations)
+    return task.description
+
+
+def _next(edges: Iterable[Edge]) -> str:
+    return ", ".join(f"{edge.target}{' if ' + ' and '.join(edge.conditions) if edge.conditions else ''}" for edge in edges)
+
+
+def _cell(text: str) -> str:
+    """Text that stays in its table cell and its code span."""
+    return text.replace("\n", " ").replace("|", "\\|").replace("`", "'")

@@ -1,0 +1,76 @@
+"""Judges a conditional edge in the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
+
+from airflow_monai.errors import MonaiError
+from airflow_monai.specs.edges import EdgeVerdict
+
+
+class GateTrigger(BaseTrigger):
+    """Ends its task as success (edge taken), skipped (not taken), or failed (the store cannot say).
+
+    :param payload_id: (templated) and ``run_id`` (templated): which workflow instance; all values are read from its
+        folder in the store.
+    """
+
+    def __init__(
+        self,
+        *,
+        payload_id: str,
+        dag_id: str,
+        run_id: str,
+        conditions: Sequence[str],
+        workflow_name: str = "",
+        workflow_description: str = "",
+    ):
+        super().__init__()
+        self.payload_id = payload_id
+        self.dag_id = dag_id
+        self.run_id = run_id
+        self.conditions = list(conditions)
+        self.workflow_name = workflow_name
+        self.workflow_description = workflow_description
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        names = ("payload_id", "dag_id", "run_id", "conditions", "workflow_name", "workflow_description")
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        try:
+            # The store may be a slow disk or a bucket: never on the event loop that all triggers share
+            verdict = await asyncio.to_thread(self.judge)
+        except MonaiError as error:
+            self.log.error("The edge cannot be judged: %s", error)
+            yield TaskFailedEvent(xcoms={"edge": f"cannot be judged: {error}"})
+            return
+        self.log.info("%s", verdict.reason)
+        if verdict.taken:
+            yield TaskSuccessEvent()
+        else:
+            yield TaskSkippedEvent(xcoms={"edge": verdict.reason})
+
+    def judge(self) -> EdgeVerdict:
+        """Read the payload and the task records, and judge.
+
+        :raises MonaiError: when the run names no payload, or the store cannot be read.
+        """
+        from airflow_monai import settings
+        from airflow_monai.operators.base import condition_context, no_payload
+        from airflow_monai.specs.edges import judge_edge
+        from airflow_monai.store import open_store
+        from airflow_monai.store.payloads import load_payload
+        from airflow_monai.store.runs import RunFolder
+
+        if not self.payload_id:
+            raise no_payload()
+        store = open_store(settings.load().store)
+        payload = load_payload(store, self.payload_id)
+        folder = RunFolder(store, payload.payload_id, self.dag_id, self.run_id)
+        resolve = condition_context(folder, payload, self.workflow_name, self.workflow_description)
+        return judge_edge(self.conditions, resolve)

@@ -1,7 +1,7 @@
 """Lung segmentation on CT as a MONAI Application Package; also ``python app -i IN -o OUT`` from a shell.
 
-Exit codes: 0 well, 3 no CT in the input, 4 no lung in the CT, 5 pixels that cannot be decoded, 1 anything else. For 3
-to 5, ``metadata.json`` says why in ``exception`` and ``exception_message``.
+Exit codes: 0 well, 3 no CT in the input, 4 no lung in the CT, 5 pixels that cannot be decoded, 6 input that
+may not be read, 1 anything else. For 3 to 6, ``metadata.json`` says why in ``exception`` and ``exception_message``.
 """
 
 from __future__ import annotations

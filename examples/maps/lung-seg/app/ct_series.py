@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from problems import NoCt, Undecodable
+from problems import NoCt, Undecodable, Unreadable
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import CTImageStorage
@@ -74,6 +75,7 @@ def load(folder: Path) -> CtSeries:
 
     :raises NoCt: when there is none.
     :raises Undecodable: when its pixels cannot be decompressed.
+    :raises Unreadable: when a folder or file may not be read.
     """
     stacks: dict[tuple[object, ...], list[_Slice]] = {}
     for piece in _ct_slices(folder):
@@ -93,13 +95,32 @@ def load(folder: Path) -> CtSeries:
 
 
 def _ct_slices(folder: Path) -> Iterable[_Slice]:
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(_files(folder)):
         try:
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=HEADER)
         except InvalidDicomError:
             continue
+        except PermissionError as error:
+            raise _unreadable() from error
         if header.get("SOPClassUID") == CTImageStorage and _has_geometry(header):
             yield _Slice(path, header)
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    """All files under ``folder``; Path.rglob would take a folder that may not be read for an empty one."""
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            raise _unreadable() from error
+
+    for parent, _, names in os.walk(folder, onerror=refuse):
+        yield from (Path(parent, name) for name in names)
+
+
+def _unreadable() -> Unreadable:
+    return Unreadable(
+        f"the input may not be read by user {os.getuid()}: make it readable for the user of the container"
+    )
 
 
 def _has_geometry(header: Dataset) -> bool:

@@ -15,6 +15,12 @@ class NoCt(Problem):
     exit_code = 3
 
 
+class Unreadable(Problem):
+    """The input folder may not be read by the user that runs this."""
+
+    exit_code = 6
+
+
 class NoLungs(Problem):
     """The CT shows no lung."""
 

@@ -43,7 +43,7 @@ def new_uid() -> str:
 
 def read_study(folder: str) -> dict[tuple[int, int], bytes]:
     """The values of the ``COPIED`` attributes in the first DICOM file under ``folder``; empty where there is none."""
-    for parent, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder, onerror=_refuse):
         folders.sort()
         for name in sorted(names):
             with open(os.path.join(parent, name), "rb") as file:
@@ -51,6 +51,12 @@ def read_study(folder: str) -> dict[tuple[int, int], bytes]:
             if head[128:132] == b"DICM":
                 return {tag: _value(head, tag, vr) for tag, vr in COPIED.items()}
     return {}
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that may not be read is an error; one that is not there is only empty."""
+    if isinstance(error, PermissionError):
+        raise error
 
 
 def _value(head: bytes, tag: tuple[int, int], vr: bytes) -> bytes:

@@ -89,6 +89,14 @@ class ExportRefused(ExportError):
         self.refused = refused
 
 
+class SinkUnavailable(ExportError):
+    """A destination cannot be reached or stopped answering; a later try may succeed."""
+
+
+class DestinationError(ExportError):
+    """A destination is not set up, or does not want us at all; trying again would not change that."""
+
+
 class ConditionError(MonaiError):
     """A condition cannot be parsed or evaluated. The message never holds the values that were compared.
 

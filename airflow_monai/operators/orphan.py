@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 71
@@ -16,25 +16,29 @@ EXIT_CODE = 71
 
 
 @contextmanager
-def watch_parent(interval: float = 1.0) -> Iterator[None]:
+def watch_parent(interval: float = 1.0) -> Iterator[Callable[[], None]]:
     """While the block runs, end this process at once when its parent process changes.
 
-    Nothing is cleaned up then, on purpose: containers, files and records belong to the task's next try.
+    Nothing is cleaned up then, on purpose: containers, files and records belong to the task's next try. The block gets
+    a function that looks at once, for use before an act that must not happen twice.
 
     :param interval: seconds between two looks.
     """
     parent = os.getppid()
     ended = threading.Event()
 
+    def look() -> None:
+        if os.getppid() != parent:
+            os._exit(EXIT_CODE)
+
     def watch() -> None:
         while not ended.wait(interval):
-            if os.getppid() != parent:
-                os._exit(EXIT_CODE)
+            look()
 
     thread = threading.Thread(target=watch, name="watch-parent", daemon=True)
     thread.start()
     try:
-        yield
+        yield look
     finally:
         ended.set()
         thread.join()

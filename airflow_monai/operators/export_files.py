@@ -1,0 +1,176 @@
+"""The files that an export task is to deliver, and the checks before any of them leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_monai.errors import ExportError, ExportRefused
+from airflow_monai.operators.artifacts import resolve_input
+from airflow_monai.sinks.base import Instance
+from airflow_monai.sinks.part10 import Head, read_head
+from airflow_monai.store.base import safe_name
+from airflow_monai.store.payloads import payload_key, run_id_of
+
+if TYPE_CHECKING:
+    from airflow_monai.operators.base import TaskRun
+    from airflow_monai.types import Payload
+
+_PERMIT = "allow_other_study in the connection's extra permits it"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportFile:
+    """One file of an input artifact.
+
+    :param problem: why it must not go to a DICOM sink; None where it may, or where it is no DICOM file at all.
+    :param other_study: that problem is only that it belongs to another study or patient.
+    """
+
+    artifact: str
+    instance: Instance
+    problem: str | None = None
+    other_study: bool = False
+
+    @property
+    def is_dicom(self) -> bool:
+        return self.instance.sop_instance_uid is not None
+
+
+def collect(run: TaskRun, inputs: Sequence[Mapping[str, Any]], scratch: Path) -> list[ExportFile]:
+    """All files of the inputs, each once.
+
+    :param scratch: folder for copies of what a remote store holds.
+    :raises ExportError: when a mandatory input has no files.
+    """
+    files: dict[str, ExportFile] = {}
+    received = _received(run.payload)
+    for artifact in inputs:
+        found = resolve_input(run, artifact["value"])
+        if not found.keys and artifact.get("mandatory", True):
+            raise ExportError(
+                f"Input artifact {artifact['name']!r} of task {run.task_id} ({artifact['value']}) has no files: the "
+                "task that should have made it did not. Set mandatory: false if it may be absent."
+            )
+        for key in found.keys:
+            if key not in files:
+                path = run.store.local_path(key) or _fetched(run, key, scratch)
+                name = f"{folder_of(run)}/{safe_name(artifact['name'])}/{found.relative(key)}"
+                if key in received:
+                    files[key] = ExportFile(artifact["name"], Instance(key, path, name, *received[key]))
+                else:
+                    files[key] = _made(run.payload, artifact["name"], Instance(key, path, name, digest=_digest(path)))
+    return list(files.values())
+
+
+def folder_of(run: TaskRun) -> str:
+    """Where a sink with file names keeps the task's files: ``<payload>/<workflow>/<task>``; a run with a name of its
+    own (a rerun, one started by hand) has a folder of its own."""
+    own_run = [] if run.folder.run_id == run_id_of(run.payload.payload_id) else [safe_name(run.folder.run_id)]
+    mapped = [str(run.map_index)] if run.map_index >= 0 else []
+    return "/".join([run.payload.payload_id, safe_name(run.folder.dag_id), *own_run, safe_name(run.task_id), *mapped])
+
+
+def for_dicom(files: Sequence[ExportFile], payload: Payload, *, allow_other_study: bool) -> list[Instance]:
+    """Those files that go to a DICOM sink: everything that is DICOM, when all of it may go.
+
+    :raises ExportRefused: when a DICOM file must not, because such a result is mixed up, or when there are files and
+        none of them is DICOM; nothing is sent then.
+    """
+    dicom = [file for file in files if file.is_dicom or file.problem]
+    if files and not dicom:
+        there = ", ".join(sorted({_kind(file) for file in files})[:5])
+        inputs = ", ".join(sorted({repr(file.artifact) for file in files}))
+        raise ExportRefused(
+            f"Input {inputs} holds no DICOM file, only {len(files)} other ({there}). Only DICOM can go to a DICOM "
+            "node: name another artifact, or a folder as the destination.",
+            refused={file.instance.key: "not DICOM" for file in files},
+        )
+    refused = [file for file in dicom if file.problem and not (file.other_study and allow_other_study)]
+    if refused:
+        reasons = sorted({f"input {file.artifact!r}: {file.problem}" for file in refused})
+        raise ExportRefused(
+            f"{len(refused)} of {len(dicom)} DICOM files must not be sent, so none was: {'; '.join(reasons[:5])}.",
+            refused={file.instance.key: str(file.problem) for file in refused},
+        )
+    return _each_once(dicom)
+
+
+def _each_once(files: Sequence[ExportFile]) -> list[Instance]:
+    """One instance for each SOP Instance UID; two different files with one UID are an error."""
+    instances: dict[str, Instance] = {}
+    for file in files:
+        uid = str(file.instance.sop_instance_uid)
+        other = instances.setdefault(uid, file.instance)
+        if other is not file.instance and other.path.read_bytes() != file.instance.path.read_bytes():
+            raise ExportRefused(
+                f"Input {file.artifact!r} holds two different files with the same SOP Instance UID: the application "
+                "that made them must give each its own.",
+                refused={uid: "two different files"},
+            )
+    return list(instances.values())
+
+
+def _made(payload: Payload, artifact: str, instance: Instance) -> ExportFile:
+    """A file that a task made: DICOM or not, and whether it may leave as DICOM."""
+    try:
+        head = read_head(instance.path)
+    except ExportError as error:
+        return ExportFile(artifact, instance, problem=str(error))
+    if head is None:
+        return ExportFile(artifact, instance)
+    sop_instance, sop_class, syntax = head.sop_instance_uid, head.sop_class_uid, head.transfer_syntax_uid
+    if not all(len(uid) <= 64 and _UID.match(uid) for uid in (sop_instance, sop_class, syntax)):
+        problem = "it lacks a valid SOP Instance UID, SOP Class UID or Transfer Syntax UID"
+        return ExportFile(artifact, instance, problem)
+    dicom = replace(instance, sop_instance_uid=sop_instance, sop_class_uid=sop_class, transfer_syntax_uid=syntax)
+    mix_up = _mix_up(head, payload)
+    return ExportFile(artifact, dicom, mix_up, other_study=mix_up is not None)
+
+
+def _mix_up(head: Head, payload: Payload) -> str | None:
+    """Why a result does not belong to the payload, None when it does."""
+    if head.study_instance_uid != payload.study_instance_uid:
+        return f"its StudyInstanceUID is not the one of the payload ({_PERMIT})"
+    if payload.patient.id is not None and head.patient_id.strip() != payload.patient.id.strip():
+        return f"its PatientID is not the one of the payload ({_PERMIT})"
+    return None
+
+
+def _received(payload: Payload) -> dict[str, tuple[str, str, str]]:
+    """Store key -> SOP Instance, SOP Class and Transfer Syntax UID of the received images: no need to open those."""
+    top = payload_key(payload.payload_id)
+    return {
+        f"{top}/{file.path}": (file.sop_instance_uid, file.sop_class_uid, file.transfer_syntax_uid)
+        for file in payload.files
+    }
+
+
+def _fetched(run: TaskRun, key: str, scratch: Path) -> Path:
+    path = scratch / hashlib.sha256(key.encode()).hexdigest()
+    path.write_bytes(run.store.read(key))
+    return path
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    for chunk in _chunks(path):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+
+
+def _kind(file: ExportFile) -> str:
+    """The kind of a file by its name's end; the name itself could be a patient's."""
+    suffix = file.instance.path.suffix.lower()
+    return f"*{suffix}" if re.fullmatch(r"\.[a-z0-9]{1,5}", suffix) else "files without a known ending"

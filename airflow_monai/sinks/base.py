@@ -1,0 +1,131 @@
+"""What every sink shares: a destination, the instances to deliver, and the verdict on each of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from airflow_monai.errors import DestinationError
+
+
+class DeliveryState(str, Enum):
+    """How far the delivery of one instance to one sink has come."""
+
+    PENDING = "pending"  # not sent yet
+    SENT = "sent"  # the request is under way; after a crash nobody knows what became of it
+    ACCEPTED = "accepted"  # the far side has said that it has it
+    REFUSED = "refused"  # the far side has said no, and why
+    UNKNOWN = "unknown"  # sent, but no answer came
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One file to deliver.
+
+    :param key: its store key.
+    :param path: where it lies on this host.
+    :param name: its name at a sink with file names: a relative path of safe parts.
+    :param sop_instance_uid: SOP Instance UID (0008,0018), None for a file that is not DICOM.
+    :param digest: SHA-256 of the file in hex, None for a received image (the store never changes those).
+    """
+
+    key: str
+    path: Path
+    name: str
+    sop_instance_uid: str | None = None
+    sop_class_uid: str = ""
+    transfer_syntax_uid: str = ""
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """News of one instance.
+
+    :param identity: the instance's name in the ledger, see :meth:`Sink.identity`.
+    :param status: the far side's own code (four hex digits of a DIMSE status), empty where there is none.
+    :param message: what the code means, or why there is none; free of patient data.
+    :param comment: the far side's own words, which may name a patient: for the ledger only, never for a log.
+    :param retry: whether a later try may end differently.
+    """
+
+    identity: str
+    state: DeliveryState
+    status: str = ""
+    message: str = ""
+    comment: str = ""
+    retry: bool = False
+
+
+OnResult = Callable[[Delivery], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A named export destination: what its Airflow connection holds."""
+
+    name: str
+    conn_type: str
+    host: str = ""
+    port: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def text(self, *keys: str, default: str = "") -> str:
+        """The first of these extras that is set."""
+        for key in keys:
+            value = self.extra.get(key)
+            if value not in (None, ""):
+                return str(value).strip()
+        return default
+
+    def flag(self, key: str) -> bool:
+        return str(self.extra.get(key) or "").strip().lower() in ("1", "true", "yes", "on")
+
+    def seconds(self, key: str, default: float) -> float:
+        """A time-out from the extras; :class:`DestinationError` when it is not a number above 0."""
+        text = self.text(key, default=str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not 0 < value < 86_400:
+            raise self.error(f"{key} = {text!r} is not a time in seconds")
+        return value
+
+    def error(self, problem: str) -> DestinationError:
+        return DestinationError(f"Destination {self.name}: {problem}. Correct the Airflow connection {self.name!r}.")
+
+
+class Sink(ABC):
+    """A place that instances are delivered to.
+
+    :param destination: its connection; :class:`DestinationError` when that cannot be used.
+    """
+
+    dicom_only: bool = False
+
+    def __init__(self, destination: Destination):
+        self.destination = destination
+
+    @abstractmethod
+    def identity(self, instance: Instance) -> str:
+        """What tells this instance from all others at this sink; a file name."""
+
+    @abstractmethod
+    def send(self, instances: Sequence[Instance], on_result: OnResult) -> None:
+        """Deliver the instances in order and report on each: ``SENT`` before the request, then the verdict.
+
+        What ``on_result`` raises ends the sending at once.
+
+        :raises SinkUnavailable: the far side cannot be reached or stopped answering; what was not reported on is
+            still to be sent.
+        :raises DestinationError: the far side does not want us at all; a retry would not change that.
+        """
+
+    @abstractmethod
+    def test(self) -> str:
+        """Try the destination without delivering anything; what was found, in one line, else an error as above."""

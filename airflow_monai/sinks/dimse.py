@@ -1,0 +1,371 @@
+"""A DICOM association as a service class user: C-STORE and C-ECHO on one socket, in the calling thread.
+
+PDUs of the association's start are pynetdicom's; the requests themselves are written straight from the file to the
+socket. pynetdicom's own ``send_c_store`` passes every fragment through queues between threads, which costs most of the
+speed and now and then loses an answer; here an answer either comes within its time or the association is given up.
+
+References: DICOM PS3.8 section 9.3 (PDUs), PS3.7 section 9.3.1 (C-STORE), 9.3.5 (C-ECHO) and annex E (commands).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from airflow_monai.errors import DestinationError, SinkUnavailable
+
+MAX_CONTEXTS = 128
+"""Presentation context ids are the odd numbers of one byte (PS3.8 section 9.3.2.2)."""
+
+_ASSOCIATE_AC, _ASSOCIATE_RJ, _DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = 2, 3, 4, 5, 6, 7
+_MAX_REPLY = 1 << 20  # no answer that we wait for is larger
+_OUR_MAX_PDU = 16_384
+_UNLIMITED_PDU = 262_144  # what we send at a time to a peer that sets no limit
+_BLOCK = 4 << 20  # bytes of a file read at a time
+_IMPLEMENTATION_UID = "2.25.201386093846274853920614178366192340517"
+_LAST, _COMMAND = 2, 1  # bits of a message control header (PS3.8 annex E.2)
+
+
+class AssociationLost(SinkUnavailable):
+    """The association ended, or an answer did not come in time, in the midst of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Whom to call, as whom, and how long to wait.
+
+    :param connect_timeout: seconds for the connection and the association to come about.
+    :param response_timeout: seconds without any progress after which the far side counts as hanging.
+    """
+
+    host: str
+    port: int
+    called_aet: str
+    calling_aet: str
+    connect_timeout: float = 10.0
+    response_timeout: float = 30.0
+
+    def __str__(self) -> str:
+        return f"{self.called_aet} at {self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The far side's answer to a request: status (0000,0900) and error comment (0000,0902)."""
+
+    status: int
+    comment: str = ""
+
+
+class Association:
+    """An established association; make one with :func:`associate`.
+
+    :param contexts: (abstract syntax, transfer syntax) -> id of the accepted presentation context.
+    """
+
+    def __init__(self, sock: socket.socket, peer: Peer, contexts: dict[tuple[str, str], int], max_pdu: int):
+        self.contexts = contexts
+        self._sock = sock
+        self._peer = peer
+        self._fragment = (min(max_pdu, _UNLIMITED_PDU) if max_pdu else _UNLIMITED_PDU) - 6
+        self._message_id = 0
+
+    def store(self, sop_class: str, sop_instance: str, transfer_syntax: str, dataset: BinaryIO) -> Answer:
+        """C-STORE the rest of ``dataset``, which is encoded in ``transfer_syntax``.
+
+        :raises AssociationLost: no answer came; this association is closed.
+        """
+        context = self.contexts[sop_class, transfer_syntax]
+        elements = [
+            (0x0002, _uid(sop_class)),
+            (0x0100, _us(0x0001)),
+            (0x0110, _us(self._next_message_id())),
+            (0x0700, _us(0)),  # medium priority
+            (0x0800, _us(0)),  # a data set follows
+            (0x1000, _uid(sop_instance)),
+        ]
+        return self._request(context, elements, dataset)
+
+    def echo(self) -> Answer:
+        """C-ECHO; :class:`AssociationLost` when no answer came."""
+        ((syntax, _), context), *_ = self.contexts.items()
+        elements = [(0x0002, _uid(syntax)), (0x0100, _us(0x0030)), (0x0110, _us(self._next_message_id()))]
+        return self._request(context, [*elements, (0x0800, _us(0x0101))], None)
+
+    def release(self) -> None:
+        """End the association in good order. All answers are in by now, so a far side that hangs up is fine."""
+        try:
+            self._sock.sendall(_pdu(_RELEASE_RQ, bytes(4)))
+            self._sock.settimeout(min(5.0, self._peer.response_timeout))
+            while _read_pdu(self._sock)[0] not in (_RELEASE_RP, _ABORT):
+                pass
+        except (OSError, EOFError):
+            pass
+        finally:
+            self._sock.close()
+
+    def abort(self) -> None:
+        """End the association at once."""
+        try:
+            self._sock.settimeout(1.0)
+            self._sock.sendall(_pdu(_ABORT, bytes(4)))
+        except OSError:
+            pass
+        finally:
+            self._sock.close()
+
+    def _next_message_id(self) -> int:
+        self._message_id = self._message_id % 0xFFFF + 1
+        return self._message_id
+
+    def _request(self, context: int, elements: Sequence[tuple[int, bytes]], dataset: BinaryIO | None) -> Answer:
+        try:
+            self._send_message(context, _command(elements), dataset)
+            return self._answer()
+        except TimeoutError:
+            problem = f"did not answer within {self._peer.response_timeout:g} s"
+        except EOFError as error:
+            problem = str(error)
+        except OSError as error:
+            problem = self._farewell() or f"broke the connection ({error.strerror or error})"
+        self.abort()
+        raise AssociationLost(f"{self._peer} {problem}")
+
+    def _send_message(self, context: int, command: bytes, dataset: BinaryIO | None) -> None:
+        head = _data_pdu(context, _COMMAND | _LAST, command)
+        if dataset is None:
+            self._sock.sendall(b"".join(head))
+            return
+        for pieces in _fragments(dataset, self._fragment, context):
+            self._send_all([*head, *pieces])
+            head = []
+
+    def _send_all(self, pieces: list[bytes | memoryview]) -> None:
+        """``sendall`` for many buffers without joining them."""
+        left = sum(map(len, pieces))
+        while left:
+            sent = self._sock.sendmsg(pieces[:1000])  # below the kernel's IOV_MAX
+            left -= sent
+            while pieces and sent >= len(pieces[0]):
+                sent -= len(pieces.pop(0))
+            if sent:
+                pieces[0] = memoryview(pieces[0])[sent:]
+
+    def _answer(self) -> Answer:
+        command = bytearray()
+        while True:
+            kind, body = _read_pdu(self._sock)
+            if kind != _DATA:
+                raise EOFError(_ending(kind, body))
+            for control, value in _pdvs(body):
+                command += value if control & _COMMAND else b""
+                if control & _COMMAND and control & _LAST:
+                    return self._checked(_elements(bytes(command)))
+
+    def _checked(self, elements: dict[int, bytes]) -> Answer:
+        status, answered = elements.get(0x0900, b""), elements.get(0x0120, b"")
+        if len(status) != 2 or answered != _us(self._message_id):
+            raise EOFError("sent an answer that belongs to no request of ours")
+        comment = elements.get(0x0902, b"").decode("latin-1").strip(" \0")
+        return Answer(int.from_bytes(status, "little"), "".join(filter(str.isprintable, comment))[:64])
+
+    def _farewell(self) -> str:
+        """Why the far side hung up, when an abort of its own still waits to be read."""
+        try:
+            self._sock.settimeout(0.2)
+            return _ending(*_read_pdu(self._sock))
+        except (OSError, EOFError):
+            return ""
+
+
+def associate(peer: Peer, syntaxes: Iterable[tuple[str, str]]) -> Association:
+    """Open an association that proposes a presentation context for each (abstract syntax, transfer syntax).
+
+    :raises SinkUnavailable: nobody answers, or the far side is too busy now.
+    :raises DestinationError: the far side rejects us for good.
+    """
+    proposals = {2 * index + 1: pair for index, pair in enumerate(dict.fromkeys(syntaxes))}
+    request = _associate_rq(peer, proposals)
+    sock = _connect(peer)
+    try:
+        sock.sendall(request)
+        kind, body = _read_pdu(sock)
+        if kind == _ASSOCIATE_AC:
+            sock.settimeout(peer.response_timeout)
+            return _accepted(sock, peer, proposals, body)
+        raise _rejection(peer, body) if kind == _ASSOCIATE_RJ else SinkUnavailable(f"{peer} {_ending(kind, body)}.")
+    except BaseException as error:
+        sock.close()
+        if isinstance(error, TimeoutError):
+            raise SinkUnavailable(
+                f"{peer} took the connection but did not answer the association within {peer.connect_timeout:g} s."
+            ) from None
+        if isinstance(error, (OSError, EOFError)):
+            raise SinkUnavailable(f"{peer} hung up during the association: is it a DICOM port?") from None
+        raise
+
+
+def _connect(peer: Peer) -> socket.socket:
+    try:
+        sock = socket.create_connection((peer.host, peer.port), timeout=peer.connect_timeout)
+    except TimeoutError:
+        problem = f"did not answer within {peer.connect_timeout:g} s: is the address right?"
+        raise SinkUnavailable(f"{peer} {problem}") from None
+    except OSError as error:
+        raise SinkUnavailable(f"{peer} cannot be reached ({error.strerror or error}): is it running?") from None
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _associate_rq(peer: Peer, proposals: dict[int, tuple[str, str]]) -> bytes:
+    from pynetdicom.pdu import A_ASSOCIATE_RQ
+    from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
+    from pynetdicom.presentation import build_context
+
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = "1.2.840.10008.3.1.1.1"
+    primitive.calling_ae_title, primitive.called_ae_title = peer.calling_aet, peer.called_aet
+    contexts = []
+    for context_id, (abstract, transfer) in proposals.items():
+        context = build_context(abstract, transfer)
+        context.context_id = context_id
+        contexts.append(context)
+    primitive.presentation_context_definition_list = contexts
+    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    length.maximum_length_received = _OUR_MAX_PDU
+    implementation.implementation_class_uid = _IMPLEMENTATION_UID
+    primitive.user_information = [length, implementation]
+    return A_ASSOCIATE_RQ(primitive).encode()
+
+
+def _accepted(sock: socket.socket, peer: Peer, proposals: dict[int, tuple[str, str]], body: bytes) -> Association:
+    from pynetdicom.pdu import A_ASSOCIATE_AC
+
+    pdu = A_ASSOCIATE_AC()
+    try:
+        pdu.decode(_pdu(_ASSOCIATE_AC, body))
+        contexts = {
+            proposals[item.context_id]: item.context_id
+            for item in pdu.presentation_context
+            if item.result == 0 and item.context_id in proposals
+        }
+        max_pdu = pdu.user_information.maximum_length if pdu.user_information else 0
+    except (ValueError, KeyError, IndexError, AttributeError, TypeError, struct.error):
+        raise DestinationError(f"{peer} answered with an association that cannot be understood.") from None
+    return Association(sock, peer, contexts, max(max_pdu or 0, 128) if max_pdu else 0)
+
+
+def _rejection(peer: Peer, body: bytes) -> SinkUnavailable | DestinationError:
+    from pynetdicom.pdu import A_ASSOCIATE_RJ
+
+    pdu = A_ASSOCIATE_RJ()
+    try:
+        pdu.decode(_pdu(_ASSOCIATE_RJ, body))
+        reason, transient = pdu.reason_str, pdu.result == 2
+    except (ValueError, struct.error, IndexError):
+        reason, transient = "no reason that can be understood", False
+    text = f"{peer} rejected the association of {peer.calling_aet}: {reason}"
+    if transient:
+        return SinkUnavailable(f"{text} (for now).")
+    return DestinationError(f"{text}. Set called_aet and calling_aet of the connection to what the far side expects.")
+
+
+def _pdu(kind: int, body: bytes) -> bytes:
+    return struct.pack(">BxI", kind, len(body)) + body
+
+
+def _read_pdu(sock: socket.socket) -> tuple[int, bytes]:
+    """The next PDU's type and body; EOFError when the far side hung up."""
+    kind, length = struct.unpack(">BxI", _read(sock, 6))
+    if length > _MAX_REPLY:
+        raise EOFError("sent a PDU of an absurd length")
+    return kind, _read(sock, length)
+
+
+def _read(sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        _acknowledge_at_once(sock)
+        more = sock.recv(size - len(data))
+        if not more:
+            raise EOFError("closed the connection")
+        data += more
+    return data
+
+
+def _acknowledge_at_once(sock: socket.socket) -> None:
+    """Spare a far side that leaves Nagle's algorithm on the 40 ms that it would wait for our acknowledgement."""
+    if hasattr(socket, "TCP_QUICKACK"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+def _ending(kind: int, body: bytes) -> str:
+    if kind == _ABORT:
+        by = "its network layer" if body[2:3] == b"\2" else "its application"
+        return f"aborted the association ({by}, reason {body[3] if len(body) > 3 else 0})"
+    return "released the association too early" if kind == _RELEASE_RQ else f"sent an unexpected PDU of type {kind}"
+
+
+def _data_pdu(context: int, control: int, value: bytes | memoryview) -> list[bytes | memoryview]:
+    """One P-DATA-TF PDU with one presentation data value, as buffers."""
+    size = len(value)
+    return [struct.pack(">BxIIBB", _DATA, size + 6, size + 2, context, control), value]
+
+
+def _fragments(dataset: BinaryIO, size: int, context: int) -> Iterator[list[bytes | memoryview]]:
+    """The data set as P-DATA-TF PDUs, some megabytes of them at a time; the last one is marked."""
+    block = max(_BLOCK // size, 1) * size
+    start_of_data = dataset.tell()
+    left = dataset.seek(0, os.SEEK_END) - start_of_data
+    dataset.seek(start_of_data)
+    while True:
+        data = memoryview(dataset.read(min(block, left)))
+        left -= len(data)
+        if left and not data:
+            raise OSError("the file became shorter while it was being sent")
+        pieces: list[bytes | memoryview] = []
+        for start in range(0, len(data), size) or (0,):
+            last = not left and start + size >= len(data)
+            pieces += _data_pdu(context, _LAST if last else 0, data[start : start + size])
+        yield pieces
+        if not left:
+            return
+
+
+def _pdvs(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """(message control header, value) of each presentation data value of a P-DATA-TF body."""
+    start = 0
+    while start + 6 <= len(body):
+        length = struct.unpack_from(">I", body, start)[0]
+        if length < 2 or start + 4 + length > len(body):
+            raise EOFError("sent a damaged PDU")
+        yield body[start + 5], body[start + 6 : start + 4 + length]
+        start += 4 + length
+
+
+def _command(elements: Sequence[tuple[int, bytes]]) -> bytes:
+    """A command set: group 0000 in implicit VR little endian with its group length (PS3.7 section 6.3.1)."""
+    body = b"".join(struct.pack("<HHI", 0, element, len(value)) + value for element, value in elements)
+    return struct.pack("<HHII", 0, 0, 4, len(body)) + body
+
+
+def _elements(command: bytes) -> dict[int, bytes]:
+    elements, start = {}, 0
+    while start + 8 <= len(command):
+        group, element, length = struct.unpack_from("<HHI", command, start)
+        elements[element if group == 0 else -1] = command[start + 8 : start + 8 + length]
+        start += 8 + length
+    return elements
+
+
+def _us(value: int) -> bytes:
+    return struct.pack("<H", value)
+
+
+def _uid(value: str) -> bytes:
+    data = value.encode("ascii")
+    return data + b"\0" * (len(data) % 2)

@@ -1,0 +1,114 @@
+"""Copy results into a folder of this host, or of a file share mounted on it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from airflow_monai.errors import SinkUnavailable
+from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, OnResult, Sink
+from airflow_monai.store.base import check_key, safe_name
+from airflow_monai.store.local import TEMPORARY_PREFIX, fsync_folder, make_folder
+
+_CHUNK = 1 << 20
+
+
+class FolderSink(Sink):
+    """Copies files to ``<path>/<payload id>/<workflow>/<task>/...``.
+
+    The connection's extra ``path`` (or its host) is the folder; ``overwrite`` allows to replace a file of other
+    content under the same name, which is refused otherwise. A reader never sees half a file.
+    """
+
+    def __init__(self, destination: Destination):
+        super().__init__(destination)
+        path = destination.text("path") or destination.host
+        if not path.startswith("/"):
+            raise destination.error(f"its path {path!r} is no absolute folder")
+        self.root = Path(path)
+        self.overwrite = destination.flag("overwrite")
+
+    def identity(self, instance: Instance) -> str:
+        return safe_name(instance.name)
+
+    def send(self, instances: Sequence[Instance], on_result: OnResult) -> None:
+        for instance in instances:
+            on_result(Delivery(self.identity(instance), DeliveryState.SENT))
+            with self._told():
+                on_result(self._deliver(instance))
+
+    def test(self) -> str:
+        with self._told():
+            make_folder(self.root)
+            probe = self.root / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+            probe.write_bytes(b"test")
+            probe.unlink()
+        return f"{self.root} can be written to."
+
+    def _deliver(self, instance: Instance) -> Delivery:
+        target = self.root / check_key(instance.name)
+        make_folder(target.parent)
+        temporary = target.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        try:
+            digest = _copy(instance.path, temporary)
+            return self._publish(self.identity(instance), temporary, target, digest)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _publish(self, identity: str, temporary: Path, target: Path, digest: bytes) -> Delivery:
+        """Give the finished copy its name, unless another file has it."""
+        if not _link(temporary, target):
+            if _digest(target) == digest:
+                return Delivery(identity, DeliveryState.ACCEPTED, message="was there already")
+            if not self.overwrite:
+                message = "a file of this name and other content is there; remove it, or set overwrite in the extra"
+                return Delivery(identity, DeliveryState.REFUSED, message=message)
+            os.replace(temporary, target)
+        fsync_folder(target.parent)
+        return Delivery(identity, DeliveryState.ACCEPTED, message="copied")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise SinkUnavailable(
+                f"The folder {self.root} cannot be written to ({error.strerror or error}): check that it is mounted, "
+                "has space, and belongs to the worker's user."
+            ) from error
+
+
+def _link(temporary: Path, target: Path) -> bool:
+    """Name the file ``target`` and return True, or leave an existing one alone and return False."""
+    try:
+        os.link(temporary, target)  # unlike rename, link refuses to replace
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        if target.exists():
+            return False
+        os.rename(temporary, target)
+    return True
+
+
+def _copy(source: Path, target: Path) -> bytes:
+    digest = hashlib.sha256()
+    with open(source, "rb") as reader, open(target, "xb") as writer:
+        while chunk := reader.read(_CHUNK):
+            digest.update(chunk)
+            writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+    return digest.digest()
+
+
+def _digest(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with open(path, "rb") as reader:
+        while chunk := reader.read(_CHUNK):
+            digest.update(chunk)
+    return digest.digest()

@@ -1,6 +1,6 @@
 """What Airflow is told about this package (entry point ``apache_airflow_provider``).
 
-Every Airflow process calls this at start, so it is plain data and imports nothing but the version.
+Every Airflow process calls this at start, so it is plain data and what it imports is too.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_monai import __version__
+from airflow_monai.hooks.forms import dicom_connection_type, folder_connection_type
 
 INTEGRATION = "MONAI Deploy"
 
@@ -25,7 +26,7 @@ def get_provider_info() -> dict[str, Any]:
         "sensors": _modules("sensors.payload"),
         "triggers": _modules("triggers.gate", "triggers.payload"),
         "bundles": _modules("bundles.workflow_folder"),
-        "connection-types": [_dicom_connection(), _folder_connection()],
+        "connection-types": [dicom_connection_type(), folder_connection_type()],
         "cli": ["airflow_monai.cli.definition.get_cli_commands"],
         "config": {"monai": {"description": "Settings of the package airflow-monai.", "options": _options()}},
     }
@@ -33,22 +34,6 @@ def get_provider_info() -> dict[str, Any]:
 
 def _modules(*names: str) -> list[dict[str, Any]]:
     return [{"integration-name": INTEGRATION, "python-modules": [f"airflow_monai.{name}" for name in names]}]
-
-
-def _dicom_connection() -> dict[str, Any]:
-    return {
-        "connection-type": "dicom",
-        "hook-class-name": "airflow_monai.hooks.dicom.DicomHook",
-        "hook-name": "DICOM node",
-    }
-
-
-def _folder_connection() -> dict[str, Any]:
-    return {
-        "connection-type": "monai_folder",
-        "hook-class-name": "airflow_monai.hooks.folder.FolderHook",
-        "hook-name": "MONAI folder",
-    }
 
 
 def _options() -> dict[str, Any]:

@@ -5,6 +5,7 @@ A command's function is named, not imported, so that ``--help`` costs nothing of
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +47,20 @@ class Group:
     commands: tuple[Command | Group, ...]
 
 
+def positive(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """A TCP port, for argparse; 0 lets the system choose."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
 _JSON = Argument(("--json",), {"action": "store_true", "help": "Print JSON for programs."})
 _DRY_RUN = Argument(("--dry-run",), {"action": "store_true", "help": "Print what would be done and change nothing."})
 
@@ -71,7 +86,7 @@ _GATEWAY = Command(
     arguments=(
         Argument(("--events",), {"metavar": "FILE", "help": "Append one JSON line for each event to this file."}),
         Argument(("--host",), {"help": "Address to listen on. Default: dicom_host of section monai."}),
-        Argument(("--port",), {"type": int, "help": "Port to listen on. Default: dicom_port of section monai."}),
+        Argument(("--port",), {"type": port, "help": "Port to listen on. Default: dicom_port of section monai."}),
     ),
 )
 
@@ -112,7 +127,7 @@ _PAYLOADS = Group(
             function=f"{ENTRY}.payloads_list",
             example="airflow monai payloads list --limit 20",
             arguments=(
-                Argument(("--limit",), {"type": int, "default": 50, "help": "How many at most. Default: 50."}),
+                Argument(("--limit",), {"type": positive, "default": 50, "help": "How many at most. Default: 50."}),
                 _JSON,
             ),
         ),

@@ -117,7 +117,7 @@ def airflow_environment(
 ) -> dict[str, str]:
     """Airflow's own options as environment variables."""
     ui = f"http://{LOOPBACK}:{ports.ui}"
-    options = {
+    options: dict[str, dict[str, object]] = {
         "core": {
             "executor": "LocalExecutor",
             "load_examples": False,

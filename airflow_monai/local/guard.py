@@ -1,4 +1,4 @@
-"""Ends a stack whose owner died without ending it (kill -9, a closed terminal): a shell that waits for a pipe to close."""
+"""Ends a stack whose owner died without ending it (kill -9, a closed terminal): a shell at the end of a pipe."""
 
 from __future__ import annotations
 

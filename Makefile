@@ -1,0 +1,72 @@
+# make demo: a study arrives, its workflow runs, the result is in the PACS. `make help` lists the rest.
+
+VENV      := .venv
+PY        := $(VENV)/bin/python
+PYTHON    ?=
+STATE     ?= .demo/state
+PYTEST    := $(PY) -m pytest $(ARGS)
+LOCAL     := $(PY) -m airflow_monai.local
+# setup.cfg and constraints.txt decide what is installed: a change of either installs again, nothing else does
+INSTALLED  = $(VENV)/.installed
+
+# without bytecode every process that Airflow starts compiles what it imports: three times the CPU
+unexport PYTHONDONTWRITEBYTECODE
+export MAKE_STARTED := $(shell date +%s)
+export STUDY KEEP PACS RUNNER REPORT STATE
+
+.PHONY: help demo up stop test bench chaos lint validate test-compose clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1  \2/p' $(MAKEFILE_LIST) | awk '{printf "  make %-13s", $$2; $$1=$$2=""; print}'
+	@echo
+	@echo '  STUDY=<folder of DICOM>  the study to send (default: a phantom)      KEEP=1  leave all running'
+	@echo '  RUNNER=docker|process    what runs MAPs    PACS=orthanc|store|none   what receives the result'
+	@echo '  PYTHON=<program>         the Python of .venv (3.10 to 3.13)          ARGS="-k text"  for pytest'
+
+demo: $(INSTALLED)-demo ## send a study through the whole chain (STUDY=, KEEP=1)
+	@exec $(LOCAL) demo --state $(STATE)
+
+up: $(INSTALLED)-demo ## start the same parts without sending anything, and leave them running
+	@exec $(LOCAL) up --state $(STATE)
+
+stop: ## end what `make up` or KEEP=1 left running
+	@if [ -x $(PY) ]; then exec $(LOCAL) stop --state $(STATE); else echo 'nothing was started'; fi
+
+test: $(INSTALLED)-test ## run all tests (REQUIRE_REAL_PARTS=1: fail where a real part is missing)
+	@exec $(PYTEST)
+
+chaos: $(INSTALLED)-test ## only the tests that kill parts of the running stack
+	@exec $(PYTEST) -m chaos
+
+bench: $(INSTALLED)-bench ## run the benchmarks: a table of ratios and bench-report.json
+	@exec $(PY) -m benchmarks $(ARGS)
+
+lint: $(INSTALLED)-test ## ruff and mypy
+	@$(PY) -m ruff check . && $(PY) -m mypy
+
+validate: $(INSTALLED)-demo ## check the workflow specs
+	@exec $(PY) -m airflow_monai validate workflow_specs
+
+test-compose: $(INSTALLED)-demo ## build the images, start docker-compose.yaml, run one study through it
+	@exec sh compose/test.sh
+
+clean: stop ## remove .venv and .demo
+	rm -rf $(VENV) .demo
+
+$(INSTALLED)-%: setup.cfg constraints.txt | $(VENV)/bin/pip
+	@echo 'installing into $(VENV) (a minute the first time)'
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@$(PY) -m compileall -q airflow_monai
+	@touch $@
+
+$(VENV)/bin/pip:
+	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3.10 python3; do \
+	  "$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
+	  "$$python" -c 'import venv, ensurepip' 2>/dev/null || { lacking="$$python"; continue; }; \
+	  echo "making $(VENV) with $$("$$python" -V)"; \
+	  exec "$$python" -m venv $(VENV); \
+	done; \
+	if [ -n "$$lacking" ]; then echo "$$lacking has no venv module: apt-get install $$lacking-venv" >&2; \
+	else echo 'Airflow 3.3 needs Python 3.10 to 3.13: install one (apt-get install python3 python3-venv), or say where' \
+	  'one is: make demo PYTHON=<program>' >&2; fi; exit 1

@@ -1,0 +1,86 @@
+"""What the demo found out, as ``demo-report.json`` and as the summary on the terminal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(slots=True)
+class Seconds:
+    """Durations of the steps; None for one that was not reached.
+
+    :param setup: making .venv, installing, building the MAP's image; ``start``: until everything is healthy.
+    :param receive: from the first image sent until the study was complete (the quiet time is part of it).
+    :param run: from there until the MAP had ended; ``deliver``: from there until the PACS held its result.
+    """
+
+    setup: float | None = None
+    start: float | None = None
+    receive: float | None = None
+    run: float | None = None
+    deliver: float | None = None
+
+
+@dataclass(slots=True)
+class DemoReport:
+    """The fields of ``demo-report.json``; ``error`` is there only when the demo failed."""
+
+    runner: str = ""
+    runner_reason: str = ""
+    payload_id: str | None = None
+    dag_id: str | None = None
+    run_id: str | None = None
+    images_received: int = 0
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    exported: list[dict[str, Any]] = field(default_factory=list)
+    picture: str | None = None
+    seconds: Seconds = field(default_factory=Seconds)
+    error: str | None = None
+
+    def write(self, path: Path) -> None:
+        data = asdict(self)
+        data["seconds"] = {name: _rounded(value) for name, value in data["seconds"].items()}
+        if self.error is None:
+            del data["error"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(data, indent=2) + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a person looks at the run; ``kept``: whether the stack stays."""
+
+    url: str
+    user: str
+    password: str
+    kept: bool
+
+
+def summary(report: DemoReport, access: Access, *, segmentation: Path | None, report_path: Path) -> str:
+    """The closing lines on the terminal."""
+    steps = ", ".join(f"{name} {value:.1f} s" for name, value in asdict(report.seconds).items() if value is not None)
+    rows = [
+        ("workflow run", access.url if access.kept else f"{access.url} (while it runs: KEEP=1 make demo)"),
+        ("", f"user {access.user}, password {access.password}") if access.kept else ("", ""),
+        ("segmentation", str(segmentation)),
+        ("picture", str(report.picture)),
+        ("runner", f"{report.runner}: {report.runner_reason}"),
+        ("delivered", _delivered(report)),
+        ("time", steps),
+        ("report", str(report_path)),
+    ]
+    return "\n".join(f"  {title:<13} {text}" for title, text in rows if text)
+
+
+def _delivered(report: DemoReport) -> str:
+    sinks: dict[str, int] = {}
+    for item in report.exported:
+        sinks[item["sink"]] = sinks.get(item["sink"], 0) + 1
+    return ", ".join(f"{count} to {sink}" for sink, count in sorted(sinks.items()))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

@@ -1,0 +1,47 @@
+"""``make up``: the parts of the demo, started and left running, with the words to send a study and to look at it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from airflow_monai.local.demo import CALLED_AET, DAG_ID, Demo, DemoOptions, stack_options
+from airflow_monai.local.environment import USER
+from airflow_monai.local.runner import choose_runner
+from airflow_monai.local.stack import LocalStack, make_state_folder, project_folder
+
+
+def up(state: Path, *, without: frozenset[str] = frozenset()) -> int:
+    """Start the stack and leave it running; returns the exit code."""
+    wishes = DemoOptions.from_environment(state)
+    say = Demo(wishes).say
+    options = stack_options(wishes.pacs)
+    make_state_folder(state.resolve())
+    log = state.resolve() / "logs" / "image.log"
+    choice = choose_runner(project_folder() / "examples" / "maps", wishes.runner, log, say)
+    say(f"runner: {choice.name} ({choice.reason})")
+    stack = LocalStack(state, replace(options, runner=choice.name, without=options.without | without), say=say)
+    stack.start(fresh=False)
+    try:
+        if not {"dag-processor", "api-server"} & without:
+            stack.wait_for_dag(DAG_ID)
+        print(_words(stack), flush=True)
+        stack.leave_running()
+    finally:
+        stack.stop()
+    return 0
+
+
+def _words(stack: LocalStack) -> str:
+    send = f"TCP_NODELAY=1 storescu -aec {CALLED_AET} 127.0.0.1 {stack.ports.dicom} --scan-directories --recurse FOLDER"
+    rows = [
+        ("Airflow", f"{stack.ui}  (user {USER}, password {stack.secrets.password})"),
+        ("send a study", send),
+        ("events", stack.layout.events),
+        ("logs", stack.logs),
+        ("archive", stack.layout.archive),
+        ("stop", "make stop"),
+    ]
+    if "pacs" not in stack.options.without:
+        rows.insert(2, ("PACS", f"{stack.pacs.kind.value} on port {stack.ports.pacs}"))
+    return "\n" + "\n".join(f"  {title:<13} {text}" for title, text in rows)

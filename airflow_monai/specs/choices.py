@@ -12,7 +12,8 @@ LATER_TASK_TYPES = (
 )  # fmt: skip
 
 # Fields that published files carry and that mean nothing here.
-IGNORED_FIELDS = frozenset({"$schema", "ref", "input_parameters"})
+IGNORED_FIELDS = frozenset({"ref", "input_parameters"})
+SCHEMA_FIELD = "$schema"  # by which an editor finds the JSON Schema
 # Fields of the language that a later version reads.
 LATER_FIELDS = frozenset(
     {"for_each", "retry_delay", "grouping", "late_images", "priority", "on_failure", "resume", "notifications"}

@@ -18,6 +18,7 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40
 MAX_NODES = 50_000
 
+QUOTES = "put a value with {{ }} in double quotes, and text in it in single ones: \"{{ context.x }} == 'CT'\""
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CORE_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))
 _TEXT_TAGS = frozenset({"tag:yaml.org,2002:str", "!"})
@@ -104,7 +105,7 @@ def _syntax_hint(text: str, line: int, column: int) -> str:
     if "\t" in here[: max(column, 1)]:
         return "indent with blanks, not with tabs"
     if "{{" in here:
-        return 'put quotes around a value that holds {{ }}: "{{ context.input.dicom }}"'
+        return QUOTES
     return ""
 
 
@@ -165,7 +166,7 @@ class _Composer:
 
     def _expect_no_key(self, event: Any) -> None:
         if self.stack and self.stack[-1].node.shape is Shape.MAPPING and self.stack[-1].key is None:
-            raise _at(event, "key-not-text", "a key must be a plain text")
+            raise _at(event, "key-not-text", "a key must be a plain text", QUOTES)
 
     def _close(self, event: Any) -> None:
         done = self.stack.pop()
@@ -197,7 +198,7 @@ class _Composer:
             parent.node.items.append(node)
         elif parent.key is None:
             if node.shape is not Shape.SCALAR:
-                raise LoadError("key-not-text", "a key must be a plain text", node.line, node.column)
+                raise LoadError("key-not-text", "a key must be a plain text", node.line, node.column, QUOTES)
             parent.key = node
             return
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_monai.specs.choices import SCHEMA_FIELD
 from airflow_monai.specs.model import WorkflowSpec
 
 
@@ -17,5 +18,5 @@ def workflow_schema() -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Clinical imaging-AI workflow"
     # the reference to this schema itself, as editors look for it
-    schema["properties"]["$schema"] = {"type": "string"}
+    schema["properties"][SCHEMA_FIELD] = {"type": "string"}
     return schema

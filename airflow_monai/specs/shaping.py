@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from airflow_monai.specs.choices import IGNORED_FIELDS, LATER_FIELDS
+from airflow_monai.specs.choices import IGNORED_FIELDS, LATER_FIELDS, SCHEMA_FIELD
 from airflow_monai.specs.nodes import Node, Shape
 from airflow_monai.specs.problems import Severity, nearest
 
@@ -70,7 +70,7 @@ class Shaper:
         for key, value in node.entries:
             known = fields.get(key.text.lower())
             if known is None:
-                self._unknown(key, fields)
+                self._unknown(key, fields, at)
             elif known.name in lines:
                 self._twice(key, known.name, lines[known.name])
             else:
@@ -99,8 +99,10 @@ class Shaper:
         message = f"{name!r} is given twice: on line {first} and on line {key.line + 1}"
         self.report(key, "duplicate-key", message, "keep one of them")
 
-    def _unknown(self, key: Node, fields: dict[str, FieldShape]) -> None:
+    def _unknown(self, key: Node, fields: dict[str, FieldShape], at: Location) -> None:
         name = key.text if len(key.text) <= 60 else key.text[:60] + "..."
+        if key.text == SCHEMA_FIELD and at == ():
+            return
         if key.text.lower() in IGNORED_FIELDS:
             message = f"the field {name!r} means nothing here and is passed over"
             self.report(key, "ignored-field", message, "", Severity.WARNING)

@@ -1,0 +1,68 @@
+"""Every workflow file under ``tests/fixtures/specs``: valid ones load, invalid ones say what is expected of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from airflow_monai.errors import SpecError
+from airflow_monai.specs import Problem, check_file, load_workflow, plan_of
+from airflow_monai.specs.folder import spec_paths
+from tests.specs.fixtures import spec_files
+
+REPOSITORY = Path(__file__).parents[2]
+# Published workflow definitions are not part of this project; they are tried where a copy lies beside the checkout.
+PUBLISHED = REPOSITORY.parent / "shared" / "samples" / "workflows"
+
+
+def described(problem: Problem) -> str:
+    """A problem as the ``.problems`` files write it."""
+    place = f"{problem.line}:{problem.column} {problem.severity.value} {problem.code}: {problem.message}\n"
+    return place + (f"    {problem.hint}\n" if problem.hint else "")
+
+
+@pytest.mark.parametrize("path", spec_files("valid"), ids=lambda path: path.name)
+def test_valid(path: Path):
+    plan = plan_of(load_workflow(path))
+    assert plan.source == path.name
+    assert len(plan.digest) == 64
+
+
+@pytest.mark.parametrize("path", spec_files("invalid"), ids=lambda path: path.name)
+def test_invalid(path: Path):
+    spec, problems = check_file(path)
+    expected = path.with_suffix(path.suffix + ".problems").read_text(encoding="utf-8")
+    assert (spec, "".join(map(described, problems))) == (None, expected)
+
+
+def test_the_error_names_file_line_and_hint_of_every_problem():
+    path = next(path for path in spec_files("invalid") if path.name == "several-at-once.yaml")
+    with pytest.raises(SpecError) as caught:
+        load_workflow(path)
+    text = str(caught.value)
+    assert len(caught.value.problems) == 5
+    assert f"{path}:15:5: error: unknown field 'timout_minutes' [unknown-field]" in text
+    assert "   15 |     timout_minutes: 30\n      |     ^\n      hint: did you mean 'timeout_minutes'?" in text
+    assert f"{path}:18:16: error: task 'segment': no task 'lok'" in text
+
+
+@pytest.mark.parametrize("path", spec_paths(REPOSITORY / "workflow_specs"), ids=lambda path: path.name)
+def test_the_workflows_of_this_project_load_without_a_warning(path: Path):
+    spec, problems = check_file(path)
+    assert spec is not None
+    assert problems == []
+
+
+@pytest.mark.parametrize("path", spec_paths(PUBLISHED), ids=lambda path: path.name)
+def test_published_workflows_lack_nothing_but_their_task_types(path: Path):
+    _, problems = check_file(path)
+    assert {problem.code for problem in problems if problem.is_error} == {"task-type-unsupported"}
+    assert {problem.code for problem in problems if not problem.is_error} <= {"ignored-field"}
+
+
+def test_a_long_line_is_shown_around_its_problem():
+    problem = Problem("f", 1, 501, "x", "m", excerpt="a" * 500 + "b" + "c" * 500)
+    shown, caret = str(problem).split("\n")[1:3]
+    assert shown[caret.index("^")] == "b"
+    assert len(shown) < 200

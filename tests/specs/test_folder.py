@@ -1,0 +1,109 @@
+"""A folder of workflow files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from airflow_monai.specs import folder as module
+from airflow_monai.specs.folder import SpecFolder, load_folder
+
+TEXT = """\
+name: {name}
+version: 1
+informatics_gateway: {{ae_title: {ae}}}
+tasks: [{{id: only, type: router}}]
+"""
+
+
+def write(path: Path, name: str, ae: str = "AE") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(TEXT.format(name=name, ae=ae), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were read, not taken from memory."""
+    seen: list[str] = []
+    original = module.read_spec
+
+    def recorded(path: Path, stamp: tuple[int, int] = (0, 0)):
+        seen.append(path.name)
+        return original(path, stamp)
+
+    monkeypatch.setattr(module, "read_spec", recorded)
+    return seen
+
+
+def names(specs) -> list[str]:
+    return [plan.name for plan in specs.workflows]
+
+
+def test_files_are_found_in_all_sub_folders_in_order(tmp_path: Path):
+    write(tmp_path / "b.yaml", "b")
+    write(tmp_path / "a" / "z.yml", "z")
+    write(tmp_path / "a" / "y.JSON", "y")
+    for ignored in (".hidden.yaml", ".git/x.yaml", "defaults.yaml", "a/defaults.yml", "notes.txt", "c.yaml.bak"):
+        write(tmp_path / ignored, "ignored")
+    specs = load_folder(tmp_path)
+    assert (names(specs), specs.problems) == (["y", "z", "b"], ())
+
+
+def test_a_missing_folder_holds_nothing(tmp_path: Path):
+    specs = load_folder(tmp_path / "not-yet")
+    assert (specs.workflows, specs.problems) == ((), ())
+
+
+def test_a_bad_file_leaves_the_others_alone(tmp_path: Path):
+    write(tmp_path / "a.yaml", "a", ae="SEVENTEENLETTERSX")
+    write(tmp_path / "b.yaml", "b")
+    (tmp_path / "c.yaml").write_bytes(b"\xff\xfe")
+    (tmp_path / "d.yaml").symlink_to(tmp_path / "nowhere")
+    specs = load_folder(tmp_path)
+    assert names(specs) == ["b"]
+    assert [(Path(problem.file).name, problem.code) for problem in specs.problems] == [
+        ("a.yaml", "bad-ae-title"),
+        ("c.yaml", "not-utf8"),
+    ]
+
+
+def test_of_two_workflows_with_one_name_the_later_is_refused(tmp_path: Path):
+    write(tmp_path / "a.yaml", "Lung")
+    write(tmp_path / "b.yaml", "lung")
+    specs = load_folder(tmp_path)
+    assert names(specs) == ["Lung"]
+    (problem,) = specs.problems
+    assert (Path(problem.file).name, problem.line, problem.column) == ("b.yaml", 1, 7)
+    assert problem.code == "duplicate-workflow"
+    assert "a.yaml" in problem.message
+
+
+def test_only_what_has_changed_is_read_again(tmp_path: Path, reads: list[str]):
+    write(tmp_path / "a.yaml", "a")
+    changed = write(tmp_path / "b.yaml", "b")
+    folder = SpecFolder(tmp_path)
+    folder.scan()
+    reads.clear()
+    assert names(folder.scan()) == ["a", "b"]
+    assert reads == []
+    write(changed, "longer")
+    assert names(folder.scan()) == ["a", "longer"]
+    assert reads == ["b.yaml"]
+    os.utime(changed, ns=(1, 1))
+    folder.scan()
+    assert reads == ["b.yaml", "b.yaml"]
+    changed.unlink()
+    assert names(folder.scan()) == ["a"]
+
+
+def test_a_removed_name_is_free_again(tmp_path: Path):
+    first = write(tmp_path / "a.yaml", "lung")
+    write(tmp_path / "b.yaml", "lung")
+    folder = SpecFolder(tmp_path)
+    assert folder.scan().problems
+    first.unlink()
+    specs = folder.scan()
+    assert (names(specs), specs.problems) == (["lung"], ())

@@ -1,0 +1,176 @@
+"""Reading YAML and JSON: scalars as written, places, bounds, and no way to crash."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_monai.errors import SpecError
+from airflow_monai.specs import check_text, load_text, loader
+from airflow_monai.specs.loader import MAX_BYTES, LoadError, compose, decode
+from airflow_monai.specs.nodes import place_within
+from tests.specs.fixtures import FIXTURES
+
+
+@pytest.fixture(params=["libyaml", "pure Python"])
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "pure Python":
+        monkeypatch.setattr(loader, "_PARSER", yaml.SafeLoader)
+    return request.param
+
+
+def test_scalars_stay_as_written(parser: str):
+    root, _ = compose("a: 1.0\nb: yes\nc: 0x10\nd: 2026-01-01\ne: ~\nf: 'null'\ng: 1_000\nh: 012\ni: !!str 5\n")
+    plain = {"a": "1.0", "b": "yes", "c": "0x10", "d": "2026-01-01", "f": "null", "g": "1_000", "h": "012", "i": "5"}
+    assert root.plain() == plain
+
+
+def test_json_with_tabs_and_surrogate_pairs(parser: str):
+    root, _ = compose('{\n\t"a":\t[true, null, 1.50],\n\t"b": "\\ud83d\\ude00 \\/ \\u00e9"\n}')
+    assert root.plain() == {"a": ["true", None, "1.50"], "b": "\U0001f600 / é"}
+
+
+def test_merge_keys_give_way_to_what_stands_beside_them(parser: str):
+    root, _ = compose("a: &a {x: 1, y: 2}\nb: &b {y: 3, z: 4}\nc: {<<: [*a, *b], x: 5}\n")
+    assert root.plain()["c"] == {"x": "5", "y": "2", "z": "4"}
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "empty-file"),
+        ("---\n...\n", "empty-file"),
+        ("null", "empty-file"),
+        ("a: b: c", "yaml-syntax"),
+        ("a: [", "yaml-syntax"),
+        ("a: \x07", "yaml-syntax"),
+        ("%YAML 9.9\n---\na: b", "yaml-syntax"),
+        ("a: 1\n---\nb: 2", "several-documents"),
+        ("a: !secret x", "custom-tag"),
+        ("a: !!binary aGVsbG8=", "custom-tag"),
+        ("a: &a [*a]", "bad-alias"),
+        ("a: *b", "bad-alias"),
+        ("a: {<<: 3}", "bad-merge"),
+        ("? [a]\n: b", "key-not-text"),
+        ("[" * 100_000, "too-deep"),
+        ("- " * 5_000, "too-deep"),
+        ("{a: " * 1_000, "too-deep"),
+        ("a: &a [" + "x," * 300 + "]\nb: [" + "*a," * 300 + "]", "too-many-nodes"),
+        ("[" + "1," * 60_000 + "]", "too-many-nodes"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(parser: str, text: str, code: str):
+    with pytest.raises(LoadError) as caught:
+        compose(text)
+    assert caught.value.code == code
+
+
+def test_depth_counts_what_is_behind_aliases():
+    deep = "".join(
+        f"{name}: &{name} [[[[[*{before}]]]]]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    with pytest.raises(LoadError) as caught:
+        compose("a: &a x\n" + deep)
+    assert caught.value.code == "too-deep"
+
+
+def test_size_is_bounded():
+    with pytest.raises(LoadError) as caught:
+        decode(b"a" * (MAX_BYTES + 1))
+    assert caught.value.code == "too-large"
+
+
+def test_bytes_that_are_no_text_are_told_with_their_place():
+    with pytest.raises(LoadError) as caught:
+        decode(b"name: x\nversion: \xff")
+    assert (caught.value.code, caught.value.line, caught.value.column) == ("not-utf8", 1, 9)
+
+
+def test_line_ends_and_byte_order_mark_make_no_difference():
+    text = (FIXTURES / "valid" / "ct-lung.yaml").read_text(encoding="utf-8")
+    windows = b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode()
+    assert load_text(windows, "x").digest == load_text(text, "x").digest
+
+
+def test_many_keys_take_no_quadratic_time():
+    started = time.monotonic()
+    compose("\n".join(f"key{number}: 1" for number in range(20_000)))
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["{}", "'{}'", '"{}"', '"\\u0061\\x61{}"', "'''{}'", "|\n  line\n  {}", ">-\n    first\n    {}", "|+\n\n   {}"],
+)
+def test_the_place_of_a_character_within_a_scalar(written: str):
+    text = "a:\n  b: " + written.replace("\n", "\n  ").format("xyz#") + "\n"
+    root, _ = compose(text)
+    node = root.entries[0][1].entries[0][1]
+    line, column = place_within(text, node, node.text.index("#"))
+    assert text.split("\n")[line - 1][column - 1] == "#"
+
+
+def test_a_place_within_a_quoted_scalar_of_several_lines_is_its_beginning():
+    text = 'a: "b\n  c #"\n'
+    root, _ = compose(text)
+    assert place_within(text, root.entries[0][1], 4) == (1, 4)
+
+
+BASE = (FIXTURES / "valid" / "every-field.yaml").read_bytes()
+
+
+def _only_spec_errors(data: bytes) -> None:
+    try:
+        load_text(data, "fuzzed.yaml")
+    except SpecError as error:
+        assert error.problems
+        assert all(problem.line >= 1 and problem.column >= 1 and str(problem) for problem in error.problems)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_workflow_or_a_spec_error(data: bytes):
+    _only_spec_errors(data)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="abn:-[]{}&*!|>'\"%@`#,?<\n \t~\\\x85\ufeff\ud800", max_size=80))
+def test_any_text_is_a_workflow_or_a_spec_error(text: str):
+    check_text(text, "fuzzed.yaml")
+    _only_spec_errors(text.encode("utf-8", "surrogatepass"))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, len(BASE)), st.integers(0, 40), st.binary(max_size=12))
+def test_any_change_of_a_workflow_is_a_workflow_or_a_spec_error(at: int, length: int, put: bytes):
+    _only_spec_errors(BASE[:at] + put + BASE[at + length :])
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ["name", "version", "informatics_gateway", "tasks", "predicate", "dataRetentionDays"]
+TASK_FIELDS = ["id", "type", "args", "artifacts", "task_destinations", "export_destinations", "resources", "retries"]
+GATEWAY_FIELDS = ["ae_title", "data_origins", "export_destinations", "quiet_seconds"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional=dict.fromkeys(FIELDS, json_values)
+        | {
+            "tasks": st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(TASK_FIELDS, json_values)), max_size=3),
+            "informatics_gateway": st.fixed_dictionaries({}, optional=dict.fromkeys(GATEWAY_FIELDS, json_values)),
+        },
+    )
+)
+def test_any_shape_of_the_fields_is_a_workflow_or_a_spec_error(data: dict):
+    _only_spec_errors(json.dumps(data).encode())

@@ -1,0 +1,80 @@
+"""Artifact values and the templates in texts."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_monai.specs.templates import (
+    ArtifactReference,
+    ArtifactSource,
+    TemplateError,
+    parse_artifact,
+    paths_of,
+    result_keys,
+    with_known_ids,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "reference"),
+    [
+        ("{{ context.input.dicom }}", ArtifactReference(ArtifactSource.INPUT)),
+        ("{{context.input.dicom}}", ArtifactReference(ArtifactSource.INPUT)),
+        (" {{ context.input.dicom }}/1.2/1.3/ ", ArtifactReference(ArtifactSource.INPUT, suffix="1.2/1.3")),
+        ("{{ context.executions.seg.output_dir }}", ArtifactReference(ArtifactSource.OUTPUT_DIR, "seg")),
+        ("{{ context.executions.seg.output_dir }}/a", ArtifactReference(ArtifactSource.OUTPUT_DIR, "seg", suffix="a")),
+        ("{{ context.executions.a-b_1.artifacts.x }}", ArtifactReference(ArtifactSource.ARTIFACT, "a-b_1", "x")),
+        ("{{ context.executions.a.artifacts.x.nii }}", ArtifactReference(ArtifactSource.ARTIFACT, "a", "x.nii")),
+    ],
+)
+def test_artifact_values(value: str, reference: ArtifactReference):
+    assert parse_artifact(value) == reference
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "study",
+        "context.input.dicom",
+        "{{ context.input.dicom }",
+        "{{ context.input }}",
+        "{{ context.executions.a }}",
+        "{{ context.executions..output_dir }}",
+        "{{ context.executions.a.artifacts }}",
+        "{{ context.executions.a.artifacts. }}",
+        "{{ context.executions.a.result.x }}",
+        "{{ context.input.dicom }}{{ context.input.dicom }}",
+        "x{{ context.input.dicom }}",
+        "{{ context.input.dicom }}x",
+        "{{ context.input.dicom }}/../../etc",
+        "{{ context.input.dicom }}/a//b",
+        "{{ context.input.dicom }}/./a",
+        "{{ context.input.dicom }}/a\\b",
+        "{{ context.input.dicom }}/a:ro",
+        "{{ context.input.dicom }}/a\x00",
+        "{{ context.input.dicom }}/" + "a" * 400,
+    ],
+)
+def test_what_is_no_artifact_value_is_refused(value: str):
+    with pytest.raises(TemplateError):
+        parse_artifact(value)
+
+
+def test_templates_are_found_in_any_text():
+    assert paths_of("a {{ b.c }} d {{e}} {{ f") == ["b.c", "e"]
+
+
+def test_result_keys_are_one_level_deep():
+    texts = [
+        "{{ context.executions.a.result.x }} > '1' AND {{ context.executions.a.result.y.z }} == 'b'",
+        "{{ context.executions.b.result.x }}",
+        "{{ context.executions.b.status }} {{ context.executions.b.result }}",
+    ]
+    assert result_keys(texts) == {"a": {"x", "y"}, "b": {"x"}}
+
+
+def test_ids_in_templates_are_spelled_as_the_tasks_are():
+    text = "{{ context.executions.SEG.result.Volume }} == 'context.executions.SEG.x'"
+    expected = "{{ context.executions.Seg.result.Volume }} == 'context.executions.SEG.x'"
+    assert with_known_ids(text, {"seg": "Seg"}) == expected

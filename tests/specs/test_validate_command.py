@@ -1,0 +1,75 @@
+"""``airflow monai validate``."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+from airflow_monai.cli.validate import run
+from tests.specs.fixtures import FIXTURES
+
+VALID, INVALID = FIXTURES / "valid", FIXTURES / "invalid"
+
+
+def validate(*paths: Path, as_json: bool = False) -> tuple[int, str]:
+    out = io.StringIO()
+    return run([str(path) for path in paths], as_json, out), out.getvalue()
+
+
+def test_good_files():
+    assert validate(VALID / "ct-lung.yaml") == (0, "1 file, 0 errors\n")
+
+
+def test_a_warning_is_shown_and_is_no_failure():
+    code, text = validate(VALID)
+    assert code == 0
+    assert "warning: the field 'ref' means nothing here" in text
+    assert text.endswith("4 files, 0 errors, 1 warning\n")
+
+
+def test_an_error_is_shown_with_its_line_and_a_hint():
+    path = INVALID / "typo-in-field.yaml"
+    code, text = validate(path, VALID / "join.yaml")
+    assert code == 1
+    assert text == (
+        f"{path}:16:5: error: unknown field 'timout_minutes' [unknown-field]\n"
+        "   16 |     timout_minutes: 30\n"
+        "      |     ^\n"
+        "      hint: did you mean 'timeout_minutes'?\n"
+        "2 files, 1 error\n"
+    )
+
+
+def test_json_is_one_list_of_problems():
+    path = INVALID / "typo-in-field.yaml"
+    code, text = validate(path, VALID / "join.yaml", as_json=True)
+    assert code == 1
+    assert json.loads(text) == [
+        {
+            "file": str(path),
+            "line": 16,
+            "column": 5,
+            "code": "unknown-field",
+            "message": "unknown field 'timout_minutes'",
+            "hint": "did you mean 'timeout_minutes'?",
+            "severity": "error",
+        }
+    ]
+    assert validate(VALID / "join.yaml", as_json=True) == (0, "[]\n")
+
+
+def test_a_path_that_is_not_there_is_an_error(tmp_path: Path):
+    code, text = validate(tmp_path / "absent.yaml")
+    assert code == 1
+    assert "absent.yaml:1:1: error: the file cannot be read: No such file or directory" in text
+
+
+def test_the_same_name_in_two_files_is_an_error(tmp_path: Path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.yaml").write_bytes((VALID / "join.yaml").read_bytes())
+    code, text = validate(tmp_path / "a", tmp_path / "b", tmp_path / "a" / "x.yaml")
+    assert code == 1
+    assert "the name 'join' is taken" in text
+    assert text.endswith("2 files, 1 error\n")

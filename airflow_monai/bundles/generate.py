@@ -22,7 +22,7 @@ def dag_file_text(text: str, source: str, refused: str = "") -> str:
     return _TEMPLATE.format(
         source=ascii(source),
         literal=literal(text),
-        refused=f"REFUSED = {ascii(refused)}\n\n" if refused else "",
+        refused=f"REFUSED = {refused!a}\n\n" if refused else "",
         argument=", refused=REFUSED" if refused else "",
     )
 
@@ -34,7 +34,7 @@ def literal(text: str) -> str:
         # line ends inside both quotes keep a text that ends in a quote or a backslash from closing the string
         return f"r{fitting[0]}\n{text}\n{fitting[0]}[1:-1]"
     lines = text.splitlines(keepends=True) or [""]
-    return "(\n" + "".join(f"    {ascii(line)}\n" for line in lines) + ")"
+    return "(\n" + "".join(f"    {line!a}\n" for line in lines) + ")"
 
 
 def _is_plain(text: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from airflow_monai.bundles.snapshot import Snapshot, SpecEntry, snapshot_of
 
 SETTLED_SECONDS = 2.0
-"""A file changed more recently is read again: an edit within the clock's step may leave its time and size as they are."""
+"""A file changed more recently is read again: an edit within the clock's step can leave its time and size alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,8 @@ class SpecFolderReader:
     def _unreadable(self, path: Path, error: OSError) -> SpecEntry:
         source = self._source(path)
         why = error.strerror or type(error).__name__
-        return SpecEntry(source, "", f"{source}:1:1: the file cannot be read: {why} [unreadable] - check its permissions")
+        told = f"{source}:1:1: the file cannot be read: {why} [unreadable] - check its permissions"
+        return SpecEntry(source, "", told)
 
     def _source(self, path: Path) -> str:
         """The path within the folder, as text that Airflow's database can hold whatever bytes the name has."""

@@ -52,7 +52,8 @@ class Snapshot:
     @cached_property
     def version(self) -> str:
         """A hash of what the files say and of the versions that turn them into DAGs."""
-        facts = [FORMAT, PLAN_FORMAT, __version__, [(entry.source, entry.text, entry.refused) for entry in self.entries]]
+        texts = [(entry.source, entry.text, entry.refused) for entry in self.entries]
+        facts = [FORMAT, PLAN_FORMAT, __version__, texts]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
     def dag_files(self) -> dict[str, bytes]:
@@ -110,6 +111,6 @@ def _claims(entry: SpecEntry) -> tuple[str, ...]:
 def _duplicate(entry: SpecEntry, first: str) -> str:
     name = entry.plan["plan"]["name"] if entry.plan else ""
     return (
-        f"{entry.source}:1:1: a workflow named {name!r} is already in {first} [duplicate-workflow] - names are compared "
-        "without regard to case: give each workflow its own"
+        f"{entry.source}:1:1: a workflow named {name!r} is already in {first} [duplicate-workflow] - names are "
+        "compared without regard to case: give each workflow its own"
     )

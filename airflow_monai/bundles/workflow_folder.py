@@ -122,7 +122,8 @@ def _default_folder() -> str:
 def _build(target: Path, files: Mapping[str, bytes], previous: Path | None) -> None:
     """Make a version's folder, whole or not at all.
 
-    Files that are as in the version before are links to them: they keep their time, so Airflow parses only what changed.
+    Files that are as in the version before are links to them: they keep their time, so that Airflow parses only
+    what changed.
     """
     temporary = target.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
     temporary.mkdir(parents=True)

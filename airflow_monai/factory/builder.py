@@ -37,7 +37,7 @@ TAG_LENGTH = 100  # Airflow's column
 def site_inventory() -> Inventory | None:
     """The cards of this site, from the store; None where nobody recorded them."""
     from airflow_monai import settings
-    from airflow_monai.gpu.pools import load_inventory
+    from airflow_monai.gpu.inventory import load_inventory
     from airflow_monai.store import open_store
 
     return load_inventory(open_store(settings.load().store))

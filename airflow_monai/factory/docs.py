@@ -44,7 +44,11 @@ def _what(task: TaskPlan) -> str:
 
 
 def _next(edges: Iterable[Edge]) -> str:
-    return ", ".join(f"{edge.target}{' if ' + ' and '.join(edge.conditions) if edge.conditions else ''}" for edge in edges)
+    return ", ".join(edge.target + _when(edge) for edge in edges)
+
+
+def _when(edge: Edge) -> str:
+    return f" if {' and '.join(edge.conditions)}" if edge.conditions else ""
 
 
 def _cell(text: str) -> str:

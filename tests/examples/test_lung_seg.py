@@ -182,6 +182,29 @@ def test_slices_sent_twice_count_once(study: StudyInfo, tmp_path: Path) -> None:
     _assert_found(tmp_path / "out")
 
 
+@pytest.mark.parametrize("value", [None, "", "?"])
+def test_a_careless_header_does_not_cost_the_result(tmp_path: Path, value: str | None) -> None:
+    for path in generate(tmp_path / "in", slices=10, rows=64).files:
+        ds = pydicom.dcmread(path)
+        for keyword in (
+            "PatientName",
+            "PatientID",
+            "PatientBirthDate",
+            "PatientSex",
+            "StudyDate",
+            "StudyID",
+            "StudyTime",
+        ):
+            if value is None:
+                del ds[keyword]
+            else:
+                with pydicom.config.disable_value_validation():
+                    setattr(ds, keyword, value)
+        ds.save_as(path)
+    done = run_map("lung-seg", tmp_path / "in", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+
+
 def _no_ct(folder: Path) -> None:
     (folder / "note.txt").write_text("hello")
 
@@ -221,10 +244,20 @@ def test_what_cannot_be_segmented_is_told(tmp_path: Path, prepare, exit_code: in
     assert not list((tmp_path / "out").glob("*.dcm"))
 
 
-def test_says_nothing_of_the_patient(tmp_path: Path) -> None:
-    generate(tmp_path / "in", slices=10, rows=64, patient_name="SECRETNAME^X", patient_id="SECRETID")
+@pytest.mark.parametrize("break_it", [False, True])
+def test_says_nothing_of_the_patient(tmp_path: Path, break_it: bool) -> None:
+    study = generate(tmp_path / "in", slices=10, rows=64, patient_name="SECRETNAME^X", patient_id="SECRETID")
+    for path in study.files:  # values that pydicom warns of, and one that it fails on
+        ds = pydicom.dcmread(path)
+        with pydicom.config.disable_value_validation():
+            ds.PatientBirthDate, ds.AccessionNumber = "SECRETDATE", "SECRETNUMBERTHATISTOOLONG"
+            if break_it:
+                ds["SliceThickness"] = pydicom.DataElement("SliceThickness", "DS", "1")
+                ds["SliceThickness"]._value = "SECRETFLOAT"
+                ds["RescaleSlope"]._value = "SECRETSLOPE"
+            ds.save_as(path)
     done = run_map("lung-seg", tmp_path / "in", tmp_path / "out")
-    assert done.returncode == 0
+    assert done.returncode == (1 if break_it else 0), done.stderr
     assert "SECRET" not in done.stdout + done.stderr + (tmp_path / "out" / "metadata.json").read_text()
 
 

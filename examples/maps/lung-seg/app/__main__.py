@@ -1,15 +1,18 @@
 """Lung segmentation on CT as a MONAI Application Package; also ``python app -i IN -o OUT`` from a shell.
 
-Exit codes: 0 well, 3 no CT in the input, 4 no lung in the CT, 5 pixels that cannot be decoded, 6 input that
-may not be read, 1 anything else. For 3 to 6, ``metadata.json`` says why in ``exception`` and ``exception_message``.
+Exit codes: 0 well, 3 no CT in the input, 4 no lung in the CT, 5 pixels that cannot be decoded, 6 input that may not be
+read, 1 anything else. ``metadata.json`` then says why in ``exception`` and ``exception_message``.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
+import traceback
+import warnings
 from pathlib import Path
 
 import ct_series
@@ -21,14 +24,28 @@ from problems import Problem
 def main() -> int:
     """Segment the CT in the input folder and return the exit code."""
     arguments = _arguments()
+    _keep_quiet()
     try:
         _run(arguments.input, arguments.output)
     except Problem as problem:
-        print(f"lung-seg: {problem}", file=sys.stderr)
-        content = {"exception": type(problem).__name__, "exception_message": str(problem)}
-        results.write_metadata(arguments.output, content)
-        return problem.exit_code
+        return _fail(arguments.output, problem, str(problem), problem.exit_code)
+    except Exception as error:  # noqa: BLE001 - the edge of the process: say where, not what, see _keep_quiet
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return _fail(arguments.output, error, f"{type(error).__name__} in {place.filename}:{place.lineno}", 1)
     return 0
+
+
+def _keep_quiet() -> None:
+    """pydicom puts the values that it warns of into its messages, and a log is no place for a patient's data."""
+    warnings.simplefilter("ignore")
+    for name in ("pydicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _fail(output: Path, error: Exception, message: str, exit_code: int) -> int:
+    print(f"lung-seg: {message}", file=sys.stderr)
+    results.write_metadata(output, {"exception": type(error).__name__, "exception_message": message})
+    return exit_code
 
 
 def _arguments() -> argparse.Namespace:

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import highdicom as hd
 import numpy as np
 import pydicom
 from problems import NoCt, Undecodable, Unreadable
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import CTImageStorage
+from pydicom.valuerep import DA, TM
 
 HEADER = [
     "SOPClassUID",
@@ -24,9 +26,23 @@ HEADER = [
     "ImageOrientationPatient",
     "PixelSpacing",
     "SliceThickness",
+    "FrameOfReferenceUID",
     "Rows",
     "Columns",
 ]
+# what a result takes over from its images and highdicom is strict about: present, and well formed
+TAKEN_OVER = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+)
+PARSED = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM, "PatientSex": hd.PatientSexValues}
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ def load(folder: Path) -> CtSeries:
         raise NoCt("the input holds no CT images with position, orientation and pixel spacing")
     chosen = max(sorted(stacks, key=str), key=lambda stack: len(_distinct(stacks[stack])))
     pieces = _distinct(stacks[chosen])
-    images = [pydicom.dcmread(piece.path) for piece in pieces]
+    images = [_forgive(pydicom.dcmread(piece.path)) for piece in pieces]
     return CtSeries(
         images=tuple(images),
         hu=np.stack([_take_hounsfield(image) for image in images]),
@@ -127,7 +143,8 @@ def _has_geometry(header: Dataset) -> bool:
     needed = {"ImagePositionPatient": 3, "ImageOrientationPatient": 6, "PixelSpacing": 2}
     if any(len(header.get(keyword) or ()) != count for keyword, count in needed.items()):
         return False
-    return "LOCALIZER" not in (header.get("ImageType") or ()) and header.get("Rows", 0) > 0
+    is_localizer = "LOCALIZER" in (header.get("ImageType") or ())
+    return not is_localizer and bool(header.get("FrameOfReferenceUID")) and header.get("Rows", 0) > 0
 
 
 def _distinct(pieces: list[_Slice]) -> list[_Slice]:
@@ -142,6 +159,20 @@ def _axes(header: Dataset) -> np.ndarray:
     along_row = np.array(header.ImageOrientationPatient[:3], dtype=float)
     along_column = np.array(header.ImageOrientationPatient[3:], dtype=float)
     return np.stack([np.cross(along_row, along_column), along_column, along_row])
+
+
+def _forgive(image: Dataset) -> Dataset:
+    """Add what is missing and empty what is against its definition: no birth date must cost the result."""
+    for keyword in TAKEN_OVER:
+        if keyword not in image:
+            setattr(image, keyword, "")
+    for keyword, parse in PARSED.items():
+        try:
+            if image.get(keyword):
+                parse(image[keyword].value)
+        except ValueError:
+            setattr(image, keyword, "")
+    return image
 
 
 def _take_hounsfield(image: Dataset) -> np.ndarray:

@@ -202,7 +202,8 @@ def associate(peer: Peer, syntaxes: Iterable[tuple[str, str]]) -> Association:
         sock.close()
         if isinstance(error, TimeoutError):
             raise SinkUnavailable(
-                f"{peer} took the connection but did not answer the association within {peer.connect_timeout:g} s."
+                f"{peer} took the connection but did not answer the association within {peer.connect_timeout:g} s: "
+                "is it a DICOM port, and is the node well?"
             ) from None
         if isinstance(error, (OSError, EOFError)):
             raise SinkUnavailable(f"{peer} hung up during the association: is it a DICOM port?") from None

@@ -16,7 +16,7 @@ from airflow_monai.errors import StoreError
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
-"""Deflated Explicit VR Little Endian, and the JPIP syntaxes that deflate the data set too (PS3.5 annexes A.5 to A.8)."""
+"""Deflated Explicit VR Little Endian and the JPIP syntaxes that deflate the data set too (PS3.5 annex A)."""
 GE_IMPLICIT = "1.2.840.113619.5.2"
 """A private syntax in wide use: implicit little endian with pixel data in big endian."""
 

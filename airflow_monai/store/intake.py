@@ -69,10 +69,12 @@ class Placed:
 class OpenPayload:
     """A payload on its way, as the disk knows it.
 
+    :param images: and ``last_received`` count only as long as it is open.
     :param last_received: when its newest instance was written, seconds since the epoch; None when it has none.
     """
 
     payload_id: str
+    study_instance_uid: str
     called_aet: str
     images: int
     last_received: float | None
@@ -196,11 +198,16 @@ class Intake:
         if not self.store.exists(key):
             return None
         opened = self.store.read_json(key)
-        if self._is_closing(payload_id):
-            return OpenPayload(payload_id, opened["called_aet"], 0, None, True)
-        files = self._files(payload_id)
-        newest = max((modified for _, modified in files.values()), default=None)
-        return OpenPayload(payload_id, opened["called_aet"], len(files), newest, False)
+        closing = self._is_closing(payload_id)
+        files = {} if closing else self._files(payload_id)
+        return OpenPayload(
+            payload_id=payload_id,
+            study_instance_uid=opened["study_instance_uid"],
+            called_aet=opened["called_aet"],
+            images=len(files),
+            last_received=max((modified for _, modified in files.values()), default=None),
+            closing=closing,
+        )
 
     def _files(self, payload_id: str) -> dict[str, tuple[int, float]]:
         """Path below the payload -> size and time of writing."""

@@ -10,9 +10,11 @@ from typing import Any
 
 from airflow_monai.store.elements import EXPLICIT_BIG, Element
 
-_TEXT = frozenset("AE AS CS DA DT LO LT PN SH ST TM UC UI UR UT DS IS".split())
-_ONE_VALUE = frozenset("LT ST UT UR".split())
-_LOCAL_CHARSET = frozenset("LO LT PN SH ST UC UT".split())
+_TEXT = frozenset(
+    {"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT", "DS", "IS"}
+)
+_ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})
+_LOCAL_CHARSET = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _NUMBERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 _TRANSFER_SYNTAX, _CHARSET = 0x00020010, 0x00080005
 
@@ -100,7 +102,7 @@ def _split(raw: bytes, vr: str, charset: bytes) -> list[str]:
 
 
 def _decode(raw: bytes, vr: str, charset: bytes) -> str:
-    if vr not in _LOCAL_CHARSET or raw.isascii() and b"\x1b" not in raw:
+    if vr not in _LOCAL_CHARSET or (raw.isascii() and b"\x1b" not in raw):
         return raw.decode("latin-1")
     import warnings
 

@@ -1,0 +1,130 @@
+"""Creates DAG runs through Airflow's REST API."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from airflow_monai.errors import MonaiError
+
+_TIMEOUT = (5.0, 30.0)
+
+
+class RunNotCreated(MonaiError):
+    """Airflow did not create the run now; it has to be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAccess:
+    """Where Airflow's API server is, and as whom to log in. Without a user name a token is asked for without one."""
+
+    url: str
+    username: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"ApiAccess({self.url!r}, {self.username!r})"
+
+
+def access_from_connection(conn_id: str) -> ApiAccess:
+    """What the HTTP connection ``conn_id`` says; :class:`RunNotCreated` when it cannot be read (yet)."""
+    import os
+
+    # outside of tasks Airflow looks into its metadata database only for processes that say that they may
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    from airflow.sdk import Connection
+
+    try:
+        connection = Connection.get(conn_id)
+    except Exception as error:  # Airflow's backends raise anything; it is told and tried again
+        raise RunNotCreated(
+            f"Airflow connection {conn_id!r} cannot be read ({type(error).__name__}). Create it: an HTTP connection to "
+            "the API server with login and password, e.g. in AIRFLOW_CONN_" + conn_id.upper() + "."
+        ) from error
+    host = connection.host or "localhost"
+    url = host if "://" in host else f"{connection.schema or 'http'}://{host}"
+    if connection.port:
+        url = f"{url}:{connection.port}"
+    return ApiAccess(url.rstrip("/"), connection.login or "", connection.password or "")
+
+
+class AirflowApi:
+    """The few calls that the gateway makes. Safe for threads."""
+
+    def __init__(self, conn_id: str):
+        self._conn_id = conn_id
+        self._access: ApiAccess | None = None
+        self._token = ""
+        self._lock = threading.Lock()
+        self._local = threading.local()
+
+    def create_run(self, dag_id: str, run_id: str, partition_key: str) -> bool:
+        """Make sure that the run exists: True when this call made it, False when it was there.
+
+        :raises RunNotCreated: with the reason, when it does not exist.
+        """
+        runs = f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns"
+        body: dict[str, Any] = {"dag_run_id": run_id, "partition_key": partition_key, "logical_date": None, "conf": {}}
+        response = self._call("POST", runs, body)
+        if response.status_code == 409:
+            there = self._call("GET", f"{runs}/{quote(run_id, safe='')}")
+            if there.status_code == 200:
+                return False
+            raise RunNotCreated(f"Airflow says that the run exists (409), but not where: {_reason(there)}")
+        if response.status_code == 404:
+            raise RunNotCreated(
+                "the DAG is not there: not parsed yet, or its workflow file was removed or is bad (404)"
+            )
+        if not response.ok:
+            raise RunNotCreated(f"Airflow did not take the run: {_reason(response)}")
+        return True
+
+    def _call(self, method: str, path: str, body: Any = None) -> requests.Response:
+        token = self._token or self._login("")
+        response = self._send(method, path, body, token)
+        if response.status_code == 401:  # expired, or the API server has a new secret
+            response = self._send(method, path, body, self._login(token))
+        return response
+
+    def _login(self, stale: str) -> str:
+        """A token other than ``stale``; one thread gets it for all."""
+        with self._lock:
+            if self._token and self._token != stale:
+                return self._token
+            self._access = access_from_connection(self._conn_id)  # again each time: it may have been changed
+            access = self._access
+            credentials = {"username": access.username, "password": access.password}
+            if access.username:
+                response = self._request("POST", f"{access.url}/auth/token", json=credentials)
+            else:
+                response = self._request("GET", f"{access.url}/auth/token")
+            if not response.ok:
+                raise RunNotCreated(
+                    f"Airflow refused the login of connection {self._conn_id!r}: HTTP {response.status_code}"
+                )
+            try:
+                self._token = response.json()["access_token"]
+            except (ValueError, KeyError, TypeError):
+                raise RunNotCreated(f"what answers at {access.url} is not Airflow's API server") from None
+            return self._token
+
+    def _send(self, method: str, path: str, body: Any, token: str) -> requests.Response:
+        access = self._access
+        assert access is not None
+        return self._request(method, access.url + path, json=body, headers={"Authorization": f"Bearer {token}"})
+
+    def _request(self, method: str, url: str, **arguments: Any) -> requests.Response:
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+        try:
+            return self._local.session.request(method, url, timeout=_TIMEOUT, **arguments)
+        except requests.RequestException as error:
+            raise RunNotCreated(f"Airflow's API server cannot be reached: {type(error).__name__}") from error
+
+
+def _reason(response: requests.Response) -> str:
+    return f"HTTP {response.status_code} {response.reason}: {response.text[:300]}"

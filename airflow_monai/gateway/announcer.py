@@ -1,0 +1,119 @@
+"""Decides which workflows get a closed payload, and creates their runs: once, however often it is tried."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from airflow_monai.errors import StoreError
+from airflow_monai.gateway.airflow_api import RunNotCreated
+from airflow_monai.gateway.events import EventKind, EventLog
+from airflow_monai.specs.plan import WorkflowPlan
+from airflow_monai.specs.routing import decide
+from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.payloads import load_series_tags, payload_key, run_id_of
+from airflow_monai.types import Payload
+
+FIRST_RETRY, LAST_RETRY = 1.0, 30.0
+_TELL_AGAIN = 300.0
+
+
+class RunCreator(Protocol):
+    """What makes runs: Airflow's API."""
+
+    def create_run(self, dag_id: str, run_id: str, partition_key: str) -> bool: ...
+
+
+def routing_key(payload_id: str) -> str:
+    """Which workflows wanted the payload, and why the others did not."""
+    return payload_key(payload_id, "routing.json")
+
+
+def run_record_key(payload_id: str, dag_id: str) -> str:
+    """Exists when the run of this workflow exists."""
+    return payload_key(payload_id, "runs", f"{safe_name(dag_id)}.json")
+
+
+class Announcer:
+    """Routes payloads and creates runs.
+
+    :param workflows: gives the workflows as they are now.
+    """
+
+    def __init__(
+        self, store: Store, api: RunCreator, workflows: Callable[[], tuple[WorkflowPlan, ...]], events: EventLog
+    ):
+        self._store = store
+        self._api = api
+        self._workflows = workflows
+        self._events = events
+        self._attempts: dict[str, int] = {}
+        self._told: dict[tuple[str, str], tuple[str, float]] = {}
+
+    def route(self, payload: Payload) -> None:
+        """Decide once for all time which workflows get the payload."""
+        key = routing_key(payload.payload_id)
+        if self._store.exists(key):
+            return
+        decisions = decide(payload, lambda: load_series_tags(self._store, payload.payload_id), self._workflows())
+        routing = [
+            {"workflow": item.workflow_name, "dag_id": item.dag_id, "wanted": item.wanted, "reason": item.reason}
+            for item in decisions
+        ]
+        if self._store.create_json(key, routing):
+            self._tell_routed(payload, routing)
+
+    def _tell_routed(self, payload: Payload, routing: list[dict[str, Any]]) -> None:
+        series = {file.series_instance_uid for file in payload.files}
+        self._events.emit(
+            EventKind.STUDY_COMPLETE,
+            payload_id=payload.payload_id,
+            called_aet=payload.called_aet,
+            sequence=payload.sequence,
+            images=len(payload.files),
+            series=len(series),
+        )
+        if not any(item["wanted"] for item in routing):
+            reasons = {item["workflow"]: item["reason"] for item in routing}
+            self._events.emit(
+                EventKind.UNROUTED,
+                payload_id=payload.payload_id,
+                called_aet=payload.called_aet,
+                reasons=reasons or "there is no workflow",
+            )
+
+    def announce(self, payload_id: str) -> float | None:
+        """Create the runs that are missing: None when all exist, else after how many seconds to try again."""
+        wanted = [item["dag_id"] for item in self._store.read_json(routing_key(payload_id)) if item["wanted"]]
+        waiting = [dag_id for dag_id in wanted if not self._ensure(payload_id, dag_id)]
+        if not waiting:
+            self._attempts.pop(payload_id, None)
+            return None
+        attempt = self._attempts[payload_id] = self._attempts.get(payload_id, 0) + 1
+        return min(FIRST_RETRY * 2 ** min(attempt - 1, 16), LAST_RETRY)
+
+    def _ensure(self, payload_id: str, dag_id: str) -> bool:
+        """Whether the run exists now."""
+        record, run_id = run_record_key(payload_id, dag_id), run_id_of(payload_id)
+        if self._store.exists(record):
+            return True
+        try:
+            created = self._api.create_run(dag_id, run_id, partition_key=payload_id)
+            told_by_us = self._store.create_json(record, {"dag_id": dag_id, "run_id": run_id, "time": time.time()})
+        except (RunNotCreated, StoreError) as error:
+            self._tell_waiting(payload_id, dag_id, str(error))
+            return False
+        self._told.pop((payload_id, dag_id), None)
+        if told_by_us:
+            self._events.emit(
+                EventKind.RUN_CREATED, payload_id=payload_id, dag_id=dag_id, run_id=run_id, was_there=not created
+            )
+        return True
+
+    def _tell_waiting(self, payload_id: str, dag_id: str, reason: str) -> None:
+        """Tell a reason when it is new, and then every five minutes."""
+        told, when = self._told.get((payload_id, dag_id), ("", 0.0))
+        if reason != told or time.monotonic() - when > _TELL_AGAIN:
+            self._told[payload_id, dag_id] = (reason, time.monotonic())
+            self._events.emit(EventKind.RUN_WAITING, payload_id=payload_id, dag_id=dag_id, reason=reason)

@@ -1,0 +1,92 @@
+"""What a gateway tells: the whole vocabulary in one enum, as JSON lines in a file and as log lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import Counter
+from datetime import datetime, timezone
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("airflow_monai.gateway")
+
+
+class EventKind(str, Enum):
+    """Everything that can be told. Payloads are named by their id; nothing of a patient is ever in an event."""
+
+    GATEWAY_STARTED = "gateway-started"  # host, port, ae_titles
+    GATEWAY_STOPPED = "gateway-stopped"
+    WORKFLOWS_CHANGED = "workflows-changed"  # ae_titles, problems
+    ASSOCIATION_REJECTED = "association-rejected"  # called_aet, calling_aet, peer, reason
+    ASSOCIATION_ABORTED = "association-aborted"  # called_aet, calling_aet, peer
+    IMAGE_RECEIVED = "image-received"  # payload_id, count: of this second
+    DUPLICATE_RECEIVED = "duplicate-received"  # payload_id, count, of this second
+    DUPLICATE_DIFFERS = "duplicate-differs"  # payload_id, count: same SOP Instance UID, other content; not kept
+    IMAGE_REFUSED = "image-refused"  # called_aet, calling_aet, status, reason
+    STUDY_COMPLETE = "study-complete"  # payload_id, called_aet, images, series, sequence
+    UNROUTED = "unrouted"  # payload_id, reasons
+    RUN_CREATED = "run-created"  # payload_id, dag_id, run_id, was_there
+    RUN_WAITING = "run-waiting"  # payload_id, dag_id, reason
+    PAYLOAD_WAITING = "payload-waiting"  # payload_id, reason
+
+
+_WARNINGS = frozenset(
+    {
+        EventKind.ASSOCIATION_REJECTED,
+        EventKind.ASSOCIATION_ABORTED,
+        EventKind.DUPLICATE_DIFFERS,
+        EventKind.IMAGE_REFUSED,
+        EventKind.UNROUTED,
+        EventKind.RUN_WAITING,
+        EventKind.PAYLOAD_WAITING,
+    }
+)
+
+
+class EventLog:
+    """Writes events. Safe for threads; of several gateways that append to one file each line stays whole.
+
+    :param file: gets one JSON object a line, or None for the log only.
+    """
+
+    def __init__(self, file: Path | None = None):
+        self._file = file
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[EventKind, str]] = Counter()
+        if file:
+            file.parent.mkdir(parents=True, exist_ok=True)
+
+    def emit(self, kind: EventKind, **fields: Any) -> None:
+        self.flush()
+        self._write(kind, fields)
+
+    def count(self, kind: EventKind, payload_id: str) -> None:
+        """Tell of one more image with the next :meth:`flush`, or before the next event."""
+        with self._lock:
+            self._counts[kind, payload_id] += 1
+
+    def flush(self) -> None:
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+        for (kind, payload_id), count in counts.items():
+            self._write(kind, {"payload_id": payload_id, "count": count})
+
+    def _write(self, kind: EventKind, fields: dict[str, Any]) -> None:
+        text = " ".join(f"{name}={_readable(value)}" for name, value in fields.items())
+        log.log(logging.WARNING if kind in _WARNINGS else logging.INFO, "%s %s", kind.value, text)
+        if not self._file:
+            return
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": now, "event": kind.value, **fields}) + "\n"
+        try:
+            with self._lock, open(self._file, "ab", buffering=0) as file:
+                file.write(line.encode())
+        except OSError as error:  # a full disk must not stop the gateway
+            log.error("cannot write the event file: %s", error.strerror)
+
+
+def _readable(value: Any) -> str:
+    return value if isinstance(value, str) and " " not in value else json.dumps(value)

@@ -1,0 +1,111 @@
+"""A gateway: receiver, intake and shepherd on one store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_monai.gateway.announcer import Announcer, RunCreator
+from airflow_monai.gateway.events import EventKind, EventLog
+from airflow_monai.gateway.receiver import Receiver, SpoolFolder, StoreDesk
+from airflow_monai.gateway.shepherd import Shepherd
+from airflow_monai.gateway.workflows import Workflows
+from airflow_monai.settings import Settings
+from airflow_monai.store import Store, open_store
+from airflow_monai.store.intake import Intake
+
+STOP_GRACE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """
+    :param port: 0 for a free one.
+    :param quiet_seconds: for workflows that do not say their own.
+    """
+
+    workflow_folder: str
+    host: str = "0.0.0.0"
+    port: int = 11112
+    quiet_seconds: float = 10.0
+    events: Path | None = None
+
+    @classmethod
+    def of(
+        cls, settings: Settings, *, host: str | None = None, port: int | None = None, events: str | None = None
+    ) -> GatewayOptions:
+        """What the site's settings say, unless told otherwise."""
+        return cls(
+            workflow_folder=settings.workflow_folder,
+            host=host or settings.dicom_host,
+            port=settings.dicom_port if port is None else port,
+            quiet_seconds=settings.quiet_seconds,
+            events=Path(events) if events else None,
+        )
+
+
+class Gateway:
+    """Receives studies and has them worked on. Several may run on one store.
+
+    :param api: what creates the runs; a test may give its own.
+    """
+
+    def __init__(self, store: Store, options: GatewayOptions, api: RunCreator):
+        self.events = EventLog(options.events)
+        self.workflows = Workflows(options.workflow_folder, options.quiet_seconds, self.events)
+        self.intake = Intake(store)
+        self._store = store
+        self._options = options
+        self._announcer = Announcer(store, api, lambda: self.workflows.current(fresh=True), self.events)
+        self._spool: SpoolFolder | None = None
+        self._shepherd: Shepherd | None = None
+        self._receiver: Receiver | None = None
+
+    @property
+    def port(self) -> int:
+        """Where it listens, after :meth:`start`."""
+        return self._receiver.port if self._receiver else self._options.port
+
+    def start(self) -> None:
+        """Go on with what an earlier gateway left, and listen.
+
+        :raises OSError: when the port is taken; nothing runs then.
+        """
+        self._spool = SpoolFolder(self._store)
+        try:
+            self._start(self._spool)
+        except BaseException:
+            self._spool.remove()
+            raise
+        self.events.emit(
+            EventKind.GATEWAY_STARTED, host=self._options.host, port=self.port, ae_titles=self.workflows.ae_titles()
+        )
+
+    def _start(self, spool: SpoolFolder) -> None:
+        spool.remove_abandoned()
+        desk = StoreDesk(self.intake, spool.path, self.events, lambda placed, called: shepherd.received(placed, called))
+        shepherd = Shepherd(self.intake, self.workflows, self._announcer, self.events, desk.arriving)
+        receiver = Receiver(desk, self.workflows.knows, self.events, self._options.host, self._options.port)
+        receiver.start()
+        shepherd.start()
+        self._shepherd, self._receiver = shepherd, receiver
+
+    def stop(self, grace: float = STOP_GRACE_SECONDS) -> None:
+        """Accept nothing more, let open associations end, finish what is being written. Work left over stays on disk.
+
+        :param grace: seconds after which associations that are still open are aborted.
+        """
+        if self._receiver:
+            self._receiver.stop(grace)
+        if self._shepherd:
+            self._shepherd.stop()
+        if self._spool:
+            self._spool.remove()
+        self.events.emit(EventKind.GATEWAY_STOPPED)
+
+
+def gateway_of(settings: Settings, options: GatewayOptions) -> Gateway:
+    """The gateway of this site."""
+    from airflow_monai.gateway.airflow_api import AirflowApi
+
+    return Gateway(open_store(settings.store), options, AirflowApi(settings.api_conn_id))

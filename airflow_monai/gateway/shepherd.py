@@ -1,0 +1,143 @@
+"""Sees every payload through: waits until its study is quiet, closes it, has it routed and its runs created.
+
+All that it must remember is in the store: ``pending/`` names the payloads that are not finished, the files' times say
+how long a study has been quiet. What is in memory only saves looking.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from airflow_monai.errors import StoreError
+from airflow_monai.gateway.agenda import AFTER_AN_ERROR, Agenda
+from airflow_monai.gateway.announcer import Announcer
+from airflow_monai.gateway.events import EventKind, EventLog
+from airflow_monai.gateway.workflows import Workflows
+from airflow_monai.store.intake import Intake, OpenPayload, Placed
+
+RESCAN_SECONDS = 10.0
+ADOPTION_GRACE = 5.0
+"""How much longer to wait for a payload of another gateway before closing it in its place."""
+_LOOK_AGAIN = 0.5
+_CLOSERS, _ANNOUNCERS = 2, 4  # Airflow's API server takes at most about four such requests at a time well
+
+
+class Shepherd:
+    """
+    :param arriving: tells whether an image of this study is just coming in for this AE title.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        workflows: Workflows,
+        announcer: Announcer,
+        events: EventLog,
+        arriving: Callable[[str, str], bool],
+    ):
+        self._intake = intake
+        self._arriving = arriving
+        self._workflows = workflows
+        self._announcer = announcer
+        self._events = events
+        self._closing = Agenda("close", _CLOSERS, self._close_when_quiet)
+        self._announcing = Agenda("announce", _ANNOUNCERS, self._announce)
+        self._last: dict[str, float] = {}
+        self._adopted: set[str] = set()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="rescan", daemon=True)
+
+    def start(self) -> None:
+        for payload_id in self._intake.pending():
+            self._closing.add(payload_id)
+        self._closing.start()
+        self._announcing.start()
+        self._watcher.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._closing.stop()
+        self._announcing.stop()
+        self._watcher.join(5)
+
+    def received(self, placed: Placed, called_aet: str) -> None:
+        """An image is durable."""
+        if placed.duplicate:
+            differs = placed.identical is False
+            self._events.count(
+                EventKind.DUPLICATE_DIFFERS if differs else EventKind.DUPLICATE_RECEIVED, placed.payload_id
+            )
+            return
+        self._events.count(EventKind.IMAGE_RECEIVED, placed.payload_id)
+        with self._lock:
+            self._last[placed.payload_id] = time.monotonic()
+        if placed.payload_id not in self._closing:
+            self._closing.add(placed.payload_id, self._workflows.quiet_seconds(called_aet))
+
+    def _watch(self) -> None:
+        """Tell of images each second, and look after payloads that other gateways left behind."""
+        rescan = time.monotonic() + RESCAN_SECONDS
+        while not self._stopped.wait(1.0):
+            self._events.flush()
+            if time.monotonic() >= rescan:
+                self._adopt()
+                rescan = time.monotonic() + RESCAN_SECONDS
+
+    def _adopt(self) -> None:
+        for payload_id in self._intake.pending():
+            if payload_id not in self._closing and payload_id not in self._announcing:
+                with self._lock:
+                    self._adopted.add(payload_id)
+                self._closing.add(payload_id, ADOPTION_GRACE)
+
+    def _close_when_quiet(self, payload_id: str) -> float | None:
+        try:
+            state = self._intake.look(payload_id)
+            if state is None or not (state.closing or state.images):
+                self._forget(payload_id)
+                return None  # its first receiver is just opening it, or died then
+            wait = self._wait(state)
+            if wait is not None:
+                return wait
+            self._announcer.route(self._intake.close(payload_id))
+        except StoreError as error:
+            self._events.emit(EventKind.PAYLOAD_WAITING, payload_id=payload_id, reason=str(error))
+            return AFTER_AN_ERROR
+        self._announcing.add(payload_id)
+        self._forget(payload_id)
+        return None
+
+    def _wait(self, state: OpenPayload) -> float | None:
+        """How long the study still has to be quiet, None when it may be closed."""
+        if state.closing or state.last_received is None:
+            return None
+        quiet = self._workflows.quiet_seconds(state.called_aet)
+        with self._lock:
+            last = self._last.get(state.payload_id)
+            grace = ADOPTION_GRACE if state.payload_id in self._adopted else 0.0
+        idle = time.time() - state.last_received
+        if last is not None:  # this process has seen the last image itself: no clock that was set can mislead it
+            idle = min(idle, time.monotonic() - last)
+        remaining = quiet + grace - idle
+        if remaining > 0:
+            return min(remaining, quiet + grace) + 0.01
+        return _LOOK_AGAIN if self._arriving(state.study_instance_uid, state.called_aet) else None
+
+    def _forget(self, payload_id: str) -> None:
+        with self._lock:
+            self._last.pop(payload_id, None)
+            self._adopted.discard(payload_id)
+
+    def _announce(self, payload_id: str) -> float | None:
+        try:
+            delay = self._announcer.announce(payload_id)
+            if delay is None:
+                self._intake.sweep(payload_id)
+                self._intake.done(payload_id)
+            return delay
+        except StoreError as error:
+            self._events.emit(EventKind.PAYLOAD_WAITING, payload_id=payload_id, reason=str(error))
+            return AFTER_AN_ERROR

@@ -20,7 +20,7 @@ def conditions(view: SpecView) -> Iterator[Finding]:
     for index, text in enumerate(view.spec.predicate):
         yield from _condition(view, ("predicate", index), text, set())
     for at, task in view.located():
-        done = {task.id} | view.before.get(task.id, set())
+        done = {task.id} | view.before(task.id)
         for number, target in enumerate(task.task_destinations):
             for index, text in enumerate(target.conditions):
                 yield from _condition(view, (*at, "task_destinations", number, "conditions", index), text, done)
@@ -84,7 +84,7 @@ def _input(view: SpecView, at: Location, task: TaskSpec, value: str) -> Iterator
     if source is None:
         hint = nearest(reference.task, view.tasks) or f"tasks here: {', '.join(list(view.tasks)[:20])}"
         yield Finding(at, "unknown-task", f"there is no task {reference.task[:100]!r}", hint)
-    elif source.id not in view.before.get(task.id, set()):
+    elif source.id not in view.before(task.id):
         message = f"task {source.id!r} does not come before {task.id!r}, so that its output is not there yet"
         yield Finding(at, "not-upstream", message, "take the output of a task on the way to this one")
     else:

@@ -75,7 +75,8 @@ def _loops(view: SpecView) -> Iterator[Finding]:
         source = view.tasks[path[-2]]
         index = next(i for i, target in enumerate(source.task_destinations) if target.name == path[-1])
         place = ("tasks", order[source.id], "task_destinations", index, "name")
-        message = f"tasks follow each other in a loop: {' -> '.join(path)}"
+        shown = path if len(path) <= 12 else [*path[:6], "...", *path[-5:]]
+        message = f"tasks follow each other in a loop: {' -> '.join(shown)}"
         yield Finding(place, "loop", message, "remove one of these ways")
 
 
@@ -116,11 +117,13 @@ def _artifact_names(at: Location, task: TaskSpec) -> Iterator[Finding]:
         "output": [artifact.name for artifact in task.artifacts.output],
     }
     for side, names in sides.items():
+        seen: set[str] = set()
         for index, name in enumerate(names):
-            if name.lower() in (earlier.lower() for earlier in names[:index]):
+            if name.lower() in seen:
                 message = f"task {task.id!r} has two {side} artifacts named {name!r}"
                 place = (*at, "artifacts", side, index, "name")
                 yield Finding(place, "duplicate-artifact", message, "names are compared without regard to case")
+            seen.add(name.lower())
 
 
 def _map(at: Location, task: TaskSpec) -> Iterator[Finding]:

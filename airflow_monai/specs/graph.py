@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 Graph = Mapping[str, tuple[str, ...]]
 
 
-def reachable(graph: Graph, start: str) -> set[str]:
-    """Tasks that can be reached from one, itself included."""
-    found, waiting = {start}, [start]
+def reachable(graph: Graph, *starts: str) -> set[str]:
+    """Tasks that can be reached from some, these included."""
+    found, waiting = set(starts), list(starts)
     while waiting:
         for target in graph.get(waiting.pop(), ()):
             if target not in found:
@@ -18,14 +18,13 @@ def reachable(graph: Graph, start: str) -> set[str]:
     return found
 
 
-def ancestors(graph: Graph) -> dict[str, set[str]]:
-    """Task -> all tasks that can come before it (in a loop, also itself)."""
+def reversed_graph(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """The same tasks with every way turned round."""
     backwards: dict[str, list[str]] = {task: [] for task in graph}
     for source, targets in graph.items():
         for target in targets:
-            backwards.setdefault(target, []).append(source)
-    reverse = {task: tuple(sources) for task, sources in backwards.items()}
-    return {task: set().union(*(reachable(reverse, source) for source in reverse[task])) for task in reverse}
+            backwards[target].append(source)
+    return {task: tuple(sources) for task, sources in backwards.items()}
 
 
 def loops(graph: Graph) -> Iterator[list[str]]:

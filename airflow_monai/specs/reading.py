@@ -16,6 +16,8 @@ from airflow_monai.specs.problems import Problem, Severity, errors_of, in_order
 from airflow_monai.specs.shaping import Shaper
 from airflow_monai.specs.validation import validated
 
+MAX_PROBLEMS = 100
+
 
 def load_workflow(path: str | os.PathLike[str]) -> WorkflowSpec:
     """The workflow of a YAML or JSON file.
@@ -64,8 +66,14 @@ def check_text(text: str | bytes, source: str) -> tuple[WorkflowSpec | None, lis
     except LoadError as error:
         reader.broken(error)
         spec = None
+    except _TooMany:
+        spec = None
     problems = in_order(reader.problems)
     return (None if errors_of(problems) else spec), problems
+
+
+class _TooMany(Exception):
+    """There are so many problems that looking for more helps nobody."""
 
 
 class _Reader:
@@ -124,9 +132,14 @@ class _Reader:
     def _add(
         self, line: int, column: int, code: str, message: str, hint: str = "", severity: Severity = Severity.ERROR
     ) -> None:
+        if len(self.problems) == MAX_PROBLEMS:
+            code, severity, hint = "too-many-problems", Severity.ERROR, "mend these first"
+            message = f"there are more than {MAX_PROBLEMS} problems; the others are not shown"
         line = min(line, max(len(self.lines) - 1, 0))
         excerpt = self.lines[line] if self.lines else ""
         self.problems.append(Problem(self.source, line + 1, column + 1, code, message, hint, severity, excerpt))
+        if len(self.problems) > MAX_PROBLEMS:
+            raise _TooMany
 
 
 def _node_at(at: Location, places: dict[Location, Node]) -> Node:

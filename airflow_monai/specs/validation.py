@@ -23,6 +23,14 @@ _SUBSTITUTES: dict[str, Any] = {
     "value": "{{ context.input.dicom }}",
     "informatics_gateway": {"ae_title": "UNKNOWN"},
 }
+_EXAMPLES = {
+    "version": "version: 1.0.0",
+    "informatics_gateway": "informatics_gateway: {ae_title: MYAE}",
+    "ae_title": "ae_title: MYAE, the AE title that studies are sent to",
+    "tasks": "tasks: [...], the first of which is the root",
+    "type": "type: map, export or router",
+    "value": 'value: "{{ context.input.dicom }}"',
+}
 _CODES = {
     "missing": "missing-field",
     "greater_than": "out-of-range",
@@ -68,7 +76,8 @@ def _finding(item: Any) -> Finding:
     if "text" in context:
         return Finding(at, kind, context["text"], context.get("hint", ""))
     if kind == "missing":
-        return Finding(at[:-1], "missing-field", f"the field {at[-1]!r} is missing{_where(at[:-1])}", "add it")
+        hint = f"add {_EXAMPLES.get(str(at[-1]), str(at[-1]))}"
+        return Finding(at[:-1], "missing-field", f"the field {at[-1]!r} is missing{_where(at[:-1])}", hint)
     if kind == "too_short":
         return Finding(at, "missing-field", "a workflow needs at least one task", "the first one is the root")
     field = next((part for part in reversed(at) if isinstance(part, str)), "")

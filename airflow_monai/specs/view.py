@@ -7,7 +7,7 @@ from functools import cached_property
 
 from airflow_monai.specs.choices import TASK_TYPES
 from airflow_monai.specs.findings import Location
-from airflow_monai.specs.graph import Graph, ancestors
+from airflow_monai.specs.graph import Graph, reachable, reversed_graph
 from airflow_monai.specs.model import TaskSpec, WorkflowSpec
 
 
@@ -16,6 +16,7 @@ class SpecView:
 
     def __init__(self, spec: WorkflowSpec):
         self.spec = spec
+        self._before: dict[str, set[str]] = {}
 
     @cached_property
     def ids(self) -> dict[str, str]:
@@ -42,9 +43,14 @@ class SpecView:
         }
 
     @cached_property
-    def before(self) -> dict[str, set[str]]:
-        """Id -> ids of all tasks that can come before."""
-        return ancestors(self.graph)
+    def _backwards(self) -> Graph:
+        return reversed_graph(self.graph)
+
+    def before(self, task_id: str) -> set[str]:
+        """Ids of all tasks that can come before one."""
+        if task_id not in self._before:
+            self._before[task_id] = reachable(self._backwards, *self._backwards[task_id])
+        return self._before[task_id]
 
     def find(self, task_id: str) -> TaskSpec | None:
         """The task of an id written in any case."""

@@ -14,6 +14,7 @@ from airflow_monai.errors import SpecError
 from airflow_monai.specs import check_text, load_text, loader
 from airflow_monai.specs.loader import MAX_BYTES, LoadError, compose, decode
 from airflow_monai.specs.nodes import place_within
+from airflow_monai.specs.reading import MAX_PROBLEMS
 from tests.specs.fixtures import FIXTURES
 
 
@@ -119,6 +120,15 @@ def test_a_place_within_a_quoted_scalar_of_several_lines_is_its_beginning():
     text = 'a: "b\n  c #"\n'
     root, _ = compose(text)
     assert place_within(text, root.entries[0][1], 4) == (1, 4)
+
+
+def test_problems_without_number_are_cut_short():
+    tasks = [{"id": f"t{i}", "type": "router", "task_destinations": [{"name": f"no{i}"}]} for i in range(999)]
+    data = {"name": "x", "version": "1", "informatics_gateway": {"ae_title": "A"}, "tasks": tasks}
+    spec, problems = check_text(json.dumps(data), "many.json")
+    assert spec is None
+    assert len(problems) == MAX_PROBLEMS + 1
+    assert "too-many-problems" in {problem.code for problem in problems}
 
 
 BASE = (FIXTURES / "valid" / "every-field.yaml").read_bytes()

@@ -153,7 +153,7 @@ class StorageProvider(DIMSEServiceProvider):
     def _answer(self, command: _Command, answer: Answer) -> None:
         primitive = P_DATA()
         header = bytes((_COMMAND | _LAST,))
-        primitive.presentation_data_value_list = [(command.context_id, header + command.response(answer))]
+        primitive.presentation_data_value_list = [[command.context_id, header + command.response(answer)]]
         self.dul.send_pdu(primitive)
 
 

@@ -1,0 +1,132 @@
+"""A gateway on a store of its own, with a stand-in for Airflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_monai.gateway.airflow_api import AirflowApi
+from airflow_monai.gateway.service import Gateway, GatewayOptions
+from airflow_monai.store.local import LocalStore
+from tests.gateway.standin import StandInAirflow
+
+WORKFLOW = """
+name: {name}
+version: 1.0.0
+informatics_gateway:
+  ae_title: {ae}
+  quiet_seconds: {quiet}
+{more}
+tasks:
+  - id: route
+    type: router
+"""
+
+
+def write_workflow(folder: Path, name: str = "ct-lung", ae: str = "CTLUNG", quiet: float = 0.5, more: str = "") -> Path:
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{name}.yaml"
+    file.write_text(WORKFLOW.format(name=name, ae=ae, quiet=quiet, more=more))
+    return file
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """The first true value that ``what`` gives."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = what()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not so within {seconds} s")
+
+
+class Site:
+    """A store, a workflow folder, an Airflow, and gateways on them."""
+
+    def __init__(self, folder: Path, airflow: StandInAirflow):
+        self.folder = folder
+        self.airflow = airflow
+        self.store = LocalStore(folder / "store")
+        self.workflows = folder / "workflows"
+        self.events_file = folder / "events.jsonl"
+        self._gateways: list[Gateway] = []
+        self._processes: list[subprocess.Popen[str]] = []
+
+    def gateway(self) -> Gateway:
+        options = GatewayOptions(str(self.workflows), "127.0.0.1", 0, 0.5, self.events_file)
+        gateway = Gateway(self.store, options, AirflowApi("monai_airflow"))
+        gateway.start()
+        self._gateways.append(gateway)
+        return gateway
+
+    def process(self, port: int, **environment: str) -> subprocess.Popen[str]:
+        """A gateway in a process of its own, to be killed."""
+        command = [sys.executable, "-m", "airflow_monai.cli.gateway", "--host", "127.0.0.1", "--port", str(port)]
+        command += ["--events", str(self.events_file)]
+        started = len(self.events("gateway-started"))
+        with open(self.folder / "gateway.log", "a") as log:
+            process = subprocess.Popen(command, stderr=log, text=True, env={**self.environment(), **environment})
+        self._processes.append(process)
+        wait_for(lambda: len(self.events("gateway-started")) > started or process.poll() is not None, 60)
+        return process
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "AIRFLOW_HOME": str(self.folder / "airflow"),
+            "AIRFLOW__MONAI__STORE": str(self.store.root),
+            "AIRFLOW__MONAI__WORKFLOW_FOLDER": str(self.workflows),
+            "AIRFLOW__MONAI__QUIET_SECONDS": "0.5",
+            "AIRFLOW_CONN_MONAI_AIRFLOW": self.airflow.connection,
+        }
+
+    def events(self, *kinds: str) -> list[dict[str, Any]]:
+        if not self.events_file.exists():
+            return []
+        lines = self.events_file.read_text().splitlines()
+        return [event for event in map(json.loads, lines) if not kinds or event["event"] in kinds]
+
+    def wait_for_event(self, kind: str, count: int = 1, seconds: float = 20.0) -> list[dict[str, Any]]:
+        return wait_for(lambda: found if len(found := self.events(kind)) >= count else None, seconds)
+
+    def files(self) -> list[str]:
+        """All images in payloads, below the store."""
+        return [key for key in self.store.list("payloads") if "/dcm/" in key]
+
+    def unfinished(self) -> list[Path]:
+        """Files that are still coming in, or were left behind."""
+        return [path for path in self.store.spool().rglob("*") if path.is_file() and path.name != "lock"]
+
+    def close(self) -> None:
+        for gateway in self._gateways:
+            gateway.stop(grace=0.5)
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInAirflow]:
+    standin = StandInAirflow()
+    monkeypatch.setenv("AIRFLOW_CONN_MONAI_AIRFLOW", standin.connection)
+    yield standin
+    standin.stop()
+
+
+@pytest.fixture
+def site(tmp_path: Path, airflow: StandInAirflow) -> Iterator[Site]:
+    site = Site(tmp_path, airflow)
+    write_workflow(site.workflows)
+    yield site
+    site.close()

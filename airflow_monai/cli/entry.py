@@ -49,7 +49,7 @@ def validate(args: Namespace) -> int:
 def gateway(args: Namespace) -> int:
     from airflow_monai.cli import gateway as command
 
-    return command.run(args)
+    return command.gateway(args)
 
 
 @_ends

@@ -62,6 +62,10 @@ class MapTimedOut(MapFailed):
     """The application ran longer than it may and was stopped."""
 
 
+class MapInterrupted(MapFailed):
+    """The application was ended from outside, or asked to be run again: another try may succeed."""
+
+
 class MissingOutput(MapError):
     """The application ended well but did not produce a mandatory artifact."""
 

@@ -1,0 +1,129 @@
+"""One task's run of a MAP as a job for a runner: its name, labels, folders, environment and limits."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_monai.errors import MapError
+from airflow_monai.maps.manifest import Manifest, MapResources, run_environment, with_resources
+from airflow_monai.maps.runners.base import FoundMap, MapJob, Mount
+from airflow_monai.maps.staging import NamedInput, input_folder, local
+
+if TYPE_CHECKING:
+    from airflow_monai.operators.base import TaskRun
+
+LABEL = "monai"
+GPU_KEYS = ("gpu", "gpu_memory", "gpuMemory")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a spec says about how its MAP is run.
+
+    :param resources: in place of the MAP's own, where it says any.
+    :param timeout_seconds: the shorter of this and the MAP's own counts.
+    :param in_gpu_pool: the task holds slots of a pool of cards.
+    """
+
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    timeout_seconds: float | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    in_gpu_pool: bool = False
+    user: str = ""
+
+
+def make_job(run: TaskRun, found: FoundMap, inputs: Sequence[NamedInput], wish: Wish) -> MapJob:
+    """The job of this generation of the task; the same, but for a label, for every try of it.
+
+    :raises MapError: when the MAP wants a card and the task has none, or the store is not on this host.
+    """
+    manifest = with_resources(found.manifest, wish.resources)
+    gpus = _gpus(run, found, manifest.resources, wish)
+    timeout = min((limit for limit in (manifest.timeout_seconds, wish.timeout_seconds) if limit), default=None)
+    source = input_folder(run.store, inputs, _beside_output(run, ".in"))
+    output = local(run.store, run.output_key)
+    labels = _task_labels(run)
+    return MapJob(
+        name=job_name(run),
+        found=found,
+        labels={**labels, **_run_labels(run)},
+        task_labels=labels,
+        environment=_environment(run, manifest, timeout, wish, gpus),
+        mounts=(Mount(source, manifest.input_path), Mount(output, manifest.output_path, read_only=False)),
+        output=output,
+        state=_beside_output(run, ".run"),
+        resources=manifest.resources,
+        timeout_seconds=timeout,
+        user=wish.user,
+        gpus=gpus,
+    )
+
+
+def job_name(run: TaskRun) -> str:
+    """A container's name: readable, and one for each generation of a task of an installation."""
+    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", run.task_id)[:40].strip("-.") or "task"
+    return f"monai-{slug}-{_digest(run.store.url, run.output_key)}"
+
+
+def staging_folder(run: TaskRun) -> Path:
+    """Where inputs are put together; of no use once the job is done."""
+    return _beside_output(run, ".in")
+
+
+def _beside_output(run: TaskRun, suffix: str) -> Path:
+    output = local(run.store, run.output_key)
+    return output.with_name(output.name + suffix)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _task_labels(run: TaskRun) -> dict[str, str]:
+    """What all generations share. The store tells apart two Airflows that use one engine."""
+    return {
+        f"{LABEL}.store": _digest(run.store.url),
+        f"{LABEL}.dag": run.folder.dag_id,
+        f"{LABEL}.run": run.folder.run_id,
+        f"{LABEL}.task": run.task_id,
+        f"{LABEL}.map_index": str(run.map_index),
+    }
+
+
+def _run_labels(run: TaskRun) -> dict[str, str]:
+    return {
+        f"{LABEL}.payload": run.payload.payload_id,
+        f"{LABEL}.generation": str(run.generation),
+        f"{LABEL}.started_by_try": str(run.try_number),
+    }
+
+
+def _environment(run: TaskRun, manifest: Manifest, timeout: float | None, wish: Wish, gpus: int) -> dict[str, str]:
+    job_id = run.execution_id.replace("-", "")
+    environment = run_environment(manifest, job_id=job_id, timeout_seconds=timeout)
+    if gpus:
+        environment["NVIDIA_DRIVER_CAPABILITIES"] = "all"
+    return {**environment, **wish.environment}
+
+
+def _gpus(run: TaskRun, found: FoundMap, resources: MapResources, wish: Wish) -> int:
+    """How many cards the container gets."""
+    wanted = ceil(resources.gpu) or (1 if resources.gpu_memory_bytes and _asks_for_gpu(wish) else 0)
+    if wish.resources.get("gpu") == 0:
+        return 0
+    if wanted and not (wish.in_gpu_pool or _asks_for_gpu(wish)):
+        raise MapError(
+            f"{found.reference} of task {run.task_id} wants {wanted} GPU, but its task holds no slot of a GPU pool. "
+            f"Write `resources: {{gpu: {wanted}}}` into the task, or `resources: {{gpu: 0}}` to run it without."
+        )
+    return wanted
+
+
+def _asks_for_gpu(wish: Wish) -> bool:
+    return any(wish.resources.get(key) for key in GPU_KEYS)

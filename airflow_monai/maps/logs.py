@@ -1,0 +1,184 @@
+"""What an application prints: all of it to the store, a filtered and bounded form to the task log.
+
+Applications print patient names and ids without a thought, and everybody who sees the Airflow UI reads task logs. So
+the task log gets lines in which what may be about the patient is masked, and not too many; the store keeps the whole.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from airflow_monai.types import Payload, SeriesTags
+
+MAX_LOG_BYTES = 256 * 1024**2
+MAX_TASK_LINES = 2000
+LINES_A_SECOND = 50
+BURST_LINES = 200
+MAX_LINE_CHARACTERS = 1000
+TAIL_LINES = 40
+MASK = "[masked]"
+
+IDENTIFYING_TAGS = (
+    "00080050",  # AccessionNumber
+    "00080080",  # InstitutionName
+    "00080090",  # ReferringPhysicianName
+    "00081048",  # PhysiciansOfRecord
+    "00081050",  # PerformingPhysicianName
+    "00081070",  # OperatorsName
+    "00100010",  # PatientName
+    "00100020",  # PatientID
+    "00100030",  # PatientBirthDate
+    "00101000",  # OtherPatientIDs
+    "00101001",  # OtherPatientNames
+    "00101005",  # PatientBirthName
+    "00101040",  # PatientAddress
+    "00102154",  # PatientTelephoneNumbers
+    "00200010",  # StudyID
+)
+"""Attributes whose values are masked wherever they appear (PS3.6)."""
+
+_PERSON_NAME = re.compile(r"[^\W\d_][\w'.\-]*\^[\w'.\-^=]*")
+_DATES = re.compile(
+    r"(?<!\d)(?:(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"  # 19701231
+    r"|(?:19|20)\d{2}[-/.](?:0?[1-9]|1[0-2])[-/.](?:0?[1-9]|[12]\d|3[01])"  # 1970-12-31
+    r"|(?:0?[1-9]|[12]\d|3[01])[-/.](?:0?[1-9]|[12]\d|3[01])[-/.](?:19|20)\d{2})(?!\d)"  # 31.12.1970, 12/31/1970
+)
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]+")
+
+
+class LogFilter:
+    """Masks in a line what may be about the patient of a payload."""
+
+    def __init__(self, payload: Payload, series_tags: SeriesTags | None = None):
+        words = set(_identifying_words(payload, series_tags or {}))
+        self._known = _any_of(words)
+
+    def __call__(self, line: str) -> str:
+        line = _UNPRINTABLE.sub(" ", line.replace("\t", "  "))
+        if self._known:
+            line = self._known.sub(MASK, line)
+        line = _DATES.sub(MASK, _PERSON_NAME.sub(MASK, line))
+        return line if len(line) <= MAX_LINE_CHARACTERS else f"{line[:MAX_LINE_CHARACTERS]}..."
+
+
+def _identifying_words(payload: Payload, series_tags: SeriesTags) -> Iterator[str]:
+    patient = payload.patient
+    values: list[str | None] = [patient.name, patient.id, patient.dob]
+    for tags in series_tags.values():
+        for tag in IDENTIFYING_TAGS:
+            values.extend(_texts(tags.get(tag, ())))
+    for value in values:
+        if value and value.strip():
+            yield value.strip()
+            # the components and component groups of a name (PS3.5 6.2.1.2), and its words
+            yield from (part for part in re.split(r"[\^=,\s]+", value) if _tells(part))
+
+
+def _texts(values: Iterable[object]) -> Iterator[str | None]:
+    for value in values:
+        if isinstance(value, list):
+            yield from _texts(value)
+        elif isinstance(value, str):
+            yield value
+
+
+def _tells(part: str) -> bool:
+    """One letter would mask half of every line and tells nothing."""
+    return len(part) > 1
+
+
+def _any_of(words: Iterable[str]) -> re.Pattern[str] | None:
+    longest_first = sorted((word for word in words if _tells(word)), key=lambda word: (-len(word), word))
+    if not longest_first:
+        return None
+    # a short word counts only where it stands alone; a long one also as a part of another
+    parts = [re.escape(word) if len(word) > 4 else rf"(?<!\w){re.escape(word)}(?!\w)" for word in longest_first]
+    return re.compile("|".join(parts), re.IGNORECASE)
+
+
+class StoredLog:
+    """The whole log as a file of the store, written line by line, so that it can be read while the task runs."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # an older try's process, if it still lives, goes on writing to the file it has open, not to this one
+        path.unlink(missing_ok=True)
+        self._file: IO[bytes] = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by close()
+        self._left = MAX_LOG_BYTES
+
+    def line(self, line: bytes) -> None:
+        if self._left <= 0:
+            return
+        self._left -= len(line) + 1
+        if self._left <= 0:
+            line = f"[airflow-monai: the log is longer than {MAX_LOG_BYTES} bytes; the rest is left out]".encode()
+        self._file.write(line + b"\n")
+
+    def close(self) -> None:
+        if not self._file.closed:
+            os.fsync(self._file.fileno())
+            self._file.close()
+
+
+class TaskLog:
+    """The filtered form of a log for the task log, bounded in rate and in all.
+
+    :param mode: ``filtered`` (lines as they come), ``tail`` (the last ones, after a failure) or ``none``.
+    :param emit: writes one line to the task log.
+    :param whole: where the whole log is, for notes.
+    """
+
+    def __init__(self, mode: str, log_filter: LogFilter, emit: Callable[[str], None], whole: str):
+        self.mode, self._filter, self._emit, self._whole = mode, log_filter, emit, whole
+        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._shown = 0
+        self._dropped = 0
+        self._allowance = float(BURST_LINES)
+        self._refilled = time.monotonic()
+
+    def line(self, raw: bytes) -> None:
+        if self.mode == "none":
+            return
+        if self.mode == "filtered" and not self._may_show():
+            self.tail.append(raw.decode("utf-8", "replace"))
+            self._dropped += 1
+            return
+        text = raw.decode("utf-8", "replace")
+        self.tail.append(text)
+        if self.mode == "filtered":
+            self._tell_dropped()
+            self._emit(self._filter(text))
+
+    def filtered_tail(self) -> tuple[str, ...]:
+        """The last lines, filtered."""
+        return tuple(self._filter(line) for line in self.tail)
+
+    def close(self, *, failed: bool) -> None:
+        """Tell what was left out; after a failure also the last lines, where they were not shown."""
+        unseen = self.mode == "tail" or self._dropped > 0
+        self._tell_dropped()
+        if failed and unseen and self.mode != "none":
+            self._emit("The last lines of the application:")
+            for line in self.filtered_tail():
+                self._emit(line)
+
+    def _may_show(self) -> bool:
+        now = time.monotonic()
+        self._allowance = min(BURST_LINES, self._allowance + (now - self._refilled) * LINES_A_SECOND)
+        self._refilled = now
+        if self._shown >= MAX_TASK_LINES or self._allowance < 1:
+            return False
+        self._allowance -= 1
+        self._shown += 1
+        return True
+
+    def _tell_dropped(self) -> None:
+        if self._dropped:
+            self._emit(f"[{self._dropped} lines left out here; the store has the whole log: {self._whole}]")
+            self._dropped = 0

@@ -1,0 +1,356 @@
+"""The two manifests of a MONAI Application Package, ``app.json`` and ``pkg.json``, of both generations.
+
+Generation 0.1 writes kebab-case keys and lives under ``/opt/monai``, generation 1.0 writes camelCase and lives under
+``/opt/holoscan``; real files mix more: versions that are numbers, a command that is a JSON array within a string,
+models as a list or as an object. All come out as one :class:`Manifest`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import posixpath
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+
+from airflow_monai.errors import ManifestError, MapNotFound
+from airflow_monai.specs.units import memory_bytes
+
+MAX_BYTES = 1024 * 1024
+GENERATION_FOLDERS = ("holoscan", "monai")
+"""Names below ``/etc``, ``/opt`` and ``/var`` of the generations, newest first."""
+
+_SHELL = re.compile(r"[|&;<>()$`*?~{}\n]|^\s*[A-Za-z_]\w*=")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class MapResources:
+    """What a MAP asks for: ``pkg.json``'s limit where it gives one, else its request.
+
+    :param gpu: cards; ``gpu_memory_bytes`` the share of one that is enough.
+    """
+
+    cpu: float = 1.0
+    memory_bytes: int = 1024**3
+    shared_memory_bytes: int = 64 * 1024**2
+    gpu: float = 0.0
+    gpu_memory_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """How to run a MAP.
+
+    :param command: argument vector; a command that needs a shell is wrapped in ``/bin/sh -c``.
+    :param environment: as ``app.json`` has it; :func:`run_environment` makes it complete.
+    :param input_path: and ``output_path``, ``working_directory``, ``application_root``, ``models_path``: absolute.
+    :param timeout_seconds: None without limit.
+    :param version: of ``app.json``, else of ``pkg.json``, as text; empty when neither says.
+    """
+
+    command: tuple[str, ...]
+    working_directory: str
+    input_path: str
+    output_path: str
+    application_root: str
+    models_path: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    timeout_seconds: float | None = None
+    resources: MapResources = MapResources()
+    sdk: str = ""
+    version: str = ""
+
+
+def read_folder(folder: Path) -> Manifest:
+    """The manifest of an unpacked MAP: ``app.json`` and ``pkg.json`` in the folder or below ``etc/``.
+
+    :raises MapNotFound: when there is no ``app.json``.
+    :raises ManifestError: when one of the files cannot be used.
+    """
+    for top in (folder, folder / "etc", *(folder / "etc" / name for name in GENERATION_FOLDERS)):
+        if (top / "app.json").is_file():
+            return parse_manifest(_read(top / "app.json"), _read(top / "pkg.json"), where=str(top))
+    raise MapNotFound(f"{folder} is no unpacked MAP: it holds no app.json, nor does its etc/.")
+
+
+def parse_manifest(app: bytes | None, pkg: bytes | None, *, where: str) -> Manifest:
+    """The manifest that the two files say.
+
+    :param where: image or folder, for messages.
+    :raises ManifestError: naming file, field and cause.
+    """
+    application = _File("app.json", where, app)
+    package = _File("pkg.json", where, pkg)
+    old = "api-version" in application.raw or "working-directory" in application.raw
+    generation = "monai" if old else "holoscan"
+    workdir = application.path("workingDirectory", f"/var/{generation}")
+    manifest = Manifest(
+        command=_command(application),
+        environment=_environment(application),
+        working_directory=workdir,
+        input_path=application.folder("input", workdir),
+        output_path=application.folder("output", workdir),
+        application_root=_application_root(package, workdir, f"/opt/{generation}/app"),
+        models_path=package.path("modelRoot", f"/opt/{generation}/models"),
+        timeout_seconds=application.number("timeout") or None,
+        resources=_resources(package),
+        sdk=application.text("sdk"),
+        version=application.text("version") or package.text("version"),
+    )
+    return _with_separate_folders(manifest, application)
+
+
+def run_environment(manifest: Manifest, *, job_id: str, timeout_seconds: float | None) -> dict[str, str]:
+    """The environment that a hosting service owes an application of either generation.
+
+    :param job_id: 32 hexadecimal digits (``MONAI_JOBID``).
+    """
+    timeout = str(math.ceil(timeout_seconds or 0))
+    folders = {
+        "INPUT": f"{manifest.input_path}/",
+        "OUTPUT": f"{manifest.output_path}/",
+        "MODEL": f"{manifest.models_path}/",
+    }
+    supplied = {
+        "HOLOSCAN_WORKDIR": f"{manifest.working_directory}/",
+        "HOLOSCAN_APPLICATION": manifest.application_root,
+        "MONAI_WORKDIR": f"{manifest.working_directory}/",
+        "MONAI_APPLICATION": manifest.application_root,
+        "MONAI_HOSTNAME": "airflow-monai",
+        "MONAI_JOBID": job_id,
+        "MONAI_TIMEOUT": timeout,
+        "HOLOSCAN_TIMEOUT": timeout,
+        "PYTHONUNBUFFERED": "1",  # a log that can be followed
+        "PYTHONDONTWRITEBYTECODE": "1",  # its file system is read-only
+    }
+    for name, path in folders.items():
+        supplied[f"HOLOSCAN_{name}_PATH"] = path
+        supplied[f"MONAI_{name}PATH"] = path
+    # app.json holds relative values for the two I/O folders, which only mean something once they are joined
+    own = {key: value for key, value in manifest.environment.items() if not _is_io_folder(key)}
+    return {**supplied, **own}
+
+
+def with_resources(manifest: Manifest, wanted: Mapping[str, Any] | None) -> Manifest:
+    """The manifest with the resources of a spec in place of its own, where the spec says any.
+
+    :param wanted: ``cpu``, ``memory``, ``shared_memory``, ``gpu``, ``gpu_memory``, in either spelling.
+    :raises ManifestError: when one is no amount.
+    """
+    if not wanted:
+        return manifest
+    known = {_plain(key): value for key, value in wanted.items() if value is not None}
+    file = _File.of(known, "resources", "the task")
+    return replace(manifest, resources=_amounts(file, manifest.resources))
+
+
+def same_version(wanted: str, version: str) -> bool:
+    """Whether two versions are one: ``1.0`` and ``1.0.0`` are."""
+    return _version_parts(wanted) == _version_parts(version)
+
+
+def _version_parts(version: str) -> list[str]:
+    parts = version.strip().removeprefix("v").split(".")
+    while len(parts) > 1 and parts[-1] == "0":
+        parts.pop()
+    return parts
+
+
+def _plain(key: str) -> str:
+    """One spelling for ``working-directory``, ``workingDirectory`` and ``working_directory``."""
+    return key.replace("-", "").replace("_", "").lower()
+
+
+class _File:
+    """One manifest file: reads fields in any spelling, complains with the file's name."""
+
+    def __init__(self, name: str, where: str, content: bytes | None):
+        self.name, self.where = name, where
+        if content is None:
+            raise self.error("is missing")
+        if len(content) > MAX_BYTES:
+            raise self.error(f"is larger than {MAX_BYTES} bytes")
+        self.raw = self._loaded(content)
+        self.fields = {_plain(key): value for key, value in self.raw.items()}
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any], name: str, where: str) -> _File:
+        file = cls.__new__(cls)
+        file.name, file.where, file.raw, file.fields = name, where, dict(fields), dict(fields)
+        return file
+
+    def _loaded(self, content: bytes) -> dict[str, Any]:
+        try:
+            # Decimal keeps the text of a version that was written as a number: 1.0 is "1.0", 1.10 is "1.10"
+            value = json.loads(content.decode("utf-8-sig"), parse_float=Decimal)
+        except (ValueError, RecursionError) as error:
+            raise self.error(f"is not valid JSON: {error}") from None
+        if not isinstance(value, dict):
+            raise self.error("must hold a JSON object")
+        return value
+
+    def error(self, problem: str) -> ManifestError:
+        return ManifestError(f"{self.name} of {self.where} {problem}.")
+
+    def get(self, key: str) -> Any:
+        return self.fields.get(_plain(key))
+
+    def section(self, key: str) -> _File:
+        value = self.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            raise self.error(f"has a {key!r} that is not an object")
+        return _File.of({_plain(name): item for name, item in (value or {}).items()}, self.name, self.where)
+
+    def text(self, key: str) -> str:
+        value = self.get(key)
+        if isinstance(value, (Mapping, list)):
+            raise self.error(f"has a {key!r} that is not text")
+        return "" if value is None else str(value).strip()
+
+    def number(self, key: str, default: float = 0.0) -> float:
+        value = self.get(key)
+        if value is None or value == "":
+            return default
+        try:
+            number = math.nan if isinstance(value, (bool, Mapping, list)) else float(Decimal(str(value).strip()))
+        except (InvalidOperation, ValueError):
+            number = math.nan
+        if not math.isfinite(number) or number < 0:
+            raise self.error(f"has {key} = {value!r}: it must be a number, 0 or more")
+        return number
+
+    def memory(self, key: str, default: int) -> int:
+        value = self.get(key)
+        if value is None or value == "":
+            return default
+        try:
+            return memory_bytes(str(value))
+        except ValueError as error:
+            raise self.error(f"has {key}: {error}") from None
+
+    def path(self, key: str, default: str) -> str:
+        """An absolute folder, without a final slash."""
+        path = self.text(key) or default
+        if not path.startswith("/") or "\0" in path:
+            raise self.error(f"has {key} = {path!r}: it must be an absolute path")
+        return _normal(path)
+
+    def folder(self, key: str, workdir: str) -> str:
+        """Path of the section ``input`` or ``output``, made absolute."""
+        path = self.section(key).text("path") or key
+        if "\0" in path:
+            raise self.error(f"has an {key} path with a null character")
+        return _normal(posixpath.join(workdir, path))
+
+
+def _normal(path: str) -> str:
+    return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def _is_io_folder(name: str) -> bool:
+    return name in ("HOLOSCAN_INPUT_PATH", "HOLOSCAN_OUTPUT_PATH", "MONAI_INPUTPATH", "MONAI_OUTPUTPATH")
+
+
+def _command(file: _File) -> tuple[str, ...]:
+    command: Any = file.get("command")
+    if isinstance(command, str) and command.lstrip().startswith("["):
+        try:
+            command = json.loads(command)
+        except ValueError as error:
+            raise file.error(f"has a command that begins like a JSON array but is none: {error}") from None
+    if isinstance(command, str) and command.strip():
+        return _split(file, command)
+    if isinstance(command, list) and command and all(isinstance(part, str) for part in command):
+        return tuple(command)
+    raise file.error("has no usable command: it must be a shell command or a JSON array of its words")
+
+
+def _split(file: _File, command: str) -> tuple[str, ...]:
+    if _SHELL.search(command):
+        return ("/bin/sh", "-c", command)
+    try:
+        return tuple(shlex.split(command))
+    except ValueError as error:
+        raise file.error(f"has a command that cannot be split into words: {error}") from None
+
+
+def _environment(file: _File) -> dict[str, str]:
+    value = file.get("environment") or {}
+    if not isinstance(value, Mapping):
+        raise file.error("has an environment that is not an object")
+    environment: dict[str, str] = {}
+    for name, text in value.items():
+        if not _VARIABLE.match(name) or isinstance(text, (Mapping, list)) or "\0" in str(text):
+            raise file.error(f"has the environment variable {name!r}, which cannot be set")
+        environment[name] = _variable(text)
+    return environment
+
+
+def _variable(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _application_root(package: _File, workdir: str, default: str) -> str:
+    # the packager of generation 0.1 wrote the working directory here
+    root = package.path("applicationRoot", default)
+    return default if root == workdir else root
+
+
+def _resources(package: _File) -> MapResources:
+    file = package.section("resources")
+    resources = _amounts(file, MapResources())
+    for name in file.section("fragments").fields:
+        fragment = _amounts(file.section("fragments").section(name), resources)
+        # all fragments of an application share its container; a field that one does not say falls back to the top
+        resources = MapResources(*(max(pair) for pair in zip(_values(resources), _values(fragment), strict=True)))
+    return resources
+
+
+def _values(resources: MapResources) -> tuple[Any, ...]:
+    return (
+        resources.cpu,
+        resources.memory_bytes,
+        resources.shared_memory_bytes,
+        resources.gpu,
+        resources.gpu_memory_bytes,
+    )
+
+
+def _amounts(file: _File, default: MapResources) -> MapResources:
+    cpu = file.number("cpuLimit") or file.number("cpu") or default.cpu
+    gpu_memory = file.memory("gpuMemoryLimit", file.memory("gpuMemory", default.gpu_memory_bytes))
+    return MapResources(
+        cpu=cpu,
+        memory_bytes=file.memory("memoryLimit", file.memory("memory", default.memory_bytes)),
+        shared_memory_bytes=file.memory("sharedMemoryLimit", file.memory("sharedMemory", default.shared_memory_bytes)),
+        gpu=file.number("gpuLimit", file.number("gpu", default.gpu)),
+        gpu_memory_bytes=gpu_memory,
+    )
+
+
+def _with_separate_folders(manifest: Manifest, file: _File) -> Manifest:
+    first, second = f"{manifest.input_path}/", f"{manifest.output_path}/"
+    if first.startswith(second) or second.startswith(first):
+        raise file.error(
+            f"puts input ({manifest.input_path}) and output ({manifest.output_path}) into one another: "
+            "the input is mounted read-only, so they must be folders beside each other"
+        )
+    return manifest
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read: {error.strerror or error}.") from error

@@ -1,0 +1,193 @@
+"""What a runner must do, and the plain data that it gets and gives.
+
+A job is named after (store, dag, run, task, map index, generation), never after the try: whoever asks for it again
+finds the one that runs or has ended. A runner keeps it until it is told to discard it, also when its own process dies.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from airflow_monai.errors import MapError
+from airflow_monai.maps.manifest import Manifest, MapResources
+
+MAX_LINE_BYTES = 16 * 1024
+CHECK_SECONDS = 2.0
+"""How often a waiting runner asks whether it should still wait."""
+
+STOP_GRACE_SECONDS = 2
+"""From the polite signal to the other one. Airflow kills a task process five seconds after asking it to end."""
+
+KILLED_CODES = frozenset({137, 143, 255})
+"""Exit codes of an application that a signal ended, or the engine when it lost it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundMap:
+    """A MAP that a runner can run.
+
+    :param reference: as the spec has it.
+    :param location: what exactly that is here: an image id, or a folder.
+    """
+
+    reference: str
+    location: str
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A host folder that the application sees at ``target``."""
+
+    source: Path
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MapJob:
+    """One run of a MAP for one generation of a task.
+
+    :param name: of the container; the same for every try.
+    :param labels: ids that find it again; ``task_labels`` are those that all generations of the task share.
+    :param output: host folder of the output, mounted at the manifest's output path.
+    :param state: host folder where a runner may keep what it needs to find the job again.
+    :param user: ``uid:gid`` that the application runs as where the runner can choose.
+    """
+
+    name: str
+    found: FoundMap
+    labels: Mapping[str, str]
+    task_labels: Mapping[str, str]
+    environment: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+    output: Path
+    state: Path
+    resources: MapResources
+    timeout_seconds: float | None = None
+    user: str = ""
+    gpus: int = 0
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return self.found.manifest.command
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How an application ended.
+
+    :param code: its exit code; 128 + N when signal N ended it.
+    :param oom: it was killed because it went over its memory limit.
+    :param timed_out: it was stopped because its time was over.
+    :param seconds: how long it ran.
+    :param reattached: an earlier try had started it.
+    """
+
+    code: int
+    oom: bool = False
+    timed_out: bool = False
+    seconds: float = 0.0
+    reattached: bool = False
+
+    @property
+    def killed(self) -> bool:
+        """Something from outside ended it: no verdict about the application."""
+        return self.code in KILLED_CODES and not self.oom and not self.timed_out
+
+
+OnLine = Callable[[bytes], None]
+Check = Callable[[], None]
+
+
+class Runner(ABC):
+    """Runs MAPs. Every method raises a :class:`~airflow_monai.errors.MapError` that names what it is about."""
+
+    name: str = ""
+
+    @abstractmethod
+    def find(self, reference: str) -> FoundMap:
+        """The MAP that ``args.map`` names; :class:`~airflow_monai.errors.MapNotFound` when it is not here."""
+
+    @abstractmethod
+    def run(self, job: MapJob, *, on_line: OnLine, check: Check) -> Exit:
+        """Start the job, or find the one that an earlier try started, and wait until it has ended.
+
+        The job stays until :meth:`discard`, so that its verdict can be had again.
+
+        :param on_line: gets every line of its output from the first one on, without line end.
+        :param check: called now and then; what it raises ends the waiting and leaves the job alone.
+        """
+
+    @abstractmethod
+    def discard(self, job: MapJob) -> None:
+        """Stop the job if it runs and remove every trace of it but its output; nothing when there is none."""
+
+    @abstractmethod
+    def discard_other_generations(self, job: MapJob) -> None:
+        """The same for jobs of the task's other generations, which somebody cleared while they ran."""
+
+
+@dataclass(slots=True)
+class LineSplitter:
+    """Cuts a stream of bytes into lines; a line longer than :data:`MAX_LINE_BYTES` is cut into several."""
+
+    on_line: OnLine
+    _rest: bytearray = field(default_factory=bytearray)
+
+    def feed(self, data: bytes) -> None:
+        self._rest += data
+        *lines, rest = self._rest.split(b"\n")
+        for line in lines:
+            self._emit(bytes(line))
+        while len(rest) > MAX_LINE_BYTES:
+            self.on_line(bytes(rest[:MAX_LINE_BYTES]))
+            rest = rest[MAX_LINE_BYTES:]
+        self._rest = bytearray(rest)
+
+    def close(self) -> None:
+        if self._rest:
+            self._emit(bytes(self._rest))
+            self._rest.clear()
+
+    def _emit(self, line: bytes) -> None:
+        line = line.removesuffix(b"\r")
+        for start in range(0, max(len(line), 1), MAX_LINE_BYTES):
+            self.on_line(line[start : start + MAX_LINE_BYTES])
+
+
+def default_user(configured: str) -> str:
+    """``uid:gid`` for applications: the configured one, else the worker's own, or 1000:1000 for a root worker."""
+    if configured:
+        return configured
+    return "1000:1000" if os.getuid() == 0 else f"{os.getuid()}:{os.getgid()}"
+
+
+def empty_output(job: MapJob) -> None:
+    """Make the job's output folder empty and writable for its user: what an earlier try left must not mix in."""
+    try:
+        make_output(job)
+        for entry in os.scandir(job.output):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+    except OSError as error:
+        raise MapError(f"The output folder {job.output} cannot be prepared: {error.strerror or error}.") from error
+
+
+def make_output(job: MapJob) -> None:
+    """Create the job's output folder for its user."""
+    job.output.mkdir(parents=True, exist_ok=True)
+    uid, _, gid = job.user.partition(":")
+    if not uid.isdigit() or int(uid) == job.output.stat().st_uid:
+        return
+    if os.getuid() == 0:
+        os.chown(job.output, int(uid), int(gid) if gid.isdigit() else -1)
+    else:
+        job.output.chmod(0o777)  # only root may give a folder away; those above it keep others out

@@ -1,0 +1,234 @@
+"""Runs a MAP in a container of a Docker engine.
+
+The engine keeps the container when the worker dies, so a new try finds it by its name: it follows one that runs, takes
+the verdict of one that has ended, and starts one that was only created.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow_monai.errors import MapError, RunnerUnavailable
+from airflow_monai.maps.runners.base import (
+    CHECK_SECONDS,
+    STOP_GRACE_SECONDS,
+    Check,
+    Exit,
+    FoundMap,
+    LineSplitter,
+    MapJob,
+    OnLine,
+    Runner,
+    default_user,
+    empty_output,
+    make_output,
+)
+from airflow_monai.maps.runners.docker_config import container_config
+from airflow_monai.maps.runners.docker_engine import Engine
+from airflow_monai.maps.runners.docker_manifest import find_image
+from airflow_monai.settings import Settings
+from airflow_monai.store.base import Store
+
+UNREACHABLE_SECONDS = 60.0
+"""A running container survives an engine that is away for so long (an upgrade with live-restore)."""
+
+QUEUED_LINES = 1000
+OOM_NEWS_SECONDS = 0.5
+REMOVAL_SECONDS = 30.0
+_LOG_END = None
+
+
+class DockerRunner(Runner):
+    """Containers of the engine at ``[monai] docker_url``."""
+
+    name = "docker"
+
+    def __init__(self, settings: Settings, store: Store):
+        self.engine = Engine(settings.docker_url, settings.docker_conn_id)
+        self.store = store
+        self.user = default_user(settings.container_user)
+
+    def find(self, reference: str) -> FoundMap:
+        return find_image(self.engine, self.store, reference)
+
+    def run(self, job: MapJob, *, on_line: OnLine, check: Check) -> Exit:
+        found = self._usable(job)
+        status = found["State"]["Status"] if found else None
+        if status is None and not self._create(job, check):
+            return self.run(job, on_line=on_line, check=check)  # somebody else was faster: attach to theirs
+        if status in (None, "created"):
+            check()
+            empty_output(job)
+            self._start(job)
+        waiting = _Waiting(self.engine, job, reattached=status not in (None, "created"))
+        return waiting.until_exit(on_line, check)
+
+    def discard(self, job: MapJob) -> None:
+        engine = self.engine.fresh()  # a signal handler may call this while a request of `run` is under way
+        container = engine.inspect(job.name)
+        if container is None:
+            return
+        if container["State"]["Running"]:
+            engine.stop(job.name, STOP_GRACE_SECONDS)
+        engine.remove(job.name)
+
+    def discard_other_generations(self, job: MapJob) -> None:
+        for container in self.engine.find(job.task_labels):
+            if f"/{job.name}" not in container["Names"]:
+                self.engine.remove(container["Id"])
+
+    def _usable(self, job: MapJob) -> dict[str, Any] | None:
+        """The job's container if it can still give a verdict; one that is being removed is waited out."""
+        deadline = time.monotonic() + REMOVAL_SECONDS
+        while True:
+            container = self.engine.inspect(job.name)
+            if container is None or container["State"]["Status"] not in ("removing", "dead"):
+                return container
+            if time.monotonic() > deadline:
+                raise RunnerUnavailable(f"The Docker engine does not get rid of the container {job.name}.")
+            self.engine.remove(job.name)
+            time.sleep(0.2)
+
+    def _create(self, job: MapJob, check: Check) -> bool:
+        check()
+        make_output(job)  # a bind mount of a folder that is not there would be refused
+        return self.engine.create(job.name, container_config(job, local_engine=self.engine.url.startswith("unix:")))
+
+    def _start(self, job: MapJob) -> None:
+        try:
+            self.engine.start(job.name)
+        except RunnerUnavailable:
+            raise
+        except MapError:
+            self.engine.remove(job.name)
+            raise
+
+
+class _Waiting:
+    """Follows one started container: its output line by line, its time limit, its end."""
+
+    def __init__(self, engine: Engine, job: MapJob, *, reattached: bool):
+        self.engine = engine
+        self.job = job
+        self.reattached = reattached
+        self.lines: queue.Queue[bytes | None] = queue.Queue(QUEUED_LINES)
+        self.begun = time.monotonic()
+        self.timed_out = False
+        self._given_up = threading.Event()
+
+    def until_exit(self, on_line: OnLine, check: Check) -> Exit:
+        state = self._state()
+        self.begun -= _running_seconds(state) if self.reattached else 0.0
+        reader = threading.Thread(target=self._read_log, name="map-log", daemon=True)
+        reader.start()
+        try:
+            self._drain(on_line, check)
+            state = self._ended(on_line, check)
+        finally:
+            self._given_up.set()
+        return self._verdict(state)
+
+    def _drain(self, on_line: OnLine, check: Check) -> None:
+        """Hand out lines until the log ends, which it does when the container does."""
+        next_check = time.monotonic() + CHECK_SECONDS
+        while True:
+            with contextlib.suppress(queue.Empty):
+                line = self.lines.get(timeout=min(CHECK_SECONDS, self._time_left()))
+                if line is _LOG_END:
+                    return
+                on_line(line)
+            self._stop_when_over()
+            if time.monotonic() >= next_check:
+                check()
+                next_check = time.monotonic() + CHECK_SECONDS
+
+    def _ended(self, on_line: OnLine, check: Check) -> dict[str, Any]:
+        """The state of the ended container; its log may have ended before it, when the engine restarts."""
+        deadline = time.monotonic() + UNREACHABLE_SECONDS
+        while True:
+            try:
+                if self.engine.wait(self.job.name, max(0.1, min(CHECK_SECONDS, self._time_left()))):
+                    return self._state()
+                deadline = time.monotonic() + UNREACHABLE_SECONDS
+            except RunnerUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
+            check()
+            self._stop_when_over()
+
+    def _time_left(self) -> float:
+        limit = self.job.timeout_seconds
+        if limit is None or self.timed_out:
+            return CHECK_SECONDS
+        return min(max(0.01, self.begun + limit - time.monotonic()), CHECK_SECONDS)
+
+    def _stop_when_over(self) -> None:
+        limit = self.job.timeout_seconds
+        if limit is not None and not self.timed_out and time.monotonic() - self.begun >= limit:
+            self.timed_out = True
+            self.engine.stop(self.job.name, STOP_GRACE_SECONDS)
+
+    def _state(self) -> dict[str, Any]:
+        container = self.engine.inspect(self.job.name)
+        if container is None:
+            raise RunnerUnavailable(f"The container {self.job.name} was removed by somebody else while it ran.")
+        state: dict[str, Any] = container["State"]
+        return state
+
+    def _verdict(self, state: dict[str, Any]) -> Exit:
+        if state["ExitCode"] == 137 and not state["OOMKilled"] and not self.timed_out:
+            time.sleep(OOM_NEWS_SECONDS)  # the engine hears of the exit and of its cause separately
+            state = self._state()
+        seconds = _running_seconds(state)
+        limit = self.job.timeout_seconds
+        # an earlier try may have stopped it and died before it could say so
+        over = self.reattached and limit is not None and seconds >= limit and state["ExitCode"] in (137, 143)
+        return Exit(
+            code=state["ExitCode"],
+            oom=bool(state["OOMKilled"]) and state["ExitCode"] != 0,
+            timed_out=self.timed_out or over,
+            seconds=round(seconds, 3),
+            reattached=self.reattached,
+        )
+
+    def _read_log(self) -> None:
+        """In a thread: the container's output from its first line, then the mark of its end."""
+        splitter = LineSplitter(self._put)
+        try:
+            stream = self.engine.second().logs(self.job.name, stdout=True, stderr=True, stream=True, follow=True)
+            for chunk in stream:
+                splitter.feed(chunk)
+        except (OSError, MapError, ValueError) as error:  # requests' and docker's errors are OSErrors
+            splitter.feed(f"\n[airflow-monai: the log could not be followed further: {type(error).__name__}]".encode())
+        finally:
+            splitter.close()
+            self._put(_LOG_END)
+
+    def _put(self, line: bytes | None) -> None:
+        while not self._given_up.is_set():
+            with contextlib.suppress(queue.Full):
+                self.lines.put(line, timeout=1.0)
+                return
+
+
+def _running_seconds(state: dict[str, Any]) -> float:
+    """How long the container has run, by the engine's clock for what has ended."""
+    begun = _time(state["StartedAt"])
+    if begun is None:
+        return 0.0
+    ended = None if state["Running"] else _time(state["FinishedAt"])
+    return max(0.0, ((ended or datetime.now(timezone.utc)) - begun).total_seconds())
+
+
+def _time(text: str) -> datetime | None:
+    """A time as the engine writes it, nanoseconds and all; None for its zero value."""
+    if text.startswith("0001-"):
+        return None
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}.{(fraction[:6] or '0').ljust(6, '0')}+00:00")

@@ -1,0 +1,70 @@
+"""Manifests out of a Docker image, without starting it; read once for each image id."""
+
+from __future__ import annotations
+
+import base64
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from airflow_monai.errors import MapNotFound
+from airflow_monai.maps.manifest import GENERATION_FOLDERS, Manifest, parse_manifest
+from airflow_monai.maps.runners.base import FoundMap
+
+if TYPE_CHECKING:
+    from airflow_monai.maps.runners.docker_engine import Engine
+    from airflow_monai.store.base import Store
+
+_LABELS = {"monai.purpose": "manifest"}
+_LEFT_BEHIND_SECONDS = 300
+
+
+def find_image(engine: Engine, store: Store, reference: str) -> FoundMap:
+    """The MAP in the image ``reference`` of the engine.
+
+    :raises MapNotFound: when the engine does not have it; images are not pulled.
+    :raises ManifestError: when it holds no usable manifests.
+    """
+    image = engine.image(reference)
+    if image is None:
+        raise MapNotFound(
+            f"The image {reference!r} is not on the Docker engine at {engine.url}. Build or pull it there "
+            f"(docker pull {reference}), or correct args.map."
+        )
+    manifest = _manifest(engine, store, image["Id"], reference)
+    return FoundMap(reference, image["Id"], manifest)
+
+
+def _manifest(engine: Engine, store: Store, image_id: str, reference: str) -> Manifest:
+    key = f"cache/manifests/{image_id.rpartition(':')[2]}.json"
+    if store.exists(key):
+        files = {name: base64.b64decode(text) for name, text in store.read_json(key).items()}
+    else:
+        files = _read(engine, image_id, reference)
+        store.create_json(key, {name: base64.b64encode(data).decode() for name, data in files.items()})
+    return parse_manifest(files.get("app.json"), files.get("pkg.json"), where=reference)
+
+
+def _read(engine: Engine, image_id: str, reference: str) -> dict[str, bytes]:
+    """Both files, from a container that is created, never started, and removed."""
+    _remove_left_behind(engine)
+    name = f"monai-manifest-{uuid.uuid4().hex[:12]}"
+    engine.create(name, {"Image": image_id, "Cmd": ["none"], "Labels": _LABELS, "HostConfig": {"NetworkMode": "none"}})
+    try:
+        for generation in GENERATION_FOLDERS:
+            app = engine.file(name, f"/etc/{generation}/app.json")
+            if app is not None:
+                pkg = engine.file(name, f"/etc/{generation}/pkg.json")
+                return {"app.json": app} | ({"pkg.json": pkg} if pkg is not None else {})
+    finally:
+        engine.remove(name)
+    raise MapNotFound(
+        f"The image {reference!r} is no MAP: it has neither /etc/holoscan/app.json nor /etc/monai/app.json."
+    )
+
+
+def _remove_left_behind(engine: Engine) -> None:
+    """Containers of this kind whose process was killed before it could remove them."""
+    for container in engine.find(_LABELS):
+        if time.time() - container["Created"] > _LEFT_BEHIND_SECONDS:
+            engine.remove(container["Id"])

@@ -1,0 +1,226 @@
+"""Keeps one application of the process runner: starts it, holds it to its limits, writes down how it ended.
+
+Runs as a program of its own (``python -I -S keeper.py <state folder>``) in a session of its own, so that it and the
+application live on when the worker that started it dies. It needs nothing but the standard library. Its folder:
+
+    job.json      what to run: argv, environment, cwd, memory_bytes, timeout_seconds, log_bytes
+    lock          locked as long as the keeper lives, which is how others know that it does
+    pid.json      the keeper and the application: process id and start time of each
+    output.log    what the application printed
+    exit.json     code, oom, timed_out, seconds; written last
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+LOOK_SECONDS = 0.1
+LOCK_SECONDS = 2.0
+GRACE_SECONDS = 2.0
+DRAIN_SECONDS = 1.0
+NOT_STARTED = 127
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def main(folder: str) -> int:
+    """Run the job of the folder, unless another keeper has it or it has ended."""
+    os.chdir(folder)
+    lock = open("lock", "w")  # noqa: SIM115 - held until the process ends
+    if not _locked(lock.fileno()) or os.path.exists("exit.json"):
+        return 0
+    with open("job.json") as file:
+        job = json.load(file)
+    with open("output.log", "ab", buffering=0) as log:
+        verdict = _Keeper(job, log.fileno()).run()
+    write_json("exit.json", verdict)
+    return 0
+
+
+def write_json(path: str, value: Any) -> None:
+    """Write a file whole and durably."""
+    temporary = f"{path}.tmp"
+    with open(temporary, "w") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def start_time(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot, which tells a reused id from the old one; None without one."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _locked(fd: int) -> bool:
+    """Get the lock. Others look at it for an instant, so one refusal says nothing."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+
+
+class _Keeper:
+    def __init__(self, job: dict[str, Any], log: int):
+        self.job = job
+        self.log = log
+        self.log_left = int(job["log_bytes"])
+        self.begun = time.monotonic()
+        self.asked_to_stop = False
+        self.oom = self.timed_out = False
+
+    def run(self) -> dict[str, Any]:
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked_to_stop", True))
+        write_json("pid.json", {"keeper": _identity(os.getpid())})
+        try:
+            child = self._start()
+        except OSError as error:
+            self._note(f"the application could not be started: {error.strerror}")
+            return self._verdict(NOT_STARTED)
+        write_json("pid.json", {"keeper": _identity(os.getpid()), "application": _identity(child.pid)})
+        code = self._watch(child)
+        return self._verdict(code if code >= 0 else 128 - code)
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self.job["argv"],
+            env=self.job["environment"],
+            cwd=self.job["cwd"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def _watch(self, child: subprocess.Popen[bytes]) -> int:
+        """Copy its output and hold it to its limits until it has ended; its exit code."""
+        pipe = child.stdout.fileno()  # type: ignore[union-attr]
+        os.set_blocking(pipe, False)
+        ended = os.pidfd_open(child.pid)
+        poller = select.poll()
+        poller.register(pipe, select.POLLIN)
+        poller.register(ended, select.POLLIN)
+        while True:
+            ready = dict(poller.poll(LOOK_SECONDS * 1000))
+            if pipe in ready and not self._copy(pipe):
+                poller.unregister(pipe)
+            if ended in ready:
+                break
+            if self._over(child.pid):
+                self._end(child)
+                break
+        code = child.wait()
+        _signal_group(child.pid, signal.SIGKILL)  # what it left running in the background
+        self._drain(pipe)
+        return code
+
+    def _over(self, pid: int) -> bool:
+        """Whether it must be ended now, and why."""
+        limit, memory = self.job["timeout_seconds"], self.job["memory_bytes"]
+        self.timed_out = limit is not None and time.monotonic() - self.begun >= limit
+        self.oom = not self.timed_out and memory > 0 and memory_of(pid) > memory
+        return self.asked_to_stop or self.timed_out or self.oom
+
+    def _end(self, child: subprocess.Popen[bytes]) -> None:
+        family = descendants(child.pid)
+        if not self.oom:
+            _signal_group(child.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(GRACE_SECONDS)
+        _signal_group(child.pid, signal.SIGKILL)
+        for pid in family:  # those that left the group
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _copy(self, pipe: int) -> bool:
+        """Copy what is there to the log; False at the end of the output."""
+        with contextlib.suppress(BlockingIOError):
+            data = os.read(pipe, 65536)
+            if not data:
+                return False
+            if self.log_left > 0:
+                self.log_left -= len(data)
+                os.write(self.log, data)
+                if self.log_left <= 0:
+                    self._note("the log is too long; the rest is left out")
+        return True
+
+    def _drain(self, pipe: int) -> None:
+        """The last of the output; a process that survived all signals may hold the pipe open, so not for ever."""
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while time.monotonic() < deadline and select.select([pipe], [], [], DRAIN_SECONDS)[0] and self._copy(pipe):
+            pass
+
+    def _note(self, text: str) -> None:
+        os.write(self.log, f"\n[airflow-monai: {text}]\n".encode())
+
+    def _verdict(self, code: int) -> dict[str, Any]:
+        seconds = round(time.monotonic() - self.begun, 3)
+        return {"code": code, "oom": self.oom, "timed_out": self.timed_out, "seconds": seconds}
+
+
+def _identity(pid: int) -> dict[str, int | None]:
+    return {"pid": pid, "start": start_time(pid)}
+
+
+def _signal_group(pid: int, number: int) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(pid, number)
+
+
+def descendants(pid: int) -> list[int]:
+    """A process and all that come from it."""
+    family, waiting = [], [pid]
+    while waiting:
+        pid = waiting.pop()
+        family.append(pid)
+        with contextlib.suppress(OSError):
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/children") as file:
+                    waiting.extend(int(child) for child in file.read().split())
+    return family
+
+
+def memory_of(pid: int) -> int:
+    """Memory of a process and all that come from it, in bytes: pages that they share count once."""
+    family = descendants(pid)
+    resident = sum(_resident(member) for member in family)
+    # the cheap sum counts shared pages for each; only a large one is worth the exact look
+    return resident if resident < 64 * 1024**2 else min(resident, sum(_proportional(member) for member in family))
+
+
+def _resident(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * PAGE
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def _proportional(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as file:
+            return sum(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+    except OSError:
+        return _resident(pid)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,210 @@
+"""Runs a MAP as a process of this host, for laptops and the demo: no container engine, no image.
+
+As durable as a container: a keeper in a session of its own holds the application and writes down how it ended, so a
+new try on this host follows one that runs or takes the verdict of one that has ended. The memory limit is enforced by
+looking, ten times a second; there is no limit on cores.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from airflow_monai.errors import MapError, RunnerUnavailable
+from airflow_monai.maps.logs import MAX_LOG_BYTES
+from airflow_monai.maps.resolve import find_folder
+from airflow_monai.maps.runners import keeper
+from airflow_monai.maps.runners.base import (
+    CHECK_SECONDS,
+    STOP_GRACE_SECONDS,
+    Check,
+    Exit,
+    FoundMap,
+    LineSplitter,
+    MapJob,
+    OnLine,
+    Runner,
+    empty_output,
+)
+from airflow_monai.maps.runners.sandbox import Start, bubblewrap_works, start_of
+from airflow_monai.settings import Settings
+from airflow_monai.store.base import Store
+
+LOOK_SECONDS = 0.03
+LOST = 137
+log = logging.getLogger(__name__)
+
+
+class ProcessRunner(Runner):
+    """Processes of this host, isolated by bubblewrap where it works."""
+
+    name = "process"
+
+    def __init__(self, settings: Settings, store: Store):
+        self.map_path = settings.map_path
+
+    def find(self, reference: str) -> FoundMap:
+        folder, manifest = find_folder(reference, self.map_path)
+        return FoundMap(reference, str(folder), manifest)
+
+    def run(self, job: MapJob, *, on_line: OnLine, check: Check) -> Exit:
+        if job.gpus:
+            raise MapError(f"{job.found.reference} wants a GPU, which the process runner cannot give: use docker.")
+        kept = _Kept(job.state)
+        reattached = kept.exists()
+        child = None
+        if not reattached:
+            check()
+            kept.remove(STOP_GRACE_SECONDS)
+            child = self._start(job)
+        verdict = _follow(kept, child, on_line, check)
+        return Exit(reattached=reattached, **verdict)
+
+    def discard(self, job: MapJob) -> None:
+        _Kept(job.state).remove(STOP_GRACE_SECONDS)
+
+    def discard_other_generations(self, job: MapJob) -> None:
+        for folder in job.state.parent.glob("g*.run"):
+            if folder != job.state:
+                _Kept(folder).remove(STOP_GRACE_SECONDS)
+
+    def _start(self, job: MapJob) -> subprocess.Popen[bytes]:
+        empty_output(replace(job, user=f"{os.getuid()}:{os.getgid()}"))  # a process has the worker's user
+        scratch = job.state / "work"
+        scratch.mkdir(parents=True)
+        start = start_of(job, scratch, isolated=bubblewrap_works())
+        if not start.isolated:
+            log.warning(
+                "bubblewrap does not work here: %s runs as a plain process that can read what this worker can and use "
+                "the network. Install bubblewrap, or use the docker runner.",
+                job.found.reference,
+            )
+        keeper.write_json(str(job.state / "job.json"), _job_file(job, start))
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-I", "-S", keeper.__file__, str(job.state)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise RunnerUnavailable(f"No process can be started on this host: {error.strerror}.") from error
+
+
+def _job_file(job: MapJob, start: Start) -> Mapping[str, Any]:
+    return {
+        "name": job.name,
+        "labels": dict(job.labels),
+        "argv": start.argv,
+        "environment": dict(start.environment),
+        "cwd": str(start.cwd),
+        "memory_bytes": job.resources.memory_bytes,
+        "timeout_seconds": job.timeout_seconds,
+        "log_bytes": MAX_LOG_BYTES,
+    }
+
+
+def _follow(kept: _Kept, child: subprocess.Popen[bytes] | None, on_line: OnLine, check: Check) -> dict[str, Any]:
+    """Hand out the log's lines until the application has ended; its verdict."""
+    splitter = LineSplitter(on_line)
+    next_check = time.monotonic() + CHECK_SECONDS
+    with kept.open_log() as file:
+        while True:
+            verdict = kept.verdict()  # before the log is read: nothing is written after it
+            alive = verdict is None and kept.is_alive(child)
+            while data := file.read(65536):
+                splitter.feed(data)
+            if verdict is None and not alive:
+                verdict = kept.verdict() or {"code": LOST}  # the keeper itself was killed
+            if verdict is not None:
+                splitter.close()
+                return verdict
+            if time.monotonic() >= next_check:
+                check()
+                next_check = time.monotonic() + CHECK_SECONDS
+            time.sleep(LOOK_SECONDS)
+
+
+class _Kept:
+    """A keeper's folder, seen from outside."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def exists(self) -> bool:
+        """Whether there is an application that runs or has a verdict."""
+        return self.verdict() is not None or self._locked()
+
+    def verdict(self) -> dict[str, Any] | None:
+        return self._json("exit.json")
+
+    def is_alive(self, child: subprocess.Popen[bytes] | None) -> bool:
+        """Whether the keeper lives; ``child`` is the one that this process started, if it did."""
+        if child is not None and child.poll() is None:
+            return True
+        return self._locked()
+
+    def open_log(self) -> Any:
+        return open(os.open(self.folder / "output.log", os.O_RDONLY | os.O_CREAT, 0o644), "rb")
+
+    def remove(self, grace: float) -> None:
+        """End the application if it runs, then remove the folder."""
+        if self._locked():
+            self._signal("keeper", signal.SIGTERM)
+            self._wait_for_end(grace + 2)
+            self._signal("keeper", signal.SIGKILL)
+        if self.verdict() is None:
+            self._signal_application()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _wait_for_end(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._locked() and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+
+    def _locked(self) -> bool:
+        try:
+            fd = os.open(self.folder / "lock", os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        try:
+            return dict(json.loads((self.folder / name).read_bytes()))
+        except (OSError, ValueError):
+            return None
+
+    def _signal(self, who: str, number: int) -> None:
+        """Signal the keeper or the application, if the process with its id is still that one."""
+        identity = (self._json("pid.json") or {}).get(who)
+        if identity and keeper.start_time(identity["pid"]) == identity["start"]:
+            with contextlib.suppress(OSError):
+                os.kill(identity["pid"], number)
+
+    def _signal_application(self) -> None:
+        """End what a keeper that was killed left behind."""
+        identity = (self._json("pid.json") or {}).get("application")
+        if identity and keeper.start_time(identity["pid"]) == identity["start"]:
+            for pid in keeper.descendants(identity["pid"]):
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)

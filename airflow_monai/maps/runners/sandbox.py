@@ -1,0 +1,141 @@
+"""How the process runner starts an application: in bubblewrap's namespaces, or as a plain process where there are none.
+
+An application is written for the paths of its image. In the sandbox it finds them; without one, they are replaced by
+the real ones in its command and environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_monai.maps.manifest import GENERATION_FOLDERS
+from airflow_monai.maps.runners.base import MapJob
+
+_PYTHON = re.compile(r"(?:/usr(?:/local)?/bin/)?python(?:3(?:\.\d+)?)?\Z")
+_SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+_SYSTEM_FILES = (
+    "/etc/alternatives",
+    "/etc/group",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/passwd",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What to execute.
+
+    :param isolated: in namespaces of its own, without network.
+    """
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    cwd: Path
+    isolated: bool
+
+
+def bubblewrap_works() -> bool:
+    """Whether this host has bubblewrap and lets this user make namespaces with it."""
+    program = shutil.which("bwrap")
+    if program is None:
+        return False
+    probe = [program, "--unshare-all", "--ro-bind", "/", "/", "true"]
+    try:
+        return subprocess.run(probe, capture_output=True, timeout=10, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def start_of(job: MapJob, scratch: Path, *, isolated: bool) -> Start:
+    """How to start the job.
+
+    :param scratch: an empty folder; the working directory of an application that is not isolated.
+    """
+    argv = tuple(_own_python(job.command))
+    python_folder = str(Path(sys.executable).parent)
+    environment = {
+        "HOME": "/tmp",
+        "LANG": "C.UTF-8",
+        "PATH": os.pathsep.join((python_folder, "/usr/local/bin", "/usr/bin", "/bin")),
+        **job.environment,
+    }
+    if isolated:
+        return Start((*_bubblewrap(job), *argv), environment, scratch, isolated=True)
+    real = _real_paths(job, scratch)
+    return Start(
+        tuple(_with_real_paths(part, real) for part in argv),
+        {name: _with_real_paths(value, real) for name, value in environment.items()} | {"HOME": str(scratch)},
+        scratch,
+        isolated=False,
+    )
+
+
+def _own_python(command: tuple[str, ...]) -> tuple[str, ...]:
+    """The command with the worker's own interpreter, whose packages stand in for the image's."""
+    return (sys.executable, *command[1:]) if _PYTHON.match(command[0]) else command
+
+
+def _application_paths(job: MapJob) -> dict[str, Path]:
+    """Paths of the image -> the unpacked MAP's folders, for both generations."""
+    folder = Path(job.found.location)
+    paths: dict[str, Path] = {}
+    for name in GENERATION_FOLDERS:
+        paths[f"/opt/{name}/app"] = folder / "app"
+        paths[f"/opt/{name}/models"] = folder / "models"
+        for file in ("app.json", "pkg.json"):
+            paths[f"/etc/{name}/{file}"] = next(
+                (path for path in (folder / file, folder / "etc" / file) if path.exists()), folder / file
+            )
+    paths[job.found.manifest.application_root] = folder / "app"
+    paths[job.found.manifest.models_path] = folder / "models"
+    return {target: source for target, source in paths.items() if source.exists()}
+
+
+def _bubblewrap(job: MapJob) -> list[str]:
+    """Command line up to the application's own: nothing of the host but what is listed, read-only but the output."""
+    # its parent is the keeper, not the worker: dying with it keeps the application durable and never leaves one behind
+    command = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"]
+    command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run", "--ro-bind", "/usr", "/usr"]
+    for folder in _SYSTEM_FOLDERS:
+        if os.path.islink(folder):
+            command += ["--symlink", os.readlink(folder), folder]
+        elif os.path.isdir(folder):
+            command += ["--ro-bind", folder, folder]
+    for path in (*_SYSTEM_FILES, *_python_folders()):
+        command += ["--ro-bind-try", path, path]
+    for target, source in sorted(_application_paths(job).items()):
+        command += ["--ro-bind", str(source), target]
+    command += ["--dir", job.found.manifest.working_directory]
+    for mount in job.mounts:
+        command += ["--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target]
+    return [*command, "--remount-ro", "/", "--chdir", job.found.manifest.working_directory, "--"]
+
+
+def _python_folders() -> list[str]:
+    """Where the worker's interpreter and its packages lie, outermost first."""
+    real = Path(sys.executable).resolve().parent.parent
+    folders = {Path(sys.prefix), Path(sys.base_prefix), real}
+    return sorted(str(folder) for folder in folders if not folder.is_relative_to("/usr"))
+
+
+def _real_paths(job: MapJob, scratch: Path) -> dict[str, str]:
+    paths = {target: str(source) for target, source in _application_paths(job).items()}
+    paths |= {mount.target: str(mount.source) for mount in job.mounts}
+    return {job.found.manifest.working_directory: str(scratch), **paths}
+
+
+def _with_real_paths(text: str, real: Mapping[str, str]) -> str:
+    """The text with every path that begins with one of ``real`` replaced; the longest that fits counts."""
+    targets = sorted(real, key=len, reverse=True)
+    pattern = "|".join(rf"(?<![\w./-]){re.escape(target)}(?![\w.-])" for target in targets)
+    return re.sub(pattern, lambda match: real[match[0]], text)

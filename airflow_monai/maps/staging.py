@@ -1,0 +1,72 @@
+"""Input folders for applications: what is one folder of the store is mounted as it is, all else is put together."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_monai.errors import MapError
+from airflow_monai.operators.artifacts import ArtifactFiles
+from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.local import TEMPORARY_PREFIX
+
+
+@dataclass(frozen=True, slots=True)
+class NamedInput:
+    """One input artifact of a task with its files."""
+
+    name: str
+    files: ArtifactFiles
+
+
+def input_folder(store: Store, inputs: Sequence[NamedInput], staging: Path) -> Path:
+    """The host folder to mount at the application's input path.
+
+    One artifact is the folder itself; of several, each is a folder with the artifact's name.
+
+    :param staging: the folder to make when the store has none that fits. One that is there is whole, and an application
+        that an earlier try started may be reading it: it stays as it is.
+    """
+    if len(inputs) == 1 and inputs[0].files.folder_key is not None:
+        return local(store, inputs[0].files.folder_key)
+    if not staging.is_dir():
+        unfinished = staging.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+        _build(store, inputs, unfinished)
+        with contextlib.suppress(OSError):  # it is there now: somebody else was faster
+            unfinished.rename(staging)
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return staging
+
+
+def _build(store: Store, inputs: Sequence[NamedInput], folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for item in inputs:
+        top = folder if len(inputs) == 1 else folder / safe_name(item.name)
+        top.mkdir(exist_ok=True)
+        for key in item.files.keys:
+            _link(local(store, key), top / item.files.relative(key))
+
+
+def local(store: Store, key: str) -> Path:
+    """Where an object of the store lies on this host; :class:`MapError` for a store that is elsewhere."""
+    path = store.local_path(key)
+    if path is None:
+        raise MapError(f"The store {store.url} is not on this host: MAPs need a local store in this version.")
+    return path
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name; a copy where the file system cannot."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
+            raise MapError(f"The input {target.name} cannot be staged: {error.strerror}.") from error
+        shutil.copyfile(source, target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+import sys
 
 LOOPBACK = "127.0.0.1"
 
@@ -26,14 +26,41 @@ def answers(port: int) -> bool:
         return sock.connect_ex((LOOPBACK, port)) == 0
 
 
-def choose(usual: int, *, taken: Iterable[int] = ()) -> int:
-    """The usual port where it is free, else one that the system gives; never one of ``taken``."""
-    reserved = set(taken)
-    if usual and usual not in reserved and is_free(usual):
-        return usual
-    while True:
-        with socket.socket() as sock:
-            sock.bind((LOOPBACK, 0))
-            port = int(sock.getsockname()[1])
-        if port not in reserved:
-            return port
+class PortChooser:
+    """Chooses ports, and keeps them from other choosers on this machine until :meth:`release`.
+
+    Between the choice and the moment when the server listens, another stack that starts now must not choose the same.
+    """
+
+    def __init__(self) -> None:
+        self._claims: dict[int, socket.socket | None] = {}
+
+    def choose(self, usual: int = 0) -> int:
+        """The usual port where it is free, else one that the system gives."""
+        port = usual
+        while not port or not self._claim(port):
+            with socket.socket() as sock:
+                sock.bind((LOOPBACK, 0))
+                port = int(sock.getsockname()[1])
+        return port
+
+    def release(self) -> None:
+        """The servers listen now, or will never."""
+        for claim in self._claims.values():
+            if claim is not None:
+                claim.close()
+        self._claims.clear()
+
+    def _claim(self, port: int) -> bool:
+        if port in self._claims or not is_free(port):
+            return False
+        claim = None
+        if sys.platform == "linux":
+            claim = socket.socket(socket.AF_UNIX)
+            try:
+                claim.bind(f"\0airflow-monai-port-{port}")  # a name without a file, gone with its process
+            except OSError:
+                claim.close()
+                return False
+        self._claims[port] = claim
+        return True

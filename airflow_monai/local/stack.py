@@ -23,7 +23,7 @@ from airflow_monai.local.airflow_api import AirflowApi
 from airflow_monai.local.environment import USER, Layout, Ports, Secrets
 from airflow_monai.local.guard import Guard
 from airflow_monai.local.pacs import Pacs, PacsKind, available_kind
-from airflow_monai.local.ports import LOOPBACK, answers, choose
+from airflow_monai.local.ports import LOOPBACK, PortChooser, answers
 from airflow_monai.local.postgres import Cluster
 from airflow_monai.local.processes import Process, ProcessRef, wait_until
 from airflow_monai.local.record import StackRecord, teardown
@@ -231,7 +231,15 @@ class LocalStack:
     # -- start ------------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self.ports = self._choose_ports()
+        chooser = PortChooser()
+        try:
+            self._start_on(chooser)
+        finally:
+            chooser.release()
+
+    def _start_on(self, chooser: PortChooser) -> None:
+        usual = (8080, 11112, 4242, 8042) if self.options.usual_ports else (0, 0, 0, 0)
+        self.ports = Ports(*(chooser.choose(port) for port in usual))
         self.api = AirflowApi(self.ui, USER, self.secrets.password)
         self.env = environment.base_environment(self.layout, self.secrets.token)
         owner = ProcessRef.of(os.getpid())
@@ -248,12 +256,6 @@ class LocalStack:
         ports = f"the gateway on port {self.ports.dicom}, the PACS on {self.ports.pacs}"
         self.say(f"starting Airflow on {self.ui}, {ports}")
         self._wait_until_ready(tuple(self.processes), seconds=self.options.start_seconds)
-
-    def _choose_ports(self) -> Ports:
-        taken: list[int] = []
-        for usual in (8080, 11112, 4242, 8042):
-            taken.append(choose(usual if self.options.usual_ports else 0, taken=taken))
-        return Ports(*taken)
 
     def _make_folders(self) -> None:
         for folder in (self.layout.airflow_home, self.layout.store, self.layout.archive, self.layout.logs):

@@ -1,0 +1,103 @@
+"""How fast results leave: our C-STORE against dcmtk's storescu, to the same receiver, in the same run.
+
+``python benchmarks/send.py [images] [rounds]`` prints a table and JSON; :func:`run` gives the rows. ``sender`` is the
+DICOM sink alone, ``sender with ledger`` also enters every instance into the store before its request and after it.
+The receiver is dcmtk's storescp, which writes every file; both ends have TCP_NODELAY on, and once more the receiver has
+not, as Debian ships it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from airflow_monai.sinks.base import Destination, Instance
+from airflow_monai.sinks.dicom import DicomSink
+from airflow_monai.sinks.ledger import Ledger, Recorder
+from airflow_monai.sinks.part10 import read_head
+from airflow_monai.store.local import LocalStore
+from tests.pacs import Receiver, make_images, storescp
+
+ROWS = 512  # 526 kB an image
+Sender = Callable[[Receiver, Sequence[Path], Path], None]
+
+
+def run(images: int = 200, rounds: int = 3) -> list[dict[str, Any]]:
+    """One row for each way to send and each kind of receiver: images/s (median) and the ratio to storescu."""
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        files = make_images(folder / "in", images, rows=ROWS)
+        rows = []
+        for nodelay in (True, False):
+            rates = _rates(folder, files, rounds if nodelay else 1, nodelay)
+            reference = rates["storescu"]
+            for name, rate in rates.items():
+                receiver = f"storescp, TCP_NODELAY {'on' if nodelay else 'off'}"
+                row = {"benchmark": "send", "sender": name, "receiver": receiver}
+                rows.append(row | {"images_per_s": round(rate, 1), "ratio": round(rate / reference, 2)})
+        return rows
+
+
+def _rates(folder: Path, files: Sequence[Path], rounds: int, nodelay: bool) -> dict[str, float]:
+    """Images/s of each sender: the median of several rounds, in turn, so that a busy moment hits all alike."""
+    senders: dict[str, Sender] = {"storescu": _storescu, "sender": _sink, "sender with ledger": _sink_with_ledger}
+    seconds: dict[str, list[float]] = {name: [] for name in senders}
+    for _ in range(rounds):
+        for name, send in senders.items():
+            place = folder / uuid.uuid4().hex
+            with storescp(place / "out", nodelay=nodelay) as receiver:
+                start = time.perf_counter()
+                send(receiver, files, place)
+                seconds[name].append(time.perf_counter() - start)
+                if len(receiver.files()) != len(files):
+                    raise SystemExit(f"{name} lost images: {len(receiver.files())} of {len(files)} arrived")
+    return {name: len(files) / statistics.median(times) for name, times in seconds.items()}
+
+
+def _storescu(receiver: Receiver, files: Sequence[Path], _: Path) -> None:
+    command = ["storescu", "-aec", receiver.aet, receiver.host, str(receiver.port), *map(str, files)]
+    subprocess.run(command, check=True, env=os.environ | {"TCP_NODELAY": "1"}, stdout=subprocess.DEVNULL)
+
+
+def _sink(receiver: Receiver, files: Sequence[Path], _: Path) -> None:
+    _open(receiver).send([_instance(path) for path in files], lambda news: None)
+
+
+def _sink_with_ledger(receiver: Receiver, files: Sequence[Path], place: Path) -> None:
+    instances = [_instance(path) for path in files]
+    ledger = Ledger(LocalStore(place / "store"), str(uuid.uuid4()), "PACS")
+    digests = {str(instance.sop_instance_uid): None for instance in instances}
+    with Recorder(ledger, digests, task="benchmark", before_request=lambda: None) as record:
+        _open(receiver).send(instances, record)
+
+
+def _open(receiver: Receiver) -> DicomSink:
+    return DicomSink(Destination("PACS", "dicom", receiver.host, receiver.port, {"called_aet": receiver.aet}))
+
+
+def _instance(path: Path) -> Instance:
+    head = read_head(path)
+    assert head is not None
+    return Instance(path.name, path, path.name, head.sop_instance_uid, head.sop_class_uid, head.transfer_syntax_uid)
+
+
+def main() -> None:
+    rows = run(*map(int, sys.argv[1:]))
+    for row in rows:
+        print(f"{row['receiver']:28} {row['sender']:20} {row['images_per_s']:8.1f} images/s   ratio {row['ratio']:.2f}")
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

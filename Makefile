@@ -58,7 +58,7 @@ $(INSTALLED)-%: setup.cfg constraints.txt | $(VENV)/bin/pip
 	@echo 'installing into $(VENV) (a minute the first time)'
 	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@$(PY) -m compileall -q airflow_monai
-	@touch $@
+	@touch $(INSTALLED)-demo $@
 
 $(VENV)/bin/pip:
 	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3.10 python3; do \

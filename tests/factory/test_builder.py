@@ -1,0 +1,145 @@
+"""The DAG that a plan becomes: what a user sees in the UI, and what Airflow will do with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from airflow_monai.errors import MonaiError
+from airflow_monai.factory import build_dag
+from airflow_monai.gpu.pools import PoolRequest
+from airflow_monai.operators.gate import EdgeNode, GateOperator, RouterOperator
+from airflow_monai.specs.plan import Resources, WorkflowPlan
+from tests.factory.plans import plan_of_text
+
+
+@pytest.fixture(scope="module")
+def plan() -> WorkflowPlan:
+    return plan_of_text()
+
+
+@pytest.fixture(scope="module")
+def dag(plan: WorkflowPlan) -> Any:
+    return build_dag(plan)
+
+
+def test_one_task_for_each_spec_task_and_one_node_for_each_edge_that_needs_it(dag: Any) -> None:
+    from airflow_monai.operators.export import ExportOperator
+    from airflow_monai.operators.map import MapOperator
+
+    assert {task.task_id: type(task) for task in dag.tasks} == {
+        "route": RouterOperator,
+        "segment": MapOperator,
+        "to-pacs": ExportOperator,
+        "archive": ExportOperator,
+        "route.to.segment": GateOperator,
+        "route.to.archive": EdgeNode,
+        "segment.to.to-pacs": EdgeNode,
+        "segment.to.archive": EdgeNode,
+    }
+
+
+def test_a_joins_predecessors_are_its_edges_only(dag: Any) -> None:
+    archive = dag.task_dict["archive"]
+    assert archive.upstream_task_ids == {"route.to.archive", "segment.to.archive"}
+    assert archive.trigger_rule == "none_failed_min_one_success"
+    assert dag.task_dict["to-pacs"].trigger_rule == "all_success"
+
+
+def test_an_edge_without_condition_to_one_that_is_no_join_is_a_plain_dependency() -> None:
+    text = """\
+name: chain
+version: "1"
+informatics_gateway: {ae_title: X}
+tasks:
+  - {id: a, type: router, task_destinations: [{name: b}]}
+  - {id: b, type: router}
+"""
+    dag = build_dag(plan_of_text(text))
+    assert dag.task_dict["b"].upstream_task_ids == {"a"}
+
+
+def test_a_heavy_task_gets_the_edges_that_it_must_judge(dag: Any) -> None:
+    conditions = ["{{ context.executions.segment.result.volume_ml }} > '500'"]
+    assert dag.task_dict["segment"].edges == [{"node": "segment.to.to-pacs", "conditions": conditions}]
+    assert dag.task_dict["segment"].result_keys == ["volume_ml"]
+
+
+def test_what_the_spec_says_of_a_map_reaches_its_operator(dag: Any) -> None:
+    segment = dag.task_dict["segment"]
+    assert segment.map == "lung-seg:1.2.0"
+    assert segment.inputs[0]["value"] == "{{ context.input.dicom }}"
+    assert segment.outputs[0]["name"] == "seg"
+    assert (segment.retries, segment.retry_delay) == (3, timedelta(seconds=30))
+    assert segment.timeout_minutes == 30
+    assert timedelta(minutes=30) < segment.execution_timeout <= timedelta(minutes=40)
+    assert dag.task_dict["to-pacs"].destinations == ["PACS"]
+
+
+def test_started_by_arrival_at_its_ae_title_from_its_origins_or_by_name(dag: Any) -> None:
+    assert {asset.uri for asset in dag.timetable.asset_condition.objects} == {
+        "x-monai://ae/CT%20LUNG/from/CT01",
+        "x-monai://ae/CT%20LUNG/from/CT%2F2",
+        "x-monai://workflow/ct%20lung",
+    }
+
+
+def test_a_workflow_of_any_origin_listens_to_its_ae_title(plan: WorkflowPlan) -> None:
+    dag = build_dag(replace(plan, data_origins=()))
+    uris = {asset.uri for asset in dag.timetable.asset_condition.objects}
+    assert "x-monai://ae/CT%20LUNG" in uris
+
+
+def test_what_the_ui_shows(dag: Any, plan: WorkflowPlan) -> None:
+    assert dag.dag_display_name == "ct lung"
+    assert dag.description == "Finds lungs"
+    assert dag.tags == {"monai", "CT LUNG", "v1.0.0", plan.digest[:8]}
+    assert dag.owner == "monai"
+    assert plan.digest[:12] in dag.doc_md and "| segment | map | lung-seg:1.2.0 |" in dag.doc_md
+    assert "volume_ml" in dag.task_dict["segment.to.to-pacs"].doc_md
+
+
+def test_runs_at_once_within_explicit_limits(dag: Any) -> None:
+    assert dag.is_paused_upon_creation is False
+    assert dag.catchup is False
+    assert (dag.max_active_runs, dag.max_active_tasks) == (64, 64)
+
+
+def test_survives_airflows_serialisation_and_only_workers_tasks_need_a_worker(dag: Any) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    copy = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    without_worker = {
+        task.task_id for task in copy.tasks if task.inherits_from_empty_operator or task.start_from_trigger
+    }
+    assert {task.task_id for task in copy.tasks} - without_worker == {"segment", "to-pacs", "archive"}
+
+
+def test_only_ids_and_the_specs_own_text_are_kept_as_a_gates_arguments(dag: Any) -> None:
+    kwargs = dag.task_dict["route.to.segment"].start_trigger_args.trigger_kwargs
+    assert set(kwargs) == {"payload_id", "dag_id", "run_id", "conditions", "workflow_name", "workflow_description"}
+
+
+def test_a_task_that_wants_a_card_gets_its_pool(plan: WorkflowPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_monai.gpu.pools.request_of", lambda wanted, inventory: PoolRequest("gpu_a100", 12))
+    segment = build_dag(_wants_card(plan), inventory=lambda: None).task_dict["segment"]
+    assert (segment.pool, segment.pool_slots) == ("gpu_a100", 12)
+
+
+def test_a_request_that_can_never_fit_is_an_error_at_load(plan: WorkflowPlan) -> None:
+    with pytest.raises(MonaiError, match="inventory"):
+        build_dag(_wants_card(plan), inventory=lambda: None)
+
+
+def test_a_worker_does_not_ask_for_the_inventory(plan: WorkflowPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", plan.dag_id)
+    build_dag(_wants_card(plan), inventory=lambda: pytest.fail("asked for the inventory"))
+
+
+def _wants_card(plan: WorkflowPlan) -> WorkflowPlan:
+    resources = Resources(gpu_memory="12Gi")
+    tasks = [replace(task, resources=resources) if task.id == "segment" else task for task in plan.tasks]
+    return replace(plan, tasks=tuple(tasks))

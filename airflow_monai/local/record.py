@@ -63,14 +63,17 @@ class StackRecord:
         })  # fmt: skip
 
 
-def teardown(record: StackRecord) -> None:
-    """End everything of a stack: first in good order, then for sure. May be repeated."""
+def teardown(record: StackRecord, *, grace: float = 8.0) -> None:
+    """End everything of a stack: first in good order, then for sure. May be repeated.
+
+    :param grace: seconds that what does not end at once gets before it is killed.
+    """
     others = [ref for name, ref in record.processes.items() if name != DATABASE]
     for ref in others:
         ref.signal(signal.SIGTERM)
-    wait_until(lambda: not any(ref.alive() for ref in others), 4)
+    wait_until(lambda: not any(ref.alive() for ref in others), grace / 2)
     database = record.processes.get(DATABASE)
-    end([ref for ref in marked(record.token) if not _in_session(ref, database)], grace=8)
+    end([ref for ref in marked(record.token) if not _in_session(ref, database)], grace=grace)
     end(others, grace=1, group=True)
     _stop_database(database)
     end(marked(record.token), grace=1)

@@ -102,6 +102,7 @@ def test_a_part_that_ends_by_itself_is_told_with_the_end_of_its_log(stack: Local
         stack.check()
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
 def test_everything_ends_with_its_owner(tmp_path: Path, number: int) -> None:
     state = tmp_path / "state"
@@ -131,12 +132,14 @@ def test_what_a_part_left_behind_in_a_session_of_its_own_is_ended_too(stack: Loc
 
 def test_a_part_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
     env = {**os.environ, TOKEN_VARIABLE: "stubborn"}
-    script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ok', flush=True); time.sleep(99)"
+    script = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ok', flush=True); time.sleep(99)"
+    )
     process = Process("stubborn", [sys.executable, "-u", "-c", script], log=tmp_path / "log", env=env)
     process.start()
     assert wait_until(lambda: process.tail() == "ok", 10)
     assert process.ref is not None
-    teardown(StackRecord(tmp_path, "stubborn", None, {"stubborn": process.ref}))
+    teardown(StackRecord(tmp_path, "stubborn", None, {"stubborn": process.ref}), grace=1)
     assert process.wait(1)
 
 
@@ -228,7 +231,7 @@ def test_the_database_starts_for_an_ordinary_user(tmp_path: Path) -> None:
             cluster.start()
             code = 0 if cluster.execute("SELECT 1", database="postgres") == [(1,)] else 2
             cluster.stop()
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - the other side of the fork must be told
             (home / "traceback").write_text(traceback.format_exc())
         finally:
             os._exit(code)

@@ -81,12 +81,7 @@ def _loops(view: SpecView) -> Iterator[Finding]:
 
 
 def _reachability(view: SpecView) -> Iterator[Finding]:
-    found = reachable(view.graph, view.spec.tasks[0].id)
-    # What a misspelled destination most likely means is reported there, not here again
-    for task in view.spec.tasks:
-        for target in task.task_destinations:
-            meant = None if target.name in view.tasks else nearest_word(target.name, view.tasks)
-            found |= reachable(view.graph, meant) if meant else set()
+    found = reachable(view.meant, view.spec.tasks[0].id)
     for at, task in view.located():
         if task.id not in found:
             hint = "name it in a task_destinations, or remove it; the first task of the list is the root"

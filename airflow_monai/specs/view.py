@@ -9,6 +9,7 @@ from airflow_monai.specs.choices import TASK_TYPES
 from airflow_monai.specs.findings import Location
 from airflow_monai.specs.graph import Graph, reachable, reversed_graph
 from airflow_monai.specs.model import TaskSpec, WorkflowSpec
+from airflow_monai.specs.problems import nearest_word
 
 
 class SpecView:
@@ -43,8 +44,22 @@ class SpecView:
         }
 
     @cached_property
+    def meant(self) -> Graph:
+        """The graph, with a misspelled destination leading to the task that it most likely means.
+
+        The misspelling is reported where it stands; what would only follow from it is not reported too.
+        """
+        return {
+            task.id: tuple(name for to in task.task_destinations if (name := self._meant(to.name)))
+            for task in self.tasks.values()
+        }
+
+    def _meant(self, name: str) -> str | None:
+        return name if name in self.tasks else nearest_word(name, self.tasks)
+
+    @cached_property
     def _backwards(self) -> Graph:
-        return reversed_graph(self.graph)
+        return reversed_graph(self.meant)
 
     def before(self, task_id: str) -> set[str]:
         """Ids of all tasks that can come before one."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
@@ -88,7 +88,7 @@ class StorageProvider(DIMSEServiceProvider):
         self._request: _Command | None = None
         self._reception: Reception | None = None
 
-    def receive_primitive(self, primitive: P_DATA) -> None:
+    def receive_primitive(self, primitive: Any) -> None:
         """Called by the association's reading thread for each P-DATA-TF PDU."""
         try:
             for context_id, fragment in primitive.presentation_data_value_list:
@@ -153,7 +153,8 @@ class StorageProvider(DIMSEServiceProvider):
     def _answer(self, command: _Command, answer: Answer) -> None:
         primitive = P_DATA()
         header = bytes((_COMMAND | _LAST,))
-        primitive.presentation_data_value_list = [[command.context_id, header + command.response(answer)]]
+        fragment: Any = [command.context_id, header + command.response(answer)]
+        primitive.presentation_data_value_list = [fragment]
         self.dul.send_pdu(primitive)
 
 

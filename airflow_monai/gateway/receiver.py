@@ -260,7 +260,7 @@ class Receiver:
 
     def stop(self, grace: float) -> None:
         """Accept nothing more, wait up to ``grace`` seconds for the associations that are open, then abort them."""
-        server = self._server
+        server, self._server = self._server, None
         if server is None:
             return
         server.shutdown()

@@ -95,12 +95,12 @@ class Gateway:
 
         :param grace: seconds after which associations that are still open are aborted.
         """
-        if self._receiver:
-            self._receiver.stop(grace)
-        if self._shepherd:
-            self._shepherd.stop()
-        if self._spool:
-            self._spool.remove()
+        if not (self._receiver and self._shepherd and self._spool):
+            return
+        self._receiver.stop(grace)
+        self._shepherd.stop()
+        self._spool.remove()
+        self._receiver = self._shepherd = self._spool = None
         self.events.emit(EventKind.GATEWAY_STOPPED)
 
 

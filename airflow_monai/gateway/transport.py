@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from pynetdicom import AE, evt
 from pynetdicom.association import MODE_ACCEPTOR, Association
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError
 from pynetdicom.presentation import build_context
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -23,6 +27,8 @@ from airflow_monai.gateway.sop_classes import acceptable
 MAX_PDU_BYTES = 128 * 1024
 _MAX_ASSOCIATE_BYTES = 1024 * 1024  # A-ASSOCIATE-RQ with 128 contexts is far below
 _IDLE_POLL_MS = 5
+_P_DATA = 0x04
+_PDV_HEAD = struct.Struct(">LB")
 
 
 class QuickSocket(AssociationSocket):
@@ -55,6 +61,44 @@ class QuickSocket(AssociationSocket):
         return buffer
 
 
+@dataclass(frozen=True, slots=True)
+class DataFragments:
+    """A P-DATA-TF PDU (PS3.8 section 9.3.5) whose fragments are not copied."""
+
+    presentation_data_value_list: list[tuple[int, memoryview]]
+
+    @classmethod
+    def decode(cls, pdu: bytearray) -> DataFragments:
+        view, position, fragments = memoryview(pdu), 6, []
+        while position < len(pdu):
+            length, context_id = _PDV_HEAD.unpack_from(pdu, position)
+            end = position + 4 + length
+            if length < 2 or end > len(pdu):
+                raise ValueError("a P-DATA-TF PDU is malformed")
+            fragments.append((context_id, view[position + 5 : end]))
+            position = end
+        return cls(fragments)
+
+    def to_primitive(self) -> DataFragments:
+        return self
+
+
+class QuickProvider(DULServiceProvider):
+    """The upper layer, with a short way for the PDUs that carry images."""
+
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        if bytestream[0] == _P_DATA:
+            return DataFragments.decode(bytestream), "Evt10"
+        return super()._decode_pdu(bytestream)
+
+    def run_reactor(self) -> None:
+        try:
+            super().run_reactor()
+        except InvalidEventError:  # the far side left while it was being answered; the association sees that we end
+            if self.socket:
+                self.socket.close()
+
+
 class StorageAssociation(Association):
     """An association that tidies up after itself."""
 
@@ -83,6 +127,7 @@ class StorageRequestHandler(RequestHandler):
         assoc.name = f"AcceptorThread@{datetime.now(timezone.utc):%Y%m%d%H%M%S}"
         assoc.dimse = StorageProvider(assoc, server.desk)
         assoc.at_end = server.association_ended
+        assoc.dul = QuickProvider(assoc)
         assoc.dul._run_loop_delay = 0.0005
         assoc.set_socket(QuickSocket(assoc, self.request))
         assoc.acceptor.maximum_length = MAX_PDU_BYTES

@@ -64,3 +64,12 @@ class PortChooser:
                 return False
         self._claims[port] = claim
         return True
+
+
+def choose(usual: int = 0) -> int:
+    """A port that is free now: the usual one, if given and free, else any."""
+    chooser = PortChooser()
+    try:
+        return chooser.choose(usual)
+    finally:
+        chooser.release()

@@ -1,74 +1,90 @@
-"""One Airflow with gateway and PACS for all tests of this folder, started once a session.
+"""One real Airflow for all end-to-end tests: started at the first test that asks for it, ended with the session.
 
-A test brings its own workflows (``workflow``) with names and AE titles of its own, so that tests do not meet.
+Shared by every file of this folder, and by tests/chaos: a test adds workflows of its own names and AE titles to
+``stack.options.workflows`` (see :mod:`tests.e2e.helpers`) and leaves everything else as it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from airflow_monai.local.pacs import PacsKind
-from airflow_monai.local.stack import LocalStack, StackOptions, project_folder
+from airflow_monai.local.pacs import PacsKind, available_kind
+from airflow_monai.local.ports import choose
+from airflow_monai.local.stack import LocalStack, StackOptions
 from tests.conftest import PARTS, require
-from tests.e2e.studies import SmallStudy, make_study
+from tests.e2e.helpers import Auditor, Maps
 from tests.fixtures_maps import map_images  # noqa: F401
 
-HEARTBEAT_SECONDS = 30
-HERE = Path(__file__).parent
+HEARTBEAT_TIMEOUT = 30
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if HERE in item.path.parents:
+        if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    """The shared stack: free ports, Orthanc, the process runner, and folders for specs and DAGs of the tests' own.
+def maps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Maps]:
+    """The quick MAP and its variants: images where there is a Docker engine, else unpacked for the process runner."""
+    if PARTS["docker"]() is None:
+        request.getfixturevalue("map_images")
+        found = Maps("docker", tmp_path_factory.mktemp("maps"))
+    else:
+        found = Maps("process", tmp_path_factory.mktemp("maps"))
+    try:
+        yield found
+    finally:
+        found.remove()
 
-    Specs go to ``stack.options.workflows``, DAG files (for the docker runner, say) to ``stack.options.dags``.
-    """
-    require("orthanc")
-    folder = tmp_path_factory.mktemp("stack")
-    for name in ("workflows", "dags"):
-        (folder / name).mkdir()
+
+@pytest.fixture(scope="session")
+def auditor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Auditor]:
+    """A second receiver, the destination AUDIT, that counts how often it gets each instance."""
+    folder = tmp_path_factory.mktemp("auditor")
+    port = choose(0)
+    words = [sys.executable, "-m", "airflow_monai.local.pacs_store", "--port", str(port), "--folder", str(folder)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None and process.stdout.readline(), "the auditor does not start"
+        yield Auditor(port, folder)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def stack(maps: Maps, auditor: Auditor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """PostgreSQL, Airflow, the gateway and a PACS (Orthanc where it is installed), on free ports."""
+    require("dcmtk")
+    workflows = tmp_path_factory.mktemp("workflows")
+    audit = {"conn_type": "dicom", "host": "127.0.0.1", "port": auditor.port, "extra": {"called_aet": "PACS"}}
     options = StackOptions(
-        workflows=folder / "workflows",
-        dags=folder / "dags",
-        runner="process",
-        map_path=(project_folder() / "examples" / "maps",),
-        pacs=PacsKind.ORTHANC if PARTS["orthanc"]() is None else PacsKind.STORE,
-        heartbeat_timeout=HEARTBEAT_SECONDS,
+        workflows=workflows,
+        dags=None,
+        runner=maps.runner,
+        map_path=(maps.folder,),
+        heartbeat_timeout=HEARTBEAT_TIMEOUT,
+        environment={"AIRFLOW_CONN_AUDIT": json.dumps(audit)},
+        pacs=available_kind(),
         usual_ports=False,
     )
-    with LocalStack(folder / "state", options) as running:
+    started = time.monotonic()
+    with LocalStack(tmp_path_factory.mktemp("stack") / "state", options) as running:
+        print(f"\nthe stack took {time.monotonic() - started:.1f} s to start, PACS: {running.pacs.kind.value}")
         yield running
 
 
 @pytest.fixture
-def workflow(stack: LocalStack) -> Iterator[Callable[[str, str], str]]:
-    """``workflow(name, text)`` adds a spec and returns its DAG id when Airflow knows it; removed after the test."""
-    added: list[Path] = []
-
-    def add(name: str, text: str) -> str:
-        path = stack.options.workflows / f"{name}.yaml"
-        added.append(path)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(text)
-        temporary.replace(path)
-        stack.wait_for_dag(name, seconds=90)
-        return name
-
-    yield add
-    for path in added:
-        path.unlink(missing_ok=True)
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> SmallStudy:
-    """A CT study of three small images."""
-    return make_study(tmp_path / "study")
+def orthanc_stack(stack: LocalStack) -> LocalStack:
+    """The stack, where its PACS has to be Orthanc."""
+    require("orthanc")
+    assert stack.pacs.kind is PacsKind.ORTHANC
+    return stack

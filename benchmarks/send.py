@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -18,7 +19,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -27,26 +27,37 @@ from airflow_monai.sinks.dicom import DicomSink
 from airflow_monai.sinks.ledger import Ledger, Recorder
 from airflow_monai.sinks.part10 import read_head
 from airflow_monai.store.local import LocalStore
+from benchmarks.table import Row, Unavailable, print_table
 from tests.pacs import Receiver, make_images, storescp
 
 ROWS = 512  # 526 kB an image
 Sender = Callable[[Receiver, Sequence[Path], Path], None]
 
 
-def run(images: int = 200, rounds: int = 3) -> list[dict[str, Any]]:
-    """One row for each way to send and each kind of receiver: images/s (median) and the ratio to storescu."""
+def run(images: int = 200, rounds: int = 3) -> list[Row]:
+    """One row for each of our ways to send and each kind of receiver; all are medians of images a second."""
+    if not (shutil.which("storescu") and shutil.which("storescp")):
+        raise Unavailable("dcmtk is not installed: apt-get install dcmtk")
     with TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        files = make_images(folder / "in", images, rows=ROWS)
-        rows = []
+        files = make_images(Path(scratch) / "in", images, rows=ROWS)
+        rows: list[Row] = []
         for nodelay in (True, False):
-            rates = _rates(folder, files, rounds if nodelay else 1, nodelay)
-            reference = rates["storescu"]
-            for name, rate in rates.items():
-                receiver = f"storescp, TCP_NODELAY {'on' if nodelay else 'off'}"
-                row = {"benchmark": "send", "sender": name, "receiver": receiver}
-                rows.append(row | {"images_per_s": round(rate, 1), "ratio": round(rate / reference, 2)})
+            rates = _rates(Path(scratch), files, rounds if nodelay else 1, nodelay)
+            rows += [_row(name, nodelay, rates) for name in rates if name != "storescu"]
         return rows
+
+
+def _row(name: str, nodelay: bool, rates: dict[str, float]) -> Row:
+    return Row(
+        benchmark="send",
+        case=f"{name}, receiver's TCP_NODELAY {'on' if nodelay else 'off'}",
+        ours=f"{rates[name]:.0f} images/s",
+        peer="storescu",
+        theirs=f"{rates['storescu']:.0f} images/s",
+        ratio=rates[name] / rates["storescu"],
+        bar=">= 0.8",
+        better="higher",
+    )
 
 
 def _rates(folder: Path, files: Sequence[Path], rounds: int, nodelay: bool) -> dict[str, float]:
@@ -94,8 +105,7 @@ def _instance(path: Path) -> Instance:
 
 def main() -> None:
     rows = run(*map(int, sys.argv[1:]))
-    for row in rows:
-        print(f"{row['receiver']:28} {row['sender']:20} {row['images_per_s']:8.1f} images/s   ratio {row['ratio']:.2f}")
+    print_table(rows)
     print(json.dumps(rows, indent=1))
 
 

@@ -2,11 +2,12 @@
 ### A workflow written by hand
 
 The operators of this package work in any DAG. This one waits for a study that is sent to the AE title `CTLUNG`, runs
-the sample MAP on it and delivers the segmentation to `PACS`. Nothing starts it by itself: trigger it, then send a study.
+the sample MAP on it and delivers the segmentation to `PACS`. Nothing starts it by itself: trigger it, then send a
+study.
 
 | task | what it does |
 |---|---|
-| `arrived` | waits for the study, without a worker, and returns the payload's id |
+| `arrived` | waits for the study in the triggerer, and returns the payload's id |
 | `segment` | runs the MAP `lung-seg:1.0.0` on the study |
 | `to_pacs` | sends the segmentation to the Airflow connection `PACS` (type: DICOM node) |
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_monai.errors import MonaiError, PayloadNotFound
 from airflow_monai.store.payloads import load_payload, manifest_key, payload_ids
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PayloadTrigger(BaseTrigger):
-    """Ends its task as success, with the payload's id as its return value, when a payload has arrived.
+    """Fires with the payload's id when a payload has arrived.
 
     :param ae_title: called AE title of the payload.
     :param since: ISO 8601 time with offset; only a payload that was complete after it counts.
@@ -47,7 +47,7 @@ class PayloadTrigger(BaseTrigger):
                 self.log.warning("The store cannot be looked through now: %s", error)
                 found = None
             if found:
-                yield TaskSuccessEvent(xcoms={"return_value": found})
+                yield TriggerEvent(found)
                 return
             await asyncio.sleep(self.poll_interval)
 

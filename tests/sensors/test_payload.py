@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from airflow.triggers.base import TriggerEvent
 
 from airflow_monai.errors import StoreError
 from airflow_monai.sensors.payload import PayloadArrivedSensor
@@ -92,7 +93,7 @@ def test_the_trigger_waits_and_survives_a_store_that_is_away(
         return await anext(trigger().run())
 
     event = asyncio.run(asyncio.wait_for(first_event(), 10))
-    assert event.xcoms == {"return_value": payload_id_of("1.1", "CTLUNG", 0)}  # type: ignore[attr-defined]
+    assert event == TriggerEvent(payload_id_of("1.1", "CTLUNG", 0))
 
 
 def test_the_sensor_starts_in_the_triggerer(store: LocalStore) -> None:

@@ -70,7 +70,7 @@ def _lines(history: PayloadHistory) -> Iterator[str]:
     for item in history.routing or ():
         mark = "wanted" if item["wanted"] else "not wanted"
         state = "" if not item["wanted"] or item["dag_id"] in summary.announced else " (run not created yet)"
-        yield f"  {item['workflow_name']}: {mark}{state}: {item['reason']}"
+        yield f"  {item['workflow']}: {mark}{state}: {item['reason']}"
     for run in history.runs:
         yield from _run_lines(run)
 

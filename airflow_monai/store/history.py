@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_monai.errors import PayloadNotFound, StoreError
-from airflow_monai.store.base import Store
+from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.payloads import load_payload, manifest_key, payload_ids, payload_key
 from airflow_monai.types import Payload, TaskRecord
 
@@ -52,7 +52,7 @@ class RunHistory:
 class PayloadHistory:
     """Everything that is known of a payload.
 
-    :param routing: for each workflow that there was, ``{workflow_name, dag_id, wanted, reason}``; None when undecided.
+    :param routing: for each workflow that there was, ``{workflow, dag_id, wanted, reason}``; None when undecided.
     """
 
     summary: PayloadSummary
@@ -82,6 +82,8 @@ def history_of(store: Store, payload_id: str) -> PayloadHistory:
 def summarise(store: Store, payload_id: str) -> PayloadSummary:
     """A payload in one line."""
     routing = _routing(store, payload_id)
+    wanted = tuple(item["dag_id"] for item in routing if item["wanted"]) if routing is not None else None
+    runs = set(store.children(payload_key(payload_id, "runs")))
     payload = load_payload(store, payload_id) if store.exists(manifest_key(payload_id)) else None
     return PayloadSummary(
         payload_id=payload_id,
@@ -90,8 +92,8 @@ def summarise(store: Store, payload_id: str) -> PayloadSummary:
         images=len(payload.files) if payload else sum(1 for _ in store.list(payload_key(payload_id, "dcm"))),
         state="closed" if payload else "open",
         closed=payload.closed if payload else None,
-        wanted=tuple(item["dag_id"] for item in routing if item["wanted"]) if routing is not None else None,
-        announced=tuple(name.removesuffix(".json") for name in store.children(payload_key(payload_id, "runs"))),
+        wanted=wanted,
+        announced=tuple(dag_id for dag_id in wanted or () if f"{safe_name(dag_id)}.json" in runs),
     )
 
 
@@ -110,7 +112,7 @@ def _calling(store: Store, payload_id: str, payload: Payload | None) -> tuple[st
 
 def _routing(store: Store, payload_id: str) -> tuple[dict[str, Any], ...] | None:
     key = payload_key(payload_id, "routing.json")
-    return tuple(store.read_json(key)["decisions"]) if store.exists(key) else None
+    return tuple(store.read_json(key)) if store.exists(key) else None
 
 
 def _runs(store: Store, payload_id: str) -> Iterator[RunHistory]:

@@ -9,6 +9,9 @@ import pytest
 
 from airflow_monai.cli.payloads import run_list, run_show
 from airflow_monai.errors import PayloadNotFound
+from airflow_monai.gateway.announcer import Announcer
+from airflow_monai.gateway.events import EventLog
+from airflow_monai.specs.plan import TaskPlan, TaskType, WorkflowPlan
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import manifest_key, payload_id_of, payload_key, run_id_of
 from airflow_monai.store.runs import RunFolder
@@ -31,23 +34,31 @@ def store(tmp_path) -> LocalStore:
         patient=PatientDetails(id="MRN-777", name="Doe^Jane"), **times,
     )  # fmt: skip
     store.write_json(manifest_key(CLOSED), payload.to_dict())
-    store.write_json(
-        payload_key(CLOSED, "routing.json"),
-        {
-            "decisions": [
-                {"workflow_name": "ct lung", "dag_id": "ct-lung", "wanted": True, "reason": "sent to CTLUNG"},
-                {"workflow_name": "mr", "dag_id": "mr", "wanted": False, "reason": "it takes studies sent to MR"},
-            ]
-        },
-    )
+    _announcer(store).route(payload)
     store.write_json(payload_key(OPEN, "open.json"), {"called_aet": "CTLUNG"})
     store.write_json(payload_key(OPEN, "calling", "CT01"), {})
     return store
 
 
+class _Api:
+    """Stands in for Airflow, which makes every run at once."""
+
+    def create_run(self, dag_id: str, run_id: str, partition_key: str) -> bool:
+        return True
+
+
+def _announcer(store: LocalStore) -> Announcer:
+    task = TaskPlan("route", TaskType.ROUTER)
+    workflows = (
+        WorkflowPlan("ct lung", "ct-lung", "1", "0", "ct.yaml", "CTLUNG", (task,)),
+        WorkflowPlan("mr", "mr", "1", "0", "mr.yaml", "MR", (task,)),
+    )
+    return Announcer(store, _Api(), lambda: workflows, EventLog())
+
+
 def _ran(store: LocalStore) -> None:
     run_id = run_id_of(CLOSED)
-    store.write_json(payload_key(CLOSED, "runs", "ct-lung.json"), {"run_id": run_id})
+    _announcer(store).announce(CLOSED)
     folder = RunFolder(store, CLOSED, "ct-lung", run_id)
     folder.write_record(
         TaskRecord("to-pacs", "export", TaskStatus.FAILED, "y", start_time="2", error_msg="PACS refused 1")
@@ -79,8 +90,8 @@ def test_the_list_is_limited_and_json_is_for_programs(store):
 def test_a_payload_s_story_is_told_in_order_and_without_the_patient(store):
     _ran(store)
     text = _printed(run_show, store, CLOSED, False)
-    assert "ct lung: wanted: sent to CTLUNG" in text
-    assert "mr: not wanted: it takes studies sent to MR" in text
+    assert "ct lung: wanted: sent to AE title 'CTLUNG'" in text
+    assert "mr: not wanted: it listens to AE title 'MR'" in text
     assert text.index("segment  Succeeded") < text.index("to-pacs  Failed")
     assert "PACS refused 1" in text
     for printed in (text, _printed(run_show, store, CLOSED, True), _printed(run_list, store, 9, True)):

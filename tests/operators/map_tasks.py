@@ -1,13 +1,14 @@
 """Map tasks without a scheduler: a real store with a payload, and a stand-in for the context that Airflow gives a task.
 
-``python -m tests.operators.map_tasks <store> <payload id> <json of MapOperator's arguments> [try number]`` is a worker: it
-forks the process that runs the task, as Airflow's supervisor does, so that a test can kill it.
+``python -m tests.operators.map_tasks <store> <payload id> <json of MapOperator's arguments> [try number]`` is a worker:
+it forks the process that runs the task, as Airflow's supervisor does, so that a test can kill either.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,15 +34,18 @@ class TaskInstance(SimpleNamespace):
         self.xcom[key] = value
 
 
-def context_of(operator: MapOperator, payload_id: str, *, try_number: int = 1, max_tries: int = 1) -> dict[str, Any]:
-    """What Airflow hands to ``execute``, as far as the operators look at it."""
+def context_of(operator: MapOperator, payload_id: str, *, try_number: int = 1, cleared: int = 0) -> dict[str, Any]:
+    """What Airflow hands to ``execute``, as far as the operators look at it.
+
+    :param cleared: the number of tries before somebody cleared the task.
+    """
     ti = TaskInstance(
         dag_id=DAG_ID,
         run_id=f"monai__{payload_id}",
         task_id=operator.task_id,
         map_index=-1,
         try_number=try_number,
-        max_tries=max_tries,
+        max_tries=cleared + (operator.retries or 0),
         xcom={},
     )
     return {
@@ -97,6 +101,7 @@ def main(store_url: str, payload_id: str, arguments: str, try_number: int = 1) -
         print(child, flush=True)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     operator = MapOperator(**json.loads(arguments))
+    signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())  # as Airflow's task runner does
     operator.execute(context_of(operator, payload_id, try_number=try_number))
     os._exit(0)
 

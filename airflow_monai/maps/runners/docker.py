@@ -13,7 +13,7 @@ import time
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_monai.errors import MapError, RunnerUnavailable
+from airflow_monai.errors import MapError, MapInterrupted, RunnerUnavailable
 from airflow_monai.maps.runners.base import (
     CHECK_SECONDS,
     STOP_GRACE_SECONDS,
@@ -40,7 +40,8 @@ UNREACHABLE_SECONDS = 60.0
 QUEUED_LINES = 1000
 OOM_NEWS_SECONDS = 0.5
 REMOVAL_SECONDS = 30.0
-_LOG_END = None
+_LOG_END = b"\n"
+"""No line of a log is one that holds a line end."""
 
 
 class DockerRunner(Runner):
@@ -116,39 +117,45 @@ class _Waiting:
         self.engine = engine
         self.job = job
         self.reattached = reattached
-        self.lines: queue.Queue[bytes | None] = queue.Queue(QUEUED_LINES)
+        self.log = _ContainerLog(engine, job.name)
         self.begun = time.monotonic()
         self.timed_out = False
-        self._given_up = threading.Event()
 
     def until_exit(self, on_line: OnLine, check: Check) -> Exit:
-        state = self._state()
-        self.begun -= _running_seconds(state) if self.reattached else 0.0
-        reader = threading.Thread(target=self._read_log, name="map-log", daemon=True)
-        reader.start()
+        if self.reattached:
+            self.begun -= _running_seconds(self._state())
+        self.log.start()
         try:
             self._drain(on_line, check)
-            state = self._ended(on_line, check)
+            state = self._ended(check)
         finally:
-            self._given_up.set()
+            self.log.give_up()
         return self._verdict(state)
 
     def _drain(self, on_line: OnLine, check: Check) -> None:
         """Hand out lines until the log ends, which it does when the container does."""
         next_check = time.monotonic() + CHECK_SECONDS
         while True:
-            with contextlib.suppress(queue.Empty):
-                line = self.lines.get(timeout=min(CHECK_SECONDS, self._time_left()))
-                if line is _LOG_END:
-                    return
+            line = self.log.next(self._time_left())
+            if line is _LOG_END:
+                return
+            if line is not None:
                 on_line(line)
             self._stop_when_over()
             if time.monotonic() >= next_check:
                 check()
+                if line is None and self._is_over():
+                    return  # engines have been seen to miss the end of a log that is followed
                 next_check = time.monotonic() + CHECK_SECONDS
 
-    def _ended(self, on_line: OnLine, check: Check) -> dict[str, Any]:
-        """The state of the ended container; its log may have ended before it, when the engine restarts."""
+    def _is_over(self) -> bool:
+        try:
+            return not self._state()["Running"]
+        except RunnerUnavailable:
+            return False  # the log's reader bears with an engine that is away, and then says so
+
+    def _ended(self, check: Check) -> dict[str, Any]:
+        """The state of the ended container; its log may end before it does, for example when it closes its outputs."""
         deadline = time.monotonic() + UNREACHABLE_SECONDS
         while True:
             try:
@@ -177,7 +184,7 @@ class _Waiting:
     def _state(self) -> dict[str, Any]:
         container = self.engine.inspect(self.job.name)
         if container is None:
-            raise RunnerUnavailable(f"The container {self.job.name} was removed by somebody else while it ran.")
+            raise MapInterrupted(f"The container {self.job.name} was removed by somebody else while it ran.")
         state: dict[str, Any] = container["State"]
         return state
 
@@ -197,23 +204,64 @@ class _Waiting:
             reattached=self.reattached,
         )
 
-    def _read_log(self) -> None:
-        """In a thread: the container's output from its first line, then the mark of its end."""
-        splitter = LineSplitter(self._put)
-        try:
-            stream = self.engine.second().logs(self.job.name, stdout=True, stderr=True, stream=True, follow=True)
-            for chunk in stream:
-                splitter.feed(chunk)
-        except (OSError, MapError, ValueError) as error:  # requests' and docker's errors are OSErrors
-            splitter.feed(f"\n[airflow-monai: the log could not be followed further: {type(error).__name__}]".encode())
-        finally:
-            splitter.close()
-            self._put(_LOG_END)
 
-    def _put(self, line: bytes | None) -> None:
+class _ContainerLog:
+    """A container's output from its first line, read by a thread that bears with an engine that restarts."""
+
+    def __init__(self, engine: Engine, name: str):
+        self.engine = engine
+        self.name = name
+        self._lines: queue.Queue[bytes] = queue.Queue(QUEUED_LINES)
+        self._splitter = LineSplitter(self._put)
+        self._given_up = threading.Event()
+        self._seen = 0
+
+    def start(self) -> None:
+        threading.Thread(target=self._read, name="map-log", daemon=True).start()
+
+    def next(self, seconds: float) -> bytes | None:
+        """The next line, :data:`_LOG_END` after the last one, None when none came in time."""
+        try:
+            return self._lines.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def give_up(self) -> None:
+        self._given_up.set()
+
+    def _read(self) -> None:
+        deadline = time.monotonic() + UNREACHABLE_SECONDS
+        while not self._given_up.is_set():
+            before = self._seen
+            try:
+                self._copy()
+                state = self.engine.fresh().inspect(self.name)
+                if state is None or not state["State"]["Running"]:
+                    break
+            except (OSError, MapError, ValueError) as error:  # requests' and docker's errors are OSErrors
+                if time.monotonic() > deadline:
+                    note = f"[airflow-monai: the log could not be followed further: {type(error).__name__}]"
+                    self._splitter.feed(f"\n{note}".encode())
+                    break
+            if self._seen > before:
+                deadline = time.monotonic() + UNREACHABLE_SECONDS
+            self._given_up.wait(1.0)
+        self._splitter.close()
+        self._put(_LOG_END)
+
+    def _copy(self) -> None:
+        """Take over what has not been seen yet, and what comes, until the engine ends the stream."""
+        skip = self._seen
+        for chunk in self.engine.second().logs(self.name, stdout=True, stderr=True, stream=True, follow=True):
+            fresh = chunk[skip:]
+            skip = max(0, skip - len(chunk))
+            self._seen += len(fresh)
+            self._splitter.feed(fresh)
+
+    def _put(self, line: bytes) -> None:
         while not self._given_up.is_set():
             with contextlib.suppress(queue.Full):
-                self.lines.put(line, timeout=1.0)
+                self._lines.put(line, timeout=1.0)
                 return
 
 

@@ -19,6 +19,7 @@ from docker.errors import APIError, DockerException, NotFound
 from airflow_monai.errors import MapError, RunnerUnavailable
 
 CALL_SECONDS = 60.0
+_REFUSALS = ("OCI runtime", "device driver", "executable file not found")
 ARCHIVE_BYTES = 4 * 1024 * 1024
 
 
@@ -154,8 +155,9 @@ class Engine:
 
 
 def _is_its_trouble(error: APIError) -> bool:
-    """Whether the engine failed at what it was asked, rather than refused it; a runtime's refusal comes as 500 too."""
-    return error.status_code is not None and error.status_code >= 500 and "OCI runtime" not in str(error)
+    """Whether the engine failed at what it was asked, rather than refused it: refusals at start come as 500 too."""
+    refused = any(words in str(error) for words in _REFUSALS)
+    return error.status_code is not None and error.status_code >= 500 and not refused
 
 
 def _reason(error: APIError) -> str:

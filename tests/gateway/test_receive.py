@@ -94,6 +94,7 @@ def _sources() -> dict[str, tuple[Path, pydicom.Dataset]]:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
 def test_every_transfer_syntax_is_kept_bit_for_bit(site: Site) -> None:
+    write_workflow(site.workflows, quiet=600)
     gateway = site.gateway()
     syntaxes, kept = set(), 0
     for source, ds in _sources().values():

@@ -1,0 +1,228 @@
+"""What happens after kill -9, while Airflow is away, and with two gateways on one store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from airflow_monai.gateway import announcer, shepherd
+from airflow_monai.store.payloads import load_payload, run_id_of
+from tests.conftest import require
+from tests.gateway import rawscu
+from tests.gateway.conftest import Site, wait_for, write_workflow
+from tests.gateway.rawscu import EXPLICIT, RawScu
+from tests.gateway.standin import StandInAirflow
+from tests.gateway.studies import CT, storescu, study
+
+CONTEXTS = [(CT, EXPLICIT)]
+
+
+def send(port: int, files: list[Path], called: str = "CTLUNG") -> None:
+    with RawScu(port) as scu:
+        scu.associate(called, contexts=CONTEXTS)
+        for file in files:
+            scu.send(rawscu.store_file(1, file))
+            assert scu.status() == 0
+
+
+def test_kill_9_in_mid_association_loses_and_doubles_nothing(site: Site, tmp_path: Path, free_port: int) -> None:
+    write_workflow(site.workflows, quiet=2.0)
+    process = site.process(free_port)
+    first, second = study(tmp_path / "a", 8, size=30_000), study(tmp_path / "b", 5, size=30_000)
+    with RawScu(free_port) as scu:
+        scu.associate(contexts=CONTEXTS)
+        for file in [*first[:6], *second]:
+            scu.send(rawscu.store_file(1, file))
+            assert scu.status() == 0
+        scu.send(rawscu.store_file(1, first[6])[:20_000])  # in the middle of an image
+        wait_for(site.unfinished)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert len(site.files()) == 11
+    assert not site.airflow.runs
+    site.process(free_port)
+    events = site.wait_for_event("run-created", 2, seconds=30)
+    sizes = {len(load_payload(site.store, event["payload_id"]).files) for event in events}
+    assert sizes == {6, 5}
+    assert set(site.airflow.posts.values()) == {1} and len(site.airflow.runs) == 2
+    assert not site.unfinished()
+    wait_for(lambda: not list(site.store.children("pending")))
+
+
+def test_kill_9_between_closing_and_the_run(site: Site, tmp_path: Path, free_port: int) -> None:
+    site.airflow.dags = set()  # the DAG is not parsed yet
+    process = site.process(free_port)
+    send(free_port, study(tmp_path / "in", 3))
+    site.wait_for_event("run-waiting")
+    process.kill()
+    process.wait()
+    site.airflow.dags = None
+    site.process(free_port)
+    site.wait_for_event("run-created", seconds=30)
+    assert len(site.airflow.runs) == 1
+    assert len(site.events("study-complete")) == 1
+
+
+def test_sigterm_ends_cleanly(site: Site, tmp_path: Path, free_port: int) -> None:
+    process = site.process(free_port)
+    send(free_port, study(tmp_path / "in", 1))
+    process.terminate()
+    assert process.wait(20) == 0
+    assert site.events()[-1]["event"] == "gateway-stopped"
+    assert not list(site.store.spool().iterdir())
+
+
+def test_a_taken_port_is_one_line(site: Site, free_port: int) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", free_port))
+        other.listen()
+        process = site.process(free_port)
+        assert process.wait(20) == 1
+    assert f"cannot listen at 127.0.0.1:{free_port}" in (site.folder / "gateway.log").read_text()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retry sooner than is polite."""
+    monkeypatch.setattr(announcer, "FIRST_RETRY", 0.1)
+    monkeypatch.setattr(announcer, "LAST_RETRY", 0.2)
+    monkeypatch.setattr(shepherd, "RESCAN_SECONDS", 1.0)
+    monkeypatch.setattr(shepherd, "ADOPTION_GRACE", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_run_is_created_as_soon_as_airflow_can(site: Site, tmp_path: Path) -> None:
+    airflow = site.airflow
+    airflow.down = True
+    gateway = site.gateway()
+    send(gateway.port, study(tmp_path / "in", 2))
+    (event,) = site.wait_for_event("run-waiting")
+    assert "503" in event["reason"]
+    airflow.dags, airflow.down = set(), False
+    assert "404" in site.wait_for_event("run-waiting", 2)[-1]["reason"]
+    airflow.dags, airflow.token = None, "another"  # the API server was restarted: old tokens are void
+    (created,) = site.wait_for_event("run-created")
+    assert not created["was_there"]
+    assert len(airflow.runs) == 1
+    assert len(site.events("run-waiting")) == 2  # a reason is told once
+
+
+@pytest.mark.usefixtures("impatient")
+def test_airflow_that_is_not_there_at_all(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port, connection = site.airflow.port, site.airflow.connection
+    site.airflow.stop()
+    monkeypatch.delenv("AIRFLOW_CONN_MONAI_AIRFLOW")
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "test")  # no metadata database here
+    gateway = site.gateway()
+    send(gateway.port, study(tmp_path / "in", 1))
+    assert "AIRFLOW_CONN_MONAI_AIRFLOW" in site.wait_for_event("run-waiting")[0]["reason"]
+    monkeypatch.setenv("AIRFLOW_CONN_MONAI_AIRFLOW", connection)
+    assert "cannot be reached" in site.wait_for_event("run-waiting", 2)[-1]["reason"]
+    later = StandInAirflow(port)
+    try:
+        site.wait_for_event("run-created")
+        assert len(later.runs) == 1
+    finally:
+        later.stop()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_run_that_is_there_already_is_enough(site: Site, tmp_path: Path) -> None:
+    """As after a kill between Airflow's answer and our record of it."""
+    site.airflow.lie_409 = True
+    gateway = site.gateway()
+    send(gateway.port, study(tmp_path / "in", 1))
+    (event,) = site.wait_for_event("run-waiting")
+    assert "409" in event["reason"]  # a 409 for another reason is not taken for success
+    key = (event["dag_id"], run_id_of(event["payload_id"]))
+    site.airflow.runs[key] = {"dag_run_id": key[1]}
+    (created,) = site.wait_for_event("run-created")
+    assert created["was_there"]
+
+
+def test_nobodys_study_is_recorded_with_the_reasons(site: Site, tmp_path: Path) -> None:
+    write_workflow(site.workflows, "only-ct02", more="  data_origins: [CT02]")
+    more = "predicate: [\"{{ context.dicom.series.any('0008','0060') }} == 'MR'\"]"
+    write_workflow(site.workflows, "ct-lung", more=more)
+    gateway = site.gateway()
+    send(gateway.port, study(tmp_path / "in", 1))
+    (event,) = site.wait_for_event("unrouted")
+    routing = site.store.read_json(f"payloads/{event['payload_id']}/routing.json")
+    reasons = {item["workflow"]: item["reason"] for item in routing if not item["wanted"]}
+    assert set(reasons) == {"ct-lung", "only-ct02"} and reasons == event["reasons"]
+    assert "predicate" in reasons["ct-lung"] and "CT02" in reasons["only-ct02"]
+    assert not site.airflow.posts
+    wait_for(lambda: not list(site.store.children("pending")))
+
+
+def test_each_workflow_that_wants_a_study_gets_a_run(site: Site, tmp_path: Path) -> None:
+    for name in ("second", "third"):
+        write_workflow(site.workflows, name)
+    gateway = site.gateway()
+    send(gateway.port, study(tmp_path / "in", 1))
+    site.wait_for_event("run-created", 3)
+    assert sorted(dag for dag, _ in site.airflow.runs) == ["ct-lung", "second", "third"]
+    assert len({run for _, run in site.airflow.runs}) == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_two_gateways_take_one_study_together(site: Site, tmp_path: Path) -> None:
+    require("dcmtk")
+    one, two = site.gateway(), site.gateway()
+    files = study(tmp_path / "in", 20)
+    with ThreadPoolExecutor(4) as pool:
+        ports = [one.port, two.port] * 2
+        sent = list(pool.map(lambda port: storescu(port, files), ports))
+    assert [result.returncode for result in sent] == [0] * 4
+    wait_for(lambda: not list(site.store.children("pending")))
+    (payload_id,) = site.store.children("payloads")
+    assert len(load_payload(site.store, payload_id).files) == 20
+    assert len(site.airflow.runs) == 1
+    assert len(site.events("run-created")) == len(site.events("study-complete")) == 1
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_gateway_takes_over_from_a_dead_one(site: Site, tmp_path: Path, free_port: int) -> None:
+    write_workflow(site.workflows, quiet=1.5)
+    process = site.process(free_port)
+    send(free_port, study(tmp_path / "in", 2))
+    site.gateway()
+    process.kill()
+    process.wait()
+    (event,) = site.wait_for_event("run-created")
+    assert len(load_payload(site.store, event["payload_id"]).files) == 2
+
+
+def test_both_gateways_closing_at_once_agree(site: Site, tmp_path: Path) -> None:
+    """The closing race, on purpose: each gateway receives, both close the same payloads again and again."""
+    one, two = site.gateway(), site.gateway()
+    files = study(tmp_path / "in", 40)
+    done = threading.Event()
+
+    def close_all(gateway: object) -> None:
+        while not done.is_set():
+            for payload_id in list(site.store.children("pending")):
+                if site.store.exists(f"payloads/{payload_id}/open.json"):
+                    gateway.intake.close(payload_id)  # type: ignore[attr-defined]
+
+    closers = [threading.Thread(target=close_all, args=(gateway,)) for gateway in (one, two)]
+    for closer in closers:
+        closer.start()
+    with ThreadPoolExecutor(4) as pool:
+        parts = [(one.port, files[::2]), (two.port, files[1::2]), (one.port, files[10:30]), (two.port, files[5:25])]
+        list(pool.map(lambda part: send(*part), parts))
+    done.set()
+    for closer in closers:
+        closer.join()
+    wait_for(lambda: not list(site.store.children("pending")))
+    ids = list(site.store.children("payloads"))
+    listed = [file.sop_instance_uid for pid in ids for file in load_payload(site.store, pid).files]
+    assert len(listed) == len(set(listed)) == 40
+    assert len(site.files()) == 40
+    assert {run["partition_key"] for run in site.airflow.runs.values()} == set(ids)

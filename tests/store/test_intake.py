@@ -1,0 +1,177 @@
+"""The intake protocol: exactly once, whoever closes when."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_monai.errors import StoreError
+from airflow_monai.store.intake import Instance, Intake
+from airflow_monai.store.local import LocalStore
+from airflow_monai.store.part10 import Identity
+from airflow_monai.store.payloads import load_payload, payload_id_of
+from tests.gateway.studies import CT, image
+
+STUDY, SERIES, AET = "1.2.3", "1.2.3.4", "CTLUNG"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def spooled(store: LocalStore, number: int) -> Path:
+    file = store.spool() / uuid.uuid4().hex
+    image(STUDY, SERIES, number, size=64).save_as(file, enforce_file_format=True)
+    return file
+
+
+def instance(number: int, calling: str = "CT01", study: str = STUDY) -> Instance:
+    return Instance(Identity(study, SERIES, f"{SERIES}.{number}", CT), AET, calling)
+
+
+def put(intake: Intake, number: int, **more: str) -> str:
+    """Add an image; its payload's id, with a star where it is a duplicate."""
+    file = spooled(intake.store, number)  # type: ignore[arg-type]
+    placed = intake.add(instance(number, **more), file)
+    file.unlink()
+    return placed.payload_id + ("*" if placed.duplicate else "")
+
+
+def test_images_join_until_closing_and_make_a_new_payload_then(store: LocalStore) -> None:
+    intake = Intake(store)
+    first, second = (payload_id_of(STUDY, AET, sequence) for sequence in (0, 1))
+    assert [put(intake, 1), put(intake, 2), put(intake, 1)] == [first, first, first + "*"]
+    manifest = intake.close(first)
+    assert [file.sop_instance_uid for file in manifest.files] == [f"{SERIES}.1", f"{SERIES}.2"]
+    assert [put(intake, 2), put(intake, 3)] == [first + "*", second]
+    assert intake.close(second).sequence == 1
+    assert intake.close(first) == manifest
+
+
+def test_another_process_knows_the_same(store: LocalStore) -> None:
+    one = Intake(store)
+    first = put(one, 1)
+    assert put(Intake(store), 1) == first + "*"
+    Intake(store).close(first)
+    assert put(one, 1) == first + "*"
+    assert put(one, 2) == put(Intake(store), 3) == payload_id_of(STUDY, AET, 1)
+
+
+@pytest.mark.parametrize("state", ["closing.json", "listing.json", "tags.json", "payload.json"])
+def test_closing_goes_on_wherever_it_stopped(store: LocalStore, state: str) -> None:
+    intake = Intake(store)
+    payload_id = put(intake, 1)
+    put(intake, 2)
+    whole = intake.close(payload_id)
+    names = ["closing.json", "listing.json", "tags.json", "payload.json"]
+    for name in names[names.index(state) + 1 :]:
+        store.delete(f"payloads/{payload_id}/{name}")
+    other = Intake(store)
+    assert put(other, 3) == payload_id_of(STUDY, AET, 1)  # a late image finds out for itself what belongs to it
+    again = other.close(payload_id)
+    assert again.files == whole.files and again.patient == whole.patient
+    assert store.exists(f"payloads/{payload_id}/tags.json")
+
+
+def test_a_file_linked_too_late_by_a_dead_receiver_is_swept(store: LocalStore) -> None:
+    intake = Intake(store)
+    payload_id = put(intake, 1)
+    intake.close(payload_id)
+    stray = f"payloads/{payload_id}/{instance(9).path}"
+    store.write(stray, b"late")
+    assert intake.sweep(payload_id) == 1
+    assert not store.exists(stray) and store.exists(f"payloads/{payload_id}/{instance(1).path}")
+
+
+def test_who_sent_is_remembered(store: LocalStore) -> None:
+    intake = Intake(store)
+    payload_id = put(intake, 1, calling="B OR/2")
+    put(intake, 2, calling="A")
+    assert intake.close(payload_id).calling_aets == ("A", "B OR/2")
+
+
+def test_pending_names_what_is_not_finished(store: LocalStore) -> None:
+    intake = Intake(store)
+    payload_id = put(intake, 1)
+    assert list(intake.pending()) == [payload_id]
+    state = intake.look(payload_id)
+    assert state and (state.images, state.closing, state.called_aet) == (1, False, AET)
+    assert state.last_received and abs(state.last_received - time.time()) < 60
+    intake.close(payload_id)
+    intake.done(payload_id)
+    assert not list(intake.pending())
+
+
+def test_a_header_that_breaks_off_does_not_stop_the_closing(store: LocalStore) -> None:
+    intake = Intake(store)
+    file = spooled(store, 1)
+    file.write_bytes(file.read_bytes()[:700])
+    payload_id = intake.add(instance(1), file).payload_id
+    (entry,) = intake.close(payload_id).files
+    assert (entry.size, entry.sop_class_uid) == (700, CT)
+
+
+def test_a_store_that_fails_keeps_nothing(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    intake = Intake(store)
+
+    def full(source: object, target: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("airflow_monai.store.local.os.link", full)
+    with pytest.raises(StoreError, match="No space left"):
+        put(intake, 1)
+    monkeypatch.undo()
+    assert not [key for key in store.list("payloads") if key.endswith(".dcm")]
+    assert put(intake, 1) == payload_id_of(STUDY, AET, 0)
+
+
+@given(
+    numbers=st.lists(st.integers(0, 11), min_size=8, max_size=40),
+    closers=st.integers(1, 3),
+    pause=st.sampled_from([0, 0.0005, 0.003]),
+)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_closing_while_receiving_neither_loses_nor_doubles(
+    tmp_path_factory: pytest.TempPathFactory, numbers: list[int], closers: int, pause: float
+) -> None:
+    """Three intakes as of three gateways: whatever is sent how often, each image is in exactly one manifest."""
+    store = LocalStore(tmp_path_factory.mktemp("race"))
+    intakes = [Intake(store) for _ in range(3)]
+    files = [(number, spooled(store, number)) for number in numbers]
+    stop = threading.Event()
+
+    def close(intake: Intake) -> None:
+        while not stop.is_set():
+            for payload_id in intake.pending():
+                if (state := intake.look(payload_id)) and state.images:
+                    intake.close(payload_id)
+            time.sleep(pause)
+
+    threads = [threading.Thread(target=close, args=(intakes[index],)) for index in range(closers)]
+    for thread in threads:
+        thread.start()
+    with ThreadPoolExecutor(4) as pool:
+        placed = list(
+            pool.map(lambda item: intakes[item[0] % 3].add(instance(item[1][0]), item[1][1]), enumerate(files))
+        )
+    stop.set()
+    for thread in threads:
+        thread.join()
+    ids = sorted({item.payload_id for item in placed})
+    for payload_id in ids:
+        intakes[0].close(payload_id)
+    manifests = [load_payload(store, payload_id) for payload_id in ids]
+    listed = [file.sop_instance_uid for manifest in manifests for file in manifest.files]
+    assert sorted(listed) == sorted({f"{SERIES}.{number}" for number in numbers})
+    assert sum(not item.duplicate for item in placed) == len(listed)
+    assert {manifest.sequence for manifest in manifests} == set(range(len(ids)))
+    for manifest in manifests:
+        assert all(store.exists(f"payloads/{manifest.payload_id}/{file.path}") for file in manifest.files)

@@ -1,0 +1,73 @@
+"""Values as conditions see them."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from airflow_monai.store.elements import Element
+from airflow_monai.store.tags import TagCollector, as_text
+
+
+@pytest.mark.parametrize(
+    ("raw", "vr", "text"),
+    [
+        (b"1.6000", "DS", "1.6"),
+        (b"+0012 ", "IS", "12"),
+        (b"1e3", "DS", "1000"),
+        (b"0.0", "DS", "0"),
+        (b"-0", "DS", "0"),
+        (b"1e999999", "DS", "1e999999"),
+        (b"rubbish", "DS", "rubbish"),
+        (b"1.50\\2.0 ", "DS", ["1.5", "2"]),
+        (b"CT", "CS", "CT"),
+        (b"ORIGINAL\\PRIMARY\\AXIAL ", "CS", ["ORIGINAL", "PRIMARY", "AXIAL"]),
+        (b"Doe^Jane^^^=\xe5\xb1\xb1", "PN", "Doe^Jane"),
+        (b"a\\b ", "LT", "a\\b"),
+        (b"", "LO", ""),
+        (b"", "US", ""),
+        (b"\0\2", "US", "512"),
+        (b"\0\2\1\0", "US", ["512", "1"]),
+        (struct.pack("<d", 0.5), "FD", "0.5"),
+        (struct.pack("<f", 2.0), "FL", "2"),
+        (struct.pack("<h", -3), "SS", "-3"),
+        (b"\x10\0\x20\0", "AT", "00100020"),
+        (b"\0\1", "OB", None),
+        (b"x", "UN", None),
+        (b"x", "??", None),
+    ],
+)
+def test_values_as_text(raw: bytes, vr: str, text: object) -> None:
+    assert as_text(raw, vr) == text
+
+
+@pytest.mark.parametrize(
+    ("raw", "charset", "text"),
+    [
+        ("Müller".encode("latin-1"), b"ISO_IR 100", "Müller"),
+        ("Müller".encode(), b"ISO_IR 192", "Müller"),
+        ("Müller".encode("latin-1"), b"NO_SUCH_SET", "Müller"),
+        (b"M\xfcller", b"", "M\ufffdller"),
+    ],
+)
+def test_character_sets(raw: bytes, charset: bytes, text: str) -> None:
+    assert as_text(raw, "LO", charset) in (text, "Müller")
+
+
+def test_big_endian_numbers() -> None:
+    assert as_text(b"\2\0", "US", big_endian=True) == "512"
+
+
+def test_distinct_values_by_series_and_none_for_images_that_lack_them() -> None:
+    collector = TagCollector()
+    modality, thick, thin = Element(0x00080060, "CS", b"CT"), b"5.0 ", b"1.25"
+    collector.add("1.1", [modality, Element(0x00180050, "DS", thick)])
+    collector.add("1.1", [modality, Element(0x00180050, "DS", thin)])
+    collector.add("1.1", [modality])
+    collector.add("1.2", [modality, Element(0x00180050, "DS", b"5.00"), Element(0x00091001, "LO", b"private")])
+    collector.add("1.2", [Element(0x00080060, None, b"CT"), Element(0x00180050, "DS", b"5")])
+    assert collector.tags() == {
+        "1.1": {"00080060": ["CT"], "00180050": ["5", "1.25", None]},
+        "1.2": {"00080060": ["CT"], "00180050": ["5"]},
+    }

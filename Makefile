@@ -56,7 +56,7 @@ clean: stop ## remove .venv and .demo
 
 $(INSTALLED)-%: setup.cfg constraints.txt | $(VENV)/bin/pip
 	@echo 'installing into $(VENV) (a minute the first time)'
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$*]'
 	@$(PY) -m compileall -q airflow_monai
 	@touch $(INSTALLED)-demo $@
 

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from airflow_monai.errors import ExportError
+from airflow_monai.store.elements import DamagedDataSet, Encoding, short_elements
+from airflow_monai.store.part10 import mapped
 
 _LONG_VRS = frozenset((b"OB", b"OW", b"UN", b"UT", b"SQ", b"OF", b"OD", b"OL", b"OV", b"UC", b"UR", b"SV", b"UV"))
-_UNREADABLE = (ValueError, LookupError, EOFError, AttributeError, TypeError, NotImplementedError, struct.error)
+_TAGS = (0x00080018, 0x00080016, 0x0020000D, 0x00100020)
+"""SOP Instance, SOP Class and Study Instance UID, and Patient ID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,37 +35,59 @@ def read_head(path: Path) -> Head | None:
     with open(path, "rb") as file:
         if file.read(132)[128:] != b"DICM":
             return None
-    from pydicom import dcmread
-    from pydicom.errors import BytesLengthException, InvalidDicomError
+        try:
+            syntax, start = _pass_meta(file), file.tell()
+            with mapped(path) as data:
+                found = {
+                    element.tag: element.value
+                    for element in short_elements(data, Encoding.of(syntax), start=start, stop=max(_TAGS) + 1)
+                    if element.tag in _TAGS
+                }
+        except (DamagedDataSet, struct.error, ValueError):
+            raise ExportError("it begins as a DICOM file but cannot be read") from None
+    sop_instance, sop_class, study, patient = (found.get(tag, b"") for tag in _TAGS)
+    patient_id = _text(patient) if patient.isascii() else _decoded_patient_id(path)
+    return Head(_text(sop_instance), _text(sop_class), syntax, _text(study), patient_id)
 
-    tags = ["SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "PatientID"]
-    try:
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=tags)
-        values = [str(dataset.get(tag) or "") for tag in tags]
-        syntax = str(dataset.file_meta.get("TransferSyntaxUID") or "")
-    except (*_UNREADABLE, InvalidDicomError, BytesLengthException) as error:
-        raise ExportError(f"it begins as a DICOM file but cannot be read ({type(error).__name__})") from None
-    sop_instance, sop_class, study, patient = values
-    return Head(sop_instance, sop_class, syntax, study, patient)
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1").strip(" \0")
+
+
+def _decoded_patient_id(path: Path) -> str:
+    """A PatientID in another character set than ASCII (PS3.5 section 6.1.2)."""
+    from pydicom import dcmread
+
+    return str(dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID") or "").strip()
 
 
 def seek_dataset(file: BinaryIO) -> BinaryIO:
-    """Move to the first byte of the data set, behind the file meta information; the file itself is returned.
+    """Move to the first byte of the data set, behind the file meta information; the file itself is returned."""
+    _pass_meta(file)
+    return file
+
+
+def _pass_meta(file: BinaryIO) -> str:
+    """Move behind the file meta information; the Transfer Syntax UID (0002,0010) that it gives, or an empty text.
 
     The elements are walked rather than their group length (0002,0000) believed, because some writers get it wrong.
     """
+    syntax = ""
     file.seek(132)
     while True:
         start = file.tell()
         head = file.read(8)
         if len(head) < 8 or head[:2] != b"\x02\x00":
             file.seek(start)
-            return file
+            return syntax
         if head[4:6] in _LONG_VRS:
             (length,) = struct.unpack("<I", file.read(4))
         else:
             (length,) = struct.unpack("<H", head[6:8])
-        file.seek(length, 1)
+        if head[2:4] == b"\x10\x00":
+            syntax = _text(file.read(length))
+        else:
+            file.seek(length, 1)
 
 
 def as_implicit(path: Path) -> bytes:

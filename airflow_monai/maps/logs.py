@@ -43,7 +43,8 @@ IDENTIFYING_TAGS = (
 )
 """Attributes whose values are masked wherever they appear (PS3.6)."""
 
-_PERSON_NAME = re.compile(r"[^\W\d_][\w'.\-]*\^[\w'.\-^=]*")
+# a component group has 64 characters at most (PS3.5 6.2); the bound also keeps the search linear
+_PERSON_NAME = re.compile(r"(?<!\w)[^\W\d_][\w'.\-]{0,64}\^[\w'.\-^=]*")
 _DATES = re.compile(
     r"(?<!\d)(?:(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"  # 19701231
     r"|(?:19|20)\d{2}[-/.](?:0?[1-9]|1[0-2])[-/.](?:0?[1-9]|[12]\d|3[01])"  # 1970-12-31
@@ -60,11 +61,17 @@ class LogFilter:
         self._known = _any_of(words)
 
     def __call__(self, line: str) -> str:
-        line = _UNPRINTABLE.sub(" ", line.replace("\t", "  "))
+        line = _cut(_UNPRINTABLE.sub(" ", line.replace("\t", "  ")))
         if self._known:
             line = self._known.sub(MASK, line)
-        line = _DATES.sub(MASK, _PERSON_NAME.sub(MASK, line))
-        return line if len(line) <= MAX_LINE_CHARACTERS else f"{line[:MAX_LINE_CHARACTERS]}..."
+        return _DATES.sub(MASK, _PERSON_NAME.sub(MASK, line))
+
+
+def _cut(line: str) -> str:
+    """The first words of a long line: a word that is cut in two would not be recognised."""
+    if len(line) <= MAX_LINE_CHARACTERS:
+        return line
+    return f"{line[:MAX_LINE_CHARACTERS].rpartition(' ')[0]} ..."
 
 
 def _identifying_words(payload: Payload, series_tags: SeriesTags) -> Iterator[str]:

@@ -184,7 +184,7 @@ class _Waiting:
     def _state(self) -> dict[str, Any]:
         container = self.engine.inspect(self.job.name)
         if container is None:
-            raise MapInterrupted(f"The container {self.job.name} was removed by somebody else while it ran.")
+            raise MapInterrupted(f"The container {self.job.name} was removed while it ran.")
         state: dict[str, Any] = container["State"]
         return state
 

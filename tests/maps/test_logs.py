@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from airflow_monai.maps import logs
+from airflow_monai.maps.logs import MASK, LogFilter, StoredLog, TaskLog
+from airflow_monai.maps.runners.base import MAX_LINE_BYTES, LineSplitter
+from airflow_monai.types import PatientDetails, Payload
+
+
+def payload(name: str = "Müller^Änne Marie=X", patient_id: str = "HOSP-4711") -> Payload:
+    patient = PatientDetails(id=patient_id, name=name, dob="19560417")
+    return Payload("p", "1.2.3", "AE", (), 0, (), "", "", "", patient)
+
+
+FILTER = LogFilter(payload(), {"1.2": {"00080050": ["ACC-99"], "00080090": ["House^Gregory"], "00080060": ["CT"]}})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "patient MÜLLER^ÄNNE",
+        "processing müller",
+        "Änne Marie is next",
+        "id=HOSP-4711;",
+        "/tmp/hosp-4711_seg.nii",
+        "born 19560417",
+        "born 1956-04-17",
+        "geboren am 17.04.1956",
+        "accession ACC-99",
+        "referred by Dr House",
+        "another patient: Doe^John^^^",
+        "StudyDate 20250131",
+    ],
+)
+def test_what_may_be_about_the_patient_is_masked(line: str) -> None:
+    shown = FILTER(line)
+    assert MASK in shown
+    for secret in ("müller", "änne", "4711", "1956", "acc-99", "house", "doe", "2025"):
+        assert secret not in shown.lower()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "epoch 3/10 loss 0.123",
+        "volume 1234.5 ml in 60 slices of 512 x 512",
+        "    ~~~~^^^^^",
+        "CUDA 12.4, torch 2.5.1",
+        "ADDRESS 0x7f2019 of 20480 MiB",
+        "modality CT",
+    ],
+)
+def test_ordinary_lines_stay_as_they_are(line: str) -> None:
+    assert FILTER(line) == line
+
+
+def test_control_characters_and_long_lines_are_tamed() -> None:
+    assert FILTER("\x1b[31mred\x1b[0m\ttab") == " [31mred [0m  tab"
+    assert len(FILTER("word " * 20_000)) < 1100
+
+
+@pytest.mark.parametrize("hostile", ["x" * 16_000, "x" * 990 + "^", "a." * 8000, "x^" * 8000, "1" * 16_000, " " * 16_000])
+def test_hostile_lines_cost_no_time(hostile: str) -> None:
+    begun = time.process_time()
+    for _ in range(20):
+        FILTER(hostile)
+    assert time.process_time() - begun < 1
+
+
+def test_long_line_is_cut_between_words() -> None:
+    line = "x" * 985 + " patient Müller^Änne"
+    assert "M" not in FILTER(line)
+
+
+def test_patient_without_details_masks_what_looks_like_them() -> None:
+    plain = LogFilter(Payload("p", "1", "AE", (), 0, (), "", "", ""))
+    assert plain("Doe^Jane here") == f"{MASK} here"
+
+
+def test_short_names_are_masked_as_words_only() -> None:
+    short = LogFilter(payload("Li^Bo", "42"))
+    assert short("Li has 42 slices") == f"{MASK} has {MASK} slices"
+    assert short("Linear 1426") == "Linear 1426"
+
+
+def shown_by(mode: str, lines: list[bytes], *, failed: bool = False) -> list[str]:
+    shown: list[str] = []
+    log = TaskLog(mode, FILTER, shown.append, "payloads/p/g1.log")
+    for line in lines:
+        log.line(line)
+    log.close(failed=failed)
+    return shown
+
+
+def test_modes_of_the_task_log() -> None:
+    lines = [b"one", b"Doe^Jane", b"\xff\xfe"]
+    assert shown_by("filtered", lines) == ["one", MASK, "\ufffd\ufffd"]
+    assert shown_by("tail", lines) == []
+    assert shown_by("tail", lines, failed=True)[1:] == ["one", MASK, "\ufffd\ufffd"]
+    assert shown_by("none", lines, failed=True) == []
+
+
+def test_flood_is_cut_and_says_where_the_rest_is() -> None:
+    shown = shown_by("filtered", [b"line %d" % number for number in range(5000)], failed=True)
+    assert len(shown) < logs.MAX_TASK_LINES + logs.TAIL_LINES + 10
+    assert any("payloads/p/g1.log" in line and "left out" in line for line in shown)
+    assert shown[-1] == "line 4999"
+
+
+def test_stored_log_has_every_byte_and_starts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "task" / "g1.log"
+    older = StoredLog(path)
+    older.line(b"from the first try")
+    newer = StoredLog(path)
+    older.line(b"the orphan still writes")
+    newer.line(b"\xff whole")
+    newer.close()
+    older.close()
+    assert path.read_bytes() == b"\xff whole\n"
+
+
+def test_stored_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MAX_LOG_BYTES", 100)
+    log = StoredLog(tmp_path / "g1.log")
+    for _ in range(100):
+        log.line(b"0123456789")
+    log.close()
+    text = (tmp_path / "g1.log").read_text()
+    assert len(text) < 250
+    assert "the rest is left out" in text
+
+
+def test_lines_come_whole_from_any_chunks() -> None:
+    lines: list[bytes] = []
+    splitter = LineSplitter(lines.append)
+    for chunk in (b"a", b"b\nc", b"\r\n\n", b"x" * (MAX_LINE_BYTES + 1), b"\nend"):
+        splitter.feed(chunk)
+    splitter.close()
+    assert lines[:3] == [b"ab", b"c", b""]
+    assert [len(line) for line in lines[3:5]] == [MAX_LINE_BYTES, 1]
+    assert lines[-1] == b"end"

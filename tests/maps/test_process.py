@@ -1,0 +1,153 @@
+"""The process runner's own parts: the sandbox's command line, the keeper, and hosts without bubblewrap."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from airflow_monai.maps.manifest import MapResources, parse_manifest
+from airflow_monai.maps.runners import keeper, process
+from airflow_monai.maps.runners.base import Exit, FoundMap, MapJob, Mount
+from airflow_monai.maps.runners.process import ProcessRunner
+from airflow_monai.maps.runners.sandbox import start_of
+from airflow_monai.settings import Settings
+from airflow_monai.store import open_store
+
+
+def job(tmp_path: Path, source: str, *, command: str = "python3 /opt/holoscan/app/main.py", **change: object) -> MapJob:
+    folder = tmp_path / "maps" / "made"
+    (folder / "app").mkdir(parents=True, exist_ok=True)
+    (folder / "app" / "main.py").write_text(source)
+    (tmp_path / "in").mkdir(exist_ok=True)
+    manifest = parse_manifest(json.dumps({"command": command}).encode(), b"{}", where="made")
+    output = tmp_path / "task" / "g1"
+    fields: dict[str, object] = {
+        "name": "monai-made",
+        "found": FoundMap("made:1", str(folder), manifest),
+        "labels": {},
+        "task_labels": {},
+        "environment": {"HOLOSCAN_INPUT_PATH": "/var/holoscan/input/", "HOLOSCAN_OUTPUT_PATH": "/var/holoscan/output/"},
+        "mounts": (Mount(tmp_path / "in", manifest.input_path), Mount(output, manifest.output_path, read_only=False)),
+        "output": output,
+        "state": output.with_name("g1.run"),
+        "resources": MapResources(),
+    }
+    return MapJob(**{**fields, **change})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ProcessRunner:
+    """The runner on a host without bubblewrap."""
+    monkeypatch.setattr(process, "bubblewrap_works", lambda: False)
+    site = Settings("s", "w", "process", (), "", "", "", "", "", 0, 0.0, "filtered")
+    return ProcessRunner(site, open_store(str(tmp_path / "store")))
+
+
+def run(runner: ProcessRunner, wanted: MapJob) -> tuple[Exit, list[str]]:
+    lines: list[bytes] = []
+    try:
+        ended = runner.run(wanted, on_line=lines.append, check=lambda: None)
+    finally:
+        runner.discard(wanted)
+    assert not wanted.state.exists()
+    return ended, [line.decode() for line in lines]
+
+
+def test_plain_process_finds_its_folders(plain: ProcessRunner, tmp_path: Path) -> None:
+    (tmp_path / "in" / "x").parent.mkdir(exist_ok=True)
+    (tmp_path / "in" / "x").write_text("from the input")
+    source = (
+        "import os, shutil\n"
+        "shutil.copy(os.environ['HOLOSCAN_INPUT_PATH'] + 'x', os.environ['HOLOSCAN_OUTPUT_PATH'] + 'y')\n"
+        "print(os.getcwd(), os.environ.get('AIRFLOW_HOME'))\n"
+    )
+    ended, lines = run(plain, job(tmp_path, source))
+    assert ended.code == 0
+    assert (tmp_path / "task" / "g1" / "y").read_text() == "from the input"
+    assert lines == [f"{tmp_path}/task/g1.run/work None"]
+
+
+def test_plain_process_has_paths_replaced_in_shell_commands(plain: ProcessRunner, tmp_path: Path) -> None:
+    command = "python3 /opt/holoscan/app/main.py > /var/holoscan/output/log && echo /opt/holoscan/application"
+    ended, lines = run(plain, job(tmp_path, "print('hello')", command=command))
+    assert ended.code == 0
+    assert (tmp_path / "task" / "g1" / "log").read_text() == "hello\n"
+    assert lines == ["/opt/holoscan/application"]  # another path that only begins alike
+
+
+def test_memory_counts_for_all_processes_of_the_application(plain: ProcessRunner, tmp_path: Path) -> None:
+    source = """
+import subprocess, sys, time
+hungry = "x = bytearray(70_000_000); import time; time.sleep(30)"
+for _ in range(2):
+    subprocess.Popen([sys.executable, "-c", hungry])
+time.sleep(30)
+"""
+    limit = MapResources(memory_bytes=128 * 1024**2)
+    ended, _ = run(plain, job(tmp_path, source, resources=limit))
+    assert ended.oom and ended.code == 137
+
+
+def test_deaf_application_is_killed_at_its_time_limit(plain: ProcessRunner, tmp_path: Path) -> None:
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    source = f"import signal, time; {deaf}"
+    ended, lines = run(plain, job(tmp_path, source, timeout_seconds=1.5))
+    assert ended.timed_out
+    assert ended.code == 137
+    assert lines == ["deaf"]
+
+
+def test_background_processes_end_with_the_application(plain: ProcessRunner, tmp_path: Path) -> None:
+    source = """
+import os, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid)
+"""
+    ended, lines = run(plain, job(tmp_path, source))
+    assert ended.code == 0
+    deadline = time.monotonic() + 5
+    while keeper.start_time(int(lines[0])) is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _lives(int(lines[0]))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_signal_and_missing_program_become_exit_codes(plain: ProcessRunner, tmp_path: Path) -> None:
+    ended, _ = run(plain, job(tmp_path, "import os; os.kill(os.getpid(), 9)"))
+    assert ended.code == 137 and ended.killed
+    ended, lines = run(plain, job(tmp_path, "", command="no-such-program"))
+    assert ended.code == 127
+    assert any("could not be started" in line for line in lines)
+
+
+def test_second_keeper_of_a_folder_gives_way(plain: ProcessRunner, tmp_path: Path) -> None:
+    wanted = job(tmp_path, "import time; time.sleep(3); open('/var/holoscan/output/x', 'a').write('1')")
+    wanted.output.mkdir(parents=True)
+    child = plain._start(wanted)
+    command = [sys.executable, "-I", "-S", keeper.__file__, str(wanted.state)]
+    second = subprocess.run(command, check=False, timeout=20)
+    assert second.returncode == 0
+    plain.discard(wanted)
+    child.wait(10)
+
+
+def test_sandbox_shows_nothing_of_the_host_but_what_is_listed(tmp_path: Path) -> None:
+    start = start_of(job(tmp_path, ""), tmp_path, isolated=True)
+    options = list(zip(start.argv, start.argv[1:], strict=False))
+    shown = [path for word, path in options if word in ("--bind", "--ro-bind", "--ro-bind-try")]
+    writable = [path for word, path in options if word == "--bind"]
+    assert writable == [str(tmp_path / "task" / "g1")]
+    assert "/" not in shown and "/etc" not in shown and "/home" not in shown and "/root" not in shown
+    assert "--unshare-all" in start.argv
+    assert start.argv[-2:] == (sys.executable, "/opt/holoscan/app/main.py")

@@ -1,10 +1,10 @@
 """YAML to DAG: a workflow file to its DAG, against the same DAG in plain Python and in dag-factory.
 
-Six tasks (a router, three MAPs, two exports), seven edges of which four are conditional, the same operators, arguments
-and schedule for all. One process, imports not counted, every file has its own workflow; seconds are of CPU, of which all of
-this is made, so that other work on the machine does not count. Cases:
+Six tasks (a router, three MAPs, two exports), six edges of which four are conditional, the same operators, arguments and
+schedule for all. One process, imports not counted, every file has its own workflow; seconds are of CPU, so that other
+work on the machine counts less. Cases:
 
-cold        nothing is known: ours reads YAML, checks and plans it, and builds the DAG; Python compiles the file and runs it
+cold        nothing is known: ours reads YAML, checks, plans and builds; Python compiles its file and runs it
 parse       what the DAG processor and every task start do with ours: the generated file with the plan that the bundle
             wrote beside it, against the same Python file
 unchanged   what the bundle does every few seconds when no file changed
@@ -91,7 +91,7 @@ tasks:
 """
 
 # As a person would write it who knows what our factory knows.
-PYTHON = '''\
+PYTHON = """\
 from datetime import timedelta
 
 from airflow.sdk import DAG, Asset, PartitionedAssetTimetable
@@ -192,7 +192,7 @@ with DAG(
     route >> male >> segment >> large >> measure >> to_pacs
     route >> female >> triage >> urgent >> archive
     segment >> kept >> archive
-'''
+"""
 
 DAG_FACTORY = """\
 lung-{n}:

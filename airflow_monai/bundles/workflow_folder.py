@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
 
+from airflow_monai.bundles.callbacks import keep_callbacks_harmless
 from airflow_monai.bundles.reader import SpecFolderReader
 from airflow_monai.bundles.snapshot import Snapshot
 from airflow_monai.errors import StoreError
@@ -73,6 +74,7 @@ class WorkflowSpecBundle(BaseDagBundle):
         """
         if self.version is not None:
             return
+        keep_callbacks_harmless(WorkflowSpecBundle)
         snapshot = self._reader.scan()
         if snapshot is self._snapshot and self.path.is_dir():
             return

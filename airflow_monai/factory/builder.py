@@ -65,12 +65,18 @@ def build_dag(
     for edge in plan.edges:
         source, target = operators[edge.source], operators[edge.target]
         if edge.node_id is None:
-            source.set_downstream(target)
+            _connect(source, target)
         else:
             node = _edge_node(dag, plan, edge, gate=edge.source in light and bool(edge.conditions))
-            source.set_downstream(node)
-            node.set_downstream(target)
+            _connect(source, node)
+            _connect(node, target)
     return dag
+
+
+def _connect(source: BaseOperator, target: BaseOperator) -> None:
+    """What ``source >> target`` comes to, without its check that both are of one DAG: a fifth of a build's time."""
+    source.downstream_task_ids.add(target.task_id)
+    target.upstream_task_ids.add(source.task_id)
 
 
 def _empty_dag(plan: WorkflowPlan) -> DAG:
@@ -85,6 +91,8 @@ def _empty_dag(plan: WorkflowPlan) -> DAG:
         is_paused_upon_creation=False,
         max_active_runs=MAX_ACTIVE_RUNS,
         max_active_tasks=MAX_ACTIVE_TASKS,
+        max_consecutive_failed_dag_runs=0,  # a workflow is never paused by itself: studies would wait unseen
+        disable_bundle_versioning=False,  # a run stays on the spec it began with, whatever the site's default
     )
 
 

@@ -36,9 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def make_bundle(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., WorkflowSpecBundle]:
+def make_bundle(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., WorkflowSpecBundle]:
     """Bundles as processes of their own would have them; ``host`` names the disk that they keep their files on."""
     from airflow.dag_processing.bundles import base
 

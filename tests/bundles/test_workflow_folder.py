@@ -156,9 +156,7 @@ def test_a_removed_file_is_gone_and_an_empty_or_missing_folder_is_a_version_too(
     assert bundle.path.is_dir() and dag_files(bundle) == []
 
 
-def test_a_worker_on_another_host_makes_the_version_again_from_the_store(
-    folder: Path, make_bundle: MakeBundle
-) -> None:
+def test_a_worker_on_another_host_makes_the_version_again_from_the_store(folder: Path, make_bundle: MakeBundle) -> None:
     (folder / "a.yaml").write_text(spec("ct"))
     (folder / "bad.yaml").write_text("name: [")
     bundle = make_bundle()

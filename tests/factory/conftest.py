@@ -33,7 +33,7 @@ class DagTestServer:
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
             "AIRFLOW__MONAI__STORE": str(store),
         }
-        self._log = open(home / "server.log", "w")
+        self._log = (home / "server.log").open("w")
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("dag_test_server.py"))],
             stdin=subprocess.PIPE,

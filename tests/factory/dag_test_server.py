@@ -1,8 +1,8 @@
 """Runs workflows in Airflow's DAG test mode; one process for many, since Airflow's start costs more than a run.
 
-Reads one JSON object a line: ``text`` (of a workflow file) and ``scripts`` (task id -> {"fail": bool, "result": {...}});
-answers one a line: ``run`` (state of the DAG run) and ``tasks`` (task id -> state). Map and export tasks do what their
-script says; everything around them (records, XCom, edges, gates, joins) is the real thing.
+Reads one JSON object a line: ``text`` (of a workflow file) and ``scripts`` (task id -> {"fail": bool, "result":
+{...}}); answers one a line: ``run`` (state of the DAG run) and ``tasks`` (task id -> state). Map and export tasks do
+what their script says; everything around them (records, XCom, edges, gates, joins) is the real thing.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -100,6 +101,7 @@ def assert_as_expected(graph: Graph, answer: Mapping[str, Any]) -> None:
     assert answer["run"] == expected_run(expected), f"{graph}\n{answer}"
 
 
+@pytest.mark.timeout(60 + 20 * EXAMPLES)
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -99,7 +99,9 @@ _POOLS = Group(
             name="sync",
             help="Make the pools of the GPU inventory.",
             description="Create or update one pool for each class of cards (a slot is 1 GiB of card memory), and keep "
-            "the inventory in the store, where workflows are checked against it.",
+            "the inventory in the store, where workflows are checked against it. An inventory file: "
+            "'hosts: {gpu01: [{model: NVIDIA A100, memory: 40 GiB, count: 2}]}'; slices of a card have 'mig: 1g.10gb' "
+            "besides, and 'class: NAME' names the class where the model does not do.",
             function=f"{ENTRY}.pools_sync",
             example="airflow monai pools sync --inventory gpus.yaml --dry-run",
             arguments=(

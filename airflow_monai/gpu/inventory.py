@@ -27,6 +27,7 @@ from airflow_monai.specs.units import memory_bytes
 from airflow_monai.store.base import Store
 
 INVENTORY_KEY = "gpu/inventory.json"
+EXAMPLE = "hosts: {gpu01: [{model: NVIDIA A100, memory: 40 GiB, count: 2}]}"
 GIB = 1 << 30
 MAX_FILE_BYTES = 1 << 20
 MAX_CARDS_A_LINE = 1024
@@ -147,10 +148,7 @@ def parse_inventory(data: object, *, source: str = "inventory") -> Inventory:
     :raises InventoryError: naming the place, as in ``gpus.yaml: hosts.gpu01[0].memory``.
     """
     if not isinstance(data, Mapping) or not isinstance(data.get("hosts"), Mapping) or not data["hosts"]:
-        raise InventoryError(
-            f"{source}: expected 'hosts:' with a list of cards for each host, as in "
-            "'hosts: {gpu01: [{model: NVIDIA A100, memory: 40 GiB, count: 2}]}'."
-        )
+        raise InventoryError(f"{source}: expected 'hosts:' with a list of cards for each host, as in {EXAMPLE!r}.")
     extra = sorted(str(key) for key in data if key != "hosts")
     if extra:
         raise InventoryError(f"{source}: unknown field {extra[0]!r}; the only one at the top is 'hosts'.")

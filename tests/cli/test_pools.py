@@ -10,7 +10,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import sessionmaker
 
 from airflow_monai.cli.pools import run
-from airflow_monai.errors import InventoryError
+from airflow_monai.errors import InventoryError, SettingsError
 from airflow_monai.gpu.inventory import load_inventory
 from airflow_monai.store.local import LocalStore
 
@@ -84,3 +84,12 @@ def test_a_class_that_vanished_is_reported_and_its_pool_left(database, store, tm
 def test_without_any_inventory_it_says_what_to_do(database, store):
     with pytest.raises(InventoryError, match="pools sync --inventory FILE"):
         run(store, None, False, io.StringIO())
+
+
+def test_a_database_without_tables_is_one_clear_error(monkeypatch, store, tmp_path):
+    from airflow import settings
+
+    monkeypatch.setattr(settings, "Session", sessionmaker(create_engine("sqlite://")))
+    with pytest.raises(SettingsError, match="airflow db migrate"):
+        run(store, _inventory(tmp_path, 1), False, io.StringIO())
+    assert load_inventory(store) is None

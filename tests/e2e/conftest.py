@@ -1,7 +1,8 @@
 """One real Airflow for all end-to-end tests: started at the first test that asks for it, ended with the session.
 
 Shared by every file of this folder, and by tests/chaos: a test adds workflows of its own names and AE titles to
-``stack.options.workflows`` (see :mod:`tests.e2e.helpers`) and leaves everything else as it was.
+``stack.options.workflows`` (see :mod:`tests.e2e.helpers`), hand-written DAGs to ``stack.options.dags``, and leaves
+everything else as it was.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from tests.e2e.helpers import Auditor, Maps
 from tests.fixtures_maps import map_images  # noqa: F401
 
 HEARTBEAT_TIMEOUT = 30
+ENVIRONMENT = {
+    # how often a scheduler looks for tasks of one that was killed; Airflow's own default is five minutes
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,14 +70,15 @@ def stack(maps: Maps, auditor: Auditor, tmp_path_factory: pytest.TempPathFactory
     """PostgreSQL, Airflow, the gateway and a PACS (Orthanc where it is installed), on free ports."""
     require("dcmtk")
     workflows = tmp_path_factory.mktemp("workflows")
+    dags = tmp_path_factory.mktemp("dags")
     audit = {"conn_type": "dicom", "host": "127.0.0.1", "port": auditor.port, "extra": {"called_aet": "PACS"}}
     options = StackOptions(
         workflows=workflows,
-        dags=None,
+        dags=dags,
         runner=maps.runner,
         map_path=(maps.folder,),
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
-        environment={"AIRFLOW_CONN_AUDIT": json.dumps(audit)},
+        environment={**ENVIRONMENT, "AIRFLOW_CONN_AUDIT": json.dumps(audit)},
         pacs=available_kind(),
         usual_ports=False,
     )

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,25 +63,27 @@ class Maps:
 
     runner: str
     folder: Path
-    _made: dict[tuple[str, str], str] = field(default_factory=dict)
+    _made: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
-    def reference(self, mode: str = "ok", seconds: str = "0") -> str:
+    def reference(self, mode: str = "ok", seconds: str = "0", *, runner: str = "") -> str:
         """What ``args.map`` has to be; ``mode`` and ``seconds`` are NOOP_MODE and NOOP_SECONDS."""
-        if (mode, seconds) not in self._made:
+        key = (mode, seconds, runner or self.runner)
+        if key not in self._made:
             name = f"e2e-{mode}-{uuid.uuid4().hex[:8]}"
             environment = {"NOOP_MODE": mode, "NOOP_SECONDS": seconds}
-            make = self._make_image if self.runner == "docker" else self._make_folder
+            make = self._make_image if key[2] == "docker" else self._make_folder
             make(name, environment)
-            self._made[mode, seconds] = f"{name}:1.0.0"
-        return self._made[mode, seconds]
+            self._made[key] = f"{name}:1.0.0"
+        return self._made[key]
 
     def remove(self) -> None:
         """Remove the images that were made."""
-        if self.runner == "docker":
+        images = [tag for (_, _, runner), tag in self._made.items() if runner == "docker"]
+        if images:
             import docker
 
             engine = docker.from_env()
-            for tag in self._made.values():
+            for tag in images:
                 engine.images.remove(tag, force=True)
             engine.close()
 
@@ -275,6 +278,19 @@ def clear(stack: LocalStack, dag_id: str, run_id: str, *task_ids: str) -> None:
         "reset_dag_runs": True,
     }
     stack.api.call("POST", f"/dags/{dag_id}/clearTaskInstances", body)
+
+
+def container_starts(since: float, **labels: str) -> int:
+    """How many containers with these labels were started since then."""
+    import docker
+
+    engine = docker.from_env()
+    try:
+        wanted = [f"monai.{name}={value}" for name, value in labels.items()]
+        filters = {"type": "container", "event": "start", "label": wanted}
+        return len(list(engine.events(since=int(since), until=int(time.time()) + 1, filters=filters, decode=True)))
+    finally:
+        engine.close()
 
 
 def containers(stack: LocalStack, **labels: str) -> list[str]:

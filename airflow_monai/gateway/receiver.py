@@ -25,7 +25,6 @@ from airflow_monai.store.part10 import Identity, NotIdentified, check_uid, file_
 MAX_ASSOCIATIONS = 100
 NETWORK_TIMEOUT = 60.0
 _HEADER_BYTES = 64 * 1024
-_STALE_SPOOL_SECONDS = 24 * 3600.0
 
 Received = Callable[[Placed, str], None]
 """Called for each stored image with where it went and the called AE title."""
@@ -41,10 +40,13 @@ class SpoolFolder:
         import fcntl
 
         self._base = store.spool()
-        self.path = self._base / f"gateway-{uuid.uuid4().hex}"
-        self.path.mkdir()
-        self._lock = open(self.path / "lock", "w")  # noqa: SIM115  held as long as this process lives
+        name = uuid.uuid4().hex
+        self.path = self._base / f"gateway-{name}"
+        making = self._base / f"new-{name}"
+        making.mkdir()
+        self._lock = open(making / "lock", "w")  # noqa: SIM115 - held as long as this process lives
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        making.rename(self.path)  # it is never seen without being locked
 
     def remove_abandoned(self) -> None:
         import fcntl
@@ -56,22 +58,12 @@ class SpoolFolder:
                 with open(folder / "lock", "r+") as lock:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(folder, ignore_errors=True)
-            except FileNotFoundError:  # just being made, or left half made long ago
-                if _age(folder) > _STALE_SPOOL_SECONDS:
-                    shutil.rmtree(folder, ignore_errors=True)
             except OSError:
-                continue  # its gateway lives
+                continue  # its gateway lives, or another one has just removed it
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0
 
 
 class StoreDesk:
@@ -252,7 +244,7 @@ class Receiver:
         ae.maximum_pdu_size = MAX_PDU_BYTES
         ae.network_timeout = ae.acse_timeout = ae.dimse_timeout = NETWORK_TIMEOUT
         self._server = StorageServer(
-            ae, (self._host, self.port), desk=self._desk, knows=self._tell_knows, ended=self._tell_ended
+            ae, (self._host, self.port), desk=self._desk, knows=self._knows, ended=self._tell_ended
         )
         ae._servers.append(self._server)
         self.port = self._server.server_address[1]
@@ -271,9 +263,6 @@ class Receiver:
             assoc.abort()
         while self._desk.busy() and time.monotonic() < end + 5:
             time.sleep(0.05)
-
-    def _tell_knows(self, called_aet: str) -> bool:
-        return self._knows(called_aet)
 
     def _tell_ended(self, assoc: Association) -> None:
         request = assoc.requestor.primitive

@@ -165,6 +165,10 @@ class StorageServer(ThreadedAssociationServer):
         self.event_handlers: list[tuple[Any, Callable[[evt.Event], Any]]] = [(evt.EVT_REQUESTED, self._requested)]
         super().__init__(ae, address, ae.ae_title, [], request_handler=StorageRequestHandler)
 
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Refuse connections that can only be meant to use up threads; associations are limited by the AE."""
+        return len(self.active_associations) < 2 * self.ae.maximum_associations
+
     def association_ended(self, assoc: Association) -> None:
         self._ended(assoc)
 

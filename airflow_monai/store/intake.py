@@ -87,7 +87,7 @@ class _Study:
 
     sequence: int = 0
     earlier: dict[str, str] = field(default_factory=dict)  # SOP Instance UID -> closed payload that has it
-    known: set[str] = field(default_factory=set)  # keys that need no second conditional create
+    known: set[str] = field(default_factory=set)  # payload ids with calling AE titles that are written down
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -141,6 +141,9 @@ class Intake:
                 study.known.clear()
 
     def _open(self, payload_id: str, sequence: int, instance: Instance, study: _Study) -> None:
+        known = f"{payload_id}/{instance.calling_aet}"
+        if known in study.known:
+            return
         identity, now = instance.identity, _now()
         opened = {
             "study_instance_uid": identity.study,
@@ -154,9 +157,8 @@ class Intake:
             (payload_key(payload_id, "open.json"), opened),
             (calling, instance.calling_aet),
         ):
-            if key not in study.known:
-                self.store.create_json(key, value)
-                study.known.add(key)
+            self.store.create_json(key, value)
+        study.known.add(known)
 
     def _duplicate(self, payload_id: str, instance: Instance, file: Path) -> Placed:
         identical = self._same(payload_key(payload_id, instance.path), file)

@@ -112,7 +112,7 @@ def test_every_transfer_syntax_is_kept_bit_for_bit(site: Site) -> None:
         assert pydicom.dcmread(stored, specific_tags=[]).file_meta.TransferSyntaxUID == syntax
         syntaxes.add(syntax)
         kept += 1
-    assert kept > 40 and len(syntaxes) >= 10, (kept, sorted(syntaxes))
+    assert kept > 30 and len(syntaxes) >= 10, (kept, sorted(syntaxes))
 
 
 @pytest.mark.parametrize(
@@ -318,21 +318,18 @@ def test_one_study_from_four_senders_at_once(site: Site, tmp_path: Path) -> None
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
-@pytest.mark.parametrize("uid", ["../../../../etc/x", "1.2.3/4", "1" * 65, "", "1..2", ".1", "1.2.", "1.\n2", "a.b"])
 @pytest.mark.parametrize("where", ["request", "study", "series", "both"])
-def test_hostile_uids_are_refused_and_write_nothing(site: Site, uid: str, where: str) -> None:
+def test_hostile_uids_are_refused_and_write_nothing(site: Site, where: str) -> None:
     gateway = site.gateway()
-    series = generate_uid(None)
-    ds = image("1.2.3" if where != "study" else uid, series if where != "series" else uid, 1)
-    sop = f"{series}.1"
-    if where in ("request", "both"):
-        sop = uid
-    if where == "both":
-        ds.SOPInstanceUID = uid
     with RawScu(gateway.port) as scu:
         scu.associate(contexts=CONTEXTS)
-        scu.send(rawscu.store(1, CT, sop, _encoded(ds)))
-        assert scu.status() in (0xC000, 0xA900)
+        for uid in ("../../../../etc/x", "1.2.3/4", "1" * 65, "", "1..2", ".1", "1.2.", "1.\n2", "a.b"):
+            series = generate_uid(None)
+            ds = image(uid if where == "study" else "1.2.3", uid if where == "series" else series, 1)
+            ds.SOPInstanceUID = uid if where == "both" else f"{series}.1"
+            sop = uid if where in ("request", "both") else f"{series}.1"
+            scu.send(rawscu.store(1, CT, sop, _encoded(ds)))
+            assert scu.status() in (0xC000, 0xA900), uid
     assert not site.files() and not site.unfinished()
     assert not list(site.folder.rglob("*.dcm"))
 
@@ -447,6 +444,21 @@ def test_a_full_file_system_is_out_of_resources(site: Site, tmp_path: Path) -> N
         gateway.stop(1)
     finally:
         subprocess.run(["umount", str(tmp_path / "store")], check=True)
+
+
+def test_the_number_of_associations_is_limited(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_monai.gateway.receiver.MAX_ASSOCIATIONS", 2)
+    gateway = site.gateway()
+    with RawScu(gateway.port) as one, RawScu(gateway.port) as two:
+        for scu in (one, two):
+            scu.associate(contexts=CONTEXTS)
+        three = RawScu(gateway.port)
+        three.send(rawscu.associate("CTLUNG", "RAW", CONTEXTS))
+        kind, body = three.receive()
+        assert (kind, body[1:4]) == (3, b"\2\3\2")  # transient: local limit exceeded
+        three.socket.close()
+    (event,) = site.wait_for_event("association-rejected")
+    assert "more than 2 associations" in event["reason"]
 
 
 def test_stop_lets_an_open_association_end(site: Site, tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_a_gateway_takes_over_from_a_dead_one(site: Site, tmp_path: Path, free_p
 def test_both_gateways_closing_at_once_agree(site: Site, tmp_path: Path) -> None:
     """The closing race, on purpose: each gateway receives, both close the same payloads again and again."""
     one, two = site.gateway(), site.gateway()
-    files = study(tmp_path / "in", 40)
+    files = study(tmp_path / "in", 20)
     done = threading.Event()
 
     def close_all(gateway: object) -> None:
@@ -215,7 +215,7 @@ def test_both_gateways_closing_at_once_agree(site: Site, tmp_path: Path) -> None
     for closer in closers:
         closer.start()
     with ThreadPoolExecutor(4) as pool:
-        parts = [(one.port, files[::2]), (two.port, files[1::2]), (one.port, files[10:30]), (two.port, files[5:25])]
+        parts = [(one.port, files[::2]), (two.port, files[1::2]), (one.port, files[5:15]), (two.port, files[2:12])]
         list(pool.map(lambda part: send(*part), parts))
     done.set()
     for closer in closers:
@@ -223,6 +223,6 @@ def test_both_gateways_closing_at_once_agree(site: Site, tmp_path: Path) -> None
     wait_for(lambda: not list(site.store.children("pending")))
     ids = list(site.store.children("payloads"))
     listed = [file.sop_instance_uid for pid in ids for file in load_payload(site.store, pid).files]
-    assert len(listed) == len(set(listed)) == 40
-    assert len(site.files()) == 40
+    assert len(listed) == len(set(listed)) == 20
+    assert len(site.files()) == 20
     assert {run["partition_key"] for run in site.airflow.runs.values()} == set(ids)

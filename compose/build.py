@@ -42,6 +42,7 @@ CONTENT = (
     "setup.cfg",
 )
 CONTENT_LABEL = "airflow-monai.compose-content"
+STAGE_LABEL = "airflow-monai.stage=compose"
 PACKAGES_TAG = "airflow-monai-packages:0.1.0"  # the stage that costs time, kept for the next build
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
@@ -99,7 +100,8 @@ def _build(tag: str, base_image: str | None, content: str) -> None:
         options += ["--force-rm", "--file", str(context / "compose/Dockerfile")]
         for words in (("--target", "packages", "--tag", PACKAGES_TAG), ("--tag", tag)):
             _checked(_docker("build", *words, *options, str(context)), f"docker build of {words[-1]}")
-    _docker("image", "prune", "--force", "--filter", f"label={CONTENT_LABEL}")
+    for label in (CONTENT_LABEL, STAGE_LABEL):  # what this build replaced or passed through
+        _docker("image", "prune", "--force", "--filter", f"label={label}")
 
 
 def _own_base() -> str:

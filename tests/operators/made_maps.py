@@ -20,12 +20,12 @@ class MapMaker:
     folder: Path
     images: list[str] = field(default_factory=list)
 
-    def make(self, name: str, source: str, *, command: str = COMMAND, **package: Any) -> str:
+    def make(self, name: str, source: str, *, command: str = COMMAND, timeout: float = 0, **package: Any) -> str:
         """A MAP that runs ``source``; its reference.
 
         :param package: resources of its ``pkg.json``.
         """
-        app = {"apiVersion": "1.0.0", "command": command, "input": {"path": "input/"}, "output": {"path": "output/"}}
+        app = {"command": command, "timeout": timeout, "input": {"path": "input/"}, "output": {"path": "output/"}}
         files = {
             "app.json": json.dumps({**app, "version": "1.0.0"}),
             "pkg.json": json.dumps({"applicationRoot": "/opt/holoscan/app", "resources": {"cpu": 1, **package}}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import pytest
@@ -10,11 +9,13 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
 from airflow_monai.errors import MapInterrupted, RunnerUnavailable
 from airflow_monai.operators.map import MapOperator
+from airflow_monai.store.payloads import dicom_key
 from airflow_monai.types import TaskRecord, TaskStatus
 from tests.operators.conftest import Site
 from tests.operators.map_tasks import STUDY, context_of
 
 ANY_OUTPUT = [{"name": "result", "type": "OT"}, {"name": "all", "type": "Folder"}]
+on_docker = pytest.mark.parametrize("site", ["docker"], indirect=True)
 SEG_OUTPUT = [{"name": "seg", "type": "SEG"}]
 
 
@@ -59,11 +60,7 @@ def test_failure_names_its_cause_and_is_final(site: Site, failure: str) -> None:
 
 
 def test_the_time_limit_of_the_manifest_counts_too(site: Site) -> None:
-    reference = site.maker.make("slow", "import time; time.sleep(60)")
-    folder = site.maker.folder / "slow" / "app.json"
-    if site.runner == "docker":
-        pytest.skip("the manifest in the image is the same file; one runner is enough")
-    folder.write_text(json.dumps({**json.loads(folder.read_text()), "timeout": 1}))
+    reference = site.maker.make("slow", "import time; time.sleep(60)", timeout=1)
     with pytest.raises(AirflowFailException, match="time limit of 1 s"):
         site.run(**site.arguments(map=reference, timeout_minutes=5))
 
@@ -171,12 +168,34 @@ def test_flood_of_lines_is_bounded_in_the_task_log_only(site: Site, capfd: pytes
     assert "lines left out here; the store has the whole log" in shown
 
 
+@on_docker
 def test_engine_out_of_reach_is_worth_a_retry(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    if site.runner != "docker":
-        pytest.skip("a process needs no engine")
     monkeypatch.setenv("AIRFLOW__MONAI__DOCKER_URL", "unix:///nowhere/docker.sock")
     with pytest.raises(RunnerUnavailable, match=r"unix:///nowhere/docker\.sock cannot be reached"):
         site.run(**site.arguments())
+
+
+@on_docker
+def test_image_that_is_no_map_is_told(site: Site) -> None:
+    with pytest.raises(AirflowFailException, match=r"is no MAP: it has neither /etc/holoscan/app\.json nor"):
+        site.run(**site.arguments(map="airflow-monai-map-base:bookworm"))
+
+
+@on_docker
+def test_input_that_the_container_may_not_read_is_told(site: Site) -> None:
+    study = site.folder.store.local_path(dicom_key(site.payload_id))
+    assert study is not None
+    study.chmod(0o700)
+    with pytest.raises(AirflowFailException, match=r"closed to user 1000.*container_user"):
+        site.run(**site.arguments())
+
+
+@on_docker
+def test_container_user_of_the_site_owns_the_output(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__MONAI__CONTAINER_USER", "1234:1234")
+    (key,) = site.run(**site.arguments(outputs=ANY_OUTPUT)).artifacts["result"]
+    path = site.folder.store.local_path(key)
+    assert path is not None and path.stat().st_uid == 1234
 
 
 def test_map_that_wants_a_gpu_says_what_to_write(site: Site) -> None:

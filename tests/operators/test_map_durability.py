@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_monai.errors import Fenced, MapInterrupted
+from airflow_monai.errors import Fenced
 from airflow_monai.store.runs import Fence
 from tests.operators.conftest import Site
 from tests.operators.made_maps import containers_of
@@ -172,9 +172,8 @@ def _kill_keeper(site: Site) -> None:
     os.kill(json.loads((state / "pid.json").read_text())["keeper"]["pid"], signal.SIGKILL)
 
 
+@pytest.mark.parametrize("site", ["docker"], indirect=True)
 def test_created_container_that_never_started_is_started(site: Site) -> None:
-    if site.runner != "docker":
-        pytest.skip("only containers are created and started in two steps")
     import docker
 
     arguments = slow_task(site, 0)
@@ -206,7 +205,3 @@ def test_fenced_try_raises_and_writes_no_record(site: Site) -> None:
     with pytest.raises(Fenced):
         site.run(**site.arguments(), try_number=4)
     assert site.folder.record("segment") is None
-
-
-def test_interrupted_error_is_not_final() -> None:
-    assert not issubclass(MapInterrupted, AirflowFailException)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion
+from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion, get_bundle_tracking_dir
 
 from airflow_monai.bundles.callbacks import keep_callbacks_harmless
 from airflow_monai.bundles.reader import SpecFolderReader
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _TEMPORARY = ".tmp-"
 _ABANDONED_SECONDS = 3600.0
+_UNUSED_SECONDS = 7 * 24 * 3600.0
 _MTIME_AHEAD_SECONDS = 3.0
 
 
@@ -91,7 +92,7 @@ class WorkflowSpecBundle(BaseDagBundle):
             _touch_changed(target, files, previous)
         else:
             _build(target, files, previous)
-        _remove_abandoned(self.versions_dir)
+        _remove_old(self.versions_dir, get_bundle_tracking_dir(self.name), keep=target)
 
     def _restore(self, version: str) -> None:
         if self.path.is_dir():
@@ -186,15 +187,21 @@ def _freshen(path: Path) -> None:
     os.utime(path, (ahead, ahead))
 
 
-def _remove_abandoned(versions: Path) -> None:
-    """Remove what a killed process left half made."""
-    for path in _temporaries(versions):
+def _remove_old(versions: Path, tracked: Path, *, keep: Path) -> None:
+    """Remove what a killed process left half made, and old versions that no task ever used.
+
+    Airflow itself removes those that were used, and only those. A version that is needed after all comes back from the
+    store.
+    """
+    for path in _removable(versions, tracked, keep):
         try:
-            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                shutil.rmtree(path)
+            shutil.rmtree(path)
         except OSError as error:
-            log.warning("Could not remove the unfinished folder %s: %s", path, error.strerror)
+            log.warning("Could not remove the old folder %s: %s", path, error.strerror)
 
 
-def _temporaries(versions: Path) -> Iterator[Path]:
-    return (path for path in versions.iterdir() if path.name.startswith(_TEMPORARY))
+def _removable(versions: Path, tracked: Path, keep: Path) -> Iterator[Path]:
+    for path in list(versions.iterdir()):
+        limit = _ABANDONED_SECONDS if path.name.startswith(_TEMPORARY) else _UNUSED_SECONDS
+        if path != keep and not (tracked / path.name).exists() and time.time() - path.stat().st_mtime > limit:
+            yield path

@@ -44,6 +44,7 @@ def make_bundle(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     def make(version: str | None = None, host: str = "host") -> WorkflowSpecBundle:
         monkeypatch.setattr(base, "get_bundle_storage_root_path", lambda: tmp_path / host)
+        monkeypatch.setattr(base, "STALE_BUNDLE_TRACKING_FOLDER", tmp_path / host / "_tracking")
         return WorkflowSpecBundle(path=folder, name="workflows", version=version)
 
     return make

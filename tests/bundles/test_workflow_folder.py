@@ -198,6 +198,25 @@ def test_a_version_folder_that_was_cleaned_up_comes_back(folder: Path, make_bund
     assert dag_files(bundle) == ["a.yaml.py"]
 
 
+def test_old_versions_that_no_task_used_are_removed(folder: Path, make_bundle: MakeBundle) -> None:
+    bundle = make_bundle()
+    paths = []
+    for name in ("unused", "used", "recent", "current"):
+        (folder / "a.yaml").write_text(spec(name))
+        bundle.refresh()
+        paths.append(bundle.path)
+    unused, used, recent, current = paths
+    for path in (unused, used):
+        os.utime(path, (0, 0))
+    tracked = bundle.versions_dir.parent.parent / "_tracking" / "workflows"
+    tracked.mkdir(parents=True)
+    (tracked / used.name).touch()
+    (folder / "a.yaml").write_text(spec("one more"))
+    bundle.refresh()
+    assert not unused.exists()
+    assert used.exists() and recent.exists() and current.exists()
+
+
 def test_when_the_store_fails_the_version_before_stays(
     folder: Path, make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

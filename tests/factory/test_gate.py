@@ -1,0 +1,83 @@
+"""A gate's trigger: what it makes of conditions, of a missing payload, and of a store that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.triggers.base import BaseTaskEndEvent, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent
+
+from airflow_monai.store import open_store
+from airflow_monai.store.payloads import manifest_key
+from airflow_monai.store.runs import RunFolder
+from airflow_monai.triggers.gate import GateTrigger
+from airflow_monai.types import PatientDetails, Payload, TaskRecord, TaskStatus
+
+PAYLOAD_ID = "0a1b2c3d-0000-4000-8000-000000000002"
+SECRET = "Doe^Jane"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("AIRFLOW__MONAI__STORE", str(tmp_path))
+    store = open_store(str(tmp_path))
+    times = dict.fromkeys(("received_first", "received_last", "closed"), "2026-01-01T00:00:00+00:00")
+    patient = PatientDetails(name=SECRET, sex="F")
+    payload = Payload(PAYLOAD_ID, "1.2.3", "CTLUNG", ("CT01",), 0, (), **times, patient=patient)
+    store.write_json(manifest_key(PAYLOAD_ID), payload.to_dict())
+    return store
+
+
+def ended(*conditions: str, payload_id: str = PAYLOAD_ID) -> BaseTaskEndEvent:
+    """The event with which a gate ends, after its trigger has been kept in the database and read back."""
+    _, kwargs = GateTrigger(
+        payload_id=payload_id, dag_id="ct", run_id="run", conditions=conditions, workflow_name="ct"
+    ).serialize()
+    return asyncio.run(_first_event(GateTrigger(**kwargs)))
+
+
+async def _first_event(trigger: GateTrigger) -> Any:
+    async for event in trigger.run():
+        return event
+    return None
+
+
+def test_taken_when_all_conditions_hold(store: Any) -> None:
+    event = ended("{{ context.input.patient_details.sex }} == 'F'", "{{ context.workflow.name }} == 'ct'")
+    assert isinstance(event, TaskSuccessEvent)
+
+
+def test_skipped_with_the_reason_when_one_does_not(store: Any) -> None:
+    condition = "{{ context.workflow.name }} == 'mr'"
+    event = ended("{{ context.input.patient_details.sex }} == 'F'", condition)
+    assert isinstance(event, TaskSkippedEvent)
+    assert event.xcoms == {"edge": f'not taken: the condition "{condition}" is false'}
+
+
+def test_skipped_when_one_cannot_be_evaluated_and_the_reason_holds_no_patient_data(store: Any) -> None:
+    event = ended("{{ context.input.patient_details.name }} > '5'")
+    assert isinstance(event, TaskSkippedEvent) and event.xcoms
+    assert "cannot be evaluated" in event.xcoms["edge"]
+    assert SECRET not in event.xcoms["edge"]
+
+
+def test_reads_what_earlier_tasks_of_the_run_did(store: Any) -> None:
+    record = TaskRecord("seg", "map", TaskStatus.SUCCEEDED, "id", result={"volume": 700})
+    RunFolder(store, PAYLOAD_ID, "ct", "run").write_record(record)
+    assert isinstance(ended("{{ context.executions.seg.result.volume }} > '500'"), TaskSuccessEvent)
+
+
+@pytest.mark.parametrize("payload_id", ["", "no such payload", "0a1b2c3d-0000-4000-8000-00000000dead"])
+def test_failed_with_what_to_do_when_the_run_has_no_payload(store: Any, payload_id: str) -> None:
+    event = ended("'1' == '1'", payload_id=payload_id)
+    assert isinstance(event, TaskFailedEvent) and event.xcoms
+    assert "rigger" in event.xcoms["edge"]
+
+
+def test_failed_when_the_store_is_damaged(store: Any) -> None:
+    store.write(manifest_key(PAYLOAD_ID), b"{")
+    event = ended("'1' == '1'")
+    assert isinstance(event, TaskFailedEvent) and event.xcoms
+    assert "damaged" in event.xcoms["edge"]

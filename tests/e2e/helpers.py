@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-import time
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -280,17 +280,34 @@ def clear(stack: LocalStack, dag_id: str, run_id: str, *task_ids: str) -> None:
     stack.api.call("POST", f"/dags/{dag_id}/clearTaskInstances", body)
 
 
-def container_starts(since: float, **labels: str) -> int:
-    """How many containers with these labels were started since then."""
-    import docker
+class ContainerStarts:
+    """Listens to the Docker engine from ``__enter__`` on; it keeps no long memory of its own."""
 
-    engine = docker.from_env()
-    try:
-        wanted = [f"monai.{name}={value}" for name, value in labels.items()]
-        filters = {"type": "container", "event": "start", "label": wanted}
-        return len(list(engine.events(since=int(since), until=int(time.time()) + 1, filters=filters, decode=True)))
-    finally:
-        engine.close()
+    def __init__(self) -> None:
+        self._labels: list[dict[str, str]] = []
+
+    def __enter__(self) -> ContainerStarts:
+        import docker
+
+        self._engine = docker.from_env(timeout=3600)
+        self._events = self._engine.events(filters={"type": "container", "event": "start"}, decode=True)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._events.close()
+        self._thread.join(10)
+        self._engine.close()
+
+    def count(self, **labels: str) -> int:
+        """How many containers with these labels have been started."""
+        wanted = {f"monai.{name}": value for name, value in labels.items()}.items()
+        return sum(wanted <= found.items() for found in list(self._labels))
+
+    def _listen(self) -> None:
+        for event in self._events:
+            self._labels.append(event["Actor"]["Attributes"])
 
 
 def containers(stack: LocalStack, **labels: str) -> list[str]:

@@ -20,14 +20,14 @@ import pytest
 
 from airflow_monai.local.processes import wait_until
 from airflow_monai.local.stack import LocalStack
-from tests.conftest import require
+from tests.conftest import PARTS, require
 from tests.e2e.conftest import HEARTBEAT_TIMEOUT
 from tests.e2e.helpers import (
     Auditor,
+    ContainerStarts,
     Maps,
     Study,
     add_workflows,
-    container_starts,
     containers,
     export,
     make_study,
@@ -72,7 +72,6 @@ class Crash:
 
     dag_id: str
     study: Study
-    since: float
     container: str | None
     task_process: psutil.Process
 
@@ -95,17 +94,26 @@ def workflows(stack: LocalStack, maps: Maps) -> None:
 
 
 @pytest.fixture(scope="module")
-def crashes(stack: LocalStack, maps: Maps, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Crash]]:
-    """Three runs whose workers were killed; the task process of the second is stopped, so that it stays an orphan."""
+def started(maps: Maps) -> Iterator[ContainerStarts]:
+    """All containers that are started."""
     require("docker")
     assert maps.runner == "docker"
-    folder, since = tmp_path_factory.mktemp("crash"), time.time()
+    with ContainerStarts() as listening:
+        yield listening
+
+
+@pytest.fixture(scope="module")
+def crashes(
+    stack: LocalStack, started: ContainerStarts, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Crash]]:
+    """Three runs whose workers were killed; the task process of the second is stopped, so that it stays an orphan."""
+    folder = tmp_path_factory.mktemp("crash")
     studies = {
         "crash-harvested": make_study(folder, "CRASH_H"),
         "crash-reattached": make_study(folder, "CRASH_R"),
     }
-    found = {dag_id: crash(stack, dag_id, study, since) for dag_id, study in studies.items()}
-    found["crash-process"] = crash(stack, "crash-process", studies["crash-harvested"], since, by_hand=True)
+    found = {dag_id: crash(stack, dag_id, study) for dag_id, study in studies.items()}
+    found["crash-process"] = crash(stack, "crash-process", studies["crash-harvested"], by_hand=True)
     try:
         yield found
     finally:
@@ -114,14 +122,21 @@ def crashes(stack: LocalStack, maps: Maps, tmp_path_factory: pytest.TempPathFact
                 item.task_process.kill()
 
 
-def crash(stack: LocalStack, dag_id: str, study: Study, since: float, *, by_hand: bool = False) -> Crash:
+@pytest.fixture
+def workers_first(request: pytest.FixtureRequest) -> None:
+    """Begin with the workers where they can be killed, so that waiting for the time-out costs nothing."""
+    if PARTS["docker"]() is None:
+        request.getfixturevalue("crashes")
+
+
+def crash(stack: LocalStack, dag_id: str, study: Study, *, by_hand: bool = False) -> Crash:
     """Start the run, wait until its application works, kill -9 its worker."""
+    before = {worker.pid for worker in busy_workers(stack)}
     if by_hand:
         body = {"dag_run_id": study.run_id, "logical_date": None, "conf": {"payload_id": study.payload_id}}
         stack.api.call("POST", f"/dags/{dag_id}/dagRuns", body)
     else:
         send(stack, study)
-    before = {worker.pid for worker in busy_workers(stack)}
     log = application_log(stack, dag_id, study)
     stack.wait_for(lambda: log.is_file() and "noop: mode" in log.read_text(), seconds=90, what=f"{dag_id} to work")
     (worker,) = [worker for worker in busy_workers(stack) if worker.pid not in before]
@@ -132,7 +147,7 @@ def crash(stack: LocalStack, dag_id: str, study: Study, since: float, *, by_hand
         # not before: the kernel wakes a stopped process, with a SIGHUP, when its group loses its last parent
         assert wait_until(lambda: task_process.ppid() != worker.pid, 5, every=0.0002)
         task_process.suspend()
-    return Crash(dag_id, study, since, running, task_process)
+    return Crash(dag_id, study, running, task_process)
 
 
 def busy_workers(stack: LocalStack) -> list[psutil.Process]:
@@ -156,7 +171,7 @@ def gone(process: psutil.Process) -> bool:
 
 
 def test_the_gateway_is_killed_in_mid_association(
-    stack: LocalStack, auditor: Auditor, crashes: object, tmp_path: Path
+    stack: LocalStack, auditor: Auditor, workers_first: None, tmp_path: Path
 ) -> None:
     study = make_study(tmp_path, "CRASH_G", slices=300)
     folder = stack.layout.store / "payloads" / study.payload_id / "dcm"
@@ -198,7 +213,7 @@ def answered_with_success(told: str, study: Study) -> set[str]:
 
 
 def test_the_triggerer_is_killed_while_a_gate_waits(
-    stack: LocalStack, auditor: Auditor, crashes: object, tmp_path: Path
+    stack: LocalStack, auditor: Auditor, workers_first: None, tmp_path: Path
 ) -> None:
     study = make_study(tmp_path, "CRASH_T")
     stack.processes["triggerer"].signal(signal.SIGSTOP)
@@ -216,7 +231,7 @@ def test_the_triggerer_is_killed_while_a_gate_waits(
 @pytest.mark.docker
 @pytest.mark.parametrize("dag_id", ["crash-harvested", "crash-reattached"])
 def test_a_worker_is_killed_in_mid_container(
-    stack: LocalStack, auditor: Auditor, crashes: dict[str, Crash], dag_id: str
+    stack: LocalStack, auditor: Auditor, started: ContainerStarts, crashes: dict[str, Crash], dag_id: str
 ) -> None:
     crash = crashes[dag_id]
     if dag_id == "crash-reattached":
@@ -230,7 +245,7 @@ def test_a_worker_is_killed_in_mid_container(
     assert instances["work"]["try_number"] == 2
     kept = record(stack, dag_id, study, "work")
     assert kept is not None and kept.stats["reattached"] is True and kept.generation == 1
-    assert container_starts(crash.since, dag=dag_id) == 1
+    assert started.count(dag=dag_id) == 1
     assert starts(stack, dag_id, study) == 1
     assert containers(stack, dag=dag_id) == []
     assert instances["send"]["try_number"] == 1
@@ -265,13 +280,13 @@ def test_a_worker_is_killed_in_mid_process(stack: LocalStack, auditor: Auditor, 
     assert auditor.results([crash.study]) == {crash.study.uid: 2}, "one of each of the study's two workflows"
 
 
+@pytest.mark.docker
 @pytest.mark.parametrize("with_workers", [False, True], ids=["alone", "with its workers"])
 def test_the_scheduler_is_killed_in_mid_run(
-    stack: LocalStack, auditor: Auditor, tmp_path: Path, with_workers: bool
+    stack: LocalStack, auditor: Auditor, started: ContainerStarts, tmp_path: Path, with_workers: bool
 ) -> None:
     study = make_study(tmp_path, "CRASH_S")
     known = len(stack.runs("crash-scheduler"))
-    since = time.time()
     send(stack, study)
     log = application_log(stack, "crash-scheduler", study)
     stack.wait_for(lambda: log.is_file() and "noop: mode" in log.read_text(), seconds=60, what="the application")
@@ -281,6 +296,5 @@ def test_the_scheduler_is_killed_in_mid_run(
     assert runs[study.run_id]["state"] == "success"
     assert starts(stack, "crash-scheduler", study) == 1
     assert auditor.results([study]) == {study.uid: 1}
-    if stack.options.runner == "docker":
-        assert container_starts(since, run=study.run_id) == 1
-        assert containers(stack, run=study.run_id) == []
+    assert started.count(run=study.run_id) == 1
+    assert containers(stack, run=study.run_id) == []

@@ -23,8 +23,11 @@ CHECK_SECONDS = 2.0
 STOP_GRACE_SECONDS = 2
 """From the polite signal to the other one. Airflow kills a task process five seconds after asking it to end."""
 
-KILLED_CODES = frozenset({137, 143, 255})
-"""Exit codes of an application that a signal ended, or the engine when it lost it."""
+KILLED_CODES = frozenset({137, 143})
+"""Exit codes of an application that a signal ended."""
+
+LOST_CODE = 255
+"""What an engine says of a container that it finds dead after the host lost power; also an application's exit(-1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,9 @@ class Exit:
     @property
     def killed(self) -> bool:
         """Something from outside ended it: no verdict about the application."""
-        return self.code in KILLED_CODES and not self.oom and not self.timed_out
+        if self.oom or self.timed_out:
+            return False
+        return self.code in KILLED_CODES or (self.code == LOST_CODE and self.reattached)
 
 
 OnLine = Callable[[bytes], None]

@@ -6,10 +6,11 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from airflow_monai.errors import MonaiError
 from airflow_monai.local import study as studies
@@ -234,7 +235,8 @@ class Demo:
         except MonaiError:
             pass  # it is the error that is being told
         for instance in follower.failed_tasks():
-            reasons.append(f"task {instance['task_id']}: {instance['state'] or 'not run'}")
+            reason = _reason(stack, follower, instance)
+            reasons.append(f"task {instance['task_id']}: {instance['state'] or 'not run'}{reason}")
         self.report.error = "; ".join(line.splitlines()[0] for line in reasons)
         print("\nThe demo failed. " + "\n  ".join(reasons))
         for log in _telling_logs(stack, follower):
@@ -267,9 +269,19 @@ def _telling_logs(stack: LocalStack, follower: Follower) -> Iterator[Path]:
         yield from (stack.logs / f"{name}.log" for name in ("gateway", "scheduler"))
 
 
+def _reason(stack: LocalStack, follower: Follower, instance: Mapping[str, Any]) -> str:
+    """What the task's record in the store says of its failure."""
+    if not (follower.payload_id and follower.dag_id and follower.run_id):
+        return ""
+    results = RunResults(stack.layout.store, follower.payload_id, follower.dag_id, follower.run_id)
+    record = results.record(instance["task_id"])
+    return f": {record.error_msg}" if record and record.error_msg else ""
+
+
 def _readable(log: Path, lines: int = 12) -> str:
     """The last lines of a log; of Airflow's JSON lines their text only."""
-    return "\n".join(f"    {_event(line)}" for line in tail(log, lines).splitlines())
+    texts = [_event(line) for line in tail(log, 4 * lines).splitlines()]
+    return "\n".join(f"    {text}" for text in [text for text in texts if not text.startswith("::")][-lines:])
 
 
 def _event(line: str) -> str:

@@ -55,7 +55,7 @@ class Process:
     """One component of the stack, its output in a log file.
 
     :param argv: command line; its first word is looked up in PATH.
-    :param stop_signal: what ends it in good order.
+    :param stop_signal: what ends it in good order. ``starts`` counts how often it was started.
     """
 
     def __init__(
@@ -75,10 +75,12 @@ class Process:
         self.cwd = cwd
         self.stop_signal = stop_signal
         self.ref: ProcessRef | None = None
+        self.starts = 0
         self._popen: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.starts += 1
         with self.log.open("ab") as output:
             self._popen = subprocess.Popen(
                 self.argv,
@@ -132,16 +134,31 @@ def tail(path: Path, lines: int = 15) -> str:
 
 
 def marked(token: str) -> list[ProcessRef]:
-    """Every process, save this one and its parents, that carries the stack's token in its environment."""
+    """Every process that carries the stack's token in its environment, and all below it that do not any more.
+
+    Never this process and its parents.
+    """
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    found = []
+    found: dict[int, ProcessRef] = {}
     for process in psutil.process_iter():
         try:
-            if process.pid not in own and process.environ().get(TOKEN_VARIABLE) == token:
-                found.append(ProcessRef(process.pid, process.create_time()))
+            if process.pid in own or process.environ().get(TOKEN_VARIABLE) != token:
+                continue
+            for member in (process, *process.children(recursive=True)):
+                found[member.pid] = ProcessRef(member.pid, member.create_time())
         except (psutil.Error, OSError):
             continue
-    return found
+    return [ref for pid, ref in found.items() if pid not in own]
+
+
+def family(ref: ProcessRef | None) -> set[int]:
+    """Pids of a process and of all below it; empty when it has ended."""
+    if ref is None or not ref.alive():
+        return set()
+    try:
+        return {ref.pid, *(child.pid for child in psutil.Process(ref.pid).children(recursive=True))}
+    except psutil.Error:
+        return {ref.pid}
 
 
 def end(refs: Iterable[ProcessRef], *, grace: float, group: bool = False) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_monai.local.containers import remove_containers
-from airflow_monai.local.processes import ProcessRef, end, marked, wait_until
+from airflow_monai.local.processes import ProcessRef, end, family, marked, wait_until
 
 DATABASE = "postgres"
 
@@ -73,7 +73,8 @@ def teardown(record: StackRecord, *, grace: float = 8.0) -> None:
         ref.signal(signal.SIGTERM)
     wait_until(lambda: not any(ref.alive() for ref in others), grace / 2)
     database = record.processes.get(DATABASE)
-    end([ref for ref in marked(record.token) if not _in_session(ref, database)], grace=grace)
+    of_database = family(database)  # it ends its own, in the right order
+    end([ref for ref in marked(record.token) if ref.pid not in of_database], grace=grace)
     end(others, grace=1, group=True)
     _stop_database(database)
     end(marked(record.token), grace=1)
@@ -91,13 +92,6 @@ def _stop_database(database: ProcessRef | None) -> None:
         database.signal(number)
         if wait_until(lambda: not database.alive(), seconds):
             return
-
-
-def _in_session(ref: ProcessRef, leader: ProcessRef | None) -> bool:
-    try:
-        return leader is not None and os.getsid(ref.pid) == leader.pid
-    except OSError:
-        return False
 
 
 def _ref(value: dict[str, Any] | None) -> ProcessRef | None:

@@ -23,7 +23,7 @@ from airflow_monai.local.airflow_api import AirflowApi
 from airflow_monai.local.environment import USER, Layout, Ports, Secrets
 from airflow_monai.local.guard import Guard
 from airflow_monai.local.pacs import Pacs, PacsKind, available_kind
-from airflow_monai.local.ports import LOOPBACK, PortChooser, answers
+from airflow_monai.local.ports import LOOPBACK, PortChooser
 from airflow_monai.local.postgres import Cluster
 from airflow_monai.local.processes import Process, ProcessRef, wait_until
 from airflow_monai.local.record import StackRecord, teardown
@@ -334,7 +334,8 @@ class LocalStack:
 
     def _is_ready(self, name: str, health: Mapping[str, str]) -> bool:
         if name == "gateway":
-            return answers(self.ports.dicom)
+            # not by a connection: one without an association would keep a thread of the gateway waiting
+            return len(self.events("gateway-started")) >= self.processes[name].starts
         if name == "pacs":
             return self.pacs.ready()
         if name == "postgres":

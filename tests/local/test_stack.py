@@ -240,3 +240,13 @@ def test_the_database_starts_for_an_ordinary_user(tmp_path: Path) -> None:
         time.sleep(0.1)
     traces = [path.read_text() for path in home.glob("traceback")]
     assert os.waitstatus_to_exitcode(done[1]) == 0, traces
+
+
+def test_what_gave_its_mark_away_is_ended_with_its_parent(stack: LocalStack) -> None:
+    script = "env -i sleep 300 & wait"
+    keeper = subprocess.Popen(["sh", "-c", script], env=stack.env, start_new_session=True)
+    assert wait_until(lambda: bool(psutil.Process(keeper.pid).children()), 10)
+    (child,) = psutil.Process(keeper.pid).children()
+    stack.stop()
+    keeper.wait(5)
+    assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5)

@@ -337,7 +337,8 @@ def test_hostile_uids_are_refused_and_write_nothing(site: Site, where: str) -> N
 def _encoded(ds: pydicom.Dataset) -> bytes:
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    with warnings.catch_warnings(action="ignore"):  # about the UIDs
+    with warnings.catch_warnings():  # about the UIDs
+        warnings.simplefilter("ignore")
         write_dataset(buffer, ds)
     return buffer.getvalue()
 

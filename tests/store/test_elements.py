@@ -20,7 +20,8 @@ EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 
 
 def _readable(path: Path) -> pydicom.Dataset | None:
-    with warnings.catch_warnings(action="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
             ds = pydicom.dcmread(path, stop_before_pixels=True)
             declared = ds.file_meta.TransferSyntaxUID.is_implicit_VR

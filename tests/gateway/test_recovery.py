@@ -210,6 +210,7 @@ def test_both_gateways_closing_at_once_agree(site: Site, tmp_path: Path) -> None
             for payload_id in list(site.store.children("pending")):
                 if site.store.exists(f"payloads/{payload_id}/open.json"):
                     gateway.intake.close(payload_id)  # type: ignore[attr-defined]
+            done.wait(0.005)
 
     closers = [threading.Thread(target=close_all, args=(gateway,)) for gateway in (one, two)]
     for closer in closers:

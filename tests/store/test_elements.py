@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from airflow_monai.store.elements import DamagedDataSet, Encoding, short_elements
 from airflow_monai.store.part10 import NotIdentified, check_uid, file_elements, file_meta, identify
 
-FILES = sorted((Path(pydicom.data.__file__).parent / "test_files").glob("*.dcm"))
 EXPLICIT, IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 
 
@@ -30,11 +29,18 @@ def _readable(path: Path) -> pydicom.Dataset | None:
             return None
 
 
+DAMAGED = {"SC_rgb_jpeg.dcm", "rtplan_truncated.dcm"}  # on purpose: pydicom guesses where we refuse
+FILES = [
+    path
+    for path in sorted((Path(pydicom.data.__file__).parent / "test_files").glob("*.dcm"))
+    if path.name not in DAMAGED and _readable(path)
+]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_the_same_short_elements_as_pydicom(path: Path) -> None:
     ds = _readable(path)
-    if ds is None or path.name in ("SC_rgb_jpeg.dcm", "rtplan_truncated.dcm"):
-        pytest.skip("it is damaged, or not what it says it is")
+    assert ds is not None
     expected = {
         int(tag): raw.value or b""
         for tag in ds.keys()  # noqa: SIM118 - pydicom's keys give tags, not keywords

@@ -36,8 +36,8 @@ stop: ## end what `make up` or KEEP=1 left running
 test: $(INSTALLED)-test ## run all tests (REQUIRE_REAL_PARTS=1: fail where a real part is missing)
 	@exec $(PYTEST)
 
-chaos: $(INSTALLED)-test ## only the tests that kill parts of the running stack
-	@exec $(PYTEST) -m chaos
+chaos: $(INSTALLED)-test ## the long tests that kill parts of a running stack (CHAOS_STUDIES=, CHAOS_SECONDS=...)
+	@exec $(PYTEST) -s tests/chaos
 
 bench: $(INSTALLED)-bench ## run the benchmarks: a table of ratios and bench-report.json
 	@exec $(PY) -m benchmarks $(ARGS)

@@ -45,6 +45,13 @@ class AirflowApi:
             return {}
         return {name: str(value.get("status")) for name, value in answer.json().items() if isinstance(value, dict)}
 
+    def warm_up(self) -> bool:
+        """Call the API that tasks use. Its first call takes seconds, in which the server answers nobody."""
+        try:
+            return requests.get(f"{self.url}/execution/health", timeout=60).ok
+        except requests.RequestException:
+            return False
+
     def dag(self, dag_id: str) -> dict[str, Any] | None:
         """The DAG, None while Airflow does not know it."""
         try:

@@ -340,7 +340,9 @@ class LocalStack:
             return self.pacs.ready()
         if name == "postgres":
             return True  # its start waits for the first answer
-        return health.get(_HEALTH_OF.get(name, "metadatabase")) == "healthy"
+        if name == "api-server":
+            return health.get("metadatabase") == "healthy" and self.api.warm_up()
+        return health.get(_HEALTH_OF[name]) == "healthy"
 
     def _not_ready(self, names: list[str], seconds: float) -> StackError:
         tails = "\n".join(f"--- {self.processes[name].log}\n{self.processes[name].tail()}" for name in names)

@@ -5,6 +5,7 @@ PY        := $(VENV)/bin/python
 PYTHON    ?=
 STATE     ?= .demo/state
 PYTEST    := $(PY) -m pytest $(ARGS)
+PIP       := $(PY) -m pip install -qq --disable-pip-version-check
 LOCAL     := $(PY) -m airflow_monai.local
 # setup.cfg and constraints.txt decide what is installed: a change of either installs again, nothing else does
 INSTALLED  = $(VENV)/.installed
@@ -56,7 +57,10 @@ clean: stop ## remove .venv and .demo
 
 $(INSTALLED)-%: setup.cfg constraints.txt | $(VENV)/bin/pip
 	@echo 'installing into $(VENV) (a minute the first time)'
-	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[$*]'
+	@$(PIP) -c constraints.txt -e '.[$*]' 2>$(VENV)/pip.log || \
+	  if grep -q ResolutionImpossible $(VENV)/pip.log; then \
+	    echo 'constraints.txt does not fit this Python: installing what does'; $(PIP) -e '.[$*]'; \
+	  else cat $(VENV)/pip.log >&2; exit 1; fi
 	@$(PY) -m compileall -q airflow_monai
 	@touch $(INSTALLED)-demo $@
 

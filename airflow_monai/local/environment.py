@@ -15,6 +15,7 @@ from airflow_monai.local.processes import TOKEN_VARIABLE
 
 USER = "admin"
 PACS_AET = "PACS"
+OUR_AET = "MONAI"  # that exports call with
 TASKS_PER_CORE = 8  # task processes mostly wait: measured best on 2 cores
 
 
@@ -164,7 +165,7 @@ def monai_environment(
         },
         "PACS": {
             "conn_type": "dicom", "host": LOOPBACK, "port": ports.pacs,
-            "extra": {"called_aet": PACS_AET, "calling_aet": "MONAI"},
+            "extra": {"called_aet": PACS_AET, "calling_aet": OUR_AET},
         },
         "ARCHIVE": {"conn_type": "monai_folder", "extra": {"path": str(layout.archive)}},
     }  # fmt: skip

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from airflow_monai.local.environment import PACS_AET, Ports
+from airflow_monai.local.environment import OUR_AET, PACS_AET, Ports
 from airflow_monai.local.ports import LOOPBACK, answers
 from airflow_monai.local.processes import Process
 
@@ -86,11 +86,13 @@ class Pacs:
             "DicomAet": PACS_AET,
             "DicomPort": self.ports.pacs,
             "HttpPort": self.ports.pacs_http,
-            "HttpBindAddresses": [LOOPBACK],
-            "RemoteAccessAllowed": False,  # loopback only, hence without a password
+            "RemoteAccessAllowed": False,  # REST from this machine only, hence without a password
             "AuthenticationEnabled": False,
-            "DicomAlwaysAllowStore": True,
+            # Orthanc listens on every interface, so it takes images from our AE title on this machine only
+            "DicomAlwaysAllowStore": False,
             "DicomAlwaysAllowEcho": True,
+            "DicomCheckModalityHost": True,
+            "DicomModalities": {"monai": [OUR_AET, LOOPBACK, self.ports.dicom]},
             "DicomCheckCalledAet": False,
             "OverwriteInstances": False,
         }

@@ -83,8 +83,15 @@ class Cluster:
         self._give_to_server_user()
 
     def start(self) -> None:
-        """Start the server and wait until it answers."""
+        """Start the server and wait until it answers; what was begun is ended when that does not come about."""
         self._make_socket_folder()
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
         options = {**_OPTIONS, "unix_socket_directories": str(self.socket_folder)}
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         self.process = Process(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -16,12 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 
 from airflow_monai.local.pacs_store import received
 from airflow_monai.local.phantom import generate
-from airflow_monai.local.processes import TOKEN_VARIABLE
 from airflow_monai.local.stack import LocalStack
 from airflow_monai.store import Store, open_store
 from airflow_monai.store.payloads import payload_id_of, run_id_of
@@ -233,9 +230,9 @@ def wait_for_runs(
     """Run id -> run, as soon as there are ``count`` runs and all are in one of the states (or just ended)."""
     wanted = states or ("success", "failed")
 
-    def settled() -> dict[str, dict[str, Any]] | None:
+    def settled() -> dict[str, dict[str, Any]]:
         runs = {run["dag_run_id"]: run for run in stack.runs(dag_id)}
-        return runs if len(runs) >= count and all(run["state"] in wanted for run in runs.values()) else None
+        return runs if len(runs) >= count and all(run["state"] in wanted for run in runs.values()) else {}
 
     return stack.wait_for(settled, seconds=seconds, what=f"{count} runs of {dag_id} in {'/'.join(wanted)}")
 
@@ -245,11 +242,11 @@ def wait_for_state(
 ) -> dict[str, Any]:
     """The task instance as soon as it is in one of the states."""
 
-    def there() -> dict[str, Any] | None:
+    def there() -> dict[str, Any]:
         if not any(run["dag_run_id"] == run_id for run in stack.runs(dag_id)):
-            return None
+            return {}
         found = [ti for ti in stack.task_instances(dag_id, run_id) if ti["task_id"] == task_id]
-        return found[0] if found and found[0]["state"] in states else None
+        return found[0] if found and found[0]["state"] in states else {}
 
     return stack.wait_for(there, seconds=seconds, what=f"{task_id} of {run_id} in {'/'.join(states)}", every=0.3)
 
@@ -326,13 +323,3 @@ def containers(stack: LocalStack, **labels: str) -> list[str]:
         ]
     finally:
         engine.close()
-
-
-def processes_of(stack: LocalStack) -> list[psutil.Process]:
-    """Every living process that belongs to the stack."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(TOKEN_VARIABLE) == stack.secrets.token:
-                found.append(process)
-    return found

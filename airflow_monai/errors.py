@@ -29,6 +29,16 @@ class PayloadNotFound(StoreError):
         self.payload_id = payload_id
 
 
+class NoPayload(MonaiError):
+    """A DAG run does not say what it is about."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This DAG run names no payload. Trigger it with a payload id as its partition key, or with "
+            'conf {"payload_id": "..."}.'
+        )
+
+
 class MapError(MonaiError):
     """A MAP cannot be run, or its run did not give what it must."""
 

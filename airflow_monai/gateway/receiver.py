@@ -257,7 +257,8 @@ class Receiver:
             return
         server.shutdown()
         end = time.monotonic() + grace
-        while server.active_associations and time.monotonic() < end:
+        # a connection that has not even asked for an association (a port scan, a probe) is not worth waiting for
+        while any(assoc.requestor.primitive for assoc in server.active_associations) and time.monotonic() < end:
             time.sleep(0.05)
         for assoc in server.active_associations:
             assoc.abort()

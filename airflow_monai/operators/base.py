@@ -14,9 +14,9 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import DownstreamTasksSkipped
+from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
-from airflow_monai.errors import MonaiError
+from airflow_monai.errors import MonaiError, NoPayload, PayloadNotFound
 from airflow_monai.store.runs import Fence, RunFolder
 from airflow_monai.types import Payload, TaskRecord, TaskStatus
 
@@ -93,9 +93,9 @@ def condition_context(folder: RunFolder, payload: Payload, name: str, descriptio
 
 
 def payload_id_from(context: Context) -> str:
-    """The payload of this DAG run: what the task was told, else the run's partition key, else ``payload_id`` of its conf.
+    """The payload of this run: what the task was told, else the run's partition key, else ``payload_id`` of its conf.
 
-    :raises MonaiError: when the run names none.
+    :raises NoPayload: when the run names none.
     """
     dag_run = context["dag_run"]
     payload_id = (
@@ -104,16 +104,8 @@ def payload_id_from(context: Context) -> str:
         or (dag_run.conf or {}).get("payload_id")
     )
     if not payload_id:
-        raise no_payload()
+        raise NoPayload
     return str(payload_id)
-
-
-def no_payload() -> MonaiError:
-    """The error for a DAG run that says nothing of what it is about."""
-    return MonaiError(
-        "This DAG run names no payload. Trigger it with a payload id as its partition key, or with "
-        'conf {"payload_id": "..."}.'
-    )
 
 
 def task_run_from(context: Context) -> TaskRun:
@@ -170,7 +162,10 @@ class MonaiOperator(BaseOperator):
         """Do the task's work."""
 
     def execute(self, context: Context) -> Any:
-        run = task_run_from(context)
+        try:
+            run = task_run_from(context)
+        except (NoPayload, PayloadNotFound) as error:
+            raise AirflowFailException(str(error)) from error  # a retry would find the same
         run.fence.claim()
         started = _now()
         try:
@@ -217,7 +212,7 @@ class MonaiOperator(BaseOperator):
 
     def _previous_task_id(self) -> str | None:
         """The spec task before this one; edge nodes are named ``<source>.to.<target>``."""
-        names = sorted({name.split(".to.")[0].split(".if.")[0] for name in self.upstream_task_ids})
+        names = sorted({name.split(".to.")[0] for name in self.upstream_task_ids})
         return names[0] if len(names) == 1 else None
 
     def _return_value(self, outcome: Outcome) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The store: payloads, manifests, artifacts and records, in a local folder (an S3 bucket comes behind the same face)."""
+"""The store: payloads, manifests, artifacts and records in a folder; a bucket can come behind the same face."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
-from airflow_monai.errors import MonaiError
+from airflow_monai.errors import MonaiError, NoPayload
 from airflow_monai.specs.edges import EdgeVerdict
 
 
@@ -61,14 +61,14 @@ class GateTrigger(BaseTrigger):
         :raises MonaiError: when the run names no payload, or the store cannot be read.
         """
         from airflow_monai import settings
-        from airflow_monai.operators.base import condition_context, no_payload
+        from airflow_monai.operators.base import condition_context
         from airflow_monai.specs.edges import judge_edge
         from airflow_monai.store import open_store
         from airflow_monai.store.payloads import load_payload
         from airflow_monai.store.runs import RunFolder
 
         if not self.payload_id:
-            raise no_payload()
+            raise NoPayload
         store = open_store(settings.load().store)
         payload = load_payload(store, self.payload_id)
         folder = RunFolder(store, payload.payload_id, self.dag_id, self.run_id)

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +211,15 @@ def add_workflows(stack: LocalStack, *specs: dict[str, Any]) -> None:
     """Write the files and wait until Airflow knows all of them."""
     for spec in specs:
         write_spec(stack, spec)
+
+    def known(name: str) -> bool:
+        for error in stack.api.import_errors():
+            assert name not in error["filename"], error["stack_trace"]
+        return stack.api.dag(name) is not None
+
     for spec in specs:
-        stack.wait_for_dag(spec["name"])
+        name = spec["name"]
+        stack.wait_for(partial(known, name), seconds=60, what=f"DAG {name}")
 
 
 def store_of(stack: LocalStack) -> Store:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def test_a_bad_file_is_one_import_error_with_its_place_and_the_others_go_on(
         write_spec(stack, (FIXTURES / "invalid" / f"{name}.yaml").read_text(), f"{name}.yaml")
     try:
         for name in BAD:
-            told = stack.wait_for(lambda name=name: import_error(stack, name), seconds=SECONDS, what="the error")
+            told = stack.wait_for(partial(import_error, stack, name), seconds=SECONDS, what="the error") or ""
             problems = (FIXTURES / "invalid" / f"{name}.yaml.problems").read_text()
             for line, column, code, message, hint in re.findall(
                 r"^(\d+):(\d+) error ([\w-]+): (.*)\n    (.*)$", problems, re.M

@@ -17,6 +17,7 @@ from airflow_monai.maps.runners.process import ProcessRunner
 from airflow_monai.maps.runners.sandbox import start_of
 from airflow_monai.settings import Settings
 from airflow_monai.store import open_store
+from tests.conftest import require
 
 
 def job(tmp_path: Path, source: str, *, command: str = "python3 /opt/holoscan/app/main.py", **change: object) -> MapJob:
@@ -151,3 +152,62 @@ def test_sandbox_shows_nothing_of_the_host_but_what_is_listed(tmp_path: Path) ->
     assert "/" not in shown and "/etc" not in shown and "/home" not in shown and "/root" not in shown
     assert "--unshare-all" in start.argv
     assert start.argv[-2:] == (sys.executable, "/opt/holoscan/app/main.py")
+
+
+HOSTILE = {"LD_PRELOAD": "/opt/holoscan/app/evil.so", "PATH": "/opt/holoscan/app", "PYTHONPATH": "/x"}
+
+
+def test_bubblewrap_itself_gets_nothing_of_the_application_s_environment(tmp_path: Path) -> None:
+    start = start_of(job(tmp_path, "", environment=HOSTILE), tmp_path, isolated=True)
+    assert start.environment == {}
+    assert Path(start.argv[0]).is_absolute()
+    given = {start.argv[at + 1]: start.argv[at + 2] for at, word in enumerate(start.argv) if word == "--setenv"}
+    assert given.items() >= HOSTILE.items()
+
+
+def test_plain_process_gets_nothing_that_steers_the_loader(tmp_path: Path) -> None:
+    start = start_of(job(tmp_path, "", environment=HOSTILE), tmp_path, isolated=False)
+    assert "LD_PRELOAD" not in start.environment
+    assert start.environment["PYTHONPATH"] == "/x"
+
+
+@pytest.fixture
+def isolated(tmp_path: Path) -> ProcessRunner:
+    require("bubblewrap")
+    site = Settings("s", "w", "process", (), "", "", "", "", "", 0, 0.0, "filtered")
+    return ProcessRunner(site, open_store(str(tmp_path / "store")))
+
+
+def test_sandboxed_application_has_its_environment_and_no_other(
+    isolated: ProcessRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKERS_SECRET", "x")
+    environment = {"LD_LIBRARY_PATH": "/opt/holoscan/app", "EMPTY": "", "A": "b c"}
+    source = "import os, json; print(json.dumps(dict(os.environ)))"
+    ended, lines = run(isolated, job(tmp_path, source, environment=environment))
+    assert ended.code == 0
+    seen = json.loads(lines[0])
+    assert seen.items() >= environment.items()
+    assert "WORKERS_SECRET" not in seen
+
+
+def test_sandbox_hides_airflow_s_files_that_lie_among_programs(
+    isolated: ProcessRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_HOME", "/usr/share/doc")
+    monkeypatch.setenv("AIRFLOW_CONFIG", "/usr/share/common-licenses/GPL-3")
+    source = "import os; print(os.listdir('/usr/share/doc'), os.path.getsize('/usr/share/common-licenses/GPL-3'))"
+    ended, lines = run(isolated, job(tmp_path, source))
+    assert (ended.code, lines) == (0, ["[] 0"])
+
+
+def test_sandbox_shows_programs_of_the_worker_s_environment_but_not_what_lies_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = tmp_path / "airflow"
+    (prefix / "lib").mkdir(parents=True)
+    monkeypatch.setattr(sys, "prefix", str(prefix))
+    monkeypatch.setenv("AIRFLOW_HOME", str(prefix))
+    argv = start_of(job(tmp_path, ""), tmp_path, isolated=True).argv
+    assert str(prefix / "lib") in argv
+    assert str(prefix) not in argv

@@ -29,12 +29,18 @@ _SYSTEM_FILES = (
     "/etc/localtime",
     "/etc/passwd",
 )
+_PYTHON_PARTS = ("bin", "etc/fonts", "include", "lib", "lib32", "lib64", "libexec", "pyvenv.cfg", "share", "ssl")
+"""What an application needs of the folder that the worker's Python is installed in. Sites keep more there."""
+
+_LOADER = "LD_"
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """What to execute.
 
+    :param environment: of the program that ``argv`` names. That is bubblewrap where there is one: it runs with the
+        worker's rights, so nothing that an application chose may be in it.
     :param isolated: in namespaces of its own, without network.
     """
 
@@ -70,7 +76,10 @@ def start_of(job: MapJob, scratch: Path, *, isolated: bool) -> Start:
         **job.environment,
     }
     if isolated:
-        return Start((*_bubblewrap(job), *argv), environment, scratch, isolated=True)
+        given = [word for item in environment.items() for word in ("--setenv", *item)]
+        return Start((*_bubblewrap(job), *given, "--", *argv), {}, scratch, isolated=True)
+    # paths of the image mean other files here, or none, and the loader would look there for the worker's own Python
+    environment = {name: value for name, value in environment.items() if not name.startswith(_LOADER)}
     real = _real_paths(job, scratch)
     return Start(
         tuple(_with_real_paths(part, real) for part in argv),
@@ -104,28 +113,51 @@ def _application_paths(job: MapJob) -> dict[str, Path]:
 def _bubblewrap(job: MapJob) -> list[str]:
     """Command line up to the application's own: nothing of the host but what is listed, read-only but the output."""
     # its parent is the keeper, not the worker: dying with it keeps the application durable and never leaves one behind
-    command = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"]
-    command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run", "--ro-bind", "/usr", "/usr"]
+    command = [_program(), "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"]
+    command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
     for folder in _SYSTEM_FOLDERS:
         if os.path.islink(folder):
             command += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder):
             command += ["--ro-bind", folder, folder]
-    for path in (*_SYSTEM_FILES, *_python_folders()):
+    for path in _SYSTEM_FILES:
         command += ["--ro-bind-try", path, path]
+    command += _programs()
     for target, source in sorted(_application_paths(job).items()):
         command += ["--ro-bind", str(source), target]
     command += ["--dir", job.found.manifest.working_directory]
     for mount in job.mounts:
         command += ["--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target]
-    return [*command, "--remount-ro", "/", "--chdir", job.found.manifest.working_directory, "--"]
+    return [*command, "--remount-ro", "/", "--chdir", job.found.manifest.working_directory]
 
 
-def _python_folders() -> list[str]:
-    """Where the worker's interpreter and its packages lie, outermost first."""
+def _program() -> str:
+    return os.path.abspath(shutil.which("bwrap") or "/usr/bin/bwrap")
+
+
+def _programs() -> list[str]:
+    """Options that show the system's programs and the worker's Python, without Airflow's own files among them."""
+    shown = {"/usr", *_python_parts()}
+    options = {path: ["--ro-bind-try", path, path] for path in shown}
+    for path in _airflow_files():
+        if path not in shown and any(Path(path).is_relative_to(top) for top in shown):
+            options[path] = ["--tmpfs", path] if os.path.isdir(path) else ["--ro-bind", "/dev/null", path]
+    # outermost first: what is hidden may hold a Python that is shown, and the other way round
+    return [word for path in sorted(options) for word in options[path]]
+
+
+def _python_parts() -> list[str]:
+    """Where the worker's interpreter and its packages lie."""
     real = Path(sys.executable).resolve().parent.parent
-    folders = {Path(sys.prefix), Path(sys.base_prefix), real}
-    return sorted(str(folder) for folder in folders if not folder.is_relative_to("/usr"))
+    tops = {Path(sys.prefix), Path(sys.base_prefix), real} - {Path("/usr"), Path("/")}
+    return sorted({str(top / part) for top in tops for part in _PYTHON_PARTS if (top / part).exists()})
+
+
+def _airflow_files() -> list[str]:
+    """Airflow's folder and configuration as they are now; they hold passwords and keys."""
+    home = os.path.expanduser(os.environ.get("AIRFLOW_HOME") or "~/airflow")
+    files = (home, os.path.expanduser(os.environ.get("AIRFLOW_CONFIG") or os.path.join(home, "airflow.cfg")))
+    return [os.path.realpath(path) for path in files if os.path.exists(path)]
 
 
 def _real_paths(job: MapJob, scratch: Path) -> dict[str, str]:

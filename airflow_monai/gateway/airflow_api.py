@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import requests
 
@@ -72,14 +72,14 @@ class AirflowApi:
         response = self._call("POST", runs, body)
         if response.status_code == 409:
             there = self._call("GET", f"{runs}/{quote(run_id, safe='')}")
-            if there.status_code == 200:
+            if _is_run(there, run_id):
                 return False
             raise RunNotCreated(f"Airflow says that the run exists (409), but not where: {_reason(there)}")
         if response.status_code == 404:
             raise RunNotCreated(
                 "the DAG is not there: not parsed yet, or its workflow file was removed or is bad (404)"
             )
-        if not response.ok:
+        if not _is_run(response, run_id):
             raise RunNotCreated(f"Airflow did not take the run: {_reason(response)}")
         return True
 
@@ -102,9 +102,9 @@ class AirflowApi:
                 response = self._request("POST", f"{access.url}/auth/token", json=credentials)
             else:
                 response = self._request("GET", f"{access.url}/auth/token")
-            if not response.ok:
+            if response.is_redirect or not response.ok:
                 raise RunNotCreated(
-                    f"Airflow refused the login of connection {self._conn_id!r}: HTTP {response.status_code}"
+                    f"Airflow refused the login of connection {self._conn_id!r}: {_status(response)}"
                 )
             try:
                 self._token = response.json()["access_token"]
@@ -121,10 +121,33 @@ class AirflowApi:
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()
         try:
-            return self._local.session.request(method, url, timeout=_TIMEOUT, **arguments)
+            # following a redirect would make a GET of the POST, and give the token to whoever is named
+            return self._local.session.request(method, url, timeout=_TIMEOUT, allow_redirects=False, **arguments)
         except requests.RequestException as error:
             raise RunNotCreated(f"Airflow's API server cannot be reached: {type(error).__name__}") from error
 
 
+def _is_run(response: requests.Response, run_id: str) -> bool:
+    """Whether the answer is this run. A page of a proxy or of a log-in server has a good status too."""
+    if response.status_code not in (200, 201):
+        return False
+    try:
+        answer = response.json()
+    except ValueError:
+        return False
+    return isinstance(answer, dict) and answer.get("dag_run_id") == run_id
+
+
 def _reason(response: requests.Response) -> str:
-    return f"HTTP {response.status_code} {response.reason}: {response.text[:300]}"
+    if response.ok and not response.is_redirect:
+        return f"{_status(response)}, but the answer is not this run; is a proxy in between? {response.text[:300]}"
+    return f"{_status(response)}: {response.text[:300]}"
+
+
+def _status(response: requests.Response) -> str:
+    told = f"HTTP {response.status_code} {response.reason}"
+    if not response.is_redirect:
+        return told
+    target = urlsplit(response.headers["Location"])
+    where = f"{target.scheme}://{target.netloc}" if target.netloc else target.path
+    return f"{told}, a redirect to {where}; enter the API server's own address and scheme in the connection"

@@ -1,0 +1,107 @@
+"""What counts as a run that was created."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from airflow_monai.gateway.airflow_api import AirflowApi, RunNotCreated
+
+TOKEN = json.dumps({"access_token": "t"})
+Answer = tuple[int, str, dict[str, str]]
+
+
+class Scripted:
+    """Answers each request as ``answers`` says, and notes what was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, str], Answer] = {}
+        self.asked: list[tuple[str, str]] = []
+        scripted = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                kind = self.path.rsplit("/", 1)[-1]
+                scripted.asked.append((self.command, kind))
+                status, body, headers = scripted.answers.get((self.command, kind), (200, "<html>any page</html>", {}))
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            do_GET = do_POST = answer  # noqa: N815
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def connection(self) -> str:
+        parts = {"conn_type": "http", "host": "127.0.0.1", "port": self.server.server_port, "login": "g"}
+        return json.dumps(parts)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
+    scripted = Scripted()
+    scripted.answers["POST", "token"] = 201, TOKEN, {}
+    monkeypatch.setenv("AIRFLOW_CONN_SCRIPTED", scripted.connection)
+    yield scripted
+    scripted.server.shutdown()
+    scripted.server.server_close()
+
+
+def create() -> bool:
+    return AirflowApi("scripted").create_run("dag", "run-1", "key")
+
+
+def run(run_id: str = "run-1") -> str:
+    return json.dumps({"dag_run_id": run_id, "state": "queued"})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, "<html>maintenance</html>", {}),
+        (200, "[]", {}),
+        (200, run("another"), {}),
+        (204, "", {}),
+        (202, run(), {}),
+        (301, "", {"Location": "/https/api/v2/dags/dag/dagRuns"}),
+        (302, "", {"Location": "/login"}),
+        (307, "", {"Location": "https://sso.example.org/login?next=x"}),
+        (304, "", {}),
+    ],
+)
+def test_only_the_run_itself_is_a_created_run(server: Scripted, answer: Answer) -> None:
+    server.answers["POST", "dagRuns"] = answer
+    with pytest.raises(RunNotCreated, match=f"HTTP {answer[0]}"):
+        create()
+    assert server.asked == [("POST", "token"), ("POST", "dagRuns")]
+
+
+def test_a_run_that_is_said_to_exist_must_be_shown(server: Scripted) -> None:
+    server.answers["POST", "dagRuns"] = 409, "{}", {}
+    with pytest.raises(RunNotCreated, match="409"):
+        create()
+    server.answers["GET", "run-1"] = 200, run(), {}
+    assert create() is False
+
+
+def test_a_run_is_created(server: Scripted) -> None:
+    server.answers["POST", "dagRuns"] = 200, run(), {}
+    assert create() is True
+
+
+def test_a_redirect_of_the_login_is_told(server: Scripted) -> None:
+    server.answers["POST", "token"] = 302, TOKEN, {"Location": "https://airflow.example.org/auth/token"}
+    with pytest.raises(RunNotCreated, match="https://airflow.example.org"):
+        create()

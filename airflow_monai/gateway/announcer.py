@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from airflow_monai.errors import StoreError
 from airflow_monai.gateway.airflow_api import RunNotCreated
-from airflow_monai.gateway.events import EventKind, EventLog
+from airflow_monai.gateway.events import EventKind, EventLog, Reasons
 from airflow_monai.specs.plan import WorkflowPlan
 from airflow_monai.specs.routing import decide
 from airflow_monai.store.base import Store, safe_name
@@ -16,7 +16,6 @@ from airflow_monai.store.payloads import load_series_tags, payload_key, run_id_o
 from airflow_monai.types import Payload
 
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0
-_TELL_AGAIN = 300.0
 
 
 class RunCreator(Protocol):
@@ -49,7 +48,7 @@ class Announcer:
         self._workflows = workflows
         self._events = events
         self._attempts: dict[str, int] = {}
-        self._told: dict[tuple[str, str], tuple[str, float]] = {}
+        self._reasons = Reasons(events)
 
     def route(self, payload: Payload) -> None:
         """Decide once for all time which workflows get the payload."""
@@ -102,18 +101,11 @@ class Announcer:
             created = self._api.create_run(dag_id, run_id, partition_key=payload_id)
             told_by_us = self._store.create_json(record, {"dag_id": dag_id, "run_id": run_id, "time": time.time()})
         except (RunNotCreated, StoreError) as error:
-            self._tell_waiting(payload_id, dag_id, str(error))
+            self._reasons.tell(EventKind.RUN_WAITING, str(error), payload_id=payload_id, dag_id=dag_id)
             return False
-        self._told.pop((payload_id, dag_id), None)
+        self._reasons.over(EventKind.RUN_WAITING, payload_id=payload_id, dag_id=dag_id)
         if told_by_us:
             self._events.emit(
                 EventKind.RUN_CREATED, payload_id=payload_id, dag_id=dag_id, run_id=run_id, was_there=not created
             )
         return True
-
-    def _tell_waiting(self, payload_id: str, dag_id: str, reason: str) -> None:
-        """Tell a reason when it is new, and then every five minutes."""
-        told, when = self._told.get((payload_id, dag_id), ("", 0.0))
-        if reason != told or time.monotonic() - when > _TELL_AGAIN:
-            self._told[payload_id, dag_id] = (reason, time.monotonic())
-            self._events.emit(EventKind.RUN_WAITING, payload_id=payload_id, dag_id=dag_id, reason=reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections import Counter
 from datetime import datetime, timezone
 from enum import Enum
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 log = logging.getLogger("airflow_monai.gateway")
+
+TELL_AGAIN_SECONDS = 300.0
 
 
 class EventKind(str, Enum):
@@ -86,6 +89,25 @@ class EventLog:
                 file.write(line.encode())
         except OSError as error:  # a full disk must not stop the gateway
             log.error("cannot write the event file: %s", error.strerror)
+
+
+class Reasons:
+    """Tells why something waits: a reason when it is new, and then every five minutes. Safe for threads."""
+
+    def __init__(self, events: EventLog):
+        self._events = events
+        self._told: dict[tuple[EventKind, tuple[str, ...]], tuple[str, float]] = {}
+
+    def tell(self, kind: EventKind, reason: str, **what: str) -> None:
+        key = kind, tuple(what.values())
+        told, when = self._told.get(key, ("", 0.0))
+        if reason != told or time.monotonic() - when > TELL_AGAIN_SECONDS:
+            self._told[key] = (reason, time.monotonic())
+            self._events.emit(kind, **what, reason=reason)
+
+    def over(self, kind: EventKind, **what: str) -> None:
+        """It waits no more; the next reason is new."""
+        self._told.pop((kind, tuple(what.values())), None)
 
 
 def _readable(value: Any) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 
 from airflow_monai.errors import StoreError
-from airflow_monai.gateway.agenda import AFTER_AN_ERROR, Agenda
+from airflow_monai.gateway.agenda import AFTER_AN_ERROR, Agenda, Step
 from airflow_monai.gateway.announcer import Announcer
-from airflow_monai.gateway.events import EventKind, EventLog
+from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.store.intake import Intake, OpenPayload, Placed
 
@@ -42,8 +43,9 @@ class Shepherd:
         self._workflows = workflows
         self._announcer = announcer
         self._events = events
-        self._closing = Agenda("close", _CLOSERS, self._close_when_quiet)
-        self._announcing = Agenda("announce", _ANNOUNCERS, self._announce)
+        self._reasons = Reasons(events)
+        self._closing = Agenda("close", _CLOSERS, self._told(self._close_when_quiet))
+        self._announcing = Agenda("announce", _ANNOUNCERS, self._told(self._announce))
         self._last: dict[str, float] = {}
         self._adopted: set[str] = set()
         self._lock = threading.Lock()
@@ -93,19 +95,32 @@ class Shepherd:
                     self._adopted.add(payload_id)
                 self._closing.add(payload_id, ADOPTION_GRACE)
 
-    def _close_when_quiet(self, payload_id: str) -> float | None:
-        try:
-            state = self._intake.look(payload_id)
-            if state is None or not (state.closing or state.images):
-                self._forget(payload_id)
-                return None  # its first receiver is just opening it, or died then
-            wait = self._wait(state)
-            if wait is not None:
-                return wait
-            self._announcer.route(self._intake.close(payload_id))
-        except StoreError as error:
-            self._events.emit(EventKind.PAYLOAD_WAITING, payload_id=payload_id, reason=str(error))
+    def _told(self, step: Step) -> Step:
+        """The step, with an event for whatever stops it; the payload stays on the agenda."""
+
+        def told(payload_id: str) -> float | None:
+            try:
+                return step(payload_id)
+            except StoreError as error:
+                reason = str(error)
+            except Exception as error:  # noqa: BLE001 - the edge of a thread; one payload must not be forgotten silently
+                reason = f"internal error: {type(error).__name__}"
+                where = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may quote data
+                log.error("payload %s: %s, it is tried again\n%s", payload_id, reason, where)
+            self._reasons.tell(EventKind.PAYLOAD_WAITING, reason, payload_id=payload_id)
             return AFTER_AN_ERROR
+
+        return told
+
+    def _close_when_quiet(self, payload_id: str) -> float | None:
+        state = self._intake.look(payload_id)
+        if state is None or not (state.closing or state.images):
+            self._forget(payload_id)
+            return None  # its first receiver is just opening it, or died then
+        wait = self._wait(state)
+        if wait is not None:
+            return wait
+        self._announcer.route(self._intake.close(payload_id))
         self._announcing.add(payload_id)
         self._forget(payload_id)
         return None
@@ -132,12 +147,9 @@ class Shepherd:
             self._adopted.discard(payload_id)
 
     def _announce(self, payload_id: str) -> float | None:
-        try:
-            delay = self._announcer.announce(payload_id)
-            if delay is None:
-                self._intake.sweep(payload_id)
-                self._intake.done(payload_id)
-            return delay
-        except StoreError as error:
-            self._events.emit(EventKind.PAYLOAD_WAITING, payload_id=payload_id, reason=str(error))
-            return AFTER_AN_ERROR
+        delay = self._announcer.announce(payload_id)
+        if delay is None:
+            self._intake.sweep(payload_id)
+            self._intake.done(payload_id)
+            self._reasons.over(EventKind.PAYLOAD_WAITING, payload_id=payload_id)
+        return delay

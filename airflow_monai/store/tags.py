@@ -111,18 +111,25 @@ def _decode(raw: bytes, vr: str, charset: bytes) -> str:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote the value
-        return decode_bytes(raw, _encodings(charset), PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS)
+        try:
+            return decode_bytes(raw, _encodings(charset), PN_DELIMS if vr == "PN" else TEXT_VR_DELIMS)
+        except (LookupError, ValueError):  # UnicodeError among them
+            return raw.decode("latin-1")
 
 
 @lru_cache(maxsize=64)
 def _encodings(charset: bytes) -> tuple[str, ...]:
-    """Python's names of a SpecificCharacterSet's encodings; Latin-1, which takes every byte, for unknown ones."""
-    from pydicom.charset import convert_encodings
+    """Python's names of a SpecificCharacterSet's encodings; Latin-1, which takes every byte, for unknown ones.
+
+    pydicom takes every codec of Python for one, even those that are no encodings of text (``hex``, ``idna``).
+    """
+    from pydicom.charset import convert_encodings, python_encoding
 
     try:
-        return tuple(convert_encodings(charset.decode("latin-1").strip(" \0").split("\\")))
+        found = tuple(convert_encodings(charset.decode("latin-1").strip(" \0").split("\\")))
     except (LookupError, ValueError):
         return ("latin_1",)
+    return found if set(found) <= set(python_encoding.values()) else ("latin_1",)
 
 
 def _plain(number: str) -> str:

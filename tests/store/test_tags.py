@@ -71,3 +71,17 @@ def test_distinct_values_by_series_and_none_for_images_that_lack_them() -> None:
         "1.1": {"00080060": ["CT"], "00180050": ["5", "1.25", None]},
         "1.2": {"00080060": ["CT"], "00180050": ["5"]},
     }
+
+
+NO_TEXT_CODECS = ["idna", "undefined", "punycode", "hex", "base64", "zlib", "rot13", "unicode_escape", "utf-7", "mbcs"]
+
+
+@pytest.mark.parametrize("charset", [*NO_TEXT_CODECS, "ISO_IR 100\\idna", "\\hex", "ISO 2022 IR 87\\zlib"])
+@pytest.mark.parametrize("raw", [b"M\xfcller^Anna", b"\x1b$B\xff\xff^\x1b(B", b"\x1b$)C\xb1\xe8", b"xn--\xff..\x1b"])
+@pytest.mark.parametrize("vr", ["PN", "LO"])
+def test_a_character_set_that_is_none_never_raises(charset: str, raw: bytes, vr: str) -> None:
+    assert isinstance(as_text(raw, vr, charset.encode()), str)
+
+
+def test_codecs_that_are_no_character_sets_of_dicom_are_read_as_latin_1() -> None:
+    assert {as_text(b"M\xfcller", "LO", charset.encode()) for charset in NO_TEXT_CODECS} == {"Müller"}

@@ -1,0 +1,100 @@
+"""When a payload is closed, and what is told when that does not work."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_monai.gateway.events import EventLog
+from airflow_monai.gateway.shepherd import Shepherd
+from airflow_monai.store.intake import Instance, Intake
+from airflow_monai.store.local import LocalStore
+from airflow_monai.store.part10 import Identity
+from airflow_monai.types import Payload
+from tests.gateway.conftest import wait_for
+from tests.gateway.studies import CT, image
+
+
+class _Workflows:
+    def quiet_seconds(self, ae_title: str) -> float:
+        return 0.2
+
+
+class _Announcer:
+    """Fails as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.failures: list[Exception] = []
+        self.routed: list[Payload] = []
+
+    def route(self, payload: Payload) -> float | None:
+        if self.failures:
+            raise self.failures.pop()
+        self.routed.append(payload)
+        return None
+
+    def announce(self, payload_id: str) -> float | None:
+        return None
+
+
+class Bench:
+    """A shepherd on a store, without a network."""
+
+    def __init__(self, folder: Path):
+        self.store = LocalStore(folder / "store")
+        self.intake = Intake(self.store)
+        self.announcer = _Announcer()
+        self.file = folder / "events.jsonl"
+        parts = _Workflows(), self.announcer, EventLog(self.file)
+        self.shepherd = Shepherd(self.intake, *parts, lambda study, called: False)  # type: ignore[arg-type]
+
+    def receive(self, number: int = 1, told: bool = True, **attributes: object) -> str:
+        file = self.store.spool() / str(number)
+        image("1.2", "1.2.9", number, size=64, **attributes).save_as(file, enforce_file_format=True)
+        placed = self.intake.add(Instance(Identity("1.2", "1.2.9", f"1.2.9.{number}", CT), "CTLUNG", "CT01"), file)
+        if told:
+            self.shepherd.received(placed, "CTLUNG")
+        return placed.payload_id
+
+    def events(self, kind: str) -> list[dict[str, str]]:
+        events = [json.loads(line) for line in self.file.read_text().splitlines()] if self.file.exists() else []
+        return [event for event in events if event["event"] == kind]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr("airflow_monai.gateway.shepherd.AFTER_AN_ERROR", 0.1)
+    bench = Bench(tmp_path)
+    bench.shepherd.start()
+    yield bench
+    bench.shepherd.stop()
+
+
+def test_whatever_stops_the_closing_is_told_once_without_data_and_tried_again(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.announcer.failures = [LookupError("DOE^JOHN"), LookupError("DOE^JOHN"), RecursionError("DOE^JOHN")]
+    payload_id = bench.receive()
+    wait_for(lambda: bench.announcer.routed)
+    told = [(event["payload_id"], event["reason"]) for event in bench.events("payload-waiting")]
+    assert told == [
+        (payload_id, "internal error: RecursionError"),
+        (payload_id, "internal error: LookupError"),
+    ]
+    assert "test_shepherd.py" in caplog.text and "DOE" not in caplog.text
+    wait_for(lambda: not list(bench.intake.pending()))
+
+
+def test_a_character_set_that_is_none_does_not_stop_the_closing(bench: Bench) -> None:
+    file = bench.store.spool() / "x"
+    image("1.2", "1.2.9", 1, size=64, PatientName="M^A").save_as(file, enforce_file_format=True)
+    body = file.read_bytes().replace(b"M^A ", b"M\xdcA ")
+    charset = b"\x08\x00\x05\x00CS\x04\x00idna"
+    file.write_bytes(body.replace(b"\x08\x00\x16\x00UI", charset + b"\x08\x00\x16\x00UI", 1))
+    placed = bench.intake.add(Instance(Identity("1.2", "1.2.9", "1.2.9.1", CT), "CTLUNG", "CT01"), file)
+    bench.shepherd.received(placed, "CTLUNG")
+    (payload,) = wait_for(lambda: bench.announcer.routed)
+    assert payload.patient.name == "MÜA"

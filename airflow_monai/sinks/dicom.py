@@ -204,3 +204,5 @@ def _dataset(path: Path, implicit: bool) -> BinaryIO:
         return io.BytesIO(as_implicit(path)) if implicit else seek_dataset(open(path, "rb"))
     except OSError as error:
         raise ExportError(f"A file to be sent cannot be read ({error.strerror or error}).") from error
+    except ExportError as error:
+        raise ExportError(f"A file to be sent cannot be put into the far side's transfer syntax: {error}.") from None

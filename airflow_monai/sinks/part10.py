@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -58,7 +62,8 @@ def _decoded_patient_id(path: Path) -> str:
     """A PatientID in another character set than ASCII (PS3.5 section 6.1.2)."""
     from pydicom import dcmread
 
-    return str(dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID") or "").strip()
+    with _discreet():
+        return str(dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID") or "").strip()
 
 
 def seek_dataset(file: BinaryIO) -> BinaryIO:
@@ -91,12 +96,35 @@ def _pass_meta(file: BinaryIO) -> str:
 
 
 def as_implicit(path: Path) -> bytes:
-    """The data set of a file in explicit VR little endian, written in implicit VR; pixel data stay as they are."""
+    """The data set of a file in explicit VR little endian, written in implicit VR; pixel data stay as they are.
+
+    :raises ExportError: when it cannot be written so.
+    """
     from pydicom import dcmread
     from pydicom.filebase import DicomBytesIO
     from pydicom.filewriter import write_dataset
 
     out = DicomBytesIO()
     out.is_little_endian, out.is_implicit_VR = True, True
-    write_dataset(out, dcmread(path))
+    with _discreet():
+        write_dataset(out, dcmread(path))
     return bytes(out.getvalue())
+
+
+@contextmanager
+def _discreet() -> Iterator[None]:
+    """Keep what pydicom says of a value from the log, because it quotes the value, which may name the patient.
+
+    :raises ExportError: in place of what pydicom raises, which quotes it as well.
+    """
+    logger = logging.getLogger("pydicom")  # what it warns of, it logs as well
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, struct.error, EOFError) as error:
+            raise ExportError(f"its attributes cannot be read ({type(error).__name__})") from None
+        finally:
+            logger.setLevel(level)

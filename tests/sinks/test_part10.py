@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import warnings
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from airflow_monai.errors import ExportError
-from airflow_monai.sinks.part10 import read_head, seek_dataset
+from airflow_monai.sinks.part10 import as_implicit, read_head, seek_dataset
 from tests.pacs import make_images
 
 FILES = [
@@ -76,3 +78,50 @@ def test_a_file_that_breaks_off_cannot_be_read(tmp_path: Path) -> None:
             assert "cannot be read" in str(error)
         else:
             assert head is None or not (head.sop_instance_uid and head.study_instance_uid)
+
+
+def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
+    return struct.pack("<HH2sH", group, number, vr, len(value)) + value
+
+
+def with_elements(tmp_path: Path, *elements: bytes) -> Path:
+    """An image whose data set is only these elements, in explicit VR little endian."""
+    (path,) = make_images(tmp_path, 1)
+    with open(path, "rb") as file:
+        head = path.read_bytes()[: seek_dataset(file).tell()]
+    path.write_bytes(head + b"".join(elements))
+    return path
+
+
+def test_values_that_pydicom_doubts_are_not_quoted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They may name the patient, and warnings go to the task's log."""
+    path = with_elements(
+        tmp_path,
+        element(0x0008, 0x0005, b"CS", b"ISO_IR 192"),
+        element(0x0008, 0x0060, b"CS", b"Doe^Jane lower"),
+        element(0x0010, 0x0020, b"LO", b"Doe\xff\x1b-47"),
+        element(0x0010, 0x0030, b"DA", b"17 April 1956 "),
+        element(0x0020, 0x0013, b"IS", b"Doe123"),
+    )
+    with warnings.catch_warnings(record=True) as said, caplog.at_level("DEBUG"):
+        warnings.simplefilter("always")
+        for reader in (as_implicit, read_head):
+            try:
+                reader(path)
+            except ExportError as error:
+                assert "Doe" not in str(error)
+                assert "cannot be read" in str(error)
+    assert not [str(warning.message) for warning in said if "Doe" in str(warning.message)]
+    assert not [record.getMessage() for record in caplog.records if "Doe" in record.getMessage()]
+
+
+def test_a_character_set_that_is_none_cannot_be_read(tmp_path: Path) -> None:
+    path = with_elements(
+        tmp_path, element(0x0008, 0x0005, b"CS", b"hex "), element(0x0010, 0x0020, b"LO", b"M\xfcller-7")
+    )
+    try:
+        head = read_head(path)
+    except ExportError as error:
+        assert "cannot be read" in str(error)
+    else:
+        assert head is not None

@@ -14,7 +14,7 @@ from airflow_monai.operators.artifacts import resolve_input
 from airflow_monai.sinks.base import Instance
 from airflow_monai.sinks.part10 import Head, read_head
 from airflow_monai.store.base import safe_name
-from airflow_monai.store.payloads import payload_key, run_id_of
+from airflow_monai.store.payloads import payload_key, run_id_of, run_key
 
 if TYPE_CHECKING:
     from airflow_monai.operators.base import TaskRun
@@ -60,7 +60,7 @@ def collect(run: TaskRun, inputs: Sequence[Mapping[str, Any]], scratch: Path) ->
         for key in found.keys:
             if key not in files:
                 path = run.store.local_path(key) or _fetched(run, key, scratch)
-                name = f"{folder_of(run)}/{safe_name(artifact['name'])}/{found.relative(key)}"
+                name = f"{folder_of(run, key)}/{safe_name(artifact['name'])}/{found.relative(key)}"
                 if key in received:
                     files[key] = ExportFile(artifact["name"], Instance(key, path, name, *received[key]))
                 else:
@@ -68,12 +68,25 @@ def collect(run: TaskRun, inputs: Sequence[Mapping[str, Any]], scratch: Path) ->
     return list(files.values())
 
 
-def folder_of(run: TaskRun) -> str:
-    """Where a sink with file names keeps the task's files: ``<payload>/<workflow>/<task>``; a run with a name of its
-    own (a rerun, one started by hand) has a folder of its own."""
+def folder_of(run: TaskRun, key: str) -> str:
+    """Where a sink with file names keeps a file of the task: ``<payload>/<workflow>/<task>``.
+
+    A run with a name of its own (a rerun, one started by hand) has a folder of its own, and so have files that a
+    cleared task made anew: ``.../<task>/g<N>``. What was delivered before stays as it is.
+    """
     own_run = [] if run.folder.run_id == run_id_of(run.payload.payload_id) else [safe_name(run.folder.run_id)]
     mapped = [str(run.map_index)] if run.map_index >= 0 else []
-    return "/".join([run.payload.payload_id, safe_name(run.folder.dag_id), *own_run, safe_name(run.task_id), *mapped])
+    made_by = _generation(run, key)
+    again = [f"g{made_by}"] if made_by > 1 else []
+    names = [run.payload.payload_id, safe_name(run.folder.dag_id), *own_run, safe_name(run.task_id), *mapped, *again]
+    return "/".join(names)
+
+
+def _generation(run: TaskRun, key: str) -> int:
+    """Which generation of its task made the file: ``<run>/<task>[/<map index>]/g<N>/...``; 1 for a received image."""
+    top = run_key(run.payload.payload_id, run.folder.dag_id, run.folder.run_id)
+    made = re.match(r"[^/]+/(?:[0-9]+/)?g([0-9]+)/", key.removeprefix(f"{top}/"))
+    return int(made[1]) if made and key.startswith(f"{top}/") else 1
 
 
 def for_dicom(files: Sequence[ExportFile], payload: Payload, *, allow_other_study: bool) -> list[Instance]:

@@ -53,7 +53,11 @@ class Site:
     @property
     def output(self) -> Path:
         """The artifact's folder."""
-        path = self.store.local_path(f"{self.run.output_key('segment', -1, 1)}/seg")
+        return self.generation(1)
+
+    def generation(self, number: int) -> Path:
+        """The artifact's folder of one generation of ``segment``."""
+        path = self.store.local_path(f"{self.run.output_key('segment', -1, number)}/seg")
         assert path is not None
         return path
 
@@ -66,7 +70,7 @@ class Site:
                 task_type="map",
                 status=TaskStatus.SUCCEEDED,
                 execution_id="x",
-                output_dir=self.run.output_key("segment", -1, 1),
+                output_dir=keys[0].rpartition("/seg/")[0] if keys else self.run.output_key("segment", -1, 1),
                 artifacts={"seg": keys},
             )
         )
@@ -205,6 +209,21 @@ def test_one_destination_down_does_not_stop_the_other(site: Site, free_port: int
         site.export("PACS", "ARCHIVE")
     assert len(list(archive.rglob("*.dcm"))) == 2
     assert site.ledger() == {}
+
+
+def test_what_a_cleared_task_makes_anew_goes_beside_what_it_made_before(site: Site) -> None:
+    archive = site.archive()
+    for generation in (1, 2):
+        result = site.generation(generation) / "seg.json"
+        result.parent.mkdir(parents=True)
+        result.write_text(f"generation {generation}")
+        site.made(result)
+        site.export("ARCHIVE", try_number=generation)
+    place = archive / site.payload.payload_id / "ct-lung" / "to-pacs"
+    assert (place / "seg" / "seg.json").read_text() == "generation 1"
+    assert (place / "g2" / "seg" / "seg.json").read_text() == "generation 2"
+    site.export("ARCHIVE", try_number=3)  # only the export is cleared: all of it is there
+    assert len([path for path in archive.rglob("*") if path.is_file()]) == 2
 
 
 def test_an_unknown_destination_fails_for_good_and_says_what_to_add(site: Site) -> None:

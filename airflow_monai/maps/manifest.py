@@ -26,6 +26,9 @@ GENERATION_FOLDERS = ("holoscan", "monai")
 """Names below ``/etc``, ``/opt`` and ``/var`` of the generations, newest first."""
 
 _SHELL = re.compile(r"[|&;<>()$`*?~{}\n]|^\s*[A-Za-z_]\w*=")
+_UNUSABLE = re.compile("[\x00\ud800-\udfff]")
+"""Characters that JSON can name and no process can be given."""
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 
 
@@ -237,15 +240,15 @@ class _File:
     def path(self, key: str, default: str) -> str:
         """An absolute folder, without a final slash."""
         path = self.text(key) or default
-        if not path.startswith("/") or "\0" in path:
+        if not path.startswith("/") or _UNUSABLE.search(path):
             raise self.error(f"has {key} = {path!r}: it must be an absolute path")
         return _normal(path)
 
     def folder(self, key: str, workdir: str) -> str:
         """Path of the section ``input`` or ``output``, made absolute."""
         path = self.section(key).text("path") or key
-        if "\0" in path:
-            raise self.error(f"has an {key} path with a null character")
+        if _UNUSABLE.search(path):
+            raise self.error(f"has an {key} path with a null character or half a character")
         return _normal(posixpath.join(workdir, path))
 
 
@@ -262,13 +265,17 @@ def _command(file: _File) -> tuple[str, ...]:
     if isinstance(command, str) and command.lstrip().startswith("["):
         try:
             command = json.loads(command)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise file.error(f"has a command that begins like a JSON array but is none: {error}") from None
     if isinstance(command, str) and command.strip():
-        return _split(file, command)
-    if isinstance(command, list) and command and all(isinstance(part, str) for part in command):
+        command = _split(file, command)
+    if isinstance(command, (list, tuple)) and command and all(_is_word(part) for part in command) and command[0]:
         return tuple(command)
     raise file.error("has no usable command: it must be a shell command or a JSON array of its words")
+
+
+def _is_word(part: object) -> bool:
+    return isinstance(part, str) and not _UNUSABLE.search(part)
 
 
 def _split(file: _File, command: str) -> tuple[str, ...]:
@@ -286,7 +293,7 @@ def _environment(file: _File) -> dict[str, str]:
         raise file.error("has an environment that is not an object")
     environment: dict[str, str] = {}
     for name, text in value.items():
-        if not _VARIABLE.match(name) or isinstance(text, (Mapping, list)) or "\0" in str(text):
+        if not _VARIABLE.match(name) or isinstance(text, (Mapping, list)) or _UNUSABLE.search(str(text)):
             raise file.error(f"has the environment variable {name!r}, which cannot be set")
         environment[name] = _variable(text)
     return environment

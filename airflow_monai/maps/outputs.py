@@ -6,7 +6,9 @@ names become store keys only when they are plain, and what is read is bounded.
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import re
 import stat
@@ -25,7 +27,11 @@ MAX_METADATA_BYTES = 1024 * 1024
 MAX_FILES = 100_000
 WHOLE_FOLDER_TYPES = frozenset(("", "FOLDER", "UNSET"))
 HL7 = "HL7"
-_TEMPLATE = re.compile(r"\{\{.*?\}\}")
+_TEMPLATE = re.compile(r"\{\{[^{}]{0,500}\}\}")
+# a link to nothing, in a circle, through a file, or too long for the system
+_DEAD_LINK = frozenset((errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG))
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+"""Characters that JSON can name and PostgreSQL cannot hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +131,30 @@ def _result(folder: Path, paths: Sequence[str], what: str) -> Mapping[str, Any]:
         raise MapError(f"{what} wrote a {METADATA} of more than {MAX_METADATA_BYTES} bytes.")
     try:
         # NaN and Infinity are no JSON, and the database that XCom lives in refuses them
-        result = json.loads(file.read_bytes().decode("utf-8-sig"), parse_constant=lambda _: None)
+        text = file.read_bytes().decode("utf-8-sig")
+        result = _storable(json.loads(text, parse_constant=lambda _: None, parse_float=_finite))
     except (ValueError, RecursionError):
         result = None
     if not isinstance(result, dict):
         raise MapError(f"{what} wrote a {METADATA} that is not a JSON object.")
     return result
+
+
+def _finite(number: str) -> float | None:
+    """A number that a float cannot hold (``1e999``) is as good as NaN."""
+    value = float(number)
+    return value if math.isfinite(value) else None
+
+
+def _storable(value: Any) -> Any:
+    """The value with texts that every database takes."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_storable(item) for item in value]
+    if isinstance(value, dict):
+        return {_storable(key): _storable(item) for key, item in value.items()}
+    return value
 
 
 def _tidy(folder: Path, what: str) -> list[str]:
@@ -182,7 +206,12 @@ def _plain_entry(path: Path, folder: Path, what: str) -> Path | None:
 
 def _replace_link(link: Path, folder: Path) -> int:
     """Turn a link to a file within the folder into a second name of that file; the mode of what it is now, else 0."""
-    target = link.resolve()
+    try:
+        target = Path(os.path.realpath(link, strict=True))
+    except OSError as error:
+        if error.errno in _DEAD_LINK:
+            return 0
+        raise
     if not target.is_relative_to(folder.resolve()) or not target.is_file():
         return 0
     link.unlink()

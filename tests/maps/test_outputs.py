@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import json
 import os
+import struct
+import time
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import pytest
@@ -16,6 +21,7 @@ from pydicom.uid import (
 from airflow_monai.errors import MapError, MissingOutput
 from airflow_monai.maps.modality import read_modality
 from airflow_monai.maps.outputs import collect
+from airflow_monai.store.part10 import file_meta
 
 
 def dicom(path: Path, modality: str | None = "SEG", syntax: str = ExplicitVRLittleEndian) -> Path:
@@ -51,6 +57,38 @@ def test_modality_of_what_has_none(tmp_path: Path) -> None:
     assert read_modality(tmp_path / "text") is None
     (tmp_path / "cut").write_bytes(b"\0" * 128 + b"DICM" + b"\x08\x00")
     assert not read_modality(tmp_path / "cut")
+
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+
+
+def deflated_bomb() -> bytes:
+    """A data set that begins plainly and inflates to 200 MB before its modality comes."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    data = packer.compress(struct.pack("<HH2sH", 8, 0x18, b"UI", 4) + b"1.2\0")
+    data += packer.compress(struct.pack("<HH2sHL", 8, 0x20, b"OB", 0, 200 * 2**20))
+    return data + b"".join(packer.compress(bytes(2**20)) for _ in range(200)) + packer.flush()
+
+
+NESTED = (
+    struct.pack("<HH2sHL", 8, 0x51, b"SQ", 0, 0xFFFFFFFF) + struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
+) * 4000
+
+
+@pytest.mark.parametrize(
+    ("syntax", "data"),
+    [(DEFLATED, b"\xff" * 100), (DEFLATED, deflated_bomb()), (ExplicitVRLittleEndian, NESTED), (DEFLATED, b"")],
+    ids=["corrupt", "bomb", "nested", "empty"],
+)
+def test_hostile_files_have_no_modality_and_cost_little(tmp_path: Path, syntax: str, data: bytes) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(file_meta("1.2.840.10008.5.1.4.1.1.2", "1.2.3", syntax) + data)
+    tracemalloc.start()
+    try:
+        assert read_modality(path) == ""
+        assert tracemalloc.get_traced_memory()[1] < 40 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_artifact_by_value_name_type_and_rest(tmp_path: Path) -> None:
@@ -97,6 +135,20 @@ def test_result_is_the_metadata_nearest_the_top(tmp_path: Path) -> None:
     assert collect(tmp_path, (), what="the MAP").result == {"volume": 2}
 
 
+def test_result_holds_nothing_that_a_database_refuses(tmp_path: Path) -> None:
+    text = r'{"big": 1e999, "small": [-1e999, 1.5], "nul": "a\u0000b", "half\ud800": {"x": "\ud83d\ude00\udc00"}}'
+    (tmp_path / "metadata.json").write_text(text)
+    result = collect(tmp_path, (), what="the MAP").result
+    assert result == {"big": None, "small": [None, 1.5], "nul": "a\ufffdb", "half\ufffd": {"x": "\U0001f600\ufffd"}}
+    json.dumps(result, allow_nan=False, ensure_ascii=False).encode()
+
+
+def test_hostile_artifact_value_costs_no_time(tmp_path: Path) -> None:
+    begun = time.process_time()
+    assert artifacts(tmp_path, {"name": "a", "value": "{{" * 100_000, "mandatory": False}) == {"a": ()}
+    assert time.process_time() - begun < 1
+
+
 @pytest.mark.parametrize("content", ["[1]", "{", '"text"', "[" * 100_000, " " * 2_000_000])
 def test_unusable_metadata_is_told(tmp_path: Path, content: str) -> None:
     (tmp_path / "metadata.json").write_text(content)
@@ -115,6 +167,9 @@ def test_nothing_outside_the_folder_is_published(tmp_path: Path) -> None:
     (folder / "up").symlink_to(tmp_path)
     (folder / "metadata.json").symlink_to(secret)
     (folder / "broken").symlink_to("nothing")
+    (folder / "circle").symlink_to("round")
+    (folder / "round").symlink_to("circle")
+    (folder / "through").symlink_to("real/below")
     os.mkfifo(folder / "pipe")
     collected = collect(folder, [{"name": "all", "type": "Folder"}], what="the MAP")
     assert collected.artifacts["all"] == ("inner", "real")

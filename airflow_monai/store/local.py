@@ -41,23 +41,25 @@ class LocalStore(Store):
     def create(self, key: str, data: bytes) -> bool:
         path = self._path(key)
         with _told(key):
-            if path.exists():
-                return False
-            temporary = _durable_temporary(path, data)
-            try:
-                os.link(temporary, path)  # unlike rename, link refuses to replace: one creator wins
-            except FileExistsError:
-                return False
-            finally:
-                os.unlink(temporary)
+            created = not _is_there(path)
+            if created:
+                temporary = _durable_temporary(path, data)
+                try:
+                    os.link(temporary, path)  # unlike rename, link refuses to replace: one creator wins
+                except FileExistsError:
+                    created = False
+                finally:
+                    os.unlink(temporary)
+            if not created:  # the other writer may not have come so far yet
+                self._make_durable(path.parent)
             fsync_folder(path.parent)
-            return True
+            return created
 
     def create_from(self, key: str, file: Path) -> bool:
         path = self._path(key)
         with _told(key):
             self._make_durable(path.parent)
-            created = not path.exists()
+            created = not _is_there(path)
             if created:
                 _fsync_file(file)
                 try:
@@ -96,7 +98,8 @@ class LocalStore(Store):
         self._durable_folders.update((folder, *(part for part in folder.parents if part.is_relative_to(self.root))))
 
     def exists(self, key: str) -> bool:
-        return os.path.exists(f"{self.root}/{check_key(key)}")  # often asked; Path would double its cost
+        with _told(key):
+            return _is_there(f"{self.root}/{check_key(key)}")  # often asked; Path would double its cost
 
     def size(self, key: str) -> int:
         with _told(key):
@@ -104,7 +107,7 @@ class LocalStore(Store):
 
     def list(self, prefix: str) -> Iterator[str]:
         top = self._path(prefix)
-        for folder, folders, names in os.walk(top):
+        for folder, folders, names in os.walk(top, onerror=_raise_unless_gone):
             folders.sort()
             base = Path(folder).relative_to(self.root).as_posix()
             for name in sorted(names):
@@ -112,10 +115,11 @@ class LocalStore(Store):
                     yield f"{base}/{name}"
 
     def children(self, prefix: str) -> Iterator[str]:
-        try:
-            names = sorted(os.listdir(self._path(prefix)))
-        except FileNotFoundError:
-            return
+        with _told(prefix):
+            try:
+                names = sorted(os.listdir(self._path(prefix)))
+            except (FileNotFoundError, NotADirectoryError):
+                return
         yield from (name for name in names if not name.startswith(TEMPORARY_PREFIX))
 
     def delete(self, key: str) -> None:
@@ -124,8 +128,8 @@ class LocalStore(Store):
 
     def delete_tree(self, prefix: str) -> None:
         path = self._path(prefix)
-        if path.exists():
-            with _told(prefix):
+        with _told(prefix):
+            if _is_there(path):
                 shutil.rmtree(path)
 
     def local_path(self, key: str) -> Path | None:
@@ -151,6 +155,21 @@ def make_folder(folder: Path) -> None:
     except FileExistsError:
         return
     fsync_folder(folder.parent)
+
+
+def _is_there(path: str | Path) -> bool:
+    """Whether the file exists. An error of the disk is no answer: it is raised, never taken for a no."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    """For a walk: a folder that cannot be read must not look empty."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise StoreError(f"The store cannot list {error.filename}: {error.strerror or error}.") from error
 
 
 def _fsync_file(file: Path) -> None:

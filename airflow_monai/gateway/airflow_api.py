@@ -103,9 +103,7 @@ class AirflowApi:
             else:
                 response = self._request("GET", f"{access.url}/auth/token")
             if response.is_redirect or not response.ok:
-                raise RunNotCreated(
-                    f"Airflow refused the login of connection {self._conn_id!r}: {_status(response)}"
-                )
+                raise RunNotCreated(f"Airflow refused the login of connection {self._conn_id!r}: {_status(response)}")
             try:
                 self._token = response.json()["access_token"]
             except (ValueError, KeyError, TypeError):

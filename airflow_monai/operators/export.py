@@ -27,6 +27,10 @@ class ExportFailed(ExportRefused, AirflowFailException):
     """An export was refused for reasons that a retry does not change, so Airflow does not retry it."""
 
 
+class ExportInterrupted(ExportError):
+    """The task was ended from outside (``on_kill``); what was not sent yet stays unsent."""
+
+
 @dataclass(slots=True)
 class SinkReport:
     """How the delivery to one destination went.
@@ -83,6 +87,17 @@ class ExportOperator(MonaiOperator):
         super().__init__(**kwargs)
         self.destinations = list(dict.fromkeys(destinations))
         self.inputs = [dict(artifact) for artifact in inputs]
+        self._killed = False
+
+    def on_kill(self) -> None:
+        """Send nothing more: Airflow lets the task go on for some seconds after it was marked failed or timed out."""
+        self._killed = True
+
+    def _stop_when_killed(self) -> None:
+        if self._killed:
+            raise ExportInterrupted(
+                f"Export task {self.task_id} was ended from outside; a retry sends what is missing."
+            )
 
     def perform(self, run: TaskRun, context: Context) -> Outcome:
         with watch_parent() as look, TemporaryDirectory(prefix="monai-export-") as scratch:
@@ -109,9 +124,10 @@ class ExportOperator(MonaiOperator):
     ) -> SinkReport:
         """Deliver to one destination; its failure is in the report, so that the others get their turn."""
         report = SinkReport(name)
+        self._stop_when_killed()
         try:
             self._deliver(run, files, still_ours, report)
-        except Fenced:
+        except (Fenced, ExportInterrupted):
             raise
         except MonaiError as error:
             report.problem = str(error)
@@ -139,9 +155,15 @@ class ExportOperator(MonaiOperator):
         task = f"{run.folder.dag_id}/{run.folder.run_id}/{run.task_id}"
         digests = {identity: instance.digest for identity, instance in missing.items()}
         recorder = Recorder(ledger, digests, task=task, before_request=still_ours)
+
+        def on_result(news: Delivery) -> None:
+            if news.state is DeliveryState.SENT:
+                self._stop_when_killed()
+            recorder(news)
+
         try:
             with recorder:
-                sink.send(list(missing.values()), recorder)
+                sink.send(list(missing.values()), on_result)
         finally:
             report.verdicts.update(recorder.verdicts)
 

@@ -18,7 +18,7 @@ _CHUNK = 1 << 20
 
 
 class FolderSink(Sink):
-    """Copies files to ``<path>/<payload id>/<workflow>/<task>/...``, what a cleared task made anew to ``g<N>`` below it.
+    """Copies files to ``<path>/<payload id>/<workflow>/<task>/...``, what a cleared task made anew to ``.../g<N>``.
 
     The connection's extra ``path`` (or its host) is the folder; ``overwrite`` allows to replace a file of other
     content under the same name, which is refused otherwise. A reader never sees half a file.

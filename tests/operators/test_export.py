@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_monai.errors import ExportRefused, Fenced
-from airflow_monai.operators.export import ExportOperator
+from airflow_monai.operators.export import ExportInterrupted, ExportOperator
 from airflow_monai.sinks.base import DeliveryState
 from airflow_monai.sinks.ledger import Entry, Ledger
 from airflow_monai.store.local import LocalStore
@@ -40,6 +41,7 @@ class Site:
     folder: Path
     payload: Payload
     monkeypatch: pytest.MonkeyPatch
+    operator: ExportOperator | None = None
 
     @property
     def store(self) -> LocalStore:
@@ -92,7 +94,7 @@ class Site:
 
     def export(self, *destinations: str, value: str = RESULTS, try_number: int = 1, **artifact: Any) -> dict[str, Any]:
         """Run the operator as a worker does, in this process; the context stands in for Airflow's."""
-        operator = ExportOperator(
+        self.operator = operator = ExportOperator(
             task_id="to-pacs",
             destinations=destinations,
             inputs=[{"name": "seg", "value": value, **artifact}],
@@ -335,6 +337,28 @@ def test_an_older_try_sends_nothing_more(site: Site) -> None:
         assert len(receiver.seen) == 2
         site.export("PACS", try_number=2)
         assert len(receiver.seen) == 3
+
+
+def test_a_task_that_is_ended_from_outside_sends_nothing_more(site: Site) -> None:
+    """Marked failed while the second image is under way: its answer is kept, and neither destination gets more."""
+    results = make_images(site.output, 4, study=STUDY)
+    site.made(*results)
+    archive = site.archive()
+
+    def marked_failed(receiver: Any, _: Any) -> int:
+        if len(receiver.seen) == 2 and site.operator:
+            site.operator.on_kill()
+        return 0
+
+    with difficult(marked_failed) as receiver:
+        site.dicom("PACS", receiver.port)
+        with pytest.raises(ExportInterrupted, match="ended from outside"):
+            site.export("PACS", "ARCHIVE")
+        assert len(receiver.seen) == 2
+        assert not archive.exists()
+        assert Counter(entry.state for entry in site.ledger().values())[DeliveryState.ACCEPTED] == 2
+        site.export("PACS", try_number=2)
+        assert len(receiver.seen) == 4
 
 
 def test_a_task_killed_between_request_and_verdict_is_completed_by_the_next(site: Site) -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
+
+# A shell's background job ignores Ctrl-C, and so would all that the tests start and try Ctrl-C on
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @functools.cache

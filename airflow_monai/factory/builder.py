@@ -18,6 +18,7 @@ from airflow_monai.factory.docs import edge_doc, workflow_doc
 from airflow_monai.factory.tasks import KINDS, TaskKind, TaskRequest
 from airflow_monai.factory.uris import ae_uri, workflow_uri
 from airflow_monai.operators.gate import EdgeNode, GateOperator
+from airflow_monai.specs.graph import reachable
 from airflow_monai.specs.plan import Edge, TaskPlan, TaskType, WorkflowPlan
 
 if TYPE_CHECKING:
@@ -57,9 +58,11 @@ def build_dag(
     """
     dag = _empty_dag(plan)
     leaving = _edges_by_source(plan.edges)
+    behind = _behind(plan)
     inventory = cache(inventory)
     operators = {
-        task.id: _make_task(dag, task, leaving.get(task.id, ()), kinds[task.type], inventory) for task in plan.tasks
+        task.id: _make_task(dag, task, leaving.get(task.id, ()), kinds[task.type], inventory, behind)
+        for task in plan.tasks
     }
     light = {task.id for task in plan.tasks if kinds[task.type].light}
     for edge in plan.edges:
@@ -67,7 +70,8 @@ def build_dag(
         if edge.node_id is None:
             _connect(source, target)
         else:
-            node = _edge_node(dag, plan, edge, gate=edge.source in light and bool(edge.conditions))
+            gate = edge.source in light and bool(edge.conditions)
+            node = _edge_node(dag, plan, edge, behind(edge.target) if gate else None)
             _connect(source, node)
             _connect(node, target)
     return dag
@@ -117,15 +121,26 @@ def _edges_by_source(edges: Iterable[Edge]) -> dict[str, list[Edge]]:
     return found
 
 
+def _behind(plan: WorkflowPlan) -> Callable[[str], list[str]]:
+    """Gives a task and all that come after it, by their ids."""
+    graph = {task: tuple(edge.target for edge in edges) for task, edges in _edges_by_source(plan.edges).items()}
+    return cache(lambda task: sorted(reachable(graph, task)))
+
+
 def _make_task(
-    dag: DAG, task: TaskPlan, leaving: Iterable[Edge], kind: TaskKind, inventory: Callable[[], Inventory | None]
+    dag: DAG,
+    task: TaskPlan,
+    leaving: Iterable[Edge],
+    kind: TaskKind,
+    inventory: Callable[[], Inventory | None],
+    behind: Callable[[str], list[str]],
 ) -> BaseOperator:
-    edges = [] if kind.light else [_skippable(edge) for edge in leaving if edge.conditions]
+    edges = [] if kind.light else [_skippable(edge, behind(edge.target)) for edge in leaving if edge.conditions]
     return kind.make(TaskRequest(task, edges, _common(dag, task), inventory))
 
 
-def _skippable(edge: Edge) -> dict[str, Any]:
-    return {"node": edge.node_id, "conditions": list(edge.conditions)}
+def _skippable(edge: Edge, behind: list[str]) -> dict[str, Any]:
+    return {"node": edge.node_id, "conditions": list(edge.conditions), "behind": behind}
 
 
 def _common(dag: DAG, task: TaskPlan) -> dict[str, Any]:
@@ -146,12 +161,14 @@ def _common(dag: DAG, task: TaskPlan) -> dict[str, Any]:
     return common
 
 
-def _edge_node(dag: DAG, plan: WorkflowPlan, edge: Edge, *, gate: bool) -> BaseOperator:
+def _edge_node(dag: DAG, plan: WorkflowPlan, edge: Edge, behind: list[str] | None) -> BaseOperator:
+    """The node of an edge: a gate where ``behind`` tells what lies behind it, else one that its source skips."""
     common: dict[str, Any] = {"task_id": edge.node_id, "dag": dag, "owner": OWNER, "doc_md": edge_doc(edge)}
-    if not gate:
+    if behind is None:
         return EdgeNode(retries=0, **common)
     return GateOperator(
         conditions=edge.conditions,
+        behind=behind,
         workflow_name=plan.name,
         workflow_description=plan.description,
         **common,

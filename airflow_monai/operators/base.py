@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -135,8 +135,10 @@ class MonaiOperator(BaseOperator):
     """Base of the operators that run as a task of a workflow.
 
     :param edges: the conditional edges to later tasks: ``{"node": <task id of the edge's own node>, "conditions":
-        [...]}``; the nodes whose conditions do not hold are skipped. An edge whose condition cannot be evaluated is
-        not taken, which the log and the XCom ``edges`` say.
+        [...], "behind": [...]}``; the nodes whose conditions do not hold are skipped. An edge whose condition cannot be
+        evaluated is not taken, which the log and the XCom ``edges`` say. ``behind`` names the tasks that can be reached
+        over the edge (by default those that the DAG has behind the node): when it is not taken, what they left in an
+        earlier round, before somebody cleared this task, no longer counts.
     :param result_keys: keys of the result that go into the return value (XCom); all others stay in the store.
     :param payload_id: the payload to work on, where the DAG run does not name it (templated).
     """
@@ -230,7 +232,17 @@ class MonaiOperator(BaseOperator):
         for node, verdict in verdicts.items():
             (self.log.info if "cannot be" not in verdict.reason else self.log.warning)("%s: %s", node, verdict.reason)
         context["ti"].xcom_push(key="edges", value={node: verdict.reason for node, verdict in verdicts.items()})
-        return [node for node, verdict in verdicts.items() if not verdict.taken]
+        untaken = [edge for edge in self.edges if not verdicts[edge["node"]].taken]
+        run.fence.check()
+        for edge in untaken:
+            run.folder.retire(self._behind(edge), run.map_index)
+        return [edge["node"] for edge in untaken]
+
+    def _behind(self, edge: Mapping[str, Any]) -> Iterable[str]:
+        """The tasks that can be reached over an edge; none of them has begun while this task decides."""
+        if "behind" in edge or not self.has_dag():
+            return list(edge.get("behind") or ())
+        return self.dag.get_task(edge["node"]).get_flat_relative_ids(upstream=False)
 
 
 def _now() -> str:

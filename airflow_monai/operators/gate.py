@@ -43,6 +43,8 @@ class GateOperator(BaseOperator):
     triggerer, from the store.
 
     :param conditions: all must hold; one that cannot be evaluated counts as not holding.
+    :param behind: ids of the tasks that can be reached over this edge: when it is not taken, what they left in an
+        earlier round, before somebody cleared the task before it, no longer counts.
     :param workflow_name: and ``workflow_description``: what ``context.workflow`` means in conditions.
     :param payload_id: (templated) the payload; by default the run's partition key, else ``payload_id`` of its conf.
     """
@@ -55,6 +57,7 @@ class GateOperator(BaseOperator):
         self,
         *,
         conditions: Sequence[str],
+        behind: Sequence[str] = (),
         workflow_name: str = "",
         workflow_description: str = "",
         payload_id: str = PAYLOAD_ID,
@@ -66,6 +69,7 @@ class GateOperator(BaseOperator):
         self.payload_id = payload_id
         self.run_id = "{{ run_id }}"
         self.conditions = list(conditions)
+        self.behind = list(behind)
         self.workflow_name = workflow_name
         self.workflow_description = workflow_description
         self.start_trigger_args = StartTriggerArgs(
@@ -78,6 +82,7 @@ class GateOperator(BaseOperator):
             "dag_id": self.dag_id,
             "run_id": self.run_id,
             "conditions": self.conditions,
+            "behind": self.behind,
             "workflow_name": self.workflow_name,
             "workflow_description": self.workflow_description,
         }

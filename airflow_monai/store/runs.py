@@ -1,6 +1,7 @@
 """What a workflow instance leaves in the store: a record for each task, and a fence that tells the newest try.
 
     payloads/<payload_id>/workflows/<dag_id>/<run_id>/<task>[/<map index>]/task.json     record
+                                                                          /task.retired.json   one that no longer counts
                                                                           /fence.json    who may publish
                                                                           /g<N>/...      output of generation N
                                                                           /g<N>.log      the application's whole log
@@ -8,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from airflow_monai.errors import Fenced, StoreError
@@ -48,6 +50,16 @@ class RunFolder:
 
     def write_record(self, record: TaskRecord) -> None:
         self.store.write_json(f"{self.task_key(record.task_id, record.map_index)}/task.json", record.to_dict())
+
+    def retire(self, task_ids: Iterable[str], map_index: int = -1) -> None:
+        """Take the records of tasks out of use: they are from before a way to them was given up."""
+        for task_id in task_ids:
+            key = f"{self.task_key(task_id, map_index)}/task.json"
+            if self.store.exists(key):
+                record = self.store.read(key)
+                self.store.delete(key)
+                # last, since it is the writing that makes the folder, and so the removal, survive a power cut
+                self.store.write(key.replace("task.json", "task.retired.json"), record)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from airflow_monai.specs.edges import EdgeVerdict
 class GateTrigger(BaseTrigger):
     """Ends its task as success (edge taken), skipped (not taken), or failed (the store cannot say).
 
+    :param behind: tasks whose records no longer count when the edge is not taken.
     :param payload_id: (templated) and ``run_id`` (templated): which workflow instance; all values are read from its
         folder in the store.
     """
@@ -26,6 +27,7 @@ class GateTrigger(BaseTrigger):
         dag_id: str,
         run_id: str,
         conditions: Sequence[str],
+        behind: Sequence[str] = (),
         workflow_name: str = "",
         workflow_description: str = "",
     ):
@@ -34,11 +36,12 @@ class GateTrigger(BaseTrigger):
         self.dag_id = dag_id
         self.run_id = run_id
         self.conditions = list(conditions)
+        self.behind = list(behind)
         self.workflow_name = workflow_name
         self.workflow_description = workflow_description
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        names = ("payload_id", "dag_id", "run_id", "conditions", "workflow_name", "workflow_description")
+        names = ("payload_id", "dag_id", "run_id", "conditions", "behind", "workflow_name", "workflow_description")
         return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -56,7 +59,7 @@ class GateTrigger(BaseTrigger):
             yield TaskSkippedEvent(xcoms={"edge": verdict.reason})
 
     def judge(self) -> EdgeVerdict:
-        """Read the payload and the task records, and judge.
+        """Read the payload and the task records, and judge; retire the records behind an edge that is not taken.
 
         :raises MonaiError: when the run names no payload, or the store cannot be read.
         """
@@ -73,4 +76,7 @@ class GateTrigger(BaseTrigger):
         payload = load_payload(store, self.payload_id)
         folder = RunFolder(store, payload.payload_id, self.dag_id, self.run_id)
         resolve = condition_context(folder, payload, self.workflow_name, self.workflow_description)
-        return judge_edge(self.conditions, resolve)
+        verdict = judge_edge(self.conditions, resolve)
+        if not verdict.taken:
+            folder.retire(self.behind)
+        return verdict

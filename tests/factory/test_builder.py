@@ -64,7 +64,9 @@ tasks:
 
 def test_a_heavy_task_gets_the_edges_that_it_must_judge(dag: Any) -> None:
     conditions = ["{{ context.executions.segment.result.volume_ml }} > '500'"]
-    assert dag.task_dict["segment"].edges == [{"node": "segment.to.to-pacs", "conditions": conditions}]
+    assert dag.task_dict["segment"].edges == [
+        {"node": "segment.to.to-pacs", "conditions": conditions, "behind": ["to-pacs"]}
+    ]
     assert dag.task_dict["segment"].result_keys == ["volume_ml"]
 
 
@@ -120,7 +122,9 @@ def test_survives_airflows_serialisation_and_only_workers_tasks_need_a_worker(da
 
 def test_only_ids_and_the_specs_own_text_are_kept_as_a_gates_arguments(dag: Any) -> None:
     kwargs = dag.task_dict["route.to.segment"].start_trigger_args.trigger_kwargs
-    assert set(kwargs) == {"payload_id", "dag_id", "run_id", "conditions", "workflow_name", "workflow_description"}
+    workflow = {"conditions", "behind", "workflow_name", "workflow_description"}
+    assert set(kwargs) == {"payload_id", "dag_id", "run_id"} | workflow
+    assert kwargs["behind"] == ["archive", "segment", "to-pacs"]
 
 
 def test_a_task_that_wants_a_card_gets_its_pool(plan: WorkflowPlan, monkeypatch: pytest.MonkeyPatch) -> None:

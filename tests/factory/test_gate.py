@@ -30,10 +30,10 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return store
 
 
-def ended(*conditions: str, payload_id: str = PAYLOAD_ID) -> BaseTaskEndEvent:
+def ended(*conditions: str, payload_id: str = PAYLOAD_ID, behind: tuple[str, ...] = ()) -> BaseTaskEndEvent:
     """The event with which a gate ends, after its trigger has been kept in the database and read back."""
     _, kwargs = GateTrigger(
-        payload_id=payload_id, dag_id="ct", run_id="run", conditions=conditions, workflow_name="ct"
+        payload_id=payload_id, dag_id="ct", run_id="run", conditions=conditions, behind=behind, workflow_name="ct"
     ).serialize()
     return asyncio.run(_first_event(GateTrigger(**kwargs)))
 
@@ -67,6 +67,17 @@ def test_reads_what_earlier_tasks_of_the_run_did(store: Any) -> None:
     record = TaskRecord("seg", "map", TaskStatus.SUCCEEDED, "id", result={"volume": 700})
     RunFolder(store, PAYLOAD_ID, "ct", "run").write_record(record)
     assert isinstance(ended("{{ context.executions.seg.result.volume }} > '500'"), TaskSuccessEvent)
+
+
+def test_what_lies_behind_it_counts_only_when_it_is_taken(store: Any) -> None:
+    folder = RunFolder(store, PAYLOAD_ID, "ct", "run")
+    for task_id in ("seg", "send", "other"):
+        folder.write_record(TaskRecord(task_id, "map", TaskStatus.SUCCEEDED, "id"))
+    ended("'1' == '1'", behind=("seg", "send", "never-ran"))
+    assert folder.record("seg") and folder.record("send")
+    ended("'1' == '2'", behind=("seg", "send", "never-ran"))
+    assert folder.record("seg") is None and folder.record("send") is None
+    assert folder.record("other")
 
 
 @pytest.mark.parametrize("payload_id", ["", "no such payload", "0a1b2c3d-0000-4000-8000-00000000dead"])

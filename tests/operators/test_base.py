@@ -3,13 +3,67 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
+from airflow_monai.operators.artifacts import resolve_input
+from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, task_run_from
+from airflow_monai.operators.gate import EdgeNode
 from airflow_monai.operators.map import MapOperator
-from tests.operators.map_tasks import context_of
+from airflow_monai.store.runs import RunFolder
+from airflow_monai.types import TaskRecord
+from tests.operators.map_tasks import DAG_ID, context_of, make_payload
+
+LARGE = ["{{ context.executions.segment.result.volume_ml }} > '500'"]
+
+
+class Measures(MonaiOperator):
+    """Leaves one file and says that it has a volume."""
+
+    task_type = "map"
+
+    def __init__(self, volume: float = 0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.volume = volume
+
+    def perform(self, run: TaskRun, context: Any) -> Outcome:
+        key = f"{run.output_key}/{self.task_id}.dcm"
+        run.store.write(key, b"x")
+        return Outcome({"volume_ml": self.volume}, {"seg": (key,)}, output_dir=run.output_key)
+
+
+class Site:
+    """A store with a payload, and tasks over it."""
+
+    def __init__(self, store: str):
+        self.store = store
+        self.payload_id = make_payload(store, slices=1)
+
+    def run(self, operator: MonaiOperator, **how: Any) -> None:
+        operator.execute(context_of(operator, self.payload_id, **how))
+
+    def task_run(self, task_id: str) -> TaskRun:
+        return task_run_from(context_of(Measures(task_id=task_id), self.payload_id))
+
+    @property
+    def folder(self) -> RunFolder:
+        return self.task_run("any").folder
+
+    def record(self, task_id: str = "segment") -> TaskRecord:
+        record = self.folder.record(task_id)
+        assert record is not None
+        return record
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setenv("AIRFLOW__MONAI__STORE", str(tmp_path / "store"))
+    yield Site(str(tmp_path / "store"))
 
 
 @pytest.mark.parametrize(
@@ -24,3 +78,34 @@ def test_a_run_without_a_payload_fails_at_once_and_says_what_to_do(
     with pytest.raises(AirflowFailException, match=words):
         operator.execute(context_of(operator, payload_id))
     assert list(tmp_path.iterdir()) == [], "nothing may be left in the store"
+
+
+def segment(volume: float, **edge: Any) -> Measures:
+    edges = [{"node": "segment.to.refine", "conditions": LARGE, **edge}]
+    return Measures(volume=volume, task_id="segment", edges=edges)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told by the factory", "seen in the DAG"])
+def test_what_lies_behind_an_edge_that_is_not_taken_no_longer_counts(site: Site, told: bool) -> None:
+    """A person clears a segmentation; the new one is too small to be refined: the old refinement must go nowhere."""
+    edge = {"behind": ["refine", "report"]} if told else {}
+    site.run(segment(900, **edge))
+    site.run(Measures(task_id="refine"))
+    site.run(Measures(task_id="report"))
+    with DAG(DAG_ID):
+        again = segment(100, **edge)
+        _ = again >> EdgeNode(task_id="segment.to.refine") >> Measures(task_id="refine") >> Measures(task_id="report")
+    with pytest.raises(DownstreamTasksSkipped):
+        site.run(again, try_number=2, cleared=1)
+
+    send = site.task_run("send")
+    assert resolve_input(send, "{{ context.executions.refine.artifacts.seg }}").keys == ()
+    assert resolve_input(send, "{{ context.executions.segment.artifacts.seg }}").keys != ()
+    assert send.condition_context()("context.executions.report.status") is None
+    assert site.record().result == {"volume_ml": 100}
+
+
+def test_what_lies_behind_an_edge_that_is_taken_stands(site: Site) -> None:
+    site.run(Measures(task_id="refine"))
+    site.run(segment(900, behind=["refine"]))
+    assert site.record("refine").output_dir

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -175,24 +177,40 @@ def default_user(configured: str) -> str:
 
 def empty_output(job: MapJob) -> None:
     """Make the job's output folder empty and writable for its user: what an earlier try left must not mix in."""
-    try:
-        make_output(job)
+    make_output(job)
+    with _preparing(job):
         for entry in os.scandir(job.output):
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path)
             else:
                 os.unlink(entry.path)
-    except OSError as error:
-        raise MapError(f"The output folder {job.output} cannot be prepared: {error.strerror or error}.") from error
 
 
 def make_output(job: MapJob) -> None:
     """Create the job's output folder for its user."""
-    job.output.mkdir(parents=True, exist_ok=True)
-    uid, _, gid = job.user.partition(":")
-    if not uid.isdigit() or int(uid) == job.output.stat().st_uid:
-        return
-    if os.getuid() == 0:
-        os.chown(job.output, int(uid), int(gid) if gid.isdigit() else -1)
-    else:
-        job.output.chmod(0o777)  # only root may give a folder away; those above it keep others out
+    with _preparing(job):
+        job.output.mkdir(parents=True, exist_ok=True)
+        uid, _, gid = job.user.partition(":")
+        if not uid.isdigit() or int(uid) == job.output.stat().st_uid:
+            return
+        if os.getuid() == 0:
+            os.chown(job.output, int(uid), int(gid) if gid.isdigit() else -1)
+        else:
+            _open_to_all(job.output)
+
+
+def _open_to_all(folder: Path) -> None:
+    """Only root may give a folder away, so everybody may write to this one, and its parent lets no stranger through.
+
+    An engine mounts the folder itself; who runs in the container needs no way to it from above.
+    """
+    folder.parent.chmod(stat.S_IMODE(folder.parent.stat().st_mode) & ~stat.S_IRWXO)
+    folder.chmod(0o777)
+
+
+@contextmanager
+def _preparing(job: MapJob) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MapError(f"The output folder {job.output} cannot be prepared: {error.strerror or error}.") from error

@@ -10,6 +10,12 @@ from airflow_monai.maps.runners.base import MapJob, Mount, default_user
 
 PIDS_LIMIT = 4096
 NANO = 10**9
+LOG_FILE_MIB, LOG_FILES = 128, 4
+"""What the engine keeps of an application's output, so that a talkative one cannot fill its disk.
+
+More than the store takes (with the engine's own words around each line), so that a try that finds the container still
+reads its log from the beginning.
+"""
 
 
 def container_config(job: MapJob, *, local_engine: bool) -> dict[str, Any]:
@@ -48,6 +54,10 @@ def _host_config(job: MapJob, local_engine: bool) -> dict[str, Any]:
         "NanoCpus": int(cores * NANO),
         "ShmSize": resources.shared_memory_bytes,
         # compilers of kernels write shared objects there and load them, hence exec
+        "LogConfig": {
+            "Type": "json-file",  # one that can be read back, whatever the site's default is
+            "Config": {"max-size": f"{LOG_FILE_MIB}m", "max-file": str(LOG_FILES)},
+        },
         "Tmpfs": dict.fromkeys(_scratch(job), "rw,nosuid,nodev,exec,mode=1777"),
         "Mounts": [_mount(mount) for mount in job.mounts],
     }

@@ -23,8 +23,9 @@ def job(output: Path, user: str = "") -> MapJob:
 def test_engine_keeps_a_bounded_log_that_can_be_read_back(tmp_path: Path) -> None:
     log = container_config(job(tmp_path), local_engine=False)["HostConfig"]["LogConfig"]
     assert log["Type"] == "json-file"
-    kept = int(log["Config"]["max-size"].removesuffix("m")) * 2**20 * int(log["Config"]["max-file"])
-    assert MAX_LOG_BYTES < kept <= 2**30
+    one = int(log["Config"]["max-size"].removesuffix("m")) * 2**20
+    assert MAX_LOG_BYTES < one  # engines lose lines for those who follow when a file gives way to the next
+    assert one * int(log["Config"]["max-file"]) <= 2**30
 
 
 def test_output_that_everybody_may_write_lies_where_nobody_else_comes(

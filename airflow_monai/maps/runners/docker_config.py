@@ -10,11 +10,11 @@ from airflow_monai.maps.runners.base import MapJob, Mount, default_user
 
 PIDS_LIMIT = 4096
 NANO = 10**9
-LOG_FILE_MIB, LOG_FILES = 128, 4
+LOG_FILE_MIB, LOG_FILES = 512, 2
 """What the engine keeps of an application's output, so that a talkative one cannot fill its disk.
 
-More than the store takes (with the engine's own words around each line), so that a try that finds the container still
-reads its log from the beginning.
+Engines lose lines for those who follow when one file gives way to the next, so the first holds as much as the store
+takes, with the engine's own words around each line.
 """
 
 

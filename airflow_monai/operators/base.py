@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,9 @@ class Outcome:
 class TaskRun:
     """One try of one task of one workflow instance, in terms of the store.
 
-    :param generation: number of the try that began this generation: a retry keeps it, clearing the task begins a new.
+    :param generation: number of the try that began this generation: a retry keeps it, clearing the task begins a new,
+        and so does a run that was deleted and made again under the same id.
+    :param run_started: UTC time at which the run began, as text that sorts by time.
     """
 
     store: Store
@@ -59,10 +61,15 @@ class TaskRun:
     try_number: int
     workflow_name: str
     workflow_description: str
+    run_started: str = ""
 
     @property
     def fence(self) -> Fence:
-        return Fence(self.folder, self.task_id, self.map_index, self.try_number)
+        return Fence(self.folder, self.task_id, self.map_index, self.try_number, self.run_started)
+
+    def claimed(self) -> TaskRun:
+        """This run after it has taken over the task from all older tries; :class:`Fenced` when a newer one has it."""
+        return replace(self, generation=self.fence.claim(self.generation))
 
     @property
     def output_key(self) -> str:
@@ -128,7 +135,12 @@ def task_run_from(context: Context) -> TaskRun:
         try_number=ti.try_number,
         workflow_name=dag.dag_display_name or dag.dag_id,
         workflow_description=dag.description or "",
+        run_started=_sortable(getattr(context["dag_run"], "start_date", None)),
     )
+
+
+def _sortable(moment: datetime | None) -> str:
+    return moment.astimezone(timezone.utc).isoformat(timespec="microseconds") if moment else ""
 
 
 class MonaiOperator(BaseOperator):
@@ -168,7 +180,7 @@ class MonaiOperator(BaseOperator):
             run = task_run_from(context)
         except (NoPayload, PayloadNotFound) as error:
             raise AirflowFailException(str(error)) from error  # a retry would find the same
-        run.fence.claim()
+        run = run.claimed()
         started = _now()
         try:
             outcome = self.perform(run, context)
@@ -177,13 +189,17 @@ class MonaiOperator(BaseOperator):
             self._keep(run, started, TaskStatus.FAILED, Outcome(), _one_line(error))
             raise
         self._keep(run, started, TaskStatus.SUCCEEDED, outcome, None)
-        value = self._return_value(outcome)
-        untaken = self._untaken_edges(run, context)
-        if not untaken:
-            return value
-        # raising ends the task as a success, but without its return value: push that first
-        context["ti"].xcom_push(key="return_value", value=value)
-        raise DownstreamTasksSkipped(tasks=[(node, run.map_index) for node in untaken])
+        try:
+            # Also Airflow pushes it, but not when edges are skipped, and too late to put the record right if it cannot
+            value = self._return_value(outcome)
+            context["ti"].xcom_push(key="return_value", value=value)
+            untaken = self._untaken_edges(run, context)
+        except BaseException as error:
+            self._keep(run, started, TaskStatus.FAILED, outcome, _one_line(error))
+            raise
+        if untaken:
+            raise DownstreamTasksSkipped(tasks=[(node, run.map_index) for node in untaken])
+        return value
 
     def _keep(self, run: TaskRun, started: str, status: TaskStatus, outcome: Outcome, error: str | None) -> None:
         from airflow_monai.errors import Fenced

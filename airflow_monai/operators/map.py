@@ -19,7 +19,6 @@ from airflow_monai.errors import (
     RunnerUnavailable,
 )
 from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun
-from airflow_monai.types import TaskStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -169,11 +168,11 @@ class MapOperator(MonaiOperator):
         return found
 
     def _already_done(self, run: TaskRun) -> Outcome | None:
-        """What an earlier try of this generation made, when it died after that and before Airflow heard of it."""
+        """What an earlier try of this generation made, when Airflow did not hear of it or could not keep it."""
         record = run.folder.record(run.task_id, run.map_index)
-        if record is None or record.generation != run.generation or record.status is not TaskStatus.SUCCEEDED:
+        if record is None or record.generation != run.generation or record.output_dir is None:
             return None
-        self.log.info("Try %s had already finished this task; its results stand", record.try_number)
+        self.log.info("Try %s had already finished this task's application; its results stand", record.try_number)
         return Outcome(record.result, record.artifacts, record.stats, record.output_dir)
 
     @contextmanager

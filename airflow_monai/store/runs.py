@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from airflow_monai.errors import Fenced, StoreError
 from airflow_monai.store.base import Store, safe_name
@@ -63,32 +63,65 @@ class RunFolder:
 
 
 @dataclass(frozen=True, slots=True)
+class _Claim:
+    """What the fence's file says of the newest try that claimed.
+
+    :param skipped: how far the generations of the store are ahead of those that Airflow's tries tell.
+    """
+
+    run_started: str = ""
+    try_number: int = 0
+    generation: int = 0
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Fence:
     """Tells the newest try of a task from an older one whose process outlived its worker.
 
     Try numbers only grow, also when a person clears the task, so the highest one that claimed is the one that counts.
+    They begin anew only in a run that was deleted and made again under the same id; that one has begun later.
+
+    :param run_started: UTC time at which the run began, as text that sorts by time.
     """
 
     folder: RunFolder
     task_id: str
     map_index: int
     try_number: int
+    run_started: str = ""
 
     @property
     def _key(self) -> str:
         return f"{self.folder.task_key(self.task_id, self.map_index)}/fence.json"
 
-    def claim(self) -> None:
-        """Take over the task from all older tries; :class:`Fenced` when a newer one has it."""
-        self.check()
-        self.folder.store.write_json(self._key, {"try_number": self.try_number})
+    def claim(self, generation: int = 1) -> int:
+        """Take over the task from all older tries; :class:`Fenced` when a newer one has it.
+
+        :param generation: as the try numbers of this run tell it.
+        :return: the generation to use: a higher one when that would be one of an earlier run of the same id.
+        """
+        last = self._last()
+        self._compare(last)
+        skipped = last.skipped
+        if last.run_started != self.run_started and generation + skipped <= last.generation:
+            skipped = last.generation + 1 - generation
+        claim = _Claim(self.run_started, self.try_number, generation + skipped, skipped)
+        self.folder.store.write_json(self._key, asdict(claim))
+        return claim.generation
 
     def check(self) -> None:
         """Raise :class:`Fenced` when a newer try has claimed the task."""
+        self._compare(self._last())
+
+    def _last(self) -> _Claim:
         store = self.folder.store
-        newest = store.read_json(self._key)["try_number"] if store.exists(self._key) else 0
-        if newest > self.try_number:
+        return _Claim(**store.read_json(self._key)) if store.exists(self._key) else _Claim()
+
+    def _compare(self, last: _Claim) -> None:
+        if (last.run_started, last.try_number) > (self.run_started, self.try_number):
+            newer = "" if last.run_started == self.run_started else " in a newer run of the same id"
             raise Fenced(
-                f"Try {newest} of task {self.task_id} has taken over from try {self.try_number}; this process stops "
-                "without touching the container or the results."
+                f"Try {last.try_number}{newer} of task {self.task_id} has taken over from try {self.try_number}; this "
+                "process stops without touching the container or the results."
             )

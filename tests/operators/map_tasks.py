@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pydicom
 
 from airflow_monai.local.phantom import generate
+from airflow_monai.operators.base import MonaiOperator
 from airflow_monai.operators.map import MapOperator
 from airflow_monai.store import open_store
 from airflow_monai.store.payloads import dicom_key, manifest_key, payload_id_of
@@ -34,10 +36,18 @@ class TaskInstance(SimpleNamespace):
         self.xcom[key] = value
 
 
-def context_of(operator: MapOperator, payload_id: str, *, try_number: int = 1, cleared: int = 0) -> dict[str, Any]:
+def context_of(
+    operator: MonaiOperator,
+    payload_id: str,
+    *,
+    try_number: int = 1,
+    cleared: int = 0,
+    run_started: datetime | None = None,
+) -> dict[str, Any]:
     """What Airflow hands to ``execute``, as far as the operators look at it.
 
     :param cleared: the number of tries before somebody cleared the task.
+    :param run_started: when the run began; later for one that was deleted and made anew.
     """
     ti = TaskInstance(
         dag_id=DAG_ID,
@@ -52,7 +62,7 @@ def context_of(operator: MapOperator, payload_id: str, *, try_number: int = 1, c
         "ti": ti,
         "task": operator,
         "dag": SimpleNamespace(dag_id=DAG_ID, dag_display_name="ct-lung", description=""),
-        "dag_run": SimpleNamespace(partition_key=payload_id, conf={}),
+        "dag_run": SimpleNamespace(partition_key=payload_id, conf={}, start_date=run_started),
     }
 
 

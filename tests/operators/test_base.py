@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
+from airflow_monai.errors import Fenced
 from airflow_monai.operators.artifacts import resolve_input
 from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, task_run_from
 from airflow_monai.operators.gate import EdgeNode
 from airflow_monai.operators.map import MapOperator
 from airflow_monai.store.runs import RunFolder
-from airflow_monai.types import TaskRecord
+from airflow_monai.types import TaskRecord, TaskStatus
 from tests.operators.map_tasks import DAG_ID, context_of, make_payload
 
 LARGE = ["{{ context.executions.segment.result.volume_ml }} > '500'"]
@@ -109,3 +111,57 @@ def test_what_lies_behind_an_edge_that_is_taken_stands(site: Site) -> None:
     site.run(Measures(task_id="refine"))
     site.run(segment(900, behind=["refine"]))
     assert site.record("refine").output_dir
+
+
+FIRST = datetime(2026, 1, 1, 8, 30, tzinfo=timezone.utc)
+LATER = FIRST.astimezone(timezone(timedelta(hours=-5))) + timedelta(minutes=1)  # another offset is another text
+
+
+def test_a_deleted_run_that_is_made_anew_under_its_id_begins_a_generation_of_its_own(site: Site) -> None:
+    site.run(segment(900), run_started=FIRST)
+    site.run(segment(900), run_started=FIRST, try_number=2)  # a retry
+    assert site.record().generation == 1
+    site.run(segment(700), run_started=LATER)
+    assert (site.record().generation, site.record().result) == (2, {"volume_ml": 700})
+    assert "/g2/" in site.record().artifacts["seg"][0]
+    site.run(segment(700), run_started=LATER, try_number=2)
+    assert site.record().generation == 2, "a retry of the new run stays in its generation"
+    site.run(segment(700), run_started=LATER, try_number=3, cleared=2)
+    assert site.record().generation > 2, "a clear begins another one"
+    with pytest.raises(Fenced, match="newer run"):
+        site.run(segment(900), run_started=FIRST, try_number=9)
+
+
+def test_a_finished_run_that_is_cleared_keeps_counting_its_generations(site: Site) -> None:
+    """Airflow gives a finished run that is cleared a new start, too."""
+    site.run(segment(900), run_started=FIRST)
+    site.run(segment(900), run_started=LATER, try_number=2, cleared=1)
+    assert site.record().generation == 2
+
+
+def test_a_fence_of_an_earlier_release_is_understood(site: Site) -> None:
+    run = site.task_run("segment")
+    run.store.write_json(f"{run.folder.task_key('segment')}/fence.json", {"try_number": 1})
+    site.run(segment(900), run_started=FIRST, try_number=2)
+    assert site.record().generation == 1
+
+
+@pytest.mark.parametrize("key", ["return_value", "edges"])
+def test_the_record_says_failed_when_what_the_task_has_to_say_is_refused(site: Site, key: str) -> None:
+    """A value that the database of Airflow cannot hold fails the task, and so it must in the store."""
+    operator = segment(900)
+    context = context_of(operator, site.payload_id)
+    pushed = context["ti"].xcom
+
+    class Refuses(dict[str, Any]):
+        def __setitem__(self, name: str, value: Any) -> None:
+            if name == key:
+                raise ValueError("cannot be kept")
+            super().__setitem__(name, value)
+
+    context["ti"].xcom = Refuses(pushed)
+    with pytest.raises(ValueError, match="cannot be kept"):
+        operator.execute(context)
+    assert site.record().status is TaskStatus.FAILED
+    assert site.record().error_msg == "ValueError"
+    assert site.record().artifacts, "what it made is still known: a retry need not make it again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from airflow_monai.errors import ConditionError
 from airflow_monai.specs.condition_ast import templates
@@ -11,7 +12,15 @@ from airflow_monai.specs.context import is_known_path
 from airflow_monai.specs.findings import Finding, Location, warning
 from airflow_monai.specs.model import TaskSpec
 from airflow_monai.specs.problems import nearest
-from airflow_monai.specs.templates import ArtifactReference, ArtifactSource, TemplateError, parse_artifact, paths_of
+from airflow_monai.specs.templates import (
+    MAX_TEXT,
+    ArtifactReference,
+    ArtifactSource,
+    TemplateError,
+    leaves,
+    parse_artifact,
+    paths_of,
+)
 from airflow_monai.specs.view import SpecView
 
 
@@ -25,8 +34,7 @@ def conditions(view: SpecView) -> Iterator[Finding]:
             for index, text in enumerate(target.conditions):
                 yield from _condition(view, (*at, "task_destinations", number, "conditions", index), text, done)
         for name, value in task.args.items() if view.is_supported(task) else ():
-            for path in paths_of(value) if isinstance(value, str) else ():
-                yield from _path(view, (*at, "args", name), path, done - {task.id}, 0)
+            yield from _argument(view, (*at, "args", name), value, done - {task.id})
 
 
 def _condition(view: SpecView, at: Location, text: str, done: set[str]) -> Iterator[Finding]:
@@ -42,6 +50,15 @@ def _condition(view: SpecView, at: Location, text: str, done: set[str]) -> Itera
         return
     for template in templates(tree):
         yield from _path(view, at, template.path, done, template.column - 1)
+
+
+def _argument(view: SpecView, at: Location, value: Any, done: set[str]) -> Iterator[Finding]:
+    longest = max(map(len, leaves(value)), default=0)
+    if longest > MAX_TEXT:
+        message = f"an argument has {longest} characters; {MAX_TEXT} are allowed"
+        yield Finding(at, "too-long", message, "put it into the application's image or its model")
+    for path in paths_of(value) if isinstance(value, str) else ():
+        yield from _path(view, at, path, done, 0)
 
 
 def _path(view: SpecView, at: Location, path: str, done: set[str], offset: int) -> Iterator[Finding]:

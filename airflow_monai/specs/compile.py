@@ -17,7 +17,7 @@ from airflow_monai.specs.plan import (
     TaskType,
     WorkflowPlan,
 )
-from airflow_monai.specs.templates import result_keys, with_known_ids
+from airflow_monai.specs.templates import leaves, result_keys, with_known_ids
 
 DEFAULT_RETRIES = {TaskType.MAP: 2, TaskType.EXPORT: 2, TaskType.ROUTER: 0}
 DEFAULT_TIMEOUT_MINUTES = 60.0
@@ -85,17 +85,9 @@ def _texts(spec: WorkflowSpec) -> Iterator[str]:
     for task in spec.tasks:
         for target in task.task_destinations:
             yield from target.conditions
-        yield from _leaves(task.args)
+        yield from leaves(task.args)
         yield from (artifact.value for artifact in task.artifacts.input)
         yield from (artifact.value for artifact in task.artifacts.output if artifact.value)
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (dict, list)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(item)
 
 
 def _filled(value: Any, ids: Mapping[str, str]) -> Any:

@@ -150,6 +150,7 @@ class _Composer:
         tag = _checked_tag(event)
         node = _node(Shape.SCALAR, event)
         node.text = event.value
+        node.length = len(event.value)
         node.style = event.style or ("" if tag not in _TEXT_TAGS else "!")
         node.end = _end(event)
         return node
@@ -208,6 +209,7 @@ class _Composer:
     def _entry(self, parent: _Open, value: Node) -> None:
         key, parent.key = parent.key, None
         assert key is not None
+        parent.node.length += key.length
         first = parent.seen.setdefault(key.text, key)
         if first is key:
             parent.node.entries.append((key, value))
@@ -246,7 +248,11 @@ def _merged(value: Node) -> Iterator[Node]:
 
 def _grow(parent: Node, child: Node) -> None:
     parent.size += child.size
+    parent.length += child.length
     parent.height = max(parent.height, child.height + 1)
+    if parent.length > MAX_BYTES:
+        message = f"the file's texts have more than {MAX_BYTES} characters, those behind aliases counted each time"
+        raise LoadError("too-large", message, child.line, child.column, "use fewer aliases")
     if parent.size > MAX_NODES:
         message = f"the file holds more than {MAX_NODES} values"
         raise LoadError("too-many-nodes", message, child.line, child.column, "use fewer aliases")

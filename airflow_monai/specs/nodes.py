@@ -24,7 +24,8 @@ class Node:
     :param line: and ``column`` count from 0, ``start`` and ``end`` are offsets in the text.
     :param text: of a scalar, as written: ``1.0`` stays ``1.0``.
     :param style: of a scalar: empty for plain, else its quote, ``|`` or ``>``.
-    :param size: nodes in it, those behind aliases counted each time; ``height``: levels in it.
+    :param size: nodes in it, those behind aliases counted each time; ``height``: levels in it; ``length``: characters
+        of its texts, counted like the nodes.
     """
 
     shape: Shape
@@ -38,6 +39,7 @@ class Node:
     entries: list[tuple[Node, Node]] = field(default_factory=list)
     size: int = 1
     height: int = 1
+    length: int = 0
 
     @property
     def is_null(self) -> bool:

@@ -6,8 +6,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
-_TEMPLATE = re.compile(r"\{\{(.*?)\}\}")
+MAX_PATH = 500
+MAX_TEXT = 32_000
+"""Longest argument: in UTF-8 it still fits into one variable of a process' environment."""
+_TEMPLATE = re.compile(r"\{\{([^{}]{0,500})\}\}")  # stops at every brace, so that no text costs more than its length
 _VALUE = re.compile(r"\{\{([^{}]*)\}\}([^{}]*)")
 _EXECUTION = re.compile(r"(context\.executions\.)([^.\s]+)")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\:]")
@@ -52,7 +56,7 @@ def parse_artifact(value: str) -> ArtifactReference:
     :raises TemplateError: when it is none of the three forms, or its suffix leaves the folder.
     """
     match = _VALUE.fullmatch(value.strip())
-    if not match:
+    if not match or len(match[1]) > MAX_PATH:
         raise TemplateError(
             f"{_short(value)!r} is not an artifact value: write {{{{ context.input.dicom }}}}, "
             "{{ context.executions.<task>.artifacts.<name> }} or {{ context.executions.<task>.output_dir }}"
@@ -103,6 +107,15 @@ def executions_of(texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:
             if parts[:2] == ["context", "executions"] and len(parts) > 2:
                 part, key, *_ = [*parts[3:5], "", ""]
                 yield parts[2], part, key
+
+
+def leaves(value: Any) -> Iterator[str]:
+    """Every text in plain data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from leaves(item)
 
 
 def with_known_ids(text: str, ids: Mapping[str, str]) -> str:

@@ -184,3 +184,21 @@ GATEWAY_FIELDS = ["ae_title", "data_origins", "export_destinations", "quiet_seco
 )
 def test_any_shape_of_the_fields_is_a_workflow_or_a_spec_error(data: dict):
     _only_spec_errors(json.dumps(data).encode())
+
+
+def test_aliases_cannot_make_a_long_text_of_a_short_file():
+    with pytest.raises(LoadError) as caught:
+        compose(f"a: &a {'x' * 20_000}\nb: [{', '.join(['*a'] * 100)}]")
+    assert (caught.value.code, caught.value.line) == ("too-large", 0)
+    with pytest.raises(LoadError) as caught:
+        compose(f"a: &a {'x' * 900}\nb:\n" + "".join("- ? *a\n  : 1\n" for _ in range(2_000)))
+    assert caught.value.code == "too-large"
+
+
+@pytest.mark.parametrize(("size", "codes"), [(32_000, []), (32_001, ["too-long"])])
+def test_the_length_of_an_argument_is_bounded(size: int, codes: list[str]):
+    text = (FIXTURES / "valid" / "ct-lung.yaml").read_text(encoding="utf-8")
+    map_only = 'args: {map: "lung-seg:1.2.0"}'
+    assert map_only in text
+    _, problems = check_text(text.replace(map_only, f'{map_only[:-1]}, more: {{deep: ["{"{" * size}"]}}}}'), "x")
+    assert [problem.code for problem in problems if problem.is_error] == codes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from airflow_monai.specs.templates import (
@@ -78,3 +80,17 @@ def test_ids_in_templates_are_spelled_as_the_tasks_are():
     text = "{{ context.executions.SEG.result.Volume }} == 'context.executions.SEG.x'"
     expected = "{{ context.executions.Seg.result.Volume }} == 'context.executions.SEG.x'"
     assert with_known_ids(text, {"seg": "Seg"}) == expected
+
+
+def test_an_unclosed_brace_costs_no_quadratic_time():
+    text = "{{" * 50_000
+    started = time.monotonic()
+    assert (paths_of(text), with_known_ids(text, {})) == ([], text)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("path", ["a{b", "a}b", "a" * 501])
+def test_what_is_no_path_is_left_as_it_is(path: str):
+    assert paths_of(f"{{{{{path}}}}}") == []
+    with pytest.raises(TemplateError):
+        parse_artifact(f"{{{{{path}}}}}")

@@ -422,7 +422,8 @@ def _timed(loads: dict[str, tuple[Load, list[Path]]]) -> dict[str, float]:
 
 def _unchanged(specs: Path) -> float:
     """A scan of a folder in which nothing changed, which is all that the bundle's refresh does then."""
-    from airflow_monai.bundles.reader import SETTLED_SECONDS, SpecFolderReader
+    from airflow_monai.bundles.reader import SpecFolderReader
+    from airflow_monai.specs.stamp import SETTLED_SECONDS
 
     reader = SpecFolderReader(specs)
     time.sleep(SETTLED_SECONDS)

@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_monai.bundles.snapshot import Snapshot, SpecEntry, snapshot_of
-
-SETTLED_SECONDS = 2.0
-"""A file changed more recently is read again: an edit within the clock's step can leave its time and size alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class FileStamp:
-    """What tells that a file changed, without reading it."""
-
-    modified: int
-    changed: int
-    size: int
-    inode: int
-
-    def settled(self) -> bool:
-        return time.time() - max(self.modified, self.changed) / 1e9 > SETTLED_SECONDS
+from airflow_monai.specs.stamp import FileStamp, stamp_of
 
 
 class SpecFolderReader:
@@ -55,11 +37,11 @@ class SpecFolderReader:
     def _read(self, path: Path) -> tuple[FileStamp, SpecEntry] | None:
         """The file, from memory when its stamp is as before; None when it has just gone."""
         try:
-            stamp = _stamp(path)
+            stamp = stamp_of(path)
         except FileNotFoundError:
             return None
         except OSError as error:
-            return FileStamp(0, 0, 0, 0), self._unreadable(path, error)
+            return FileStamp(), self._unreadable(path, error)
         before = self._known.get(path)
         if before is not None and before[0] == stamp and stamp.settled():
             return before
@@ -113,8 +95,3 @@ def _printable(char: str) -> str:
 
 def _entries(known: dict[Path, tuple[FileStamp, SpecEntry]]) -> list[SpecEntry]:
     return [entry for _, entry in known.values()]
-
-
-def _stamp(path: Path) -> FileStamp:
-    status = os.stat(path)
-    return FileStamp(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)

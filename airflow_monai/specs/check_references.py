@@ -10,8 +10,9 @@ from airflow_monai.specs.condition_ast import templates
 from airflow_monai.specs.conditions import parse
 from airflow_monai.specs.context import is_known_path
 from airflow_monai.specs.findings import Finding, Location, warning
+from airflow_monai.specs.known_paths import better_path, is_published_path
 from airflow_monai.specs.model import TaskSpec
-from airflow_monai.specs.problems import nearest
+from airflow_monai.specs.problems import Severity, nearest
 from airflow_monai.specs.templates import (
     MAX_TEXT,
     ArtifactReference,
@@ -73,8 +74,17 @@ def _path(view: SpecView, at: Location, path: str, done: set[str], offset: int) 
             message = f"task {task.id!r} cannot have run when this is evaluated, so that its values are NULL"
             yield warning(at, "not-upstream", message, "refer to a task that comes before", offset)
     if not is_known_path(path):
-        hint = "see context.executions.<task>.result.<key>, context.dicom.series.any('gggg','eeee'), context.input"
-        yield warning(at, "unknown-path", f"{path[:100]!r} is no known path and is always NULL", hint, offset)
+        yield _without_value(at, path, offset)
+
+
+def _without_value(at: Location, path: str, offset: int) -> Finding:
+    """A path that no study can give a value. In an argument it misleads nobody: conditions choose the way."""
+    if is_published_path(path):
+        message = f"{path[:100]!r} has no value and is always NULL, though the published definition names it"
+        return warning(at, "unknown-path", message, better_path(path), offset)
+    message = f"{path[:100]!r} is no known path and would always be NULL"
+    severity = Severity.WARNING if "args" in at else Severity.ERROR
+    return Finding(at, "unknown-path", message, better_path(path), severity, offset)
 
 
 def artifact_values(view: SpecView) -> Iterator[Finding]:

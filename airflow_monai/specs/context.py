@@ -14,11 +14,11 @@ from airflow_monai.types import Payload, SeriesTags, TaskRecord
 _SERIES = re.compile(
     r"context\.dicom\.series\.(any|all)\(\s*(['\"])([0-9A-Fa-f]{4})\2\s*,\s*(['\"])([0-9A-Fa-f]{4})\4\s*\)"
 )
-_PATIENT = frozenset({"id", "name", "sex", "dob", "age", "hospital_id"})
+PATIENT_PARTS = frozenset({"id", "name", "sex", "dob", "age", "hospital_id"})
 _RECORD = frozenset({"task_id", "execution_id", "output_dir", "task_type", "previous_task_id", "error_msg"})
 _TIMES = frozenset({"start_time", "end_time"})
-_PLAIN_PARTS = _RECORD | _TIMES | {"status"}
-_KEYED_PARTS = frozenset({"result", "execution_stats"})
+PLAIN_PARTS = _RECORD | _TIMES | {"status"}
+KEYED_PARTS = frozenset({"result", "execution_stats"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class ExecutionContext:
         return _entry(holder.get(key)) if holder is not None and key is not None else None
 
     def _patient(self, name: str) -> str | None:
-        if name not in _PATIENT:
+        if name not in PATIENT_PARTS:
             return None
         value = getattr(self.payload.patient, name)
         return birth_date_text(value) if name == "dob" else value
@@ -121,7 +121,7 @@ def is_known_path(path: str) -> bool:
         return True
     parts = path.split(".")
     if parts[:2] == ["context", "executions"] and len(parts) >= 4:
-        return parts[3] in _PLAIN_PARTS or (parts[3] in _KEYED_PARTS and len(parts) > 4)
+        return parts[3] in PLAIN_PARTS or (parts[3] in KEYED_PARTS and len(parts) > 4)
     if parts[:3] == ["context", "input", "patient_details"]:
-        return len(parts) == 4 and parts[3] in _PATIENT
+        return len(parts) == 4 and parts[3] in PATIENT_PARTS
     return parts in (["context", "workflow", "name"], ["context", "workflow", "description"])

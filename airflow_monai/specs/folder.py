@@ -9,8 +9,10 @@ from pathlib import Path
 
 from airflow_monai.specs.plan import WorkflowPlan
 from airflow_monai.specs.problems import Problem
+from airflow_monai.specs.stamp import FileStamp, stamp_of
 
 SUFFIXES = (".yaml", ".yml", ".json")
+_NO_STAMP = FileStamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class FolderSpecs:
 class SpecFile:
     """One file as it was last read: a plan or None, its problems, and the place of its name."""
 
-    stamp: tuple[int, int]
+    stamp: FileStamp
     plan: WorkflowPlan | None
     problems: tuple[Problem, ...]
     place: tuple[int, int] = (1, 1)
@@ -67,7 +69,7 @@ def load_folder(folder: str | os.PathLike[str]) -> FolderSpecs:
 
 
 class SpecFolder:
-    """A folder that is scanned again and again: files whose time and size are as before are not read again.
+    """A folder that is scanned again and again: files that are as before are not read again.
 
     :param folder: may come into being later.
     """
@@ -83,15 +85,14 @@ class SpecFolder:
 
     def _read(self, path: Path) -> SpecFile | None:
         try:
-            status = path.stat()
+            stamp = stamp_of(path)
         except FileNotFoundError:
             return None
-        stamp = (status.st_mtime_ns, status.st_size)
         known = self._files.get(path)
-        return known if known and known.stamp == stamp else read_spec(path, stamp)
+        return known if known and known.stamp == stamp and stamp.settled() else read_spec(path, stamp)
 
 
-def read_spec(path: Path, stamp: tuple[int, int] = (0, 0)) -> SpecFile:
+def read_spec(path: Path, stamp: FileStamp = _NO_STAMP) -> SpecFile:
     """A file read now."""
     from airflow_monai.specs.compile import plan_of
     from airflow_monai.specs.reading import check_file

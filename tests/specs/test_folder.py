@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from airflow_monai.specs import folder as module
+from airflow_monai.specs import stamp
 from airflow_monai.specs.folder import SpecFolder, load_folder
+from airflow_monai.specs.stamp import FileStamp
 
 TEXT = """\
 name: {name}
@@ -30,11 +33,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     original = module.read_spec
 
-    def recorded(path: Path, stamp: tuple[int, int] = (0, 0)):
+    def recorded(path: Path, *stamp: FileStamp):
         seen.append(path.name)
-        return original(path, stamp)
+        return original(path, *stamp)
 
     monkeypatch.setattr(module, "read_spec", recorded)
+    monkeypatch.setattr(stamp, "SETTLED_SECONDS", -1.0)
     return seen
 
 
@@ -97,6 +101,26 @@ def test_only_what_has_changed_is_read_again(tmp_path: Path, reads: list[str]):
     assert reads == ["b.yaml", "b.yaml"]
     changed.unlink()
     assert names(folder.scan()) == ["a"]
+
+
+@pytest.mark.parametrize("settled", [-1.0, 1e9])
+def test_an_edit_that_keeps_time_and_size_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settled: float):
+    monkeypatch.setattr(stamp, "SETTLED_SECONDS", settled)
+    file, folder = tmp_path / "a.yaml", SpecFolder(tmp_path)
+    for name in ("one", "two"):  # as rsync -t, an archive and a mounted image do it
+        os.utime(write(tmp_path / ".new", name), (1, 1))
+        os.replace(tmp_path / ".new", file)
+        assert names(folder.scan()) == [name]
+
+
+def test_a_recent_edit_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = SpecFolder(tmp_path)
+    file = write(tmp_path / "a.yaml", "one")
+    same = FileStamp(*[time.time_ns()] * 2)
+    monkeypatch.setattr(module, "stamp_of", lambda path: same)
+    assert names(folder.scan()) == ["one"]
+    write(file, "two")  # within the step of the file system's clock
+    assert names(folder.scan()) == ["two"]
 
 
 def test_a_removed_name_is_free_again(tmp_path: Path):

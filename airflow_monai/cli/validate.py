@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from airflow_monai.specs.folder import SpecFile, combined, read_spec, spec_paths
+from airflow_monai.specs.folder import SUFFIXES, SpecFile, combined, read_spec, spec_paths
 from airflow_monai.specs.problems import Problem, errors_of
 
 
@@ -18,7 +18,7 @@ def run(paths: Sequence[str], as_json: bool, out: TextIO) -> int:
     :return: exit code: 1 when there is an error, 0 when all files can be used.
     """
     files = _read(paths)
-    problems = combined(files).problems
+    problems = (*_empty_folders(paths), *combined(files).problems)
     if as_json:
         out.write(json.dumps([problem.to_dict() for problem in problems], indent=2, ensure_ascii=False) + "\n")
     else:
@@ -35,6 +35,16 @@ def _read(paths: Iterable[str]) -> dict[Path, SpecFile]:
             if file not in files:
                 files[file] = read_spec(file)
     return files
+
+
+def _empty_folders(paths: Iterable[str]) -> Iterator[Problem]:
+    """A folder without a workflow file: most likely it is not the one that was meant."""
+    for path in map(Path, paths):
+        if path.is_dir() and not spec_paths(path):
+            kinds = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
+            message = f"the folder holds no workflow file ({kinds})"
+            hint = "check the path; files and folders whose name begins with a dot, and defaults.*, do not count"
+            yield Problem(str(path), 1, 1, "no-workflow", message, hint)
 
 
 def _summary(files: int, problems: Sequence[Problem]) -> str:

@@ -73,3 +73,11 @@ def test_the_same_name_in_two_files_is_an_error(tmp_path: Path):
     assert code == 1
     assert "the name 'join' is taken" in text
     assert text.endswith("2 files, 1 error\n")
+
+
+def test_a_folder_without_a_workflow_file_is_an_error(tmp_path: Path):
+    (tmp_path / "notes.txt").touch()
+    code, text = validate(tmp_path, VALID / "join.yaml")
+    assert code == 1
+    assert f"{tmp_path}:1:1: error: the folder holds no workflow file (*.yaml, *.yml, *.json) [no-workflow]" in text
+    assert text.endswith("1 file, 1 error\n")

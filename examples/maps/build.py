@@ -117,7 +117,10 @@ def _check(maps: Sequence[SampleMap], base_image: str | None) -> str:
 def _require_engine() -> None:
     if not shutil.which("docker"):
         raise CannotBuild("the docker command is not installed (apt-get install docker.io)")
-    if _docker("version", "--format", "{{.Server.Version}}").returncode != 0:
+    asked = _docker("version", "--format", "{{.Server.Version}}")
+    if "permission denied" in asked.stderr.lower():
+        raise CannotBuild("your user may not use the Docker engine: join the group docker (or run this as root)")
+    if asked.returncode != 0:
         raise CannotBuild("no Docker engine answers (start it, or set DOCKER_HOST)")
 
 

@@ -39,6 +39,13 @@ def test_no_engine_is_a_reason(tmp_path: Path) -> None:
     assert "no Docker engine answers" in done.stdout
 
 
+def test_an_engine_that_the_user_may_not_use_is_not_called_absent(tmp_path: Path) -> None:
+    told = "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock"
+    done = _build("--check", path=_fake_docker(tmp_path, f"echo {told} >&2; exit 1"))
+    assert done.returncode == 1
+    assert "join the group docker" in done.stdout and "no Docker engine answers" not in done.stdout
+
+
 def test_no_base_image_is_a_reason_that_says_what_to_do(tmp_path: Path) -> None:
     path = _fake_docker(tmp_path, 'case "$1" in version) exit 0;; *) exit 1;; esac')
     done = _build("--check", path=path)

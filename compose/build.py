@@ -57,8 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tag", default=os.environ.get("MONAI_IMAGE") or TAG, help=f"default: {TAG}")
     args = parser.parse_args(argv)
     try:
-        if _docker("version").returncode != 0:
-            raise CannotBuild("no Docker engine answers: start it, or set DOCKER_HOST")
+        _require_engine()
         content = _content_hash(args.base_image or OWN_BASE)
         if _label(args.tag) != content:
             _build(args.tag, args.base_image, content)
@@ -67,6 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     print(args.tag)
     return 0
+
+
+def _require_engine() -> None:
+    asked = _docker("version")
+    if "permission denied" in asked.stderr.lower():
+        raise CannotBuild("your user may not use the Docker engine: join the group docker (or run this as root)")
+    if asked.returncode != 0:
+        raise CannotBuild("no Docker engine answers: start it, or set DOCKER_HOST")
 
 
 def _files() -> Iterator[Path]:

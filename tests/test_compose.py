@@ -62,6 +62,26 @@ def test_settings_and_connections_are_ones_that_exist():
     assert [bundle["name"] for bundle in bundles] == ["workflows", "dags"]
 
 
+def test_the_test_button_works_and_a_killed_scheduler_is_noticed_soon_as_in_the_demo(tmp_path):
+    from airflow_monai.local.environment import Layout, Ports, Secrets, airflow_environment
+
+    demo = airflow_environment(
+        Layout(tmp_path), Ports(1, 2, 3, 4), Secrets(), database_url="", heartbeat_timeout=60, bundles=[]
+    )
+    wanted = {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled", "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30"}
+    for environment in (demo, _environment("api-server"), _environment("scheduler")):
+        assert wanted.items() <= environment.items()
+
+
+def test_an_engine_that_the_user_may_not_use_is_not_called_absent(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "compose"))
+    build = _module("build")
+    told = "permission denied while trying to connect to the Docker daemon socket"
+    monkeypatch.setattr(build, "_run", lambda *words: subprocess.CompletedProcess(words, 1, "", told))
+    assert build.main([]) == 1
+    assert "join the group docker" in capsys.readouterr().err
+
+
 def test_the_gateway_is_started_by_a_command_that_there_is():
     assert parser().parse_args(SERVICES["gateway"]["command"][2:])
 

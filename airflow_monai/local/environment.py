@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,12 +90,26 @@ class Layout:
         return self.state / "passwords.json"
 
     @property
+    def shell(self) -> Path:
+        """What a shell reads (``. env.sh``) to run ``airflow`` on this stack."""
+        return self.state / "env.sh"
+
+    @property
     def events(self) -> Path:
         return self.state / "gateway-events.jsonl"
 
     @property
     def pidfile(self) -> Path:
         return self.state / "stack.json"
+
+
+def write_shell(path: Path, env: Mapping[str, str]) -> None:
+    """Write what points a shell's ``airflow`` at this stack; it holds secrets, so only the owner can read it."""
+    ours = {name: value for name, value in sorted(env.items()) if name.startswith("AIRFLOW_")}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in ours.items()]
+    # the shell's own settings first: one of another Airflow must not stay in force beside those of this one
+    names = """awk 'BEGIN { for (name in ENVIRON) if (name ~ /^AIRFLOW_/) print name }'"""
+    write_private(path, "\n".join([f'for name in $({names}); do unset "$name"; done', *lines, ""]))
 
 
 def base_environment(layout: Layout, token: str) -> dict[str, str]:
@@ -124,6 +139,7 @@ def airflow_environment(
             "load_examples": False,
             "fernet_key": keys.fernet_key,
             "parallelism": TASKS_PER_CORE * (os.cpu_count() or 2),
+            "test_connection": "Enabled",  # the Test button of connections, which Airflow leaves off
             "simple_auth_manager_users": f"{USER}:admin",
             "simple_auth_manager_passwords_file": layout.passwords,
             "execution_api_server_url": f"{ui}/execution/",
@@ -143,6 +159,7 @@ def airflow_environment(
             "task_instance_heartbeat_timeout": heartbeat_timeout,
             "task_instance_heartbeat_sec": max(1, min(5, heartbeat_timeout // 5)),
             "task_instance_heartbeat_timeout_detection_interval": 5,
+            "orphaned_tasks_check_interval": 30,  # tasks of a killed scheduler; Airflow's own is five minutes
         },
         "logging": {"base_log_folder": layout.logs / "tasks"},
         "usage_data_collection": {"enabled": False},

@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export MAKE_STARTED := $(shell date +%s)
 export STUDY KEEP PACS RUNNER REPORT STATE
 
-.PHONY: help demo up stop test bench chaos lint validate test-compose clean
+.PHONY: help demo up stop test bench chaos lint validate test-compose clean python-as-asked
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -24,6 +24,8 @@ help: ## this list
 	@echo '  STUDY=<folder of DICOM>  the study to send (default: a phantom)      KEEP=1  leave all running'
 	@echo '  RUNNER=docker|process    what runs MAPs    PACS=orthanc|store|none   what receives the result'
 	@echo '  PYTHON=<program>         the Python of .venv (3.10 to 3.13)          ARGS="-k text"  for pytest'
+	@echo
+	@echo '  State is in $(STATE); each `make demo` and `make up` erases what the one before left there.'
 
 demo: $(INSTALLED)-demo ## send a study through the whole chain (STUDY=, KEEP=1)
 	@exec $(LOCAL) demo --state $(STATE)
@@ -52,10 +54,11 @@ validate: $(INSTALLED)-demo ## check the workflow specs
 test-compose: $(INSTALLED)-demo ## build the images, start docker-compose.yaml, run one study through it
 	@exec sh compose/test.sh
 
-clean: stop ## remove .venv and .demo
-	rm -rf $(VENV) .demo
+clean: stop ## remove .venv, .demo and what tools leave behind
+	rm -rf $(VENV) .demo *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
-$(INSTALLED)-%: setup.cfg constraints.txt | $(VENV)/bin/pip
+$(INSTALLED)-%: setup.cfg constraints.txt | python-as-asked $(VENV)/bin/pip
 	@echo 'installing into $(VENV) (a minute the first time)'
 	@$(PIP) -c constraints.txt -e '.[$*]' 2>$(VENV)/pip.log || \
 	  if grep -q ResolutionImpossible $(VENV)/pip.log; then \
@@ -64,8 +67,16 @@ $(INSTALLED)-%: setup.cfg constraints.txt | $(VENV)/bin/pip
 	@$(PY) -m compileall -q airflow_monai
 	@touch $(INSTALLED)-demo $@
 
-$(VENV)/bin/pip:
-	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3.10 python3; do \
+# a PYTHON that cannot be had is told, not passed over; one that came too late is told too
+python-as-asked:
+	@[ -n "$(PYTHON)" ] || exit 0; \
+	shown='import os, sys; print(os.path.realpath(sys.base_prefix), "%d.%d.%d" % sys.version_info[:3])'; \
+	asked=$$("$(PYTHON)" -c "$$shown" 2>/dev/null) || { echo 'PYTHON=$(PYTHON): no such Python runs here' >&2; exit 1; }; \
+	if [ -x $(PY) ] && [ "$$($(PY) -c "$$shown")" != "$$asked" ]; then \
+	  echo 'PYTHON=$(PYTHON) changes nothing: $(VENV) was made with another one (`make clean` first)' >&2; fi
+
+$(VENV)/bin/pip: | python-as-asked
+	@for python in $(if $(PYTHON),"$(PYTHON)",python3.11 python3.12 python3.13 python3.10 python3); do \
 	  "$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null || continue; \
 	  "$$python" -c 'import venv, ensurepip' 2>/dev/null || { lacking="$$python"; continue; }; \
 	  echo "making $(VENV) with $$("$$python" -V)"; \

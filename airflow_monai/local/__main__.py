@@ -68,8 +68,12 @@ def _stop(options: argparse.Namespace) -> int:
     if record is not None:
         teardown(record)
     if not options.quiet:
-        print("stopped" if record else f"nothing runs in {options.state}")
+        print(_stopped(options.state) if record else f"nothing runs in {options.state}")
     return 0
+
+
+def _stopped(state: Path) -> str:
+    return f"stopped; what it made stays in {state} until the next start, which erases it: copy what is to be kept"
 
 
 if __name__ == "__main__":

@@ -26,10 +26,11 @@ from airflow_monai.local.study import Study, StudyError
 
 CALLED_AET = "CTLUNG"  # of workflow_specs/ct-lung.yaml
 DAG_ID = "ct-lung"
-MAP_TASK, ARTIFACT, SINK = "segment", "seg", "PACS"
+MAP_TASK, ARTIFACT, EXPORT_TASK, SINK = "segment", "seg", "to-pacs", "PACS"
 MODALITY = "CT"
 RECEIVE_SECONDS = 120
 RUN_SECONDS = 900
+ERASED = "the state of the last start is erased"
 
 
 class DemoFailed(MonaiError):
@@ -82,11 +83,16 @@ class Demo:
     _began: float = field(default_factory=time.monotonic)
 
     def run(self) -> int:
-        """Run it; exit code 0 when the PACS holds the result, else 1. What was started is ended in any case."""
+        """Run it; what was started is ended in any case.
+
+        :returns: exit code 0 when the PACS holds the result, or the workflow's condition for sending it there was not
+            met; else 1.
+        """
         began = self.options.setup_began or time.time()
         study = self._study_of_user()
         options = stack_options(self.options.pacs)
-        make_state_folder(self.options.state.resolve())
+        if make_state_folder(self.options.state.resolve()):
+            self.say(ERASED)
         options = self._with_runner(options)
         study = study or self._phantom()
         self.report.seconds.setup = max(0.0, time.time() - began)
@@ -147,8 +153,9 @@ class Demo:
         finally:
             self._note(follower)
             self.report.write(self.options.report)
-        segmentation = results.artifact(MAP_TASK, ARTIFACT)[0]
-        print(f"\nThe result is in the PACS.\n{self._summary(stack, follower, segmentation)}", flush=True)
+        segmentation = next(iter(results.artifact(MAP_TASK, ARTIFACT)), None)
+        outcome = self.report.note or "The result is in the PACS."
+        print(f"\n{outcome}\n{self._summary(stack, follower, segmentation)}", flush=True)
         return 0
 
     def _receive(self, stack: LocalStack, study: Study, follower: Follower) -> None:
@@ -170,7 +177,7 @@ class Demo:
         self.report.seconds.run = time.monotonic() - began
 
     def _deliver(self, stack: LocalStack, follower: Follower) -> RunResults:
-        """Wait for the end of the run and look into the PACS for each instance of the result."""
+        """Wait for the end of the run and look into the PACS for each instance that was due to it."""
         began = time.monotonic()
         self._follow(follower, lambda: follower.ended, began + RUN_SECONDS)
         assert follower.payload_id and follower.dag_id and follower.run_id
@@ -178,21 +185,38 @@ class Demo:
         self.report.exported = list(results.exported())
         if follower.run["state"] != "success":
             raise DemoFailed(f"The run of workflow {follower.dag_id} ended as {follower.run['state']}.")
+        if follower.state(EXPORT_TASK) == "skipped":
+            self._nothing_due(follower)
+        else:
+            self._look_into(stack)
+        self.report.seconds.deliver = time.monotonic() - began
+        return results
+
+    def _look_into(self, stack: LocalStack) -> None:
+        """Raise :class:`DemoFailed` unless the PACS holds what was delivered to it."""
         delivered = [item["SOPInstanceUID"] for item in self.report.exported if item["sink"] == SINK]
+        if not delivered:
+            raise DemoFailed("The PACS does not hold the result: the run succeeded, but sent nothing to it.")
         missing = [uid for uid in delivered if not stack.pacs.holds(uid)]
-        if not delivered or missing:
+        if missing:
             raise DemoFailed(
                 f"The PACS does not hold the result: it lacks {len(missing)} of {len(delivered)} instances."
             )
         self.say(f"PACS ({stack.pacs.kind.value}): holds {len(delivered)} instances of the result")
-        self.report.seconds.deliver = time.monotonic() - began
-        return results
+
+    def _nothing_due(self, follower: Follower) -> None:
+        self.report.note = (
+            f"The run succeeded, and nothing was due to the PACS: the condition of workflow {follower.dag_id} for task "
+            f"{EXPORT_TASK} was not met, so it was skipped."
+        )
+        self.say(f"PACS: nothing was due, as the condition for task {EXPORT_TASK} was not met")
 
     def _draw(self, results: RunResults) -> None:
         from airflow_monai.local.picture import overlay
 
-        picture = self.options.state.resolve().parent / "picture.png"
-        self.report.picture = str(overlay(results.images(), results.artifact(MAP_TASK, ARTIFACT)[0], picture))
+        for segmentation in results.artifact(MAP_TASK, ARTIFACT)[:1]:
+            picture = self.options.state.resolve().parent / "picture.png"
+            self.report.picture = str(overlay(results.images(), segmentation, picture))
 
     def _follow(
         self, follower: Follower, done: Callable[[], bool], deadline: float, sending: Future[None] | None = None
@@ -209,7 +233,7 @@ class Demo:
 
     @staticmethod
     def _map_ended(follower: Follower) -> bool:
-        return follower.tasks.get((MAP_TASK, -1), {}).get("state") == "success"
+        return follower.state(MAP_TASK) == "success"
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
@@ -222,9 +246,9 @@ class Demo:
             for item in sorted(follower.tasks.values(), key=lambda item: item["start_date"] or "9")
         ]
 
-    def _summary(self, stack: LocalStack, follower: Follower, segmentation: Path) -> str:
+    def _summary(self, stack: LocalStack, follower: Follower, segmentation: Path | None) -> str:
         url = f"{stack.ui}/dags/{follower.dag_id}/runs/{follower.run_id}"
-        access = Access(url, USER, stack.secrets.password, self.options.keep)
+        access = Access(url, USER, stack.secrets.password, stack.layout.shell, self.options.keep)
         return summary(self.report, access, segmentation=segmentation, report_path=self.options.report)
 
     def _failed(self, stack: LocalStack, follower: Follower, error: MonaiError) -> None:

@@ -55,6 +55,10 @@ class Follower:
     def ended(self) -> bool:
         return self.run.get("state") in FINAL
 
+    def state(self, task_id: str) -> str | None:
+        """State of a task that is not mapped, None while nothing is known of it."""
+        return self.tasks.get((task_id, -1), {}).get("state")
+
     def _gateway_event(self, event: dict[str, Any]) -> None:
         handler = {
             "image-received": self._received,

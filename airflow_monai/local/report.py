@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,11 @@ class Seconds:
 
 @dataclass(slots=True)
 class DemoReport:
-    """The fields of ``demo-report.json``; ``error`` is there only when the demo failed."""
+    """The fields of ``demo-report.json``.
+
+    :param note: what went otherwise than usual in a demo that did not fail; not there where nothing did.
+    :param error: why the demo failed; not there where it did not.
+    """
 
     runner: str = ""
     runner_reason: str = ""
@@ -38,24 +44,30 @@ class DemoReport:
     exported: list[dict[str, Any]] = field(default_factory=list)
     picture: str | None = None
     seconds: Seconds = field(default_factory=Seconds)
+    note: str | None = None
     error: str | None = None
 
     def write(self, path: Path) -> None:
         data = asdict(self)
         data["seconds"] = {name: _rounded(value) for name, value in data["seconds"].items()}
-        if self.error is None:
-            del data["error"]
+        for name in ("note", "error"):
+            if data[name] is None:
+                del data[name]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(data, indent=2) + "\n")
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How a person looks at the run; ``kept``: whether the stack stays."""
+    """How a person looks at the run.
+
+    :param shell: the file that points a shell at the stack; ``kept``: whether the stack stays.
+    """
 
     url: str
     user: str
     password: str
+    shell: Path
     kept: bool
 
 
@@ -65,14 +77,27 @@ def summary(report: DemoReport, access: Access, *, segmentation: Path | None, re
     rows = [
         ("workflow run", access.url if access.kept else f"{access.url} (while it runs: KEEP=1 make demo)"),
         ("", f"user {access.user}, password {access.password}") if access.kept else ("", ""),
-        ("segmentation", str(segmentation)),
-        ("picture", str(report.picture)),
+        ("command line", shell_example(access.shell) if access.kept else ""),
+        ("segmentation", str(segmentation or "")),
+        ("picture", report.picture or ""),
         ("runner", f"{report.runner}: {report.runner_reason}"),
         ("delivered", _delivered(report)),
         ("time", steps),
         ("report", str(report_path)),
     ]
     return "\n".join(f"  {title:<13} {text}" for title, text in rows if text)
+
+
+def shell_example(shell: Path) -> str:
+    """How to run Airflow's commands on a stack that was left running."""
+    program = shlex.quote(_near(Path(sys.executable).parent / "airflow"))
+    return f". {shlex.quote(_near(shell))} && {program} monai payloads list"
+
+
+def _near(path: Path) -> str:
+    """The path from here where it is below, with a slash in it: a shell looks names without one up in PATH."""
+    near = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    return near if "/" in near else f"./{near}"
 
 
 def _delivered(report: DemoReport) -> str:

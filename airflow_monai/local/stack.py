@@ -249,6 +249,7 @@ class LocalStack:
         self._make_folders()
         cluster = self._start_database()
         self.env |= self._environment(cluster.url)
+        environment.write_shell(self.layout.shell, self.env)
         self.pacs = self._make_pacs()
         for process in (*self._airflow_parts(), self._gateway(), self.pacs.process):
             if process.name not in self.options.without:
@@ -349,8 +350,10 @@ class LocalStack:
         return StackError(f"Not ready after {seconds:g} s: {', '.join(names)}.\n{tails}")
 
 
-def make_state_folder(state: Path) -> None:
-    """Make the folder anew. Only a folder that a stack made before is ever emptied, and none whose stack still runs.
+def make_state_folder(state: Path) -> bool:
+    """Make the folder anew; True when that erased what an earlier stack had left in it.
+
+    Only a folder that a stack made before is ever emptied, and none whose stack still runs.
 
     :raises StackError: when the folder holds something else, or a running stack.
     """
@@ -361,9 +364,11 @@ def make_state_folder(state: Path) -> None:
         teardown(record)  # its owner was killed
     if state.is_dir() and any(state.iterdir()) and not (state / MARKER).is_file():
         raise StackError(f"The folder {state} is not empty and was not made by this command. Choose another one.")
+    erased = state.is_dir()
     shutil.rmtree(state, ignore_errors=True)
     state.mkdir(parents=True, exist_ok=True)
     (state / MARKER).write_text("made by airflow_monai.local; emptied at each start\n")
+    return erased
 
 
 class _interrupts_ignored:

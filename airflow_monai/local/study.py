@@ -51,6 +51,8 @@ def read(folder: Path) -> Study:
 
     :raises StudyError: when there is none, or more than one.
     """
+    if folder.is_file():
+        raise StudyError(f"STUDY={folder}: this is a file; give the folder that holds the study's images.")
     if not folder.is_dir():
         raise StudyError(f"STUDY={folder}: there is no such folder.")
     studies: dict[str, list[StudyFile]] = {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from airflow_monai.local.demo import CALLED_AET, DAG_ID, Demo, DemoOptions, stack_options
+from airflow_monai.local.demo import CALLED_AET, DAG_ID, ERASED, Demo, DemoOptions, stack_options
 from airflow_monai.local.environment import USER
+from airflow_monai.local.report import shell_example
 from airflow_monai.local.runner import choose_runner
 from airflow_monai.local.stack import LocalStack, make_state_folder, project_folder
 
@@ -16,7 +17,8 @@ def up(state: Path, *, without: frozenset[str] = frozenset()) -> int:
     wishes = DemoOptions.from_environment(state)
     say = Demo(wishes).say
     options = stack_options(wishes.pacs)
-    make_state_folder(state.resolve())
+    if make_state_folder(state.resolve()):
+        say(ERASED)
     log = state.resolve() / "logs" / "image.log"
     choice = choose_runner(project_folder() / "examples" / "maps", wishes.runner, log, say)
     say(f"runner: {choice.name} ({choice.reason})")
@@ -25,22 +27,25 @@ def up(state: Path, *, without: frozenset[str] = frozenset()) -> int:
     try:
         if not {"dag-processor", "api-server"} & without:
             stack.wait_for_dag(DAG_ID)
-        print(_words(stack), flush=True)
+        print(words(stack), flush=True)
         stack.leave_running()
     finally:
         stack.stop()
     return 0
 
 
-def _words(stack: LocalStack) -> str:
-    send = f"TCP_NODELAY=1 storescu -aec {CALLED_AET} 127.0.0.1 {stack.ports.dicom} --scan-directories --recurse FOLDER"
+def words(stack: LocalStack) -> str:
+    """What to do with a stack that was started, for the terminal."""
+    # --no-halt: it goes on after a file of the folder that is no DICOM
+    send = f"storescu -aec {CALLED_AET} --no-halt --scan-directories --recurse 127.0.0.1 {stack.ports.dicom} FOLDER"
     rows = [
         ("Airflow", f"{stack.ui}  (user {USER}, password {stack.secrets.password})"),
-        ("send a study", send),
+        ("send a study", f"TCP_NODELAY=1 {send}"),
         ("events", stack.layout.events),
         ("logs", stack.logs),
         ("archive", stack.layout.archive),
-        ("stop", "make stop"),
+        ("command line", shell_example(stack.layout.shell)),
+        ("stop", "make stop; the state stays until the next start, which erases it"),
     ]
     if "pacs" not in stack.options.without:
         rows.insert(2, ("PACS", f"{stack.pacs.kind.value} on port {stack.ports.pacs}"))

@@ -150,11 +150,12 @@ def test_a_stack_that_is_left_running_is_ended_by_the_stop_command(tmp_path: Pat
     assert all(ref.alive() for ref in refs.values())
     with pytest.raises(StackError, match="make stop"):
         make_state_folder(stack.state)
-    for _ in range(2):  # the second time there is nothing to do
+    for said in ("the next start, which erases it", "nothing runs"):  # the second time there is nothing to do
         done = subprocess.run(
             [sys.executable, "-m", "airflow_monai.local", "stop", "--state", str(stack.state)], capture_output=True
         )
         assert done.returncode == 0
+        assert said in done.stdout.decode()
     assert ended(refs, 1)
 
 
@@ -166,9 +167,9 @@ def test_a_folder_with_something_else_in_it_is_never_emptied(tmp_path: Path) -> 
 
 
 def test_the_state_is_made_anew(tmp_path: Path) -> None:
-    make_state_folder(tmp_path / "state")
+    assert not make_state_folder(tmp_path / "state")
     (tmp_path / "state" / "old").touch()
-    make_state_folder(tmp_path / "state")
+    assert make_state_folder(tmp_path / "state"), "the caller can say that something was erased"
     assert [path.name for path in (tmp_path / "state").iterdir()] == [MARKER]
 
 

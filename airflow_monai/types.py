@@ -125,4 +125,5 @@ SeriesTags = Mapping[str, Mapping[str, list[Any]]]
 """Series Instance UID -> tag as 8 upper-case hex digits -> distinct values over the images of the series.
 
 A value is text, or a list of text for a multi-valued element; None stands for images that lack the element.
+A person's name has its other groups (ideographic, phonetic) under its tag with a ``=`` behind it.
 """

@@ -9,11 +9,14 @@ from __future__ import annotations
 import os
 import re
 import time
+import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
+from airflow_monai.maps import masks
+from airflow_monai.store.tags import OTHER_GROUPS
 from airflow_monai.types import Payload, SeriesTags
 
 MAX_LOG_BYTES = 256 * 1024**2
@@ -24,47 +27,47 @@ MAX_LINE_CHARACTERS = 1000
 TAIL_LINES = 40
 MASK = "[masked]"
 
-IDENTIFYING_TAGS = (
+TEXT_TAGS = (
     "00080050",  # AccessionNumber
     "00080080",  # InstitutionName
+    "00100020",  # PatientID
+    "00101000",  # OtherPatientIDs
+    "00101040",  # PatientAddress
+    "00102154",  # PatientTelephoneNumbers
+    "00200010",  # StudyID
+)
+NAME_TAGS = (
     "00080090",  # ReferringPhysicianName
     "00081048",  # PhysiciansOfRecord
     "00081050",  # PerformingPhysicianName
     "00081070",  # OperatorsName
     "00100010",  # PatientName
-    "00100020",  # PatientID
-    "00100030",  # PatientBirthDate
-    "00101000",  # OtherPatientIDs
     "00101001",  # OtherPatientNames
     "00101005",  # PatientBirthName
-    "00101040",  # PatientAddress
-    "00102154",  # PatientTelephoneNumbers
-    "00200010",  # StudyID
 )
+BIRTH_DATE_TAG = "00100030"
 """Attributes whose values are masked wherever they appear (PS3.6)."""
 
 # a component group has 64 characters at most (PS3.5 6.2); the bound also keeps the search linear
 _PERSON_NAME = re.compile(r"(?<!\w)[^\W\d_][\w'.\-]{0,64}\^[\w'.\-^=]*")
-_DATES = re.compile(
-    r"(?<!\d)(?:(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"  # 19701231
-    r"|(?:19|20)\d{2}[-/.](?:0?[1-9]|1[0-2])[-/.](?:0?[1-9]|[12]\d|3[01])"  # 1970-12-31
-    r"|(?:0?[1-9]|[12]\d|3[01])[-/.](?:0?[1-9]|[12]\d|3[01])[-/.](?:19|20)\d{2})(?!\d)"  # 31.12.1970, 12/31/1970
-)
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]+")
+_UNREADABLE = re.compile(f"{masks.UNREADABLE}+")
 
 
 class LogFilter:
     """Masks in a line what may be about the patient of a payload."""
 
     def __init__(self, payload: Payload, series_tags: SeriesTags | None = None):
-        words = set(_identifying_words(payload, series_tags or {}))
-        self._known = _any_of(words)
+        self._known = masks.any_of(_known_patterns(payload, series_tags or {}))
 
     def __call__(self, line: str) -> str:
-        line = _cut(_UNPRINTABLE.sub(" ", line.replace("\t", "  ")))
+        line = unicodedata.normalize("NFC", line.replace("\t", "  "))
+        line = _cut(_UNREADABLE.sub(masks.UNREADABLE, _UNPRINTABLE.sub(" ", line)))
+        # strangers first: their pattern goes by the "^" of a name, of which the others may take a part
+        line = _PERSON_NAME.sub(MASK, line)
         if self._known:
             line = self._known.sub(MASK, line)
-        return _DATES.sub(MASK, _PERSON_NAME.sub(MASK, line))
+        return masks.DATES.sub(MASK, line)
 
 
 def _cut(line: str) -> str:
@@ -74,39 +77,29 @@ def _cut(line: str) -> str:
     return f"{line[:MAX_LINE_CHARACTERS].rpartition(' ')[0]} ..."
 
 
-def _identifying_words(payload: Payload, series_tags: SeriesTags) -> Iterator[str]:
+def _known_patterns(payload: Payload, series_tags: SeriesTags) -> Iterator[masks.Mask]:
     patient = payload.patient
-    values: list[str | None] = [patient.name, patient.id, patient.dob]
+    for name in {patient.name, *_values(series_tags, *NAME_TAGS, *(tag + OTHER_GROUPS for tag in NAME_TAGS))}:
+        yield from masks.of_name(name or "")
+    for text in {patient.id, *_values(series_tags, *TEXT_TAGS)}:
+        yield from masks.of_text(text or "")
+    for date in {patient.dob, *_values(series_tags, BIRTH_DATE_TAG)}:
+        yield from masks.of_text(date or "")
+        yield from masks.of_birth_date(date or "")
+
+
+def _values(series_tags: SeriesTags, *wanted: str) -> Iterator[str]:
     for tags in series_tags.values():
-        for tag in IDENTIFYING_TAGS:
-            values.extend(_texts(tags.get(tag, ())))
-    for value in values:
-        if value and value.strip():
-            yield value.strip()
-            # the components and component groups of a name (PS3.5 6.2.1.2), and its words
-            yield from (part for part in re.split(r"[\^=,\s]+", value) if _tells(part))
+        for tag in wanted:
+            yield from _texts(tags.get(tag, ()))
 
 
-def _texts(values: Iterable[object]) -> Iterator[str | None]:
+def _texts(values: Iterable[object]) -> Iterator[str]:
     for value in values:
         if isinstance(value, list):
             yield from _texts(value)
         elif isinstance(value, str):
             yield value
-
-
-def _tells(part: str) -> bool:
-    """One letter would mask half of every line and tells nothing."""
-    return len(part) > 1
-
-
-def _any_of(words: Iterable[str]) -> re.Pattern[str] | None:
-    longest_first = sorted((word for word in words if _tells(word)), key=lambda word: (-len(word), word))
-    if not longest_first:
-        return None
-    # a short word counts only where it stands alone; a long one also as a part of another
-    parts = [re.escape(word) if len(word) > 4 else rf"(?<!\w){re.escape(word)}(?!\w)" for word in longest_first]
-    return re.compile("|".join(parts), re.IGNORECASE)
 
 
 class StoredLog:

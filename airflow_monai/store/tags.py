@@ -17,6 +17,8 @@ _ONE_VALUE = frozenset({"LT", "ST", "UT", "UR"})
 _LOCAL_CHARSET = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _NUMBERS = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 _TRANSFER_SYNTAX, _CHARSET = 0x00020010, 0x00080005
+OTHER_GROUPS = "="
+"""Ends the key of a name's ideographic and phonetic groups; the plain key has the alphabetic one, as conditions do."""
 
 Value = str | list[str]
 
@@ -72,6 +74,9 @@ class _Series:
             if self._seen[tag] < self.images:
                 values.append(None)
             found[f"{tag:08X}"] = values
+            names = [_other_groups(raw, charset) for raw, vr, charset, _ in self._raw[tag] if (vr or "PN") == "PN"]
+            if any(names) and dictionary_vr(tag) == "PN":
+                found[f"{tag:08X}{OTHER_GROUPS}"] = sorted({group for groups in names for group in groups})
         return found
 
 
@@ -99,6 +104,14 @@ def _split(raw: bytes, vr: str, charset: bytes) -> list[str]:
     if vr == "PN":
         return [part.split("=")[0].rstrip("^ ") for part in parts]
     return [_plain(part) for part in parts] if vr in ("DS", "IS") else parts
+
+
+def _other_groups(raw: bytes, charset: bytes) -> list[str]:
+    """The groups of a PN that :func:`as_text` leaves out."""
+    if b"=" not in raw:
+        return []
+    names = _decode(raw, "PN", charset).split("\\")
+    return [group.strip(" \0^") for name in names for group in name.split("=")[1:] if group.strip(" \0^")]
 
 
 def _decode(raw: bytes, vr: str, charset: bytes) -> str:

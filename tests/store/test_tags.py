@@ -85,3 +85,14 @@ def test_a_character_set_that_is_none_never_raises(charset: str, raw: bytes, vr:
 
 def test_codecs_that_are_no_character_sets_of_dicom_are_read_as_latin_1() -> None:
     assert {as_text(b"M\xfcller", "LO", charset.encode()) for charset in NO_TEXT_CODECS} == {"Müller"}
+
+
+def test_other_groups_of_a_name_have_a_key_of_their_own() -> None:
+    collector = TagCollector()
+    raw = "Yamada^Tarou=山田^太郎=やまだ^たろう".encode()
+    collector.add("1.1", [Element(0x00080005, "CS", b"ISO_IR 192"), Element(0x00100010, "PN", raw)])
+    collector.add("1.2", [Element(0x00100010, "PN", b"Doe^Jane="), Element(0x00100020, "LO", b"a=b")])
+    tags = collector.tags()
+    assert tags["1.1"]["00100010"] == ["Yamada^Tarou"]
+    assert tags["1.1"]["00100010="] == ["やまだ^たろう", "山田^太郎"]
+    assert set(tags["1.2"]) == {"00100010", "00100020"}

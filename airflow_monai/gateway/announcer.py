@@ -9,13 +9,15 @@ from typing import Any, Protocol
 from airflow_monai.errors import StoreError
 from airflow_monai.gateway.airflow_api import RunNotCreated
 from airflow_monai.gateway.events import EventKind, EventLog, Reasons
-from airflow_monai.specs.plan import WorkflowPlan
+from airflow_monai.gateway.workflows import Known
 from airflow_monai.specs.routing import decide
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.payloads import load_series_tags, payload_key, run_id_of
 from airflow_monai.types import Payload
 
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0
+LISTENER_GRACE = 600.0
+"""How long a payload waits for a workflow that listens to its AE title; an image was taken only when there was one."""
 
 
 class RunCreator(Protocol):
@@ -37,31 +39,60 @@ def run_record_key(payload_id: str, dag_id: str) -> str:
 class Announcer:
     """Routes payloads and creates runs.
 
-    :param workflows: gives the workflows as they are now.
+    :param workflows: gives what is known of the workflows now.
     """
 
-    def __init__(
-        self, store: Store, api: RunCreator, workflows: Callable[[], tuple[WorkflowPlan, ...]], events: EventLog
-    ):
+    def __init__(self, store: Store, api: RunCreator, workflows: Callable[[], Known], events: EventLog):
         self._store = store
         self._api = api
         self._workflows = workflows
         self._events = events
         self._attempts: dict[str, int] = {}
+        self._unheard: dict[str, float] = {}
         self._reasons = Reasons(events)
 
-    def route(self, payload: Payload) -> None:
-        """Decide once for all time which workflows get the payload."""
+    def route(self, payload: Payload) -> float | None:
+        """Decide once for all time which workflows get the payload.
+
+        None when it is decided, else after how many seconds to try again: it is not decided that nobody wants the
+        payload as long as the workflow that does may only be away for a moment.
+        """
         key = routing_key(payload.payload_id)
         if self._store.exists(key):
-            return
-        decisions = decide(payload, lambda: load_series_tags(self._store, payload.payload_id), self._workflows())
+            self._decided(payload)
+            return None
+        known = self._workflows()
+        decisions = decide(payload, lambda: load_series_tags(self._store, payload.payload_id), known.workflows)
+        doubt = "" if any(item.wanted for item in decisions) else self._doubt(payload, known)
+        if doubt:
+            reason = f"no workflow wants it yet, and {doubt}"
+            self._reasons.tell(EventKind.PAYLOAD_WAITING, reason, payload_id=payload.payload_id)
+            return self._retry_delay(payload.payload_id)
         routing = [
             {"workflow": item.workflow_name, "dag_id": item.dag_id, "wanted": item.wanted, "reason": item.reason}
             for item in decisions
         ]
         if self._store.create_json(key, routing):
             self._tell_routed(payload, routing)
+        self._decided(payload)
+        return None
+
+    def _decided(self, payload: Payload) -> None:
+        """Forget that it waited."""
+        self._attempts.pop(payload.payload_id, None)
+        self._unheard.pop(payload.payload_id, None)
+        self._reasons.over(EventKind.PAYLOAD_WAITING, payload_id=payload.payload_id)
+
+    def _doubt(self, payload: Payload, known: Known) -> str:
+        """Why a workflow that wants the payload may be there although none is seen; empty when there is none."""
+        if known.doubt:
+            self._unheard.pop(payload.payload_id, None)
+            return known.doubt
+        if any(plan.ae_title == payload.called_aet.strip(" ") for plan in known.workflows):
+            return ""
+        since = self._unheard.setdefault(payload.payload_id, time.monotonic())
+        waited = time.monotonic() - since > LISTENER_GRACE
+        return "" if waited else f"none listens to AE title {payload.called_aet!r} any more"
 
     def _tell_routed(self, payload: Payload, routing: list[dict[str, Any]]) -> None:
         series = {file.series_instance_uid for file in payload.files}
@@ -89,6 +120,9 @@ class Announcer:
         if not waiting:
             self._attempts.pop(payload_id, None)
             return None
+        return self._retry_delay(payload_id)
+
+    def _retry_delay(self, payload_id: str) -> float:
         attempt = self._attempts[payload_id] = self._attempts.get(payload_id, 0) + 1
         return min(FIRST_RETRY * 2 ** min(attempt - 1, 16), LAST_RETRY)
 

@@ -22,7 +22,7 @@ class EventKind(str, Enum):
 
     GATEWAY_STARTED = "gateway-started"  # host, port, ae_titles
     GATEWAY_STOPPED = "gateway-stopped"
-    WORKFLOWS_CHANGED = "workflows-changed"  # ae_titles, problems
+    WORKFLOWS_CHANGED = "workflows-changed"  # ae_titles, problems, kept: bad files that are used as they were
     ASSOCIATION_REJECTED = "association-rejected"  # called_aet, calling_aet, peer, reason
     ASSOCIATION_ABORTED = "association-aborted"  # called_aet, calling_aet, peer
     IMAGE_RECEIVED = "image-received"  # payload_id, count: of this second

@@ -56,7 +56,7 @@ class Gateway:
         self.intake = Intake(store)
         self._store = store
         self._options = options
-        self._announcer = Announcer(store, api, lambda: self.workflows.current(fresh=True), self.events)
+        self._announcer = Announcer(store, api, self.workflows.known, self.events)
         self._spool: SpoolFolder | None = None
         self._shepherd: Shepherd | None = None
         self._receiver: Receiver | None = None

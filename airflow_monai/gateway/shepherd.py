@@ -120,7 +120,9 @@ class Shepherd:
         wait = self._wait(state)
         if wait is not None:
             return wait
-        self._announcer.route(self._intake.close(payload_id))
+        delay = self._announcer.route(self._intake.close(payload_id))
+        if delay is not None:
+            return delay
         self._announcing.add(payload_id)
         self._forget(payload_id)
         return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_monai.gateway.events import EventKind, EventLog, log
@@ -13,6 +15,17 @@ from airflow_monai.specs.plan import WorkflowPlan
 _FRESH_SECONDS = 2.0
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the workflow folder at a moment.
+
+    :param doubt: why there may be workflows that are not among these; empty when these are all.
+    """
+
+    workflows: tuple[WorkflowPlan, ...]
+    doubt: str = ""
+
+
 class Workflows:
     """The workflows of a folder, looked at again when what is known is older than two seconds.
 
@@ -20,20 +33,25 @@ class Workflows:
     """
 
     def __init__(self, folder: str | Path, quiet_seconds: float, events: EventLog):
-        self._folder = SpecFolder(folder)
+        self._folder = SpecFolder(folder, keep=True)
         self._default_quiet = quiet_seconds
         self._events = events
         self._lock = threading.Lock()
         self._specs = FolderSpecs((), ())
-        self._told: tuple[list[str], list[str]] = ([], [])
+        self._told: tuple[list[str], list[str], list[str]] = ([], [], [])
+        self._unreadable = ""
         self._checked = float("-inf")
 
     def current(self, fresh: bool = False) -> tuple[WorkflowPlan, ...]:
         """The workflows; with ``fresh`` as they are at this moment."""
+        return self.known(fresh).workflows
+
+    def known(self, fresh: bool = True) -> Known:
+        """The workflows, and whether there may be others."""
         with self._lock:
             if fresh or time.monotonic() - self._checked > _FRESH_SECONDS:
                 self._scan()
-            return self._specs.workflows
+            return Known(self._specs.workflows, self._unreadable or _doubt(self._specs))
 
     def knows(self, ae_title: str) -> bool:
         """Whether a workflow listens to this AE title."""
@@ -50,16 +68,26 @@ class Workflows:
         return max((self._default_quiet if quiet is None else quiet for quiet in times), default=self._default_quiet)
 
     def _scan(self) -> None:
+        unreadable = ""
         try:
+            os.stat(self._folder.folder)  # a folder that is away, as an unmounted one, is not one that was emptied
             self._specs = self._folder.scan()
         except OSError as error:
-            log.error("the workflow folder %s cannot be read, going on as before: %s", self._folder.folder, error)
+            unreadable = f"the workflow folder {self._folder.folder} cannot be read ({error.strerror or error})"
+        if unreadable and unreadable != self._unreadable:
+            log.error("%s, going on as before", unreadable)
+        self._unreadable = unreadable
         self._checked = time.monotonic()
         errors = [problem for problem in self._specs.problems if problem.is_error]
         told = (
             sorted({plan.ae_title for plan in self._specs.workflows}),
             [f"{problem.file}:{problem.line}: {problem.message}" for problem in errors],
+            list(self._specs.kept),
         )
         if told != self._told:
             self._told = told
-            self._events.emit(EventKind.WORKFLOWS_CHANGED, ae_titles=told[0], problems=told[1])
+            self._events.emit(EventKind.WORKFLOWS_CHANGED, ae_titles=told[0], problems=told[1], kept=told[2])
+
+
+def _doubt(specs: FolderSpecs) -> str:
+    return f"the workflow files {', '.join(specs.lost[:5])} have errors" if specs.lost else ""

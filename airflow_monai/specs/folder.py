@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airflow_monai.specs.plan import WorkflowPlan
@@ -21,20 +21,28 @@ class FolderSpecs:
 
     :param workflows: plans of the files without errors, in the order of their paths.
     :param problems: of all files, warnings included, in the order of paths and lines.
+    :param kept: files that have become bad; their workflows are as they were before.
+    :param lost: files whose workflows are not known, because of errors.
     """
 
     workflows: tuple[WorkflowPlan, ...]
     problems: tuple[Problem, ...]
+    kept: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SpecFile:
-    """One file as it was last read: a plan or None, its problems, and the place of its name."""
+    """One file as it was last read: a plan or None, its problems, and the place of its name.
+
+    :param kept: the plan is of an earlier reading, when the file was good.
+    """
 
     stamp: FileStamp
     plan: WorkflowPlan | None
     problems: tuple[Problem, ...]
     place: tuple[int, int] = (1, 1)
+    kept: bool = False
 
 
 def spec_paths(folder: str | os.PathLike[str]) -> list[Path]:
@@ -72,10 +80,12 @@ class SpecFolder:
     """A folder that is scanned again and again: files that are as before are not read again.
 
     :param folder: may come into being later.
+    :param keep: the workflow of a file that becomes bad stays as it was, until the file is good again or gone.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]):
+    def __init__(self, folder: str | os.PathLike[str], keep: bool = False):
         self.folder = Path(folder)
+        self._keep = keep
         self._files: dict[Path, SpecFile] = {}
 
     def scan(self) -> FolderSpecs:
@@ -89,7 +99,12 @@ class SpecFolder:
         except FileNotFoundError:
             return None
         known = self._files.get(path)
-        return known if known and known.stamp == stamp and stamp.settled() else read_spec(path, stamp)
+        if known and known.stamp == stamp and stamp.settled():
+            return known
+        read = read_spec(path, stamp)
+        if self._keep and read.plan is None and known and known.plan:
+            return replace(known, stamp=stamp, problems=read.problems, kept=True)
+        return read
 
 
 def read_spec(path: Path, stamp: FileStamp = _NO_STAMP) -> SpecFile:
@@ -108,17 +123,21 @@ def combined(files: Mapping[Path, SpecFile]) -> FolderSpecs:
     workflows: list[WorkflowPlan] = []
     problems: list[Problem] = []
     names: dict[str, Path] = {}
+    lost = []
     for path, file in files.items():
         problems += file.problems
         if file.plan is None:
+            lost.append(str(path))
             continue
         taken = [names[key] for key in _keys(file.plan) if key in names]
         if taken:
             problems.append(_duplicate(path, file, file.plan.name, taken[0]))
+            lost.append(str(path))
         else:
             names.update(dict.fromkeys(_keys(file.plan), path))
             workflows.append(file.plan)
-    return FolderSpecs(tuple(workflows), tuple(problems))
+    kept = tuple(str(path) for path, file in files.items() if file.kept)
+    return FolderSpecs(tuple(workflows), tuple(problems), kept, tuple(lost))
 
 
 def _keys(plan: WorkflowPlan) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from airflow_monai.cli.payloads import run_list, run_show
 from airflow_monai.errors import PayloadNotFound
 from airflow_monai.gateway.announcer import Announcer
 from airflow_monai.gateway.events import EventLog
+from airflow_monai.gateway.workflows import Known
 from airflow_monai.specs.plan import TaskPlan, TaskType, WorkflowPlan
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import manifest_key, payload_id_of, payload_key, run_id_of
@@ -53,7 +54,7 @@ def _announcer(store: LocalStore) -> Announcer:
         WorkflowPlan("ct lung", "ct-lung", "1", "0", "ct.yaml", "CTLUNG", (task,)),
         WorkflowPlan("mr", "mr", "1", "0", "mr.yaml", "MR", (task,)),
     )
-    return Announcer(store, _Api(), lambda: workflows, EventLog())
+    return Announcer(store, _Api(), lambda: Known(workflows), EventLog())
 
 
 def _ran(store: LocalStore) -> None:

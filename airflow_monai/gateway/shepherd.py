@@ -47,6 +47,7 @@ class Shepherd:
         self._closing = Agenda("close", _CLOSERS, self._told(self._close_when_quiet))
         self._announcing = Agenda("announce", _ANNOUNCERS, self._told(self._announce))
         self._last: dict[str, float] = {}
+        self._seen: dict[str, tuple[tuple[int, float], float]] = {}
         self._adopted: set[str] = set()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -136,6 +137,9 @@ class Shepherd:
             last = self._last.get(state.payload_id)
             grace = ADOPTION_GRACE if state.payload_id in self._adopted else 0.0
         idle = time.time() - state.last_received
+        since = self._unchanged_since(state.payload_id, (state.images, state.last_received))
+        if idle < 0:  # this host's clock was set back, or runs behind the store's: it tells nothing
+            idle = time.monotonic() - since
         if last is not None:  # this process has seen the last image itself: no clock that was set can mislead it
             idle = min(idle, time.monotonic() - last)
         remaining = quiet + grace - idle
@@ -143,8 +147,18 @@ class Shepherd:
             return min(remaining, quiet + grace) + 0.01
         return _LOOK_AGAIN if self._arriving(state.study_instance_uid, state.called_aet) else None
 
+    def _unchanged_since(self, payload_id: str, state: tuple[int, float]) -> float:
+        """When this process first saw the payload as it is, on the clock that nobody sets."""
+        with self._lock:
+            seen, since = self._seen.get(payload_id, (None, 0.0))
+            if seen != state:
+                since = time.monotonic()
+                self._seen[payload_id] = (state, since)
+            return since
+
     def _forget(self, payload_id: str) -> None:
         with self._lock:
+            self._seen.pop(payload_id, None)
             self._last.pop(payload_id, None)
             self._adopted.discard(payload_id)
 

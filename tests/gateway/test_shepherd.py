@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from airflow_monai.gateway.events import EventLog
 from airflow_monai.gateway.shepherd import Shepherd
-from airflow_monai.store.intake import Instance, Intake
+from airflow_monai.store.intake import Instance, Intake, Placed
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.part10 import Identity
 from airflow_monai.types import Payload
@@ -67,6 +69,8 @@ class Bench:
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr("airflow_monai.gateway.shepherd.AFTER_AN_ERROR", 0.1)
+    monkeypatch.setattr("airflow_monai.gateway.shepherd.RESCAN_SECONDS", 0.0)
+    monkeypatch.setattr("airflow_monai.gateway.shepherd.ADOPTION_GRACE", 0.1)
     bench = Bench(tmp_path)
     bench.shepherd.start()
     yield bench
@@ -98,3 +102,14 @@ def test_a_character_set_that_is_none_does_not_stop_the_closing(bench: Bench) ->
     bench.shepherd.received(placed, "CTLUNG")
     (payload,) = wait_for(lambda: bench.announcer.routed)
     assert payload.patient.name == "MÜA"
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["received here", "received by another gateway"])
+def test_a_clock_that_was_set_back_does_not_keep_a_study_open(bench: Bench, told: bool) -> None:
+    ahead = time.time() + 3600
+    payload_id = bench.receive(told=False)
+    for key in bench.store.list(f"payloads/{payload_id}/dcm"):
+        os.utime(bench.store.root / key, (ahead, ahead))
+    if told:
+        bench.shepherd.received(Placed(payload_id, False), "CTLUNG")
+    wait_for(lambda: bench.announcer.routed, 10)

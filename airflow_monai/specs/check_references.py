@@ -9,6 +9,7 @@ from airflow_monai.errors import ConditionError
 from airflow_monai.specs.condition_ast import templates
 from airflow_monai.specs.conditions import parse
 from airflow_monai.specs.context import is_known_path
+from airflow_monai.specs.doubts import INVENTED
 from airflow_monai.specs.findings import Finding, Location, warning
 from airflow_monai.specs.known_paths import better_path, is_published_path
 from airflow_monai.specs.model import TaskSpec
@@ -67,10 +68,11 @@ def _path(view: SpecView, at: Location, path: str, done: set[str], offset: int) 
     if parts[:2] == ["context", "executions"] and len(parts) > 2:
         task = view.find(parts[2])
         if task is None:
-            hint = nearest(parts[2], view.tasks) or f"tasks here: {', '.join(list(view.tasks)[:20])}"
-            yield Finding(at, "unknown-task", f"there is no task {parts[2][:100]!r}", hint, offset=offset)
+            hint = view.suggestion(parts[2])
+            if hint is not None:
+                yield Finding(at, "unknown-task", f"there is no task {parts[2][:100]!r}", hint, offset=offset)
             return
-        if task.id not in done:
+        if task.id not in done and view.is_graph_sure:
             message = f"task {task.id!r} cannot have run when this is evaluated, so that its values are NULL"
             yield warning(at, "not-upstream", message, "refer to a task that comes before", offset)
     if not is_known_path(path):
@@ -109,9 +111,12 @@ def _input(view: SpecView, at: Location, task: TaskSpec, value: str) -> Iterator
         return
     source = view.find(reference.task)
     if source is None:
-        hint = nearest(reference.task, view.tasks) or f"tasks here: {', '.join(list(view.tasks)[:20])}"
-        yield Finding(at, "unknown-task", f"there is no task {reference.task[:100]!r}", hint)
+        hint = view.suggestion(reference.task)
+        if hint is not None:
+            yield Finding(at, "unknown-task", f"there is no task {reference.task[:100]!r}", hint)
     elif source.id not in view.before(task.id):
+        if not view.is_graph_sure:
+            return
         message = f"task {source.id!r} does not come before {task.id!r}, so that its output is not there yet"
         yield Finding(at, "not-upstream", message, "take the output of a task on the way to this one")
     else:
@@ -122,10 +127,20 @@ def _declared(view: SpecView, at: Location, source: TaskSpec, reference: Artifac
     if not view.is_supported(source) or reference.source is not ArtifactSource.ARTIFACT:
         return
     names = [output.name for output in source.artifacts.output]
-    if reference.artifact not in names:
+    if reference.artifact not in names and not _may_lack_names(view, source, names):
         hint = nearest(reference.artifact or "", names) or f"it declares: {', '.join(names) or 'none'}"
         message = f"task {source.id!r} declares no output {(reference.artifact or '')[:100]!r}"
         yield Finding(at, "unknown-artifact", message, hint)
+
+
+def _may_lack_names(view: SpecView, source: TaskSpec, names: list[str]) -> bool:
+    """Whether the outputs of a task are not all those that the author meant."""
+    if any(task is not source and task.id.lower() == source.id.lower() for task in view.spec.tasks):
+        return True
+    if not view.doubts.places:
+        return False
+    index = view.spec.tasks.index(source)
+    return view.doubts.lost("tasks", index, "artifacts", "output") or any(name.startswith(INVENTED) for name in names)
 
 
 def _output(at: Location, task: TaskSpec, value: str) -> Iterator[Finding]:

@@ -7,20 +7,24 @@ from collections.abc import Iterator
 
 from airflow_monai.specs.check_references import artifact_values, conditions
 from airflow_monai.specs.choices import LATER_TASK_TYPES, TASK_TYPES
+from airflow_monai.specs.doubts import Doubts
 from airflow_monai.specs.findings import Finding, Location, warning
 from airflow_monai.specs.graph import loops, reachable
 from airflow_monai.specs.model import ExportDestination, TaskSpec, WorkflowSpec
 from airflow_monai.specs.problems import nearest, nearest_word
-from airflow_monai.specs.view import SpecView
+from airflow_monai.specs.view import NO_DOUBTS, SpecView
 
 _MAP = re.compile(r"[A-Za-z0-9./_~][^\s\x00-\x1f\x7f]{0,299}")
 
 
-def check(spec: WorkflowSpec) -> Iterator[Finding]:
-    """Everything that is wrong with a workflow whose fields are well-formed."""
-    view = SpecView(spec)
+def check(spec: WorkflowSpec, doubts: Doubts = NO_DOUBTS) -> Iterator[Finding]:
+    """Everything that is wrong with a workflow whose fields are well-formed.
+
+    :param doubts: what of it is not the author's; what would only follow from that is left out.
+    """
+    view = SpecView(spec, doubts)
     for one in (_task_types, _ids, _destinations, _loops, _reachability, _tasks, conditions, artifact_values):
-        yield from one(view)
+        yield from map(view.as_written, one(view))
 
 
 def _task_types(view: SpecView) -> Iterator[Finding]:
@@ -53,8 +57,9 @@ def _destinations(view: SpecView) -> Iterator[Finding]:
         for index, target in enumerate(task.task_destinations):
             place = (*at, "task_destinations", index, "name")
             if target.name not in view.tasks:
-                hint = nearest(target.name, view.tasks) or f"tasks here: {', '.join(list(view.tasks)[:20])}"
-                yield Finding(place, "unknown-destination", f"task {task.id!r}: no task {target.name!r}", hint)
+                hint = view.suggestion(target.name)
+                if hint is not None:
+                    yield Finding(place, "unknown-destination", f"task {task.id!r}: no task {target.name!r}", hint)
             elif target.name in seen:
                 message = f"task {task.id!r} names the destination {target.name!r} twice"
                 yield Finding(place, "duplicate-destination", message, "join the conditions with OR in one destination")
@@ -81,6 +86,8 @@ def _loops(view: SpecView) -> Iterator[Finding]:
 
 
 def _reachability(view: SpecView) -> Iterator[Finding]:
+    if not view.is_graph_sure:
+        return
     found = reachable(view.meant, view.spec.tasks[0].id)
     for at, task in view.located():
         if task.id not in found:
@@ -94,13 +101,13 @@ def _tasks(view: SpecView) -> Iterator[Finding]:
             continue
         yield from _artifact_names(at, task)
         if task.type == "map":
-            yield from _map(at, task)
+            yield from _map(view, at, task)
         if task.type == "export":
             yield from _export(view, at, task)
         elif task.export_destinations:
             message = f"task {task.id!r}: only an export task uses export_destinations"
             yield warning((*at, "export_destinations"), "unused-destinations", message, "add a task of type export")
-        if task.type != "router" and not task.artifacts.input:
+        if task.type != "router" and not task.artifacts.input and not view.doubts.lost(*at, "artifacts", "input"):
             message = f"task {task.id!r} has no input artifact"
             hint = 'artifacts: {input: [{name: study, value: "{{ context.input.dicom }}"}]}'
             yield Finding(at, "missing-input", message, hint)
@@ -121,8 +128,10 @@ def _artifact_names(at: Location, task: TaskSpec) -> Iterator[Finding]:
             seen.add(name.lower())
 
 
-def _map(at: Location, task: TaskSpec) -> Iterator[Finding]:
+def _map(view: SpecView, at: Location, task: TaskSpec) -> Iterator[Finding]:
     value = task.args.get("map")
+    if value is None and view.doubts.lost(*at, "args"):
+        return
     if value is None:
         place = (*at, "args") if task.args else at
         message = f"task {task.id!r}: a map task needs args.map, the application to run"
@@ -135,16 +144,17 @@ def _map(at: Location, task: TaskSpec) -> Iterator[Finding]:
 
 
 def _export(view: SpecView, at: Location, task: TaskSpec) -> Iterator[Finding]:
-    if not task.export_destinations:
+    if not task.export_destinations and not view.doubts.lost(*at, "export_destinations"):
         message = f"task {task.id!r}: an export task needs export_destinations"
         yield Finding(at, "missing-destination", message, "export_destinations: [{name: ...}]")
+    registered = view.spec.informatics_gateway.export_destinations
     seen: set[str] = set()
     for index, sink in enumerate(task.export_destinations):
         place = (*at, "export_destinations", index, "name")
         if sink.name in seen:
             message = f"task {task.id!r} exports twice to {sink.name!r}"
             yield Finding(place, "duplicate-destination", message, "remove one of them")
-        elif sink.name not in view.spec.informatics_gateway.export_destinations:
+        elif sink.name not in registered and not view.doubts.lost("informatics_gateway", "export_destinations"):
             yield _unregistered(view, place, task, sink)
         seen.add(sink.name)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from airflow_monai.errors import SpecError
 from airflow_monai.specs.checks import check
+from airflow_monai.specs.doubts import Doubts, invented_ids
 from airflow_monai.specs.findings import Finding, Location
 from airflow_monai.specs.loader import MAX_BYTES, LoadError, compose, decode
 from airflow_monai.specs.model import WorkflowSpec
@@ -102,11 +103,13 @@ class _Reader:
         shaper = Shaper(self.at_node)
         data = shaper.data(root, WorkflowSpec)
         spec, findings = validated(data)
-        self.found(findings, shaper.places)
+        self.found((finding for finding in findings if finding.at not in shaper.guessed), shaper.places)
         if spec is None:
             return None
         refused = [finding.at for finding in findings]
-        self.found((found for found in check(spec) if not _depends(found.at, refused)), shaper.places)
+        lost = frozenset([*refused, *shaper.lost, *([()] if twice else [])])
+        checked = check(spec, Doubts(lost, invented_ids(spec, data)))
+        self.found((found for found in checked if not _depends(found.at, refused)), shaper.places)
         name = _node_at(("name",), shaper.places)
         return spec.read_from(Path(self.source).name, self.text, (name.line + 1, name.column + 1))
 
@@ -150,5 +153,9 @@ def _node_at(at: Location, places: dict[Location, Node]) -> Node:
 
 
 def _depends(at: Location, refused: list[Location]) -> bool:
-    """Whether a finding is about a value that was refused before, and stands here only by a substitute."""
-    return any(at[: len(place)] == place for place in refused if place)
+    """Whether a finding is about a value that was refused before, and stands here only by a substitute.
+
+    What is wrong with a task depends on its type, too.
+    """
+    bases = (place[:2] if place[2:] == ("type",) else place for place in refused if place)
+    return any(at[: len(base)] == base for base in bases)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from airflow_monai.specs.choices import IGNORED_FIELDS, LATER_FIELDS, SCHEMA_FIELD
 from airflow_monai.specs.nodes import Node, Shape
-from airflow_monai.specs.problems import Severity, nearest
+from airflow_monai.specs.problems import Severity, nearest, nearest_word
 
 Location = tuple[str | int, ...]
 Report = Callable[..., None]
@@ -52,12 +52,19 @@ def _inner(annotation: Any) -> tuple[type[BaseModel] | None, bool, bool]:
 class Shaper:
     """Walks a tree along a model.
 
+    A field whose name is misspelled is reported, and read as the one that it most likely is, so that what would only
+    follow from its lack is not reported too.
+
     :param report: called with (node, code, message, hint, severity) for every problem.
+    :ivar guessed: places of fields that were misspelled; ``lost``: places of fields that are absent, and may be what
+        an unknown field was meant to be.
     """
 
     def __init__(self, report: Report):
         self.report = report
         self.places: dict[Location, Node] = {}
+        self.guessed: set[Location] = set()
+        self.lost: set[Location] = set()
 
     def data(self, node: Node, model: type[BaseModel], at: Location = ()) -> Any:
         """Plain data of a node; what the model does not know is reported and left out."""
@@ -67,17 +74,34 @@ class Shaper:
         fields = fields_of(model)
         found: dict[str, Any] = {}
         lines: dict[str, int] = {}
+        strange: list[tuple[Node, Node]] = []
         for key, value in node.entries:
             known = fields.get(key.text.lower())
             if known is None:
-                self._unknown(key, fields, at)
+                if self._unknown(key, fields, at):
+                    strange.append((key, value))
             elif known.name in lines:
                 self._twice(key, known.name, lines[known.name])
+                self.lost.add((*at, known.name))
             else:
                 lines[known.name] = key.line + 1
                 if not value.is_null:
                     found[known.name] = self._value(value, known, (*at, known.name))
+        self._guess(strange, {known.name: known for known in fields.values() if known.name not in lines}, at, found)
         return found
+
+    def _guess(
+        self, strange: list[tuple[Node, Node]], absent: dict[str, FieldShape], at: Location, found: dict[str, Any]
+    ) -> None:
+        """Read unknown fields as the absent ones that they most likely are."""
+        for key, value in strange:
+            known = absent.pop(nearest_word(key.text, absent) or "", None)
+            if known is None:
+                self.lost.update((*at, name) for name in absent)
+                continue
+            self.guessed.add((*at, known.name))
+            if not value.is_null:
+                found[known.name] = self._value(value, known, (*at, known.name))
 
     def _value(self, node: Node, known: FieldShape, at: Location) -> Any:
         self.places[at] = node
@@ -99,10 +123,11 @@ class Shaper:
         message = f"{name!r} is given twice: on line {first} and on line {key.line + 1}"
         self.report(key, "duplicate-key", message, "keep one of them")
 
-    def _unknown(self, key: Node, fields: dict[str, FieldShape], at: Location) -> None:
+    def _unknown(self, key: Node, fields: dict[str, FieldShape], at: Location) -> bool:
+        """Report a field that the model does not know; whether it may be one that it knows."""
         name = key.text if len(key.text) <= 60 else key.text[:60] + "..."
         if key.text == SCHEMA_FIELD and at == ():
-            return
+            return False
         if key.text.lower() in IGNORED_FIELDS:
             message = f"the field {name!r} means nothing here and is passed over"
             self.report(key, "ignored-field", message, "", Severity.WARNING)
@@ -113,6 +138,8 @@ class Shaper:
             names = _names(fields.values())
             hint = nearest(name, names) or f"known here: {', '.join(names)}"
             self.report(key, "unknown-field", f"unknown field {name!r}", hint)
+            return True
+        return False
 
 
 def _names(fields: Iterable[FieldShape]) -> list[str]:

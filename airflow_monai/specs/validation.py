@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from airflow_monai.specs.doubts import INVENTED
 from airflow_monai.specs.findings import Finding, Location
 from airflow_monai.specs.model import WorkflowSpec
 
@@ -77,7 +78,7 @@ def _finding(item: Any) -> Finding:
         return Finding(at, kind, context["text"], context.get("hint", ""))
     if kind == "missing":
         hint = f"add {_EXAMPLES.get(str(at[-1]), str(at[-1]))}"
-        return Finding(at[:-1], "missing-field", f"the field {at[-1]!r} is missing{_where(at[:-1])}", hint)
+        return Finding(at, "missing-field", f"the field {at[-1]!r} is missing{_where(at[:-1])}", hint)
     if kind == "too_short":
         return Finding(at, "missing-field", "a workflow needs at least one task", "the first one is the root")
     field = next((part for part in reversed(at) if isinstance(part, str)), "")
@@ -119,9 +120,7 @@ def _child(holder: Any, part: Any) -> Any:
 def _substitute(at: Location) -> Any:
     name = at[-1]
     if name == "tasks":
-        return [{"id": "unnamed", "type": "router"}]
-    if name == "id":
-        return f"unnamed-{at[1]}"
-    if name == "name" and "artifacts" in at:
-        return f"unnamed-{at[-2]}"
+        return [{"id": f"{INVENTED}0_", "type": "router"}]
+    if name == "id" or (name == "name" and len(at) > 1):
+        return f"{INVENTED}{at[-2]}_"
     return copy.deepcopy(_SUBSTITUTES.get(str(name), ""))

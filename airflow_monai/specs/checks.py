@@ -14,6 +14,8 @@ from airflow_monai.specs.model import ExportDestination, TaskSpec, WorkflowSpec
 from airflow_monai.specs.problems import nearest, nearest_word
 from airflow_monai.specs.view import NO_DOUBTS, SpecView
 
+# A reference has no parts that lead elsewhere: it may be looked up as a folder.
+_RELATIVE = re.compile(r"(^|[/\\])\.{1,2}($|[/\\:@])")
 _MAP = re.compile(r"[A-Za-z0-9./_~][^\s\x00-\x1f\x7f]{0,299}")
 
 
@@ -140,6 +142,9 @@ def _map(view: SpecView, at: Location, task: TaskSpec) -> Iterator[Finding]:
         yield Finding(place, "missing-map", message, hint)
     elif not isinstance(value, str) or not _MAP.fullmatch(value):
         message = f"task {task.id!r}: args.map must be name:version or an image reference, without blanks"
+        yield Finding((*at, "args", "map"), "bad-map", message, 'for example "lung-seg:1.0.0"')
+    elif _RELATIVE.search(value):
+        message = f"task {task.id!r}: args.map must have no part that is '.' or '..'"
         yield Finding((*at, "args", "map"), "bad-map", message, 'for example "lung-seg:1.0.0"')
 
 

@@ -5,6 +5,7 @@ The tree is built from parser events: the parser's own composer recurses in C an
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,14 @@ QUOTES = "put a value with {{ }} in double quotes, and text in it in single ones
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CORE_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))
 _TEXT_TAGS = frozenset({"tag:yaml.org,2002:str", "!"})
+_JSON_HINTS = {
+    "Expecting ',' delimiter": "put a comma between two entries",
+    "Expecting property name enclosed in double quotes": "put the name in double quotes, and no comma before '}'",
+    "Illegal trailing comma before end of object": "remove the comma",
+    "Illegal trailing comma before end of array": "remove the comma",
+    "Expecting value": 'put a text in double quotes, as in "text"',
+    "Unterminated string starting at": "close the text with a double quote",
+}
 _PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
 
 
@@ -39,7 +48,7 @@ def decode(data: bytes) -> str:
     :raises LoadError: when it is too large or no UTF-8.
     """
     if len(data) > MAX_BYTES:
-        raise LoadError("too-large", f"the file has {len(data)} bytes; {MAX_BYTES} are allowed")
+        raise LoadError("too-large", f"the file has more than {MAX_BYTES} bytes, the most that it may have")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -50,9 +59,10 @@ def decode(data: bytes) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def compose(text: str) -> tuple[Node, list[LoadError]]:
+def compose(text: str, is_json: bool = False) -> tuple[Node, list[LoadError]]:
     """The tree of the one document of a text, and the problems that do not stop reading (keys given twice).
 
+    :param is_json: the text is meant to be JSON, and what is wrong with it is told in the terms of JSON.
     :raises LoadError: when the text cannot be read.
     """
     if len(text) > MAX_BYTES:
@@ -62,6 +72,8 @@ def compose(text: str) -> tuple[Node, list[LoadError]]:
         for event in yaml.parse(_readable(text), Loader=_PARSER):
             composer.take(event)
     except yaml.MarkedYAMLError as error:
+        if is_json and (told := _json_error(text)):
+            raise told from error
         mark = error.problem_mark or error.context_mark
         place = (mark.line, mark.column) if mark else (0, 0)
         raise LoadError("yaml-syntax", _syntax(error), *place, _syntax_hint(text, *place)) from error
@@ -92,6 +104,19 @@ def _character_place(text: str) -> tuple[int, int]:
     found = yaml.reader.Reader.NON_PRINTABLE.search(text)
     before = text[: found.start() if found else 0].split("\n")
     return len(before) - 1, len(before[-1])
+
+
+def _json_error(text: str) -> LoadError | None:
+    """What a reader of JSON alone says about a text; None where it finds nothing, or the nesting is too deep for it."""
+    try:
+        json.loads(text)
+    except json.JSONDecodeError as error:
+        why = f"{error.msg[:1].lower()}{error.msg[1:]}"
+        hint = _JSON_HINTS.get(error.msg, "")
+        return LoadError("json-syntax", f"the text is no JSON: {why}", error.lineno - 1, error.colno - 1, hint)
+    except (ValueError, RecursionError):
+        return None
+    return None
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:

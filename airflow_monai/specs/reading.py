@@ -93,7 +93,7 @@ class _Reader:
         """
         self.text = decode(text if isinstance(text, bytes) else text.encode("utf-8", "replace"))
         self.lines = self.text.split("\n")
-        root, twice = compose(self.text)
+        root, twice = compose(self.text, is_json=self.source.lower().endswith(".json"))
         for error in twice:
             self.broken(error)
         if root.shape is not Shape.MAPPING:

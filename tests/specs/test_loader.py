@@ -84,6 +84,7 @@ def test_size_is_bounded():
     with pytest.raises(LoadError) as caught:
         decode(b"a" * (MAX_BYTES + 1))
     assert caught.value.code == "too-large"
+    assert "more than 1048576 bytes" in caught.value.message
 
 
 def test_bytes_that_are_no_text_are_told_with_their_place():
@@ -202,3 +203,25 @@ def test_the_length_of_an_argument_is_bounded(size: int, codes: list[str]):
     assert map_only in text
     _, problems = check_text(text.replace(map_only, f'{map_only[:-1]}, more: {{deep: ["{"{" * size}"]}}}}'), "x")
     assert [problem.code for problem in problems if problem.is_error] == codes
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{\n  "name": "x"\n  "version": "1"\n}', "x.json:3:3: error: the text is no JSON: expecting ',' delimiter"),
+        ('{"name": "x', "x.json:1:10: error: the text is no JSON: unterminated string starting at"),
+        ("name: [", "x.json:1:1: error: the text is no JSON: expecting value"),
+    ],
+)
+def test_a_json_file_is_told_what_is_wrong_with_its_json(text: str, told: str):
+    (problem,) = check_text(text, "x.json")[1]
+    assert str(problem).startswith(told)
+    assert problem.code == "json-syntax"
+    assert "YAML" not in str(problem)
+
+
+def test_json_nested_without_end_is_a_spec_error():
+    (problem,) = check_text("[" * 30_000, "x.json")[1]
+    assert problem.code == "too-deep"
+    (problem,) = check_text("[" * 30 + "}", "x.json")[1]
+    assert problem.code == "json-syntax"

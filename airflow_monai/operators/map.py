@@ -100,6 +100,7 @@ class MapOperator(MonaiOperator):
         self.environment = dict(environment or {})
         self.retry_exit_codes = tuple(retry_exit_codes)
         self._held: _Held | None = None
+        self._killed = False
 
     def execute(self, context: Context) -> Any:
         from airflow_monai.operators.orphan import watch_parent
@@ -115,6 +116,7 @@ class MapOperator(MonaiOperator):
 
     def perform(self, run: TaskRun, context: Context) -> Outcome:
         runner, found, job = self._prepare(run)
+        self._check(run)
         self._held = _Held(run, runner, job)
         done = self._already_done(run)
         if done is not None:
@@ -123,14 +125,25 @@ class MapOperator(MonaiOperator):
             runner.discard_other_generations(job)
         with self._logs(run) as (task_log, on_line):
             self.log.info("Running %s (%s) as %s with the %s runner", self.map, found.location, job.name, runner.name)
-            ended = runner.run(job, on_line=on_line, check=run.fence.check)
+            ended = runner.run(job, on_line=on_line, check=lambda: self._check(run))
             self.log.info("%s ended with exit code %s after %.1f s", self.map, ended.code, ended.seconds)
             self._judge(run, job, ended, task_log)
         return self._publish(run, found, ended, runner)
 
     def on_kill(self) -> None:
-        """Stop and remove the application, unless a newer try has taken it over."""
-        self._let_go()
+        """Stop and remove the application, unless a newer try has taken it over.
+
+        Airflow calls this in the middle of whatever the task is doing, which then goes on: it may be just about to
+        start the application, so it stays held, and the next check ends the task.
+        """
+        self._killed = True
+        self._discard()
+
+    def _check(self, run: TaskRun) -> None:
+        """Raise when this process must not start an application or wait for one any more."""
+        run.fence.check()
+        if self._killed:
+            raise MapInterrupted(f"Task {run.task_id} was ended from outside.")
 
     def _prepare(self, run: TaskRun) -> tuple[Runner, FoundMap, MapJob]:
         from airflow_monai import settings
@@ -253,7 +266,7 @@ class MapOperator(MonaiOperator):
             raise
         except RunnerUnavailable:
             ti = context["ti"]
-            if ti.try_number > ti.max_tries:
+            if self._killed or ti.try_number > ti.max_tries:
                 self._let_go()
             raise  # else the next try finds the application where it is
         except BaseException:
@@ -263,11 +276,15 @@ class MapOperator(MonaiOperator):
             self._let_go()
 
     def _let_go(self) -> None:
+        self._discard()
+        self._held = None
+
+    def _discard(self) -> None:
         import shutil
 
         from airflow_monai.maps.job import staging_folder
 
-        held, self._held = self._held, None
+        held = self._held
         if held is None:
             return
         try:

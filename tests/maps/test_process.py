@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_monai.errors import MapInterrupted
 from airflow_monai.maps.manifest import MapResources, parse_manifest
 from airflow_monai.maps.runners import keeper, process
 from airflow_monai.maps.runners.base import Exit, FoundMap, MapJob, Mount
@@ -71,6 +72,24 @@ def test_plain_process_finds_its_folders(plain: ProcessRunner, tmp_path: Path) -
     assert ended.code == 0
     assert (tmp_path / "task" / "g1" / "y").read_text() == "from the input"
     assert lines == [f"{tmp_path}/task/g1.run/work None"]
+
+
+def test_ended_while_it_is_being_started(plain: ProcessRunner, tmp_path: Path) -> None:
+    """The keeper has not taken its lock yet, by which a discard knows it."""
+    wanted = job(tmp_path, "import os; open(os.environ['HOLOSCAN_OUTPUT_PATH'] + 'ran', 'w').close()")
+
+    def check() -> None:
+        if (wanted.state / "job.json").exists():
+            raise MapInterrupted("ended")
+
+    begun = time.monotonic()
+    with pytest.raises(MapInterrupted):
+        plain.run(wanted, on_line=lambda _: None, check=check)
+    plain.discard(wanted)
+    assert time.monotonic() - begun < 3
+    time.sleep(0.5)
+    assert not wanted.state.exists()
+    assert list(wanted.output.iterdir()) == []
 
 
 def test_plain_process_has_paths_replaced_in_shell_commands(plain: ProcessRunner, tmp_path: Path) -> None:

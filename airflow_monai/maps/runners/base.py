@@ -128,7 +128,8 @@ class Runner(ABC):
         The job stays until :meth:`discard`, so that its verdict can be had again.
 
         :param on_line: gets every line of its output from the first one on, without line end.
-        :param check: called now and then; what it raises ends the waiting and leaves the job alone.
+        :param check: called right before and after the start, and now and then; what it raises ends the waiting and
+            leaves the job alone.
         """
 
     @abstractmethod

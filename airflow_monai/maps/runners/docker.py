@@ -65,7 +65,9 @@ class DockerRunner(Runner):
         if status in (None, "created"):
             check()
             empty_output(job)
+            check()
             self._start(job)
+            check()  # whoever ended this task meanwhile did not find it running
         waiting = _Waiting(self.engine, job, reattached=status not in (None, "created"))
         return waiting.until_exit(on_line, check)
 

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from airflow_monai.errors import MapError, RunnerUnavailable
+from airflow_monai.errors import MapError, MapInterrupted, RunnerUnavailable
 from airflow_monai.maps.logs import MAX_LOG_BYTES
 from airflow_monai.maps.resolve import find_folder
 from airflow_monai.maps.runners import keeper
@@ -68,7 +68,7 @@ class ProcessRunner(Runner):
         if not reattached:
             check()
             kept.remove(STOP_GRACE_SECONDS)
-            child = self._start(job)
+            child = self._start_checked(job, check)
         verdict = _follow(kept, child, on_line, check)
         return Exit(reattached=reattached, **verdict)
 
@@ -79,6 +79,16 @@ class ProcessRunner(Runner):
         for folder in job.state.parent.glob("g*.run"):
             if folder != job.state:
                 _Kept(folder).remove(STOP_GRACE_SECONDS)
+
+    def _start_checked(self, job: MapJob, check: Check) -> subprocess.Popen[bytes]:
+        check()
+        child = self._start(job)
+        try:
+            check()
+        except MapInterrupted:
+            child.terminate()  # it may not have taken its lock yet, by which a discard would know it
+            raise
+        return child
 
     def _start(self, job: MapJob) -> subprocess.Popen[bytes]:
         empty_output(replace(job, user=f"{os.getuid()}:{os.getgid()}"))  # a process has the worker's user
@@ -163,16 +173,17 @@ class _Kept:
     def remove(self, grace: float) -> None:
         """End the application if it runs, then remove the folder."""
         if self._locked():
-            self._signal("keeper", signal.SIGTERM)
-            self._wait_for_end(grace + 2)
+            self._end_keeper(grace + 2)
             self._signal("keeper", signal.SIGKILL)
         if self.verdict() is None:
             self._signal_application()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _wait_for_end(self, seconds: float) -> None:
+    def _end_keeper(self, seconds: float) -> None:
+        """Ask it to end until it has; one that has just begun cannot be asked yet."""
         deadline = time.monotonic() + seconds
         while self._locked() and time.monotonic() < deadline:
+            self._signal("keeper", signal.SIGTERM)
             time.sleep(LOOK_SECONDS)
 
     def _locked(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -12,6 +13,8 @@ from airflow_monai.store.elements import DamagedDataSet, Element
 from airflow_monai.store.part10 import file_elements, mapped
 from airflow_monai.store.tags import TagCollector, as_text, dictionary_vr
 from airflow_monai.types import PatientDetails, PayloadFile, SeriesTags
+
+log = logging.getLogger(__name__)
 
 _TRANSFER_SYNTAX, _SOP_CLASS, _CHARSET = 0x00020010, 0x00080016, 0x00080005
 _PATIENT = {
@@ -48,6 +51,10 @@ def describe(store: Store, folder: str, sizes: Mapping[str, int]) -> Description
             if name not in patient and noted.get(tag):
                 patient[name] = noted[tag]
         files.append(_entry(path, sizes[path], noted))
+    if collector.truncated:
+        log.warning(
+            "%s: %d values of its headers are too many; conditions do not see them", folder, collector.truncated
+        )
     return Description(tuple(files), PatientDetails(**patient), collector.tags())
 
 
@@ -68,7 +75,7 @@ def _read(store: Store, key: str, series_uid: str, collector: TagCollector) -> d
     path = store.local_path(key)
     if path is None:
         raise StoreError(f"{key} is not on this host; the gateway needs a store in a folder.")
-    noted: list[Element] = []
+    noted: dict[int, Element] = {}
     try:
         with mapped(path) as data:
             collector.add(series_uid, _noting(file_elements(data), noted))
@@ -79,15 +86,14 @@ def _read(store: Store, key: str, series_uid: str, collector: TagCollector) -> d
     return _texts(noted)
 
 
-def _noting(elements: Iterable[Element], noted: list[Element]) -> Iterable[Element]:
+def _noting(elements: Iterable[Element], noted: dict[int, Element]) -> Iterable[Element]:
     for element in elements:
         if element.tag in _NOTED:
-            noted.append(element)
+            noted.setdefault(element.tag, element)
         yield element
 
 
-def _texts(noted: Iterable[Element]) -> dict[int, str]:
-    raw = {element.tag: element for element in noted}
+def _texts(raw: Mapping[int, Element]) -> dict[int, str]:
     charset = raw[_CHARSET].value if _CHARSET in raw else b""
     texts = {}
     for tag, element in raw.items():

@@ -20,6 +20,14 @@ _TRANSFER_SYNTAX, _CHARSET = 0x00020010, 0x00080005
 OTHER_GROUPS = "="
 """Ends the key of a name's ideographic and phonetic groups; the plain key has the alphabetic one, as conditions do."""
 
+MAX_VALUES = 1_000
+"""Distinct values kept of a tag in one series; the first ones win."""
+MAX_TAGS = 10_000
+"""Tags looked at in a file, and kept of a series."""
+MAX_BYTES = 64 * 2**20
+"""What the kept values of a payload may take; the second half is for the first value of each tag of a series alone."""
+_OVERHEAD = 300  # of a value of a few bytes in memory
+
 Value = str | list[str]
 
 
@@ -28,12 +36,16 @@ class TagCollector:
 
     def __init__(self) -> None:
         self._series: dict[str, _Series] = {}
+        self._room = MAX_BYTES
+        self.truncated = 0
+        """How many values were left out because there are too many."""
 
     def add(self, series_uid: str, elements: Iterable[Element]) -> None:
         """Take over one file's elements, its meta group first; when these raise, those before it count."""
         series = self._series.setdefault(series_uid, _Series())
         series.images += 1
         charset, big_endian = b"", False
+        tags: set[int] = set()
         for element in elements:
             if element.tag == _CHARSET:
                 charset = element.value
@@ -41,10 +53,31 @@ class TagCollector:
                 big_endian = element.value.rstrip(b"\0 ") == EXPLICIT_BIG.encode()
             if element.tag >> 16 & 1 or element.tag >> 16 == 2:  # private, file meta
                 continue
-            series.count(element, charset, big_endian)
+            if element.tag in tags:
+                continue  # given twice, which no data set may do: the first counts
+            if len(tags) == MAX_TAGS:
+                self.truncated += 1
+                continue
+            tags.add(element.tag)
+            self._count(series, element, charset, big_endian)
+
+    def _count(self, series: _Series, element: Element, charset: bytes, big_endian: bool) -> None:
+        key = (element.value, element.vr, charset, big_endian)
+        if series.has(element.tag, key):
+            return
+        size = len(element.value) + _OVERHEAD
+        reserved = MAX_BYTES // 2 if series.knows(element.tag) else 0
+        if not series.takes(element.tag) or size > self._room - reserved:
+            self.truncated += 1
+            return
+        self._room -= size
+        series.keep(element.tag, key)
 
     def tags(self) -> dict[str, dict[str, list[Any]]]:
         return {uid: series.values() for uid, series in sorted(self._series.items())}
+
+
+_Key = tuple[bytes, str | None, bytes, bool]
 
 
 class _Series:
@@ -52,13 +85,25 @@ class _Series:
 
     def __init__(self) -> None:
         self.images = 0
-        self._raw: dict[int, dict[tuple[bytes, str | None, bytes, bool], None]] = {}
+        self._raw: dict[int, dict[_Key, None]] = {}
         self._seen: dict[int, int] = {}
 
-    def count(self, element: Element, charset: bytes, big_endian: bool) -> None:
-        key = (element.value, element.vr, charset, big_endian)
-        self._raw.setdefault(element.tag, {}).setdefault(key)
-        self._seen[element.tag] = self._seen.get(element.tag, 0) + 1
+    def has(self, tag: int, key: _Key) -> bool:
+        """Note that one more image has the tag, and tell whether the value is kept already."""
+        if tag in self._raw or len(self._seen) < MAX_TAGS:
+            self._seen[tag] = self._seen.get(tag, 0) + 1
+        return key in self._raw.get(tag, ())
+
+    def knows(self, tag: int) -> bool:
+        return tag in self._raw
+
+    def takes(self, tag: int) -> bool:
+        """Whether there is room for one more value of the tag."""
+        known = self._raw.get(tag)
+        return len(self._raw) < MAX_TAGS if known is None else len(known) < MAX_VALUES
+
+    def keep(self, tag: int, key: _Key) -> None:
+        self._raw.setdefault(tag, {})[key] = None
 
     def values(self) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = {}

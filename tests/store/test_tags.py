@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from airflow_monai.store import tags
 from airflow_monai.store.elements import Element
 from airflow_monai.store.tags import TagCollector, as_text
 
@@ -96,3 +97,46 @@ def test_other_groups_of_a_name_have_a_key_of_their_own() -> None:
     assert tags["1.1"]["00100010"] == ["Yamada^Tarou"]
     assert tags["1.1"]["00100010="] == ["やまだ^たろう", "山田^太郎"]
     assert set(tags["1.2"]) == {"00100010", "00100020"}
+
+
+def numbered(count: int, tag: int = 0x00200013) -> list[Element]:
+    return [Element(tag, "IS", str(number).encode()) for number in range(count)]
+
+
+def test_an_element_given_twice_counts_once() -> None:
+    collector = TagCollector()
+    collector.add("1.1", numbered(5_000))
+    assert collector.tags() == {"1.1": {"00200013": ["0"]}}
+
+
+def test_the_distinct_values_of_a_tag_are_bounded_and_the_first_are_kept() -> None:
+    collector = TagCollector()
+    for element in numbered(tags.MAX_VALUES + 2):
+        collector.add("1.1", [element])
+    collector.add("1.1", numbered(1))
+    collector.add("1.2", numbered(1))
+    kept = [str(number) for number in range(tags.MAX_VALUES)]
+    assert (collector.tags(), collector.truncated) == ({"1.1": {"00200013": kept}, "1.2": {"00200013": ["0"]}}, 2)
+
+
+def test_the_tags_of_a_file_and_of_a_series_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tags, "MAX_TAGS", 3)
+    collector = TagCollector()
+    for start in (0x00100010, 0x00200010):
+        collector.add("1.1", [Element(start + number, "LO", b"x") for number in range(4)])
+    assert list(collector.tags()["1.1"]) == ["00100010", "00100011", "00100012"]
+    assert collector.truncated == 5
+
+
+def test_many_values_leave_room_for_the_first_of_each_tag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tags, "MAX_BYTES", 20_000)
+    collector = TagCollector()
+    for element in numbered(500):
+        collector.add("1.1", [element])
+    collector.add("1.2", [Element(0x00080060, "CS", b"CT"), *numbered(1)])
+    found = collector.tags()
+    assert 10 < len(found["1.1"]["00200013"]) < 40 and collector.truncated > 450
+    assert found["1.2"] == {"00080060": ["CT"], "00200013": ["0"]}
+    for series in range(500):
+        collector.add(f"1.3.{series}", numbered(1))
+    assert sum(map(len, collector.tags().values())) < 70

@@ -36,12 +36,17 @@ class SpecFolderReader:
 
     def _read(self, path: Path) -> tuple[FileStamp, SpecEntry] | None:
         """The file, from memory when its stamp is as before; None when it has just gone."""
+        from airflow_monai.specs.folder import LINK_CODE, LINK_HINT, LINK_MESSAGE, leads_out
+
         try:
             stamp = stamp_of(path)
         except FileNotFoundError:
             return None
         except OSError as error:
             return FileStamp(), self._unreadable(path, error)
+        if leads_out(path, self.folder):
+            told = f"{self._source(path)}:1:1: {LINK_MESSAGE} [{LINK_CODE}] - {LINK_HINT}"
+            return FileStamp(), SpecEntry(self._source(path), "", told)
         before = self._known.get(path)
         if before is not None and before[0] == stamp and stamp.settled():
             return before

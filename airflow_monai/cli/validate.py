@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from airflow_monai.specs.folder import SUFFIXES, SpecFile, combined, read_spec, spec_paths
+from airflow_monai.specs.folder import SUFFIXES, SpecFile, combined, read_spec, read_within, spec_paths
 from airflow_monai.specs.problems import Problem, errors_of
 
 
@@ -31,9 +31,10 @@ def _read(paths: Iterable[str]) -> dict[Path, SpecFile]:
     """Each file once, in the order in which they were named."""
     files: dict[Path, SpecFile] = {}
     for path in map(Path, paths):
-        for file in spec_paths(path) if path.is_dir() else [path]:
+        within = path.is_dir()
+        for file in spec_paths(path) if within else [path]:
             if file not in files:
-                files[file] = read_spec(file)
+                files[file] = read_within(file, path) if within else read_spec(file)
     return files
 
 

@@ -12,6 +12,9 @@ from airflow_monai.specs.problems import Problem
 from airflow_monai.specs.stamp import FileStamp, stamp_of
 
 SUFFIXES = (".yaml", ".yml", ".json")
+LINK_CODE = "link-out"
+LINK_MESSAGE = "the file is a link that leads out of the folder of workflows, and is not followed"
+LINK_HINT = "put the file itself here"
 _NO_STAMP = FileStamp()
 
 
@@ -61,8 +64,23 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(entry.path)
-            elif is_spec_name(entry.name) and entry.is_file():
+            elif is_spec_name(entry.name) and _may_be_file(entry):
                 yield entry
+
+
+def _may_be_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file, or a link that cannot be followed: reading tells why."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return True
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether a file of a folder is a link to what does not lie below the folder: its text would be shown."""
+    if not path.is_symlink():
+        return False
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def is_spec_name(name: str) -> bool:
@@ -98,10 +116,12 @@ class SpecFolder:
             stamp = stamp_of(path)
         except FileNotFoundError:
             return None
+        except OSError:
+            stamp = _NO_STAMP
         known = self._files.get(path)
-        if known and known.stamp == stamp and stamp.settled():
+        if known and known.stamp == stamp and stamp.settled() and not leads_out(path, self.folder):
             return known
-        read = read_spec(path, stamp)
+        read = read_within(path, self.folder, stamp)
         if self._keep and read.plan is None and known and known.plan:
             return replace(known, stamp=stamp, problems=read.problems, kept=True)
         return read
@@ -116,6 +136,13 @@ def read_spec(path: Path, stamp: FileStamp = _NO_STAMP) -> SpecFile:
     if spec is None:
         return SpecFile(stamp, None, tuple(problems))
     return SpecFile(stamp, plan_of(spec), tuple(problems), spec.place)
+
+
+def read_within(path: Path, folder: Path, stamp: FileStamp = _NO_STAMP) -> SpecFile:
+    """A file of a folder read now; a link that leads out of the folder is a problem, and is not read."""
+    if leads_out(path, folder):
+        return SpecFile(stamp, None, (Problem(str(path), 1, 1, LINK_CODE, LINK_MESSAGE, LINK_HINT),))
+    return read_spec(path, stamp)
 
 
 def combined(files: Mapping[Path, SpecFile]) -> FolderSpecs:

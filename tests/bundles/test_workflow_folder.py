@@ -258,3 +258,19 @@ def test_a_folder_with_the_name_of_a_generated_file(folder: Path, make_bundle: M
     bundle = make_bundle()
     bundle.initialize()
     assert sorted(load(bundle)[0]) == ["ct", "mr"]
+
+
+def test_a_link_that_leads_out_of_the_folder_is_an_import_error_and_is_not_shown(
+    folder: Path, make_bundle: MakeBundle, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    secret = tmp_path_factory.mktemp("outside") / "secret"
+    secret.write_text(spec("secret"))
+    (folder / "good.yaml").write_text(spec("good"))
+    (folder / "link.yaml").symlink_to(secret)
+    bundle = make_bundle()
+    bundle.initialize()
+    dags, errors = load(bundle)
+    assert sorted(dags) == ["good"]
+    (error,) = errors.values()
+    assert "link.yaml:1:1: the file is a link that leads out of the folder" in error
+    assert "secret" not in "".join(path.read_text() for path in bundle.path.rglob("*.py"))

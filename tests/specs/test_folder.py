@@ -131,3 +131,36 @@ def test_a_removed_name_is_free_again(tmp_path: Path):
     first.unlink()
     specs = folder.scan()
     assert (names(specs), specs.problems) == (["lung"], ())
+
+
+def test_a_link_that_leads_out_of_the_folder_is_a_problem_and_is_not_read(tmp_path: Path):
+    secret = tmp_path / "secret"
+    secret.write_text("root:x:0:0")
+    folder = tmp_path / "specs"
+    write(folder / "..data" / "inner.yaml", "inner")
+    (folder / "a.yaml").symlink_to(secret)
+    (folder / "b.yaml").symlink_to(Path("..data") / "inner.yaml")
+    (folder / "c.yaml").symlink_to(folder / "c.yaml")
+    (tmp_path / "link").symlink_to(folder)
+    for way in (folder, tmp_path / "link"):
+        specs = load_folder(way)
+        assert names(specs) == ["inner"]
+        assert [(Path(problem.file).name, problem.code) for problem in specs.problems] == [
+            ("a.yaml", "link-out"),
+            ("c.yaml", "unreadable"),
+        ]
+        assert "root:x" not in "".join(map(str, specs.problems))
+
+
+def test_a_link_that_is_led_out_of_the_folder_later_is_not_read(tmp_path: Path):
+    folder = tmp_path / "specs"
+    outside = write(tmp_path / "outside.yaml", "outside")
+    write(folder / ".inside.yaml", "inside")
+    link = folder / "a.yaml"
+    link.symlink_to(".inside.yaml")
+    scanned = SpecFolder(folder)
+    assert names(scanned.scan()) == ["inside"]
+    link.unlink()
+    link.symlink_to(outside)
+    specs = scanned.scan()
+    assert (names(specs), [problem.code for problem in specs.problems]) == ([], ["link-out"])

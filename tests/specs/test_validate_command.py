@@ -81,3 +81,13 @@ def test_a_folder_without_a_workflow_file_is_an_error(tmp_path: Path):
     assert code == 1
     assert f"{tmp_path}:1:1: error: the folder holds no workflow file (*.yaml, *.yml, *.json) [no-workflow]" in text
     assert text.endswith("1 file, 1 error\n")
+
+
+def test_a_link_out_of_the_folder_is_an_error_and_its_text_is_not_shown(tmp_path: Path):
+    (tmp_path / "secret").write_text("root:x:0:0")
+    (tmp_path / "specs").mkdir()
+    (tmp_path / "specs" / "a.yaml").symlink_to(tmp_path / "secret")
+    code, text = validate(tmp_path / "specs")
+    assert code == 1
+    assert "a.yaml:1:1: error: the file is a link that leads out of the folder" in text
+    assert "root:x" not in text

@@ -86,7 +86,7 @@ class _Study:
     """What this process knows of a study at an AE title: a cache, built from the disk on first touch."""
 
     sequence: int = 0
-    earlier: dict[str, str] = field(default_factory=dict)  # SOP Instance UID -> closed payload that has it
+    places: dict[str, tuple[str, str]] = field(default_factory=dict)  # SOP Instance UID -> its payload, path there
     known: set[str] = field(default_factory=set)  # payload ids with calling AE titles that are written down
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -109,14 +109,16 @@ class Intake:
         study = self._study(instance)
         while True:
             payload_id, sequence = self._current(instance, study)
-            earlier = study.earlier.get(instance.identity.sop)
-            if earlier:
-                return self._duplicate(earlier, instance, file)
+            here = payload_id, instance.path
+            place = study.places.get(instance.identity.sop, here)
+            if place != here:  # an earlier payload has it, or this one in another series
+                return self._duplicate(*place, instance, file)
             self._open(payload_id, sequence, instance, study)
             key = payload_key(payload_id, instance.path)
             created = self.store.create_from(key, file)
             if not self._is_closing(payload_id) or instance.path in self._listed(payload_id):
-                return Placed(payload_id, False) if created else self._duplicate(payload_id, instance, file)
+                study.places.setdefault(instance.identity.sop, here)
+                return Placed(payload_id, False) if created else self._duplicate(*here, instance, file)
             self.store.delete(key)  # it came too late; nobody will ever list it
 
     def _study(self, instance: Instance) -> _Study:
@@ -136,7 +138,7 @@ class Intake:
                 if not self._is_closing(payload_id):
                     return payload_id, study.sequence
                 for path in self._listed(payload_id):
-                    study.earlier.setdefault(Path(path).stem, payload_id)
+                    study.places.setdefault(Path(path).stem, (payload_id, path))
                 study.sequence += 1
                 study.known.clear()
 
@@ -160,8 +162,9 @@ class Intake:
             self.store.create_json(key, value)
         study.known.add(known)
 
-    def _duplicate(self, payload_id: str, instance: Instance, file: Path) -> Placed:
-        identical = self._same(payload_key(payload_id, instance.path), file)
+    def _duplicate(self, payload_id: str, path: str, instance: Instance, file: Path) -> Placed:
+        """Note it beside the one at ``path``, which was there first."""
+        identical = self._same(payload_key(payload_id, path), file)
         line = {
             "time": _now(),
             "sop_instance_uid": instance.identity.sop,
@@ -238,7 +241,8 @@ class Intake:
             return load_payload(self.store, payload_id)
 
     def sweep(self, payload_id: str) -> int:
-        """Remove files that were linked too late by a receiver that died then; nobody was told success for them."""
+        """Remove files that do not belong to the payload: linked too late by a receiver that died then, so that nobody
+        was told success, or a second one of an instance, from another gateway."""
         listed, swept = self._listed(payload_id), 0
         for path in self._files(payload_id):
             if path not in listed:
@@ -265,7 +269,7 @@ class Intake:
         """What belongs to a closing payload; decided by the first who asks."""
         key = payload_key(payload_id, "listing.json")
         if not self.store.exists(key):
-            files = self._files(payload_id)
+            files = _first_of_each_instance(self._files(payload_id))
             times = [modified for _, modified in files.values()] or [datetime.now(timezone.utc).timestamp()]
             calling = payload_key(payload_id, "calling")
             listing = {
@@ -296,6 +300,15 @@ class Intake:
             patient=description.patient,
         )
         self.store.create_json(manifest_key(payload_id), manifest.to_dict())
+
+
+def _first_of_each_instance(files: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
+    """Without the later files of a SOP Instance UID, which two gateways took at once for two series."""
+    first: dict[str, str] = {}
+    for path in sorted(files, key=lambda path: (files[path][1], path)):
+        first.setdefault(Path(path).stem, path)
+    kept = set(first.values())
+    return {path: known for path, known in files.items() if path in kept}
 
 
 def _now() -> str:

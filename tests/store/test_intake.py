@@ -175,3 +175,40 @@ def test_closing_while_receiving_neither_loses_nor_doubles(
     assert {manifest.sequence for manifest in manifests} == set(range(len(ids)))
     for manifest in manifests:
         assert all(store.exists(f"payloads/{manifest.payload_id}/{file.path}") for file in manifest.files)
+
+
+def put_in_series(intake: Intake, series: str, number: int = 1) -> str:
+    file = spooled(intake.store, number)  # type: ignore[arg-type]
+    placed = intake.add(Instance(Identity(STUDY, series, f"{SERIES}.{number}", CT), AET, "CT01"), file)
+    file.unlink()
+    return placed.payload_id + ("*" if placed.duplicate else "")
+
+
+@pytest.mark.parametrize("gateways", ["one", "two", "restarted"])
+def test_an_instance_in_two_series_is_in_the_payload_once(store: LocalStore, gateways: str) -> None:
+    first, second = Intake(store), Intake(store)
+    if gateways == "one":
+        second = first
+    payload_id = put_in_series(first, "1.2.3.9")
+    time.sleep(0.02)  # a step of the file system's clock
+    later = put_in_series(second, "1.2.3.1")
+    assert later == payload_id + ("*" if gateways == "one" else "")
+    assert put_in_series(first, "1.2.3.9") == payload_id + "*"
+    put_in_series(first, "1.2.3.1", 2)
+    closer = Intake(store) if gateways == "restarted" else second
+    files = {file.sop_instance_uid: file.series_instance_uid for file in closer.close(payload_id).files}
+    assert files == {f"{SERIES}.1": "1.2.3.9", f"{SERIES}.2": "1.2.3.1"}
+    closer.sweep(payload_id)
+    assert len([key for key in store.list("payloads") if key.endswith(".dcm")]) == 2
+    assert put_in_series(Intake(store), "1.2.3.7") == payload_id + "*"
+
+
+def test_a_duplicate_in_another_series_is_compared_with_the_first(store: LocalStore) -> None:
+    intake = Intake(store)
+    file = spooled(store, 1)
+    for series, identical in (("1.2.3.4", None), ("1.2.3.5", True)):
+        placed = intake.add(Instance(Identity(STUDY, series, f"{SERIES}.1", CT), AET, "CT01"), file)
+        assert placed.identical is identical
+    assert intake.close(placed.payload_id).files
+    again = Instance(Identity(STUDY, "1.2.3.6", f"{SERIES}.1", CT), AET, "CT01")
+    assert intake.add(again, file).identical is True

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from airflow_monai.local import demo as local_demo
 from airflow_monai.local.phantom import generate
 from airflow_monai.local.processes import wait_until
 from airflow_monai.local.stack import project_folder
@@ -92,17 +94,35 @@ def _check_archive(folder: Path) -> None:
     assert SEGMENTATION_STORAGE in {dcmread(path).SOPClassUID for path in folder.rglob("*.dcm")}
 
 
-def test_without_a_pacs_it_fails_and_says_so(tmp_path: Path) -> None:
+def test_without_a_pacs_it_fails_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In this process, to give it the sample workflow with a short quiet time and without retries: they take a minute."""
     generate(tmp_path / "ct", slices=12, rows=128)
-    with make("demo", tmp_path, PACS="none", RUNNER="process", STUDY=str(tmp_path / "ct")) as demo:
-        output, _ = demo.communicate(timeout=400)
-    assert demo.returncode != 0
+    options = replace(
+        local_demo.stack_options("none"), workflows=_without_retries(tmp_path / "specs"), usual_ports=False
+    )
+    monkeypatch.setattr(local_demo, "stack_options", lambda pacs: options)
+    wishes = local_demo.DemoOptions(
+        tmp_path / "demo" / "state", study=tmp_path / "ct", runner="process", report=tmp_path / "report.json"
+    )
+    assert local_demo.Demo(wishes).run() != 0
+    output = capsys.readouterr().out
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["images_received"] == 12
     assert "to-pacs" in report["error"]
     assert "task to-pacs: failed" in output
     assert "The demo failed" in output and "All logs:" in output
     assert left_behind(tmp_path) == []
+
+
+def _without_retries(folder: Path) -> Path:
+    text = (project_folder() / "workflow_specs" / "ct-lung.yaml").read_text()
+    folder.mkdir()
+    (folder / "ct-lung.yaml").write_text(
+        text.replace("retries: 1", "retries: 0").replace("quiet_seconds: 3", "quiet_seconds: 1")
+    )
+    return folder
 
 
 @pytest.mark.chaos
@@ -125,10 +145,11 @@ def test_ctrl_c_ends_everything_also_a_map_that_runs(tmp_path: Path) -> None:
     ("prepare", "words"),
     [
         (lambda folder: None, "no such folder"),
+        (lambda folder: folder.write_text("not DICOM"), "this is a file"),
         (lambda folder: (folder.mkdir(), (folder / "notes.txt").write_text("not DICOM")), "no DICOM image"),
         (lambda folder: [generate(folder / name, slices=1, rows=8) for name in "ab"], "2 studies"),
     ],
-    ids=["missing", "no DICOM", "several studies"],
+    ids=["missing", "a file", "no DICOM", "several studies"],
 )
 def test_a_folder_that_is_no_study_is_refused_before_anything_starts(tmp_path: Path, prepare, words: str) -> None:
     prepare(tmp_path / "given")

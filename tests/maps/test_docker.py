@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,16 @@ class ScriptedEngine:
 
     def __init__(self, identity: str = "ONE"):
         self.url = "unix:///nowhere"
-        self.identity = identity
+        self._identity = identity
         self.containers: dict[str, str] = {}
         self.calls: list[str] = []
         self.at: dict[str, Callable[[], None]] = {}
+
+    def identity(self) -> str:
+        return self._identity
+
+    def find(self, labels: Any) -> list[dict[str, Any]]:
+        return [{"Id": name, "Names": [f"/{name}"]} for name in self.containers]
 
     def fresh(self) -> ScriptedEngine:
         return self
@@ -93,3 +100,58 @@ def test_ended_while_it_is_being_started(step: str, done: list[str], wanted: Map
     assert engine.calls == done
     runner.discard(wanted)
     assert engine.containers == {}
+
+
+def start_and_die(runner: DockerRunner, wanted: MapJob) -> None:
+    """As far as a worker gets that is killed while the application runs."""
+    with pytest.raises(RunnerUnavailable, match="nothing to follow"):
+        runner.run(wanted, on_line=lambda _: None, check=lambda: None)
+
+
+@pytest.fixture
+def dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No patience with the log of the scripted engine."""
+    monkeypatch.setattr("airflow_monai.maps.runners.docker._Waiting.until_exit", _give_up)
+
+
+def _give_up(*_: Any) -> None:
+    raise RunnerUnavailable("nothing to follow")
+
+
+def test_another_engine_does_not_start_a_second_copy(dead: None, wanted: MapJob, tmp_path: Path) -> None:
+    first, second = ScriptedEngine("ONE"), ScriptedEngine("TWO")
+    start_and_die(runner_on(first, tmp_path), wanted)
+    there = runner_on(second, tmp_path)
+    with pytest.raises(RunnerUnavailable, match=r"another Docker engine.*clear the task"):
+        there.run(wanted, on_line=lambda _: None, check=lambda: None)
+    with pytest.raises(RunnerUnavailable, match="another Docker engine"):
+        there.discard(wanted)  # its folders are still in use
+    assert second.calls == []
+
+    start_and_die(runner_on(first, tmp_path), wanted)
+    assert first.calls == ["create", "start"], "the next try on the first engine follows it"
+    runner_on(first, tmp_path).discard(wanted)
+    start_and_die(there, wanted)
+    assert second.calls == ["create", "start"], "once it is gone, any engine will do"
+
+
+def test_the_same_engine_starts_it_again_when_it_was_removed(dead: None, wanted: MapJob, tmp_path: Path) -> None:
+    engine = ScriptedEngine()
+    start_and_die(runner_on(engine, tmp_path), wanted)
+    engine.containers.clear()
+    start_and_die(runner_on(engine, tmp_path), wanted)
+    assert engine.calls == ["create", "start"] * 2
+
+
+def test_a_new_generation_may_start_anywhere(dead: None, wanted: MapJob, tmp_path: Path) -> None:
+    first, second = ScriptedEngine("ONE"), ScriptedEngine("TWO")
+    start_and_die(runner_on(first, tmp_path), wanted)
+    next_one = replace(
+        wanted, name="other", output=wanted.output.with_name("g2"), state=wanted.state.with_name("g2.run")
+    )
+    start_and_die(runner_on(second, tmp_path), next_one)
+    assert second.containers == {"other": "running"}
+    runner_on(first, tmp_path).discard_other_generations(next_one)
+    runner_on(second, tmp_path).discard(next_one)
+    assert first.containers == {}
+    assert list(wanted.state.parent.glob("*.place")) == []

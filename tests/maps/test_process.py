@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_monai.errors import MapInterrupted
+from airflow_monai.errors import MapInterrupted, RunnerUnavailable
 from airflow_monai.maps.manifest import MapResources, parse_manifest
 from airflow_monai.maps.runners import keeper, process
 from airflow_monai.maps.runners.base import Exit, FoundMap, MapJob, Mount
@@ -90,6 +90,26 @@ def test_ended_while_it_is_being_started(plain: ProcessRunner, tmp_path: Path) -
     time.sleep(0.5)
     assert not wanted.state.exists()
     assert list(wanted.output.iterdir()) == []
+
+
+def test_another_host_does_not_start_a_second_copy(
+    plain: ProcessRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = job(tmp_path, "print('ran')")
+
+    def on(*names: str) -> ProcessRunner:
+        monkeypatch.setattr(process, "host_names", lambda: names)
+        return plain
+
+    on("boot 1", "host a")
+    process.PLACE.enter(wanted)  # and then its worker and its keeper were killed
+    with pytest.raises(RunnerUnavailable, match="another host"):
+        on("boot 2", "host b").run(wanted, on_line=lambda _: None, check=lambda: None)
+    with pytest.raises(RunnerUnavailable, match="another host"):
+        plain.discard(wanted)
+    ended, lines = run(on("boot 3", "host a"), wanted)  # it has started anew: whatever ran there is gone
+    assert (ended.code, lines) == (0, ["ran"])
+    assert list(wanted.state.parent.glob("*.place")) == []
 
 
 def test_plain_process_has_paths_replaced_in_shell_commands(plain: ProcessRunner, tmp_path: Path) -> None:

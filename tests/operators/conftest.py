@@ -72,7 +72,7 @@ class Site:
 
     def traces(self) -> list[str]:
         """What exists of the tasks' applications: containers, or state folders of processes."""
-        folders = [path.name for path in self.output().parent.glob("g*.*") if path.suffix in (".run", ".in")]
+        folders = [path.name for path in self.output().parent.glob("g*.*") if path.suffix in (".run", ".in", ".place")]
         return folders + (containers_of(self.store) if self.runner == "docker" else [])
 
 

@@ -31,6 +31,7 @@ from airflow_monai.maps.runners.base import (
 from airflow_monai.maps.runners.docker_config import container_config
 from airflow_monai.maps.runners.docker_engine import Engine
 from airflow_monai.maps.runners.docker_manifest import find_image
+from airflow_monai.maps.runners.place import Place
 from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
 
@@ -54,6 +55,10 @@ class DockerRunner(Runner):
         self.store = store
         self.user = default_user(settings.container_user)
 
+    def _place(self, engine: Engine | None = None) -> Place:
+        asked = engine or self.engine
+        return Place("Docker engine", lambda: [asked.identity()])
+
     def find(self, reference: str) -> FoundMap:
         return find_image(self.engine, self.store, reference)
 
@@ -75,15 +80,18 @@ class DockerRunner(Runner):
         engine = self.engine.fresh()  # a signal handler may call this while a request of `run` is under way
         container = engine.inspect(job.name)
         if container is None:
-            return
-        if container["State"]["Running"]:
-            engine.stop(job.name, STOP_GRACE_SECONDS)
-        engine.remove(job.name)
+            self._place(engine).require_here(job)
+        else:
+            if container["State"]["Running"]:
+                engine.stop(job.name, STOP_GRACE_SECONDS)
+            engine.remove(job.name)
+        self._place(engine).leave(job)
 
     def discard_other_generations(self, job: MapJob) -> None:
         for container in self.engine.find(job.task_labels):
             if f"/{job.name}" not in container["Names"]:
                 self.engine.remove(container["Id"])
+        self._place().leave_others(job)
 
     def _usable(self, job: MapJob) -> dict[str, Any] | None:
         """The job's container if it can still give a verdict; one that is being removed is waited out."""
@@ -99,6 +107,7 @@ class DockerRunner(Runner):
 
     def _create(self, job: MapJob, check: Check) -> bool:
         check()
+        self._place().enter(job)
         make_output(job)  # a bind mount of a folder that is not there would be refused
         return self.engine.create(job.name, container_config(job, local_engine=self.engine.url.startswith("unix:")))
 

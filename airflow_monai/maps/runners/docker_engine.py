@@ -21,6 +21,8 @@ from airflow_monai.errors import MapError, RunnerUnavailable
 CALL_SECONDS = 60.0
 _REFUSALS = ("OCI runtime", "device driver", "executable file not found")
 ARCHIVE_BYTES = 4 * 1024 * 1024
+_IDENTITIES: dict[str, str] = {}
+"""Those of the engines that this process has asked, by their URLs."""
 
 
 class Engine:
@@ -61,6 +63,13 @@ class Engine:
         engine = Engine(self.url)
         engine.__dict__["api"] = self.second()
         return engine
+
+    def identity(self) -> str:
+        """The id that the engine gave itself, whatever way leads to it."""
+        if self.url not in _IDENTITIES:
+            with self.errors("say who it is"):
+                _IDENTITIES[self.url] = str(self.api.info().get("ID") or self.url)
+        return _IDENTITIES[self.url]
 
     def inspect(self, name: str) -> dict[str, Any] | None:
         """The container's description, None when there is none such."""

@@ -38,12 +38,14 @@ from airflow_monai.maps.runners.base import (
     Runner,
     empty_output,
 )
+from airflow_monai.maps.runners.place import Place, host_names
 from airflow_monai.maps.runners.sandbox import Start, bubblewrap_works, start_of
 from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
 
 LOOK_SECONDS = 0.03
 LOST = 137
+PLACE = Place("host", lambda: host_names())
 log = logging.getLogger(__name__)
 
 
@@ -67,18 +69,24 @@ class ProcessRunner(Runner):
         child = None
         if not reattached:
             check()
+            PLACE.enter(job)
             kept.remove(STOP_GRACE_SECONDS)
             child = self._start_checked(job, check)
         verdict = _follow(kept, child, on_line, check)
         return Exit(reattached=reattached, **verdict)
 
     def discard(self, job: MapJob) -> None:
-        _Kept(job.state).remove(STOP_GRACE_SECONDS)
+        kept = _Kept(job.state)
+        if kept.verdict() is None:
+            PLACE.require_here(job)
+        kept.remove(STOP_GRACE_SECONDS)
+        PLACE.leave(job)
 
     def discard_other_generations(self, job: MapJob) -> None:
         for folder in job.state.parent.glob("g*.run"):
             if folder != job.state:
                 _Kept(folder).remove(STOP_GRACE_SECONDS)
+        PLACE.leave_others(job)
 
     def _start_checked(self, job: MapJob, check: Check) -> subprocess.Popen[bytes]:
         check()

@@ -97,7 +97,7 @@ def _check_archive(folder: Path) -> None:
 def test_without_a_pacs_it_fails_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process, to give it the sample workflow with a short quiet time and without retries: they take a minute."""
+    """In this process, to give it the sample workflow without its retries, which take a minute."""
     generate(tmp_path / "ct", slices=12, rows=128)
     options = replace(
         local_demo.stack_options("none"), workflows=_without_retries(tmp_path / "specs"), usual_ports=False

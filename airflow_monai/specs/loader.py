@@ -14,12 +14,12 @@ from typing import Any
 import yaml
 
 from airflow_monai.specs.nodes import Node, Shape
+from airflow_monai.specs.yaml_hints import QUOTES, syntax_hint
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40
 MAX_NODES = 50_000
 
-QUOTES = "put a value with {{ }} in double quotes, and text in it in single ones: \"{{ context.x }} == 'CT'\""
 _PARSER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CORE_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))
 _TEXT_TAGS = frozenset({"tag:yaml.org,2002:str", "!"})
@@ -76,7 +76,7 @@ def compose(text: str, is_json: bool = False) -> tuple[Node, list[LoadError]]:
             raise told from error
         mark = error.problem_mark or error.context_mark
         place = (mark.line, mark.column) if mark else (0, 0)
-        raise LoadError("yaml-syntax", _syntax(error), *place, _syntax_hint(text, *place)) from error
+        raise LoadError("yaml-syntax", _syntax(error), *place, syntax_hint(text, error)) from error
     except yaml.reader.ReaderError as error:
         message = f"the text holds a character that YAML does not allow ({error.reason})"
         raise LoadError("yaml-syntax", message, *_character_place(text)) from error
@@ -122,16 +122,6 @@ def _json_error(text: str) -> LoadError | None:
 def _syntax(error: yaml.MarkedYAMLError) -> str:
     parts = [part for part in (error.context, error.problem) if part]
     return "the text is no YAML: " + ", ".join(str(part) for part in parts)
-
-
-def _syntax_hint(text: str, line: int, column: int) -> str:
-    lines = text.split("\n")
-    here = lines[line] if line < len(lines) else ""
-    if "\t" in here[: max(column, 1)]:
-        return "indent with blanks, not with tabs"
-    if "{{" in here:
-        return QUOTES
-    return ""
 
 
 @dataclass(slots=True)

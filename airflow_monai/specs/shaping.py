@@ -136,10 +136,17 @@ class Shaper:
             self.report(key, "field-unsupported", message, "remove it")
         else:
             names = _names(fields.values())
-            hint = nearest(name, names) or f"known here: {', '.join(names)}"
+            hint = _blank_hint(key, fields) or nearest(name, names) or f"known here: {', '.join(names)}"
             self.report(key, "unknown-field", f"unknown field {name!r}", hint)
             return True
         return False
+
+
+def _blank_hint(key: Node, fields: dict[str, FieldShape]) -> str:
+    """For ``{name:x}``, which YAML takes for a field ``name:x`` without a value."""
+    name, colon, value = key.text.partition(":")
+    is_joined = bool(colon and value) and not key.style and name.strip().lower() in fields
+    return f"leave a blank after the colon: {name}: ..." if is_joined else ""
 
 
 def _names(fields: Iterable[FieldShape]) -> list[str]:

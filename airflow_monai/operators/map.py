@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 DEFAULT_POOL = "default_pool"
 DEFAULT_INPUTS: tuple[Mapping[str, Any], ...] = ({"name": "study", "value": "{{ context.input.dicom }}"},)
+LAST_WORDS = 200
+"""Characters of an application's last line that the error of its task repeats, filtered as the task log is."""
 TRY_AGAIN = 75
 """EX_TEMPFAIL of sysexits.h: an application that ends so asks for another try."""
 
@@ -220,10 +222,13 @@ class MapOperator(MonaiOperator):
             return
         log = run.folder.log_key(run.task_id, run.map_index, run.generation)
         kind, reason = self._verdict(job, ended)
+        tail = task_log.filtered_tail()
+        said = next((line.strip() for line in reversed(tail) if line.strip()), "")
+        last_words = f" It last said: {said[:LAST_WORDS]!r}." if said else ""
         raise kind(
-            f"Task {run.task_id}: {self.map} {reason} Its whole log: {log}.",
+            f"Task {run.task_id}: {self.map} {reason}{last_words} Its whole log: {log}.",
             exit_code=ended.code,
-            log_tail=task_log.filtered_tail(),
+            log_tail=tail,
         )
 
     def _verdict(self, job: MapJob, ended: Exit) -> tuple[type[MapFailed], str]:

@@ -1,7 +1,7 @@
 """How fast results leave: our C-STORE against dcmtk's storescu, to the same receiver, in the same run.
 
 ``python benchmarks/send.py [images] [rounds]`` prints a table and JSON; :func:`run` gives the rows. ``sender`` is the
-DICOM sink alone, ``sender with ledger`` also enters every instance into the store before its request and after it.
+DICOM sink alone, ``sender with ledger`` also enters every instance into the ledger before its request and after it.
 The receiver is dcmtk's storescp, which writes every file; both ends have TCP_NODELAY on, and once more the receiver has
 not, as Debian ships it.
 """
@@ -27,6 +27,7 @@ from airflow_monai.sinks.dicom import DicomSink
 from airflow_monai.sinks.ledger import Ledger, Recorder
 from airflow_monai.sinks.part10 import read_head
 from airflow_monai.store.local import LocalStore
+from airflow_monai.store.payloads import payload_key
 from benchmarks.table import Row, Unavailable, print_table
 from tests.pacs import Receiver, make_images, storescp
 
@@ -66,7 +67,8 @@ def _rates(folder: Path, files: Sequence[Path], rounds: int, nodelay: bool) -> d
     seconds: dict[str, list[float]] = {name: [] for name in senders}
     for _ in range(rounds):
         for name, send in senders.items():
-            place = folder / uuid.uuid4().hex
+            place = folder / str(uuid.uuid4())
+            (place / "store" / payload_key(place.name)).mkdir(parents=True)  # a payload is there before its export
             with storescp(place / "out", nodelay=nodelay) as receiver:
                 start = time.perf_counter()
                 send(receiver, files, place)
@@ -87,7 +89,7 @@ def _sink(receiver: Receiver, files: Sequence[Path], _: Path) -> None:
 
 def _sink_with_ledger(receiver: Receiver, files: Sequence[Path], place: Path) -> None:
     instances = [_instance(path) for path in files]
-    ledger = Ledger(LocalStore(place / "store"), str(uuid.uuid4()), "PACS")
+    ledger = Ledger(LocalStore(place / "store"), place.name, "PACS")
     digests = {str(instance.sop_instance_uid): None for instance in instances}
     with Recorder(ledger, digests, task="benchmark", before_request=lambda: None) as record:
         _open(receiver).send(instances, record)

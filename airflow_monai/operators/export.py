@@ -174,8 +174,9 @@ class ExportOperator(MonaiOperator):
 def _missing(ledger: Ledger, instances: Mapping[str, Instance], report: SinkReport) -> dict[str, Instance]:
     """Those instances that the ledger does not hold as accepted with this content; the others go into the report."""
     missing = {}
+    known = ledger.known(instances)
     for identity, instance in instances.items():
-        entry = ledger.entry(identity)
+        entry = known.get(identity)
         if entry is not None and entry.state is DeliveryState.ACCEPTED and entry.digest == instance.digest:
             report.verdicts[identity] = Delivery(identity, entry.state, entry.status, entry.message)
             report.before += 1

@@ -15,6 +15,7 @@ from typing import Any
 
 from airflow_monai.errors import StoreError
 
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 _PART = re.compile(r"[A-Za-z0-9._@+=~ -]{1,255}\Z")
 
 
@@ -46,8 +47,12 @@ class Store(ABC):
         """The object's bytes; :class:`StoreError` when there is none."""
 
     @abstractmethod
-    def write(self, key: str, data: bytes) -> None:
-        """Create or replace the object, whole and durable."""
+    def write(self, key: str, data: bytes, durable: bool = True) -> None:
+        """Create or replace the object, whole and durable.
+
+        :param durable: False for an object that can be made again: it outlives this process, but a power cut may leave
+            the old object, none, or an empty one.
+        """
 
     @abstractmethod
     def create(self, key: str, data: bytes) -> bool:
@@ -99,8 +104,8 @@ class Store(ABC):
     def read_json(self, key: str) -> Any:
         return json.loads(self.read(key))
 
-    def write_json(self, key: str, value: Any) -> None:
-        self.write(key, json.dumps(value, separators=(",", ":")).encode())
+    def write_json(self, key: str, value: Any, durable: bool = True) -> None:
+        self.write(key, _to_json(value).encode(), durable)
 
     def create_json(self, key: str, value: Any) -> bool:
-        return self.create(key, json.dumps(value, separators=(",", ":")).encode())
+        return self.create(key, _to_json(value).encode())

@@ -31,19 +31,19 @@ class LocalStore(Store):
         with _told(key):
             return self._path(key).read_bytes()
 
-    def write(self, key: str, data: bytes) -> None:
+    def write(self, key: str, data: bytes, durable: bool = True) -> None:
         path = self._path(key)
         with _told(key):
-            temporary = _durable_temporary(path, data)
-            os.replace(temporary, path)
-            fsync_folder(path.parent)
+            os.replace(_temporary(path, data, durable), path)
+            if durable:
+                fsync_folder(path.parent)
 
     def create(self, key: str, data: bytes) -> bool:
         path = self._path(key)
         with _told(key):
             created = not _is_there(path)
             if created:
-                temporary = _durable_temporary(path, data)
+                temporary = _temporary(path, data)
                 try:
                     os.link(temporary, path)  # unlike rename, link refuses to replace: one creator wins
                 except FileExistsError:
@@ -180,14 +180,15 @@ def _fsync_file(file: Path) -> None:
         os.close(fd)
 
 
-def _durable_temporary(path: Path, data: bytes) -> Path:
+def _temporary(path: Path, data: bytes, durable: bool = True) -> Path:
     make_folder(path.parent)
     temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     try:
         with open(temporary, "xb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

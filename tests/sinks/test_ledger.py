@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_monai.errors import StoreError
+from airflow_monai.errors import Fenced, StoreError
 from airflow_monai.sinks.base import Delivery, DeliveryState
 from airflow_monai.sinks.ledger import AHEAD, Entry, Ledger, Recorder
 from airflow_monai.store.local import LocalStore
@@ -103,3 +103,110 @@ def test_a_damaged_entry_names_itself(ledger: Ledger) -> None:
     ledger.store.write(ledger.key("1.2"), b'{"state": "lost"}')
     with pytest.raises(StoreError, match=r"exports/PACS/1\.2\.json is damaged"):
         ledger.entry("1.2")
+
+
+def sent_and_accepted(record: Recorder, *identities: str) -> None:
+    for identity in identities:
+        record(Delivery(identity, SENT))
+        record(Delivery(identity, ACCEPTED, "0000"))
+
+
+def test_a_power_cut_that_takes_the_entries_loses_no_verdict_of_a_finished_sending(ledger: Ledger) -> None:
+    names = [f"1.{number}" for number in range(AHEAD + 3)]
+    with recorder(ledger, *names) as record:
+        sent_and_accepted(record, *names)
+        record(Delivery(names[0], SENT))
+        record(Delivery(names[0], REFUSED, "A700"))
+    ledger.store.write(ledger.key(names[0]), b"")  # what a file system may leave of a file that was not flushed
+    for name in names[1:]:
+        ledger.store.delete(ledger.key(name))
+    entries = dict(ledger.entries())
+    assert set(entries) == set(names)
+    assert (entries[names[0]].state, entries[names[0]].attempts) == (ACCEPTED, 1)
+    assert {(entries[name].state, entries[name].status) for name in names[1:]} == {(ACCEPTED, "0000")}
+
+
+def test_a_power_cut_in_the_midst_leaves_sent_for_the_whole_batch(ledger: Ledger) -> None:
+    """And a refusal as a duplicate then means that the first attempt had arrived."""
+    names = [f"1.{number}" for number in range(AHEAD * 2)]
+    record = recorder(ledger, *names)
+    record.__enter__()
+    sent_and_accepted(record, *names[:2])
+    record._enterer.shutdown(wait=True)
+    for name in names[:2]:
+        ledger.store.delete(ledger.key(name))
+    entries = dict(ledger.entries())
+    assert {(entry.state, entry.attempts) for entry in entries.values()} == {(SENT, 1)}
+    assert set(names[:AHEAD]) <= set(entries)
+    with recorder(ledger, *names) as again:
+        again(Delivery(names[0], SENT))
+        again(Delivery(names[0], REFUSED, "0111", "Duplicate SOP instance"))
+    assert again.verdicts[names[0]].state is ACCEPTED
+    assert ledger.entry(names[0]).attempts == 2  # type: ignore[union-attr]
+    assert ledger.entry(names[1]).state is SENT  # type: ignore[union-attr]
+
+
+def test_few_durable_objects_do_for_many_instances(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[str] = []
+    write = LocalStore.write
+
+    def counting(store: LocalStore, key: str, data: bytes, durable: bool = True) -> None:
+        flushed.extend([key] if durable else [])
+        write(store, key, data, durable)
+
+    monkeypatch.setattr(LocalStore, "write", counting)
+    names = [f"1.{number}" for number in range(AHEAD * 3)]
+    with recorder(ledger, *names) as record:
+        sent_and_accepted(record, *names)
+    assert len(flushed) == 6
+    assert {entry.state for _, entry in ledger.entries()} == {ACCEPTED}
+
+
+def test_a_sending_that_reaches_nobody_leaves_nothing(ledger: Ledger) -> None:
+    with pytest.raises(ConnectionError), recorder(ledger, "1.1", "1.2"):
+        raise ConnectionError
+    assert list(ledger.entries()) == []
+
+
+def test_a_try_that_was_replaced_spoils_nothing_of_the_newer_one(ledger: Ledger) -> None:
+    """It hangs in a request while the newer try has everything accepted, then its request times out."""
+    names = [f"1.{number}" for number in range(5)]
+    newest = 1
+
+    def still_ours() -> None:
+        if newest > 1:
+            raise Fenced("a newer try has taken over")
+
+    with (
+        pytest.raises(Fenced),
+        Recorder(ledger, dict.fromkeys(names), task="old", before_request=still_ours) as old,
+    ):
+        old(Delivery(names[0], SENT))
+        newest = 2
+        with recorder(ledger, *names) as new:
+            sent_and_accepted(new, *names)
+        old(Delivery(names[0], DeliveryState.UNKNOWN, message="no answer", retry=True))
+    assert {(entry.state, entry.task) for _, entry in ledger.entries()} == {(ACCEPTED, "dag/run/task")}
+
+
+def test_what_another_task_has_had_accepted_stays_accepted(ledger: Ledger) -> None:
+    with recorder(ledger, "1.1") as slow:
+        slow(Delivery("1.1", SENT))
+        with recorder(ledger, "1.1") as other:
+            sent_and_accepted(other, "1.1")
+        slow(Delivery("1.1", DeliveryState.UNKNOWN, message="no answer"))
+    assert ledger.entry("1.1").state is ACCEPTED  # type: ignore[union-attr]
+
+
+def test_an_acceptance_counts_even_when_the_try_was_replaced_meanwhile(ledger: Ledger) -> None:
+    replaced = False
+
+    def still_ours() -> None:
+        if replaced:
+            raise Fenced("a newer try has taken over")
+
+    with pytest.raises(Fenced), Recorder(ledger, {"1.1": None}, task="old", before_request=still_ours) as old:
+        old(Delivery("1.1", SENT))
+        replaced = True
+        old(Delivery("1.1", ACCEPTED, "0000"))
+    assert ledger.entry("1.1").state is ACCEPTED  # type: ignore[union-attr]

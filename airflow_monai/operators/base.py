@@ -155,7 +155,7 @@ class MonaiOperator(BaseOperator):
     :param payload_id: the payload to work on, where the DAG run does not name it (templated).
     """
 
-    task_type: str = ""
+    spec_type: str = ""
     template_fields: Sequence[str] = ("payload_id",)
 
     def __init__(
@@ -211,7 +211,7 @@ class MonaiOperator(BaseOperator):
         run.folder.write_record(
             TaskRecord(
                 task_id=run.task_id,
-                task_type=self.task_type,
+                task_type=self.spec_type,
                 status=status,
                 execution_id=run.execution_id,
                 generation=run.generation,

@@ -80,7 +80,7 @@ class ExportOperator(MonaiOperator):
         the task runs) and ``mandatory``.
     """
 
-    task_type = "export"
+    spec_type = custom_operator_name = "export"
     ui_color = "#cfe8d5"
 
     def __init__(self, *, destinations: Sequence[str], inputs: Sequence[Mapping[str, Any]], **kwargs: Any):

@@ -26,12 +26,14 @@ GATE_RETRY_DELAY = timedelta(seconds=10)
 class RouterOperator(EmptyOperator):
     """A task that only divides: the scheduler ends it itself, its edges decide."""
 
+    custom_operator_name = "router"
     ui_color = "#e3ecf7"
 
 
 class EdgeNode(EmptyOperator):
     """The way from one task to another; the ending task skips it when its conditions do not hold."""
 
+    custom_operator_name = "edge"
     ui_color = "#f4f4f4"
 
 
@@ -50,6 +52,7 @@ class GateOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("payload_id", "run_id")
+    custom_operator_name = "condition"
     ui_color = "#fdf3d8"
     start_from_trigger = True
 

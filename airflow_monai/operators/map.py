@@ -76,7 +76,7 @@ class MapOperator(MonaiOperator):
     :param retry_exit_codes: exit codes by which the application asks for another try.
     """
 
-    task_type = "map"
+    spec_type = custom_operator_name = "map"
     ui_color = "#cde8d8"
 
     def __init__(

@@ -80,7 +80,7 @@ def _scripted(request: Any, script: dict[str, Any]) -> Any:
     from airflow_monai.operators.base import MonaiOperator, Outcome
 
     class ScriptedOperator(MonaiOperator):
-        task_type = "map"
+        spec_type = "map"
 
         def perform(self, run: Any, context: Any) -> Outcome:
             if script.get("fail"):

@@ -27,7 +27,7 @@ LARGE = ["{{ context.executions.segment.result.volume_ml }} > '500'"]
 class Measures(MonaiOperator):
     """Leaves one file and says that it has a volume."""
 
-    task_type = "map"
+    spec_type = "map"
 
     def __init__(self, volume: float = 0, **kwargs: Any):
         super().__init__(**kwargs)

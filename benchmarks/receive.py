@@ -26,6 +26,10 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.table import Row, Unavailable
+
 KINDS = ("dcmtk", "gateway-nosync", "gateway", "disk")
 WORKFLOW = """
 name: bench
@@ -164,6 +168,51 @@ def rate(kind: str, base: Path, folders: Sequence[Path], images: int) -> float:
         shutil.rmtree(work)
 
 
+def measure(
+    images: int, kib: int, senders: Sequence[int], repeat: int, folder: Path | None = None
+) -> dict[tuple[str, int], float]:
+    """(kind, number of senders) -> median of images a second."""
+    base = Path(tempfile.mkdtemp(prefix="receive-", dir=folder))
+    try:
+        folders = [base / f"in{number}" for number in range(max(senders))]
+        for sender in folders:
+            make_images(sender, images, kib * 1024)
+        cases = [(kind, number) for number in senders for kind in KINDS]
+        rates: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
+        for _ in range(repeat):
+            for kind, number in cases:
+                rates[kind, number].append(rate(kind, base, folders[:number], number * images))
+        return {case: statistics.median(values) for case, values in rates.items()}
+    finally:
+        shutil.rmtree(base)
+
+
+def run(images: int = 150, repeat: int = 3) -> list[Row]:
+    """Ours beside the peer at equal durability: not flushed beside dcmtk, flushed beside the disk alone."""
+    if not (shutil.which("storescu") and shutil.which("storescp")):
+        raise Unavailable("dcmtk is not installed: apt-get install dcmtk")
+    rates = measure(images, 514, (1, 4), repeat)
+    rows = []
+    for senders, bar in ((1, 240), (4, 390)):
+        for ours, theirs, peer, how in (
+            ("gateway-nosync", "dcmtk", "storescp", "not flushed"),
+            ("gateway", "disk", "disk alone", "flushed"),
+        ):
+            rows.append(
+                Row(
+                    benchmark="receive",
+                    case=f"526 kB images, {senders} senders, {how}",
+                    ours=f"{rates[ours, senders]:.0f}/s",
+                    theirs=f"{rates[theirs, senders]:.0f}/s",
+                    peer=peer,
+                    ratio=rates[ours, senders] / rates[theirs, senders],
+                    bar=f">= {bar}/s",
+                    better="higher",
+                )
+            )
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=200, help="images of each sender")
@@ -173,21 +222,10 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to write (default: the folder for temporary files)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    base = Path(tempfile.mkdtemp(prefix="receive-", dir=options.folder))
-    try:
-        folders = [base / f"in{number}" for number in range(max(options.senders))]
-        for folder in folders:
-            make_images(folder, options.images, options.kib * 1024)
-        cases = [(kind, senders) for senders in options.senders for kind in KINDS]
-        rates: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
-        for _ in range(options.repeat):
-            for kind, senders in cases:
-                rates[kind, senders].append(rate(kind, base, folders[:senders], senders * options.images))
-        results = {f"{kind}/{senders}": round(statistics.median(rates[kind, senders]), 1) for kind, senders in cases}
-        for kind, senders in cases:
-            print(f"{kind:16} {senders} senders  {results[f'{kind}/{senders}']:8.1f} images/s")
-    finally:
-        shutil.rmtree(base)
+    rates = measure(options.images, options.kib, tuple(options.senders), options.repeat, options.folder)
+    for (kind, senders), value in rates.items():
+        print(f"{kind:16} {senders} senders  {value:8.1f} images/s")
+    results = {f"{kind}/{senders}": round(value, 1) for (kind, senders), value in rates.items()}
     if options.json:
         report = {"images": options.images, "kib": options.kib, "repeat": options.repeat, "images_per_second": results}
         options.json.write_text(json.dumps(report, indent=2) + "\n")

@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         except Unavailable as reason:
             failed.append(f"{name}: {reason}")
             print(f"  not measured: {reason}", file=sys.stderr)
-        except Exception as error:  # one that breaks must not cost the figures of the others
+        except Exception as error:  # noqa: BLE001 - one that breaks must not cost the figures of the others
             traceback.print_exc()
             failed.append(f"{name}: {type(error).__name__}: {error}")
         print(f"  took {time.monotonic() - began:.0f} s", file=sys.stderr)

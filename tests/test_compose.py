@@ -6,16 +6,15 @@ import importlib.util
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 from airflow_monai.cli.standalone import parser
 from airflow_monai.get_provider_info import get_provider_info
+from tests.conftest import require
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docker-compose.yaml").read_text()
@@ -99,8 +98,8 @@ def test_only_who_needs_a_secret_gets_it():
     assert "SQL_ALCHEMY_CONN" not in json.dumps(_environment("gateway"))
 
 
-@pytest.mark.skipif(not shutil.which("docker-compose"), reason="docker-compose is not installed")
 def test_docker_compose_reads_the_file():
+    require("docker-compose")
     words = [
         "docker-compose",
         "--project-directory",

@@ -98,10 +98,6 @@ class Layout:
     def events(self) -> Path:
         return self.state / "gateway-events.jsonl"
 
-    @property
-    def pidfile(self) -> Path:
-        return self.state / "stack.json"
-
 
 def write_shell(path: Path, env: Mapping[str, str]) -> None:
     """Write what points a shell's ``airflow`` at this stack; it holds secrets, so only the owner can read it."""

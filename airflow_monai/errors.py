@@ -5,13 +5,22 @@ A message says what happened, to what, and what to do. None of them ever holds p
 
 from __future__ import annotations
 
+from airflow_monai.types import FailureKind
+
 
 class MonaiError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base of every error that this package raises on purpose.
+
+    :cvar failure: the kind of failure, which decides whether a task that ends so is tried again.
+    """
+
+    failure = FailureKind.INTERNAL
 
 
 class SettingsError(MonaiError):
     """A setting of the ``[monai]`` section is missing or cannot be used."""
+
+    failure = FailureKind.INVALID
 
 
 class StoreError(MonaiError):
@@ -20,6 +29,8 @@ class StoreError(MonaiError):
 
 class PayloadNotFound(StoreError):
     """No payload has this id."""
+
+    failure = FailureKind.NOT_FOUND
 
     def __init__(self, payload_id: str):
         super().__init__(
@@ -32,6 +43,8 @@ class PayloadNotFound(StoreError):
 class NoPayload(MonaiError):
     """A DAG run does not say what it is about."""
 
+    failure = FailureKind.INVALID
+
     def __init__(self) -> None:
         super().__init__(
             "This DAG run names no payload. Trigger it with a payload id as its partition key, or with "
@@ -42,6 +55,8 @@ class NoPayload(MonaiError):
 class MapError(MonaiError):
     """A MAP cannot be run, or its run did not give what it must."""
 
+    failure = FailureKind.INVALID
+
 
 class ManifestError(MapError):
     """``app.json`` or ``pkg.json`` is missing or cannot be used."""
@@ -50,6 +65,8 @@ class ManifestError(MapError):
 class MapNotFound(MapError):
     """The image or the folder of a MAP does not exist here."""
 
+    failure = FailureKind.NOT_FOUND
+
 
 class MapFailed(MapError):
     """The application ended with an exit code other than 0.
@@ -57,6 +74,8 @@ class MapFailed(MapError):
     :param exit_code: of the container or process.
     :param log_tail: its last log lines, filtered for the task log.
     """
+
+    failure = FailureKind.EXIT_CODE
 
     def __init__(self, message: str, *, exit_code: int | None = None, log_tail: tuple[str, ...] = ()):
         super().__init__(message)
@@ -67,21 +86,31 @@ class MapFailed(MapError):
 class MapOutOfMemory(MapFailed):
     """The application was killed because it used more memory than it may."""
 
+    failure = FailureKind.OUT_OF_MEMORY
+
 
 class MapTimedOut(MapFailed):
     """The application ran longer than it may and was stopped."""
+
+    failure = FailureKind.TIMEOUT
 
 
 class MapInterrupted(MapFailed):
     """The application was ended from outside, or asked to be run again: another try may succeed."""
 
+    failure = FailureKind.INTERRUPTED
+
 
 class MissingOutput(MapError):
     """The application ended well but did not produce a mandatory artifact."""
 
+    failure = FailureKind.MISSING_OUTPUT
+
 
 class RunnerUnavailable(MapError):
     """The engine that should run the MAP cannot be reached."""
+
+    failure = FailureKind.CONNECTION
 
 
 class Fenced(MonaiError):
@@ -91,12 +120,16 @@ class Fenced(MonaiError):
 class ExportError(MonaiError):
     """An export did not end well."""
 
+    failure = FailureKind.INTERNAL
+
 
 class ExportRefused(ExportError):
     """The far side did not accept every instance.
 
     :param refused: SOP Instance UID -> reason.
     """
+
+    failure = FailureKind.REFUSED
 
     def __init__(self, message: str, *, refused: dict[str, str]):
         super().__init__(message)
@@ -106,9 +139,13 @@ class ExportRefused(ExportError):
 class SinkUnavailable(ExportError):
     """A destination cannot be reached or stopped answering; a later try may succeed."""
 
+    failure = FailureKind.CONNECTION
+
 
 class DestinationError(ExportError):
     """A destination is not set up, or does not want us at all; trying again would not change that."""
+
+    failure = FailureKind.INVALID
 
 
 class ConditionError(MonaiError):
@@ -116,6 +153,8 @@ class ConditionError(MonaiError):
 
     :param column: where in the condition's text, counted from 1.
     """
+
+    failure = FailureKind.INVALID
 
     def __init__(self, message: str, *, column: int = 1):
         super().__init__(f"{message} (column {column})")
@@ -129,6 +168,8 @@ class SpecError(MonaiError):
     :param problems: everything that is wrong with it (``airflow_monai.specs.problems.Problem``), sorted by line.
     """
 
+    failure = FailureKind.INVALID
+
     def __init__(self, message: str, *, problems: tuple = ()):
         super().__init__(message)
         self.problems = problems
@@ -137,6 +178,57 @@ class SpecError(MonaiError):
 class InventoryError(MonaiError):
     """The inventory of GPUs cannot be used. The message names the file and the place in it."""
 
+    failure = FailureKind.INVALID
+
 
 class CapacityError(MonaiError):
     """A task asks for GPUs that this site never has, or has not said that it has."""
+
+    failure = FailureKind.INVALID
+
+
+class ServiceError(MonaiError):
+    """A service that a task calls over HTTP did not do what it was asked."""
+
+
+class ServiceUnavailable(ServiceError):
+    """A service cannot be reached, stopped answering, or says that it is not able to answer now."""
+
+    failure = FailureKind.CONNECTION
+
+
+class ServiceRefused(ServiceError):
+    """A service answered, and not as the task expects.
+
+    :param status: HTTP status of its answer, None where it is not about one.
+    """
+
+    failure = FailureKind.REFUSED
+
+    def __init__(self, message: str, *, status: int | None = None):
+        super().__init__(message)
+        self.status = status
+
+
+class JobFailed(ServiceError):
+    """A job that a task started elsewhere ended badly."""
+
+    failure = FailureKind.EXIT_CODE
+
+
+class JobTimedOut(ServiceError):
+    """A job or a person took longer than the task may."""
+
+    failure = FailureKind.TIMEOUT
+
+
+class OutcomeUnknown(ServiceError):
+    """A call may or may not have had its effect, and may not be repeated."""
+
+    failure = FailureKind.REFUSED
+
+
+class InvalidArgument(MonaiError):
+    """An argument of a task cannot be used, now that its templates are resolved. The message names it."""
+
+    failure = FailureKind.INVALID

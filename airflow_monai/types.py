@@ -23,6 +23,27 @@ class TaskStatus(str, Enum):
     CANCELED = "Canceled"
 
 
+class FailureKind(str, Enum):
+    """Why a task failed, as ``retry_policy`` names it; :mod:`airflow_monai.failures` says which are retried."""
+
+    CONNECTION = "connection"
+    """An engine, a destination or a service was out of reach or stopped answering."""
+    INTERRUPTED = "interrupted"
+    """The application was ended from outside, or asked for another try."""
+    EXIT_CODE = "exit_code"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    MISSING_OUTPUT = "missing_output"
+    REFUSED = "refused"
+    """The far side answered, and did not want it."""
+    NOT_FOUND = "not_found"
+    """An application, an image or a payload that does not exist."""
+    INVALID = "invalid"
+    """What the task was told, or what it was given, cannot be used."""
+    INTERNAL = "internal"
+    """Anything else."""
+
+
 @dataclass(frozen=True, slots=True)
 class PatientDetails:
     """Patient attributes that conditions may ask for, as text of the DICOM attribute or None where it is absent.

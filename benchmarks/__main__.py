@@ -1,6 +1,6 @@
 """Run all benchmarks, or those named, print one table of ratios and write JSON.
 
-    python -m benchmarks [NAME...] [--json bench-report.json]
+python -m benchmarks [NAME...] [--json bench-report.json]
 """
 
 from __future__ import annotations

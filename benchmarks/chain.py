@@ -30,9 +30,7 @@ def run(single: int = int(os.environ.get("BENCH_SINGLE", "8")), batch: int = 40)
         for _ in range(single):  # in turn, so that a slow minute of the machine hits all alike
             for dag_id in dags:
                 alone[dag_id].append(run_batch(stack, dag_id, make_payloads(stack, 1)).median)
-        together: dict[str, Batch] = {
-            dag_id: run_batch(stack, dag_id, make_payloads(stack, batch)) for dag_id in dags
-        }
+        together: dict[str, Batch] = {dag_id: run_batch(stack, dag_id, make_payloads(stack, batch)) for dag_id in dags}
         for dag_id in dags:
             print(f"  {dag_id}: {median(alone[dag_id]):.2f} s alone, {together[dag_id]}"[:150], file=sys.stderr)
     ours = "bench-chain"

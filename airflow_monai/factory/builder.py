@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, Asset, PartitionedAssetTimetable
 
 from airflow_monai.factory.docs import edge_doc, workflow_doc
-from airflow_monai.factory.tasks import KINDS, TaskKind, TaskRequest
+from airflow_monai.factory.kinds import KINDS, TaskKind, TaskRequest
+from airflow_monai.factory.kinds.base import params_of
 from airflow_monai.factory.uris import ae_uri, workflow_uri
 from airflow_monai.operators.gate import EdgeNode, GateOperator
 from airflow_monai.specs.graph import reachable
@@ -61,7 +62,7 @@ def build_dag(
     behind = _behind(plan)
     inventory = cache(inventory)
     operators = {
-        task.id: _make_task(dag, task, leaving.get(task.id, ()), kinds[task.type], inventory, behind)
+        task.id: _make_task(dag, plan, task, leaving.get(task.id, ()), kinds[task.type], inventory, behind)
         for task in plan.tasks
     }
     light = {task.id for task in plan.tasks if kinds[task.type].light}
@@ -129,6 +130,7 @@ def _behind(plan: WorkflowPlan) -> Callable[[str], list[str]]:
 
 def _make_task(
     dag: DAG,
+    plan: WorkflowPlan,
     task: TaskPlan,
     leaving: Iterable[Edge],
     kind: TaskKind,
@@ -136,11 +138,15 @@ def _make_task(
     behind: Callable[[str], list[str]],
 ) -> BaseOperator:
     edges = [] if kind.light else [_skippable(edge, behind(edge.target)) for edge in leaving if edge.conditions]
-    return kind.make(TaskRequest(task, edges, _common(dag, task), inventory))
+    return kind.make(TaskRequest(plan, task, edges, _common(dag, task), inventory))
 
 
 def _skippable(edge: Edge, behind: list[str]) -> dict[str, Any]:
     return {"node": edge.node_id, "conditions": list(edge.conditions), "behind": behind}
+
+
+def retry_delay(task: TaskPlan) -> timedelta:
+    return RETRY_DELAY if task.retry_delay_seconds is None else timedelta(seconds=task.retry_delay_seconds)
 
 
 def _common(dag: DAG, task: TaskPlan) -> dict[str, Any]:
@@ -152,7 +158,7 @@ def _common(dag: DAG, task: TaskPlan) -> dict[str, Any]:
     if task.retries:
         common |= {
             "retries": task.retries,
-            "retry_delay": RETRY_DELAY,
+            "retry_delay": retry_delay(task),
             "retry_exponential_backoff": 2.0,
             "max_retry_delay": MAX_RETRY_DELAY,
         }
@@ -171,5 +177,6 @@ def _edge_node(dag: DAG, plan: WorkflowPlan, edge: Edge, behind: list[str] | Non
         behind=behind,
         workflow_name=plan.name,
         workflow_description=plan.description,
+        workflow_params=params_of(plan),
         **common,
     )

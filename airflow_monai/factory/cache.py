@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_monai.specs.plan import WorkflowPlan
 
-PLAN_FORMAT = 1
+PLAN_FORMAT = 2
 """To be raised whenever the shape or the meaning of a stored plan changes: older ones are then made anew."""
 
 

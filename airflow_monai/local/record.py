@@ -1,6 +1,6 @@
 """The record of a running stack in its state folder, and ending a stack by it: from its owner, its guard, `make stop`.
 
-    <state>/stack.json     what runs, by pid and start time; there from the first process on until all have ended
+<state>/stack.json     what runs, by pid and start time; there from the first process on until all have ended
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ class TaskRun:
     :param generation: number of the try that began this generation: a retry keeps it, clearing the task begins a new,
         and so does a run that was deleted and made again under the same id.
     :param run_started: UTC time at which the run began, as text that sorts by time.
+    :param params: what ``context.params`` means.
     """
 
     store: Store
@@ -62,6 +63,10 @@ class TaskRun:
     workflow_name: str
     workflow_description: str
     run_started: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_generation(self, generation: int) -> TaskRun:
+        return replace(self, generation=generation)
 
     @property
     def fence(self) -> Fence:
@@ -69,7 +74,7 @@ class TaskRun:
 
     def claimed(self) -> TaskRun:
         """This run after it has taken over the task from all older tries; :class:`Fenced` when a newer one has it."""
-        return replace(self, generation=self.fence.claim(self.generation))
+        return self.with_generation(self.fence.claim(self.generation))
 
     @property
     def output_key(self) -> str:
@@ -80,22 +85,19 @@ class TaskRun:
         """A UUID that is the same for every try of a generation."""
         return str(uuid.uuid5(uuid.NAMESPACE_OID, self.output_key))
 
-    def condition_context(self) -> ExecutionContext:
-        """Resolver of condition paths over this payload and the tasks of this run."""
-        return condition_context(self.folder, self.payload, self.workflow_name, self.workflow_description)
 
-
-def condition_context(folder: RunFolder, payload: Payload, name: str, description: str) -> ExecutionContext:
-    """Resolver of condition paths for a workflow instance: everything comes from the store."""
+def condition_context(run: TaskRun) -> ExecutionContext:
+    """Resolver of condition paths over the run's payload and the tasks of its workflow instance, from the store."""
     from airflow_monai.specs.context import ExecutionContext
     from airflow_monai.store.payloads import load_series_tags
 
     return ExecutionContext(
-        payload=payload,
-        series_tags=lambda: load_series_tags(folder.store, payload.payload_id),
-        task_record=folder.record,
-        workflow_name=name,
-        workflow_description=description,
+        payload=run.payload,
+        series_tags=lambda: load_series_tags(run.store, run.payload.payload_id),
+        task_record=run.folder.record,
+        workflow_name=run.workflow_name,
+        workflow_description=run.workflow_description,
+        params=run.params,
     )
 
 
@@ -135,11 +137,22 @@ def task_run_from(context: Context) -> TaskRun:
         try_number=ti.try_number,
         workflow_name=dag.dag_display_name or dag.dag_id,
         workflow_description=dag.description or "",
-        run_started=_sortable(getattr(context["dag_run"], "start_date", None)),
+        run_started=sortable_time(getattr(context["dag_run"], "start_date", None)),
+        params=_params(context),
     )
 
 
-def _sortable(moment: datetime | None) -> str:
+def _params(context: Context) -> dict[str, Any]:
+    """The workflow's parameters: those that the run's conf gives, else their defaults."""
+    defaults = getattr(context["task"], "workflow_params", None) or {}
+    conf = getattr(context["dag_run"], "conf", None) or {}
+    return {name: conf.get(name, default) for name, default in defaults.items()}
+
+
+def sortable_time(moment: datetime | str | None) -> str:
+    """A moment, or its text in ISO 8601, as text that sorts by time; empty for none."""
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment.strip()) if moment.strip() else None
     return moment.astimezone(timezone.utc).isoformat(timespec="microseconds") if moment else ""
 
 
@@ -153,6 +166,8 @@ class MonaiOperator(BaseOperator):
         earlier round, before somebody cleared this task, no longer counts.
     :param result_keys: keys of the result that go into the return value (XCom); all others stay in the store.
     :param payload_id: the payload to work on, where the DAG run does not name it (templated).
+    :param workflow_params: defaults of ``context.params``; a run's conf overrides them.
+    :param failure_policy: kind of failure (:class:`airflow_monai.failures.FailureKind`) -> ``retry`` or ``fail``.
     """
 
     spec_type: str = ""
@@ -164,10 +179,14 @@ class MonaiOperator(BaseOperator):
         edges: Sequence[Mapping[str, Any]] = (),
         result_keys: Sequence[str] = (),
         payload_id: str | None = None,
+        workflow_params: Mapping[str, Any] | None = None,
+        failure_policy: Mapping[str, str] | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.payload_id = payload_id
+        self.workflow_params = dict(workflow_params or {})
+        self.failure_policy = dict(failure_policy or {})
         self.edges = [dict(edge) for edge in edges]
         self.result_keys = list(result_keys)
 
@@ -186,16 +205,16 @@ class MonaiOperator(BaseOperator):
             outcome = self.perform(run, context)
             run.fence.check()
         except BaseException as error:
-            self._keep(run, started, TaskStatus.FAILED, Outcome(), _one_line(error))
+            self._keep(run, started, TaskStatus.FAILED, Outcome(), one_line(error))
             raise
         self._keep(run, started, TaskStatus.SUCCEEDED, outcome, None)
         try:
             # Also Airflow pushes it, but not when edges are skipped, and too late to put the record right if it cannot
-            value = self._return_value(outcome)
+            value = return_value(outcome, self.result_keys)
             context["ti"].xcom_push(key="return_value", value=value)
             untaken = self._untaken_edges(run, context)
         except BaseException as error:
-            self._keep(run, started, TaskStatus.FAILED, outcome, _one_line(error))
+            self._keep(run, started, TaskStatus.FAILED, outcome, one_line(error))
             raise
         if untaken:
             raise DownstreamTasksSkipped(tasks=[(node, run.map_index) for node in untaken])
@@ -208,24 +227,9 @@ class MonaiOperator(BaseOperator):
             run.fence.check()
         except Fenced:
             return  # a newer try owns the record now
+        previous = self._previous_task_id()
         run.folder.write_record(
-            TaskRecord(
-                task_id=run.task_id,
-                task_type=self.spec_type,
-                status=status,
-                execution_id=run.execution_id,
-                generation=run.generation,
-                try_number=run.try_number,
-                map_index=run.map_index,
-                previous_task_id=self._previous_task_id(),
-                start_time=started,
-                end_time=_now(),
-                output_dir=outcome.output_dir,
-                error_msg=error,
-                result=outcome.result,
-                stats=outcome.stats,
-                artifacts=outcome.artifacts,
-            )
+            task_record(run, self.spec_type, status, outcome, error=error, started=started, previous_task_id=previous)
         )
 
     def _previous_task_id(self) -> str | None:
@@ -233,17 +237,12 @@ class MonaiOperator(BaseOperator):
         names = sorted({name.split(".to.")[0] for name in self.upstream_task_ids})
         return names[0] if len(names) == 1 else None
 
-    def _return_value(self, outcome: Outcome) -> dict[str, Any]:
-        declared = {key: outcome.result[key] for key in self.result_keys if key in outcome.result}
-        counts = {name: len(keys) for name, keys in outcome.artifacts.items()}
-        return {"status": TaskStatus.SUCCEEDED.value, "result": declared, "artifacts": counts, **outcome.xcom}
-
     def _untaken_edges(self, run: TaskRun, context: Context) -> list[str]:
         if not self.edges:
             return []
         from airflow_monai.specs.edges import judge_edge
 
-        resolve = run.condition_context()
+        resolve = condition_context(run)
         verdicts = {edge["node"]: judge_edge(edge.get("conditions") or (), resolve) for edge in self.edges}
         for node, verdict in verdicts.items():
             (self.log.info if "cannot be" not in verdict.reason else self.log.warning)("%s: %s", node, verdict.reason)
@@ -261,11 +260,48 @@ class MonaiOperator(BaseOperator):
         return self.dag.get_task(edge["node"]).get_flat_relative_ids(upstream=False)
 
 
+def return_value(outcome: Outcome, result_keys: Iterable[str]) -> dict[str, Any]:
+    """What a task returns to Airflow: counts and declared keys, nothing else of the result."""
+    declared = {key: outcome.result[key] for key in result_keys if key in outcome.result}
+    counts = {name: len(keys) for name, keys in outcome.artifacts.items()}
+    return {"status": TaskStatus.SUCCEEDED.value, "result": declared, "artifacts": counts, **outcome.xcom}
+
+
+def task_record(
+    run: TaskRun,
+    task_type: str,
+    status: TaskStatus,
+    outcome: Outcome,
+    *,
+    error: str | None,
+    started: str,
+    previous_task_id: str | None,
+) -> TaskRecord:
+    """The record of a task that has just ended."""
+    return TaskRecord(
+        task_id=run.task_id,
+        task_type=task_type,
+        status=status,
+        execution_id=run.execution_id,
+        generation=run.generation,
+        try_number=run.try_number,
+        map_index=run.map_index,
+        previous_task_id=previous_task_id,
+        start_time=started,
+        end_time=_now(),
+        output_dir=outcome.output_dir,
+        error_msg=error,
+        result=outcome.result,
+        stats=outcome.stats,
+        artifacts=outcome.artifacts,
+    )
+
+
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """A failure's reason for the record: our own messages, of others the class only (they may quote data)."""
     text = str(error) if isinstance(error, MonaiError) else type(error).__name__
     return " ".join(text.split())[:500]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,11 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_monai.errors import MonaiError
+from airflow_monai.operators.light import WHERE
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-PAYLOAD_ID = "{{ dag_run.partition_key or (dag_run.conf or {}).get('payload_id', '') }}"
 TRIGGER = "airflow_monai.triggers.gate.GateTrigger"
 GATE_TIMEOUT = timedelta(minutes=10)
 GATE_RETRIES = 3
@@ -48,10 +48,11 @@ class GateOperator(BaseOperator):
     :param behind: ids of the tasks that can be reached over this edge: when it is not taken, what they left in an
         earlier round, before somebody cleared the task before it, no longer counts.
     :param workflow_name: and ``workflow_description``: what ``context.workflow`` means in conditions.
+    :param workflow_params: defaults of ``context.params``; a run's conf overrides them.
     :param payload_id: (templated) the payload; by default the run's partition key, else ``payload_id`` of its conf.
     """
 
-    template_fields: Sequence[str] = ("payload_id", "run_id")
+    template_fields: Sequence[str] = ("payload_id", "run_id", "map_index", "conf")
     custom_operator_name = "condition"
     ui_color = "#fdf3d8"
     start_from_trigger = True
@@ -63,18 +64,22 @@ class GateOperator(BaseOperator):
         behind: Sequence[str] = (),
         workflow_name: str = "",
         workflow_description: str = "",
-        payload_id: str = PAYLOAD_ID,
+        workflow_params: Mapping[str, Any] | None = None,
+        payload_id: str = WHERE["payload_id"],
         retries: int = GATE_RETRIES,
         retry_delay: timedelta = GATE_RETRY_DELAY,
         **kwargs: Any,
     ):
         super().__init__(retries=retries, retry_delay=retry_delay, **kwargs)
         self.payload_id = payload_id
-        self.run_id = "{{ run_id }}"
+        self.run_id = WHERE["run_id"]
+        self.map_index = WHERE["map_index"]
+        self.conf = WHERE["conf"]
         self.conditions = list(conditions)
         self.behind = list(behind)
         self.workflow_name = workflow_name
         self.workflow_description = workflow_description
+        self.workflow_params = dict(workflow_params or {})
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls=TRIGGER, next_method="finish", trigger_kwargs=self._trigger_kwargs(), timeout=GATE_TIMEOUT
         )
@@ -88,6 +93,9 @@ class GateOperator(BaseOperator):
             "behind": self.behind,
             "workflow_name": self.workflow_name,
             "workflow_description": self.workflow_description,
+            "workflow_params": self.workflow_params,
+            "map_index": self.map_index,
+            "conf": self.conf,
         }
 
     def execute(self, context: Context) -> None:

@@ -254,9 +254,7 @@ class MapOperator(MonaiOperator):
 
         folder = run.output_key
         collected = collect(local(run.store, folder), self.outputs, what=f"{self.map} of task {run.task_id}")
-        artifacts = {
-            name: tuple(f"{folder}/{path}" for path in paths) for name, paths in collected.artifacts.items()
-        }
+        artifacts = {name: tuple(f"{folder}/{path}" for path in paths) for name, paths in collected.artifacts.items()}
         facts = {"runner": runner.name, "map": self.map, "location": found.location, "seconds": ended.seconds}
         stats = {**facts, "exit_code": ended.code, "reattached": ended.reattached}
         return Outcome(collected.result, artifacts, stats, folder, xcom=facts)

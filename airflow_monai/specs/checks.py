@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
+from airflow_monai.specs.check_args import arguments
 from airflow_monai.specs.check_references import artifact_values, conditions
 from airflow_monai.specs.choices import LATER_TASK_TYPES, TASK_TYPES
 from airflow_monai.specs.doubts import Doubts
 from airflow_monai.specs.findings import Finding, Location, warning
 from airflow_monai.specs.graph import loops, reachable
 from airflow_monai.specs.model import ExportDestination, TaskSpec, WorkflowSpec
-from airflow_monai.specs.problems import nearest, nearest_word
+from airflow_monai.specs.plan import TaskType
+from airflow_monai.specs.problems import nearest
+from airflow_monai.specs.task_types import TASK_TYPE_SPECS
 from airflow_monai.specs.view import NO_DOUBTS, SpecView
-
-# A reference has no parts that lead elsewhere: it may be looked up as a folder.
-_RELATIVE = re.compile(r"(^|[/\\])\.{1,2}($|[/\\:@])")
-_MAP = re.compile(r"[A-Za-z0-9./_~][^\s\x00-\x1f\x7f]{0,299}")
 
 
 def check(spec: WorkflowSpec, doubts: Doubts = NO_DOUBTS) -> Iterator[Finding]:
@@ -101,15 +99,17 @@ def _tasks(view: SpecView) -> Iterator[Finding]:
     for at, task in view.located():
         if not view.is_supported(task):
             continue
+        kind = TASK_TYPE_SPECS[TaskType(task.type)]
         yield from _artifact_names(at, task)
-        if task.type == "map":
-            yield from _map(view, at, task)
-        if task.type == "export":
+        yield from arguments(view, at, task, kind)
+        if kind.check:
+            yield from kind.check(view, at, task)
+        if kind.uses_destinations:
             yield from _export(view, at, task)
         elif task.export_destinations:
             message = f"task {task.id!r}: only an export task uses export_destinations"
             yield warning((*at, "export_destinations"), "unused-destinations", message, "add a task of type export")
-        if task.type != "router" and not task.artifacts.input and not view.doubts.lost(*at, "artifacts", "input"):
+        if kind.needs_input and not task.artifacts.input and not view.doubts.lost(*at, "artifacts", "input"):
             message = f"task {task.id!r} has no input artifact"
             hint = 'artifacts: {input: [{name: study, value: "{{ context.input.dicom }}"}]}'
             yield Finding(at, "missing-input", message, hint)
@@ -128,24 +128,6 @@ def _artifact_names(at: Location, task: TaskSpec) -> Iterator[Finding]:
                 place = (*at, "artifacts", side, index, "name")
                 yield Finding(place, "duplicate-artifact", message, "names are compared without regard to case")
             seen.add(name.lower())
-
-
-def _map(view: SpecView, at: Location, task: TaskSpec) -> Iterator[Finding]:
-    value = task.args.get("map")
-    if value is None and view.doubts.lost(*at, "args"):
-        return
-    if value is None:
-        place = (*at, "args") if task.args else at
-        message = f"task {task.id!r}: a map task needs args.map, the application to run"
-        near = nearest_word("map", task.args)
-        hint = f"did you mean 'map' where {near!r} is written?" if near else 'args: {map: "lung-seg:1.0.0"}'
-        yield Finding(place, "missing-map", message, hint)
-    elif not isinstance(value, str) or not _MAP.fullmatch(value):
-        message = f"task {task.id!r}: args.map must be name:version or an image reference, without blanks"
-        yield Finding((*at, "args", "map"), "bad-map", message, 'for example "lung-seg:1.0.0"')
-    elif _RELATIVE.search(value):
-        message = f"task {task.id!r}: args.map must have no part that is '.' or '..'"
-        yield Finding((*at, "args", "map"), "bad-map", message, 'for example "lung-seg:1.0.0"')
 
 
 def _export(view: SpecView, at: Location, task: TaskSpec) -> Iterator[Finding]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 from airflow_monai.specs.plan import TaskType
 
 TASK_TYPES = tuple(kind.value for kind in TaskType)
-# Published types, and those that this project adds to them, which a later version runs.
-LATER_TASK_TYPES = (
-    "aide_clinical_review", "argo", "clinical_review", "docker", "email", "export_hl7", "http", "http_async", "notify",
-    "remote_app_execution",
-)  # fmt: skip
+# Other spellings of types in published files and texts.
+TASK_TYPE_ALIASES = {
+    "aide_clinical_review": TaskType.CLINICAL_REVIEW.value,
+    "aide-clinical-review": TaskType.CLINICAL_REVIEW.value,
+    "clinical-review": TaskType.CLINICAL_REVIEW.value,
+    "http-async": TaskType.HTTP_ASYNC.value,
+    "export-hl7": TaskType.EXPORT_HL7.value,
+    "remote-app-execution": TaskType.REMOTE_APP_EXECUTION.value,
+}
+# Proposed types that a later version runs.
+LATER_TASK_TYPES = ("notify",)
 
 # Fields that published files carry and that mean nothing here.
 IGNORED_FIELDS = frozenset({"ref", "input_parameters"})
 SCHEMA_FIELD = "$schema"  # by which an editor finds the JSON Schema
 # Fields of the language that a later version reads.
-LATER_FIELDS = frozenset(
-    {"for_each", "retry_delay", "grouping", "late_images", "priority", "on_failure", "resume", "notifications"}
-)
+LATER_FIELDS = frozenset({"resume", "notifications"})
 
 ARTIFACT_TYPES = (
     "Unset", "Folder", "HL7", "AR", "ASMT", "AU", "BDUS", "BI", "BMD", "CR", "CT", "DG", "DOC", "DX", "ECG", "EPS",

@@ -7,20 +7,27 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_monai.specs.model import ResourcesSpec, TaskSpec, WorkflowSpec
+from airflow_monai.specs.model import ParamSpec, ResourcesSpec, ScheduleSpec, TaskSpec, WorkflowSpec
 from airflow_monai.specs.plan import (
     Edge,
     InputArtifact,
     OutputArtifact,
+    Param,
+    Priority,
     Resources,
+    Schedule,
+    Selection,
     TaskPlan,
     TaskType,
     WorkflowPlan,
 )
 from airflow_monai.specs.templates import leaves, result_keys, with_known_ids
 
-DEFAULT_RETRIES = {TaskType.MAP: 2, TaskType.EXPORT: 2, TaskType.ROUTER: 0}
+DEFAULT_RETRIES = 2
+NEVER_RETRIED = frozenset({TaskType.ROUTER, TaskType.CLINICAL_REVIEW})
 DEFAULT_TIMEOUT_MINUTES = 60.0
+REVIEW_TIMEOUT_MINUTES = 5760.0
+"""Four days, as published."""
 _LEGAL_DAG_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
@@ -44,8 +51,13 @@ def plan_of(spec: WorkflowSpec) -> WorkflowPlan:
         data_origins=tuple(gateway.data_origins),
         export_destinations=tuple(gateway.export_destinations),
         quiet_seconds=gateway.quiet_seconds,
+        grouping=gateway.grouping,
+        late_images=gateway.late_images,
         predicate=_conditions(spec.predicate, ids),
-        tasks=tuple(_task(task, ids, previous[task.id], keys.get(task.id, set())) for task in spec.tasks),
+        priority=spec.priority or Priority.ROUTINE,
+        params=tuple(_param(name, param) for name, param in spec.params.items()),
+        schedule=_schedule(spec.schedule, ids) if spec.schedule else None,
+        tasks=tuple(_task(task, spec, ids, previous[task.id], keys.get(task.id, set())) for task in spec.tasks),
         edges=edges,
     )
 
@@ -99,7 +111,48 @@ def _filled(value: Any, ids: Mapping[str, str]) -> Any:
     return [_filled(item, ids) for item in value] if isinstance(value, list) else value
 
 
-def _task(task: TaskSpec, ids: Mapping[str, str], previous: tuple[str, ...], keys: set[str]) -> TaskPlan:
+def _param(name: str, spec: ParamSpec) -> Param:
+    return Param(
+        name, spec.type, spec.default, spec.title, spec.description, tuple(spec.choices), spec.minimum, spec.maximum
+    )
+
+
+def _schedule(spec: ScheduleSpec, ids: Mapping[str, str]) -> Schedule:
+    select = spec.select
+    return Schedule(
+        cron=spec.cron,
+        timezone=spec.timezone,
+        select=Selection(
+            ae_titles=tuple(select.ae_titles),
+            data_origins=tuple(select.data_origins),
+            received_within_seconds=select.received_within,
+            received_after=select.received_after,
+            received_before=select.received_before,
+            conditions=_conditions(select.conditions, ids),
+            study_instance_uids=tuple(select.study_instance_uids),
+            include_processed=select.include_processed,
+        ),
+        max_active=spec.max_active,
+        limit=spec.limit,
+        priority=spec.priority or Priority.BATCH,
+    )
+
+
+def _timeout_minutes(task: TaskSpec, kind: TaskType) -> float:
+    if task.timeout_minutes >= 0:
+        return task.timeout_minutes
+    return REVIEW_TIMEOUT_MINUTES if kind is TaskType.CLINICAL_REVIEW else DEFAULT_TIMEOUT_MINUTES
+
+
+def _retries(task: TaskSpec, kind: TaskType) -> int:
+    if task.retries is not None:
+        return task.retries
+    return 0 if kind in NEVER_RETRIED else DEFAULT_RETRIES
+
+
+def _task(
+    task: TaskSpec, spec: WorkflowSpec, ids: Mapping[str, str], previous: tuple[str, ...], keys: set[str]
+) -> TaskPlan:
     kind = TaskType(task.type)
     return TaskPlan(
         id=task.id,
@@ -114,9 +167,14 @@ def _task(task: TaskSpec, ids: Mapping[str, str], previous: tuple[str, ...], key
             for item in task.artifacts.output
         ),
         export_destinations=tuple(sink.name for sink in task.export_destinations),
-        retries=DEFAULT_RETRIES[kind] if task.retries is None else task.retries,
-        timeout_minutes=DEFAULT_TIMEOUT_MINUTES if task.timeout_minutes < 0 else task.timeout_minutes,
+        retries=_retries(task, kind),
+        timeout_minutes=_timeout_minutes(task, kind),
+        retry_delay_seconds=task.retry_delay,
+        retry_policy=dict(task.retry_policy),
         resources=_resources(task.resources),
+        for_each=task.for_each,
+        on_failure=task.on_failure,
+        priority=task.priority or spec.priority or Priority.ROUTINE,
         result_keys=tuple(sorted(keys)),
         is_join=len(previous) > 1,
         previous=previous,

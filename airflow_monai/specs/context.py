@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from typing import Any
 
@@ -28,6 +28,7 @@ class ExecutionContext:
     :param payload: the study that the workflow instance is about.
     :param series_tags: asked once for each path that needs it; gives the attributes by series.
     :param task_record: what a task of this instance did, or None when it has not run.
+    :param params: what whoever triggered the run gave, or the defaults.
     """
 
     payload: Payload
@@ -35,6 +36,7 @@ class ExecutionContext:
     task_record: Callable[[str], TaskRecord | None] = lambda task_id: None
     workflow_name: str = ""
     workflow_description: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, path: str) -> Any:
         parts = path.strip().split(".")
@@ -46,6 +48,8 @@ class ExecutionContext:
             return self._series(path.strip())
         if parts[1:3] == ["input", "patient_details"] and len(parts) == 4:
             return self._patient(parts[3])
+        if parts[1] == "params" and len(parts) == 3:
+            return _entry(self.params.get(parts[2]))
         if parts[1] == "workflow" and len(parts) == 3:
             return {"name": self.workflow_name, "description": self.workflow_description}.get(parts[2])
         return None

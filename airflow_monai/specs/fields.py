@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from enum import Enum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from airflow_monai.specs.choices import ARTIFACT_TYPES, LATER_TASK_TYPES, TASK_TYPES
+from airflow_monai.specs.choices import ARTIFACT_TYPES, TASK_TYPE_ALIASES, TASK_TYPES
+from airflow_monai.specs.plan import ForEach, Grouping, Kind, LateImages, OnFailure, Priority
 from airflow_monai.specs.problems import nearest
-from airflow_monai.specs.units import memory_bytes
+from airflow_monai.specs.units import duration_seconds, memory_bytes
 
 TASK_ID = r"^[A-Za-z0-9_-]{1,100}$"
 ARTIFACT_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$"
@@ -81,7 +83,8 @@ def _artifact_type(value: str) -> str:
 
 def _task_type(value: str) -> str:
     """Only the spelling: whether a type is known and supported is a matter of the checks."""
-    return value.strip().lower()
+    name = value.strip().lower()
+    return TASK_TYPE_ALIASES.get(name, name)
 
 
 def _boolean(value: Any) -> Any:
@@ -100,6 +103,27 @@ def _memory(value: str) -> str:
     return value.strip()
 
 
+def _duration(value: Any) -> Any:
+    try:
+        return duration_seconds(str(value))
+    except ValueError as error:
+        raise refuse("bad-duration", str(error)) from error
+
+
+def _choice(choices: type[Enum], what: str) -> BeforeValidator:
+    """One of a closed choice, written in any case."""
+    known = [str(choice.value) for choice in choices]
+
+    def validate(value: Any) -> Any:
+        text = str(value).strip().lower()
+        if text in known:
+            return choices(text)
+        hint = nearest(text, known) or f"one of: {', '.join(known)}"
+        raise refuse("unknown-choice", f"{_short(str(value))} is no {what}", hint)
+
+    return BeforeValidator(validate)
+
+
 def _number(value: Any) -> Any:
     """Numbers as written in the file, without the underscores and words that Python would take."""
     if isinstance(value, str) and not re.fullmatch(r"[+-]?[0-9]*\.?[0-9]*([eE][+-]?[0-9]{1,3})?", value.strip()):
@@ -116,7 +140,7 @@ Version = Annotated[str, AfterValidator(_version), WithJsonSchema({"type": ["str
 Description = Annotated[str, Field(max_length=20_000)]
 AeTitle = Annotated[str, AfterValidator(_ae_title), _text_schema(pattern=AE_TITLE)]
 TaskId = Annotated[str, AfterValidator(_task_id), _text_schema(pattern=TASK_ID)]
-TaskKind = Annotated[str, AfterValidator(_task_type), _text_schema(enum=[*TASK_TYPES, *LATER_TASK_TYPES])]
+TaskKind = Annotated[str, AfterValidator(_task_type), _text_schema(enum=[*TASK_TYPES, *TASK_TYPE_ALIASES])]
 ArtifactName = Annotated[str, AfterValidator(_artifact_name), _text_schema(pattern=ARTIFACT_NAME)]
 ArtifactKind = Annotated[str, AfterValidator(_artifact_type), _text_schema(enum=list(ARTIFACT_TYPES))]
 Condition = Annotated[str, Field(max_length=10_000)]
@@ -127,3 +151,14 @@ Memory = Annotated[
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Whole = Annotated[int, BeforeValidator(_number)]
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": ["string", "number"], "examples": ["30s", "15m", "2h"]}),
+]
+ForEachChoice = Annotated[ForEach, _choice(ForEach, "thing that a task can run for each of")]
+OnFailureChoice = Annotated[OnFailure, _choice(OnFailure, "answer to a failure before a task")]
+PriorityChoice = Annotated[Priority, _choice(Priority, "priority")]
+GroupingChoice = Annotated[Grouping, _choice(Grouping, "grouping of images")]
+LateImagesChoice = Annotated[LateImages, _choice(LateImages, "answer to late images")]
+KindChoice = Annotated[Kind, _choice(Kind, "type of a parameter")]

@@ -14,15 +14,23 @@ from airflow_monai.specs.fields import (
     Boolean,
     Condition,
     Description,
+    Duration,
+    ForEachChoice,
+    GroupingChoice,
+    KindChoice,
+    LateImagesChoice,
     Memory,
     Name,
     Number,
+    OnFailureChoice,
+    PriorityChoice,
     TaskId,
     TaskKind,
     Template,
     Version,
     Whole,
 )
+from airflow_monai.specs.plan import Kind, OnFailure
 
 
 class _Model(BaseModel):
@@ -38,12 +46,16 @@ class InformaticsGateway(_Model):
     :param data_origins: calling AE titles it accepts; none for all.
     :param export_destinations: names of the sinks its tasks may use.
     :param quiet_seconds: how long nothing must arrive before a study is complete.
+    :param grouping: what becomes one payload: a study (the default), each series, or all of a patient.
+    :param late_images: what becomes of images that come after a study was complete.
     """
 
     ae_title: AeTitle
     data_origins: list[AeTitle] = Field(default_factory=list)
     export_destinations: list[Name] = Field(default_factory=list)
     quiet_seconds: Annotated[Number, Field(ge=0.1, le=86_400)] | None = None
+    grouping: GroupingChoice | None = None
+    late_images: LateImagesChoice | None = None
 
 
 class InputArtifactSpec(_Model):
@@ -97,6 +109,10 @@ class TaskSpec(_Model):
     """One task.
 
     :param timeout_minutes: -1 for the default, 0 for no limit.
+    :param retries: how often it is tried again.
+    :param retry_policy: kind of failure -> ``retry`` or ``fail``, in place of the default.
+    :param for_each: runs once for each series of the study.
+    :param on_failure: whether it runs although something before it failed.
     """
 
     id: TaskId
@@ -108,7 +124,48 @@ class TaskSpec(_Model):
     export_destinations: list[ExportDestination] = Field(default_factory=list)
     timeout_minutes: Annotated[Number, Field(ge=-1, le=525_600)] = -1.0
     retries: Annotated[Whole, Field(ge=0, le=100)] | None = None
+    retry_delay: Annotated[Duration, Field(ge=0, le=86_400)] | None = None
+    retry_policy: dict[str, str] = Field(default_factory=dict)
+    for_each: ForEachChoice | None = None
+    on_failure: OnFailureChoice = OnFailure.STOP
+    priority: PriorityChoice | None = None
     resources: ResourcesSpec | None = None
+
+
+class ParamSpec(_Model):
+    """A value that whoever triggers a run may give, shown as a field of the form in the UI."""
+
+    type: KindChoice = Kind.STRING
+    default: Any = None
+    title: Annotated[str, Field(max_length=200)] = ""
+    description: Description = ""
+    choices: list[Any] = Field(default_factory=list)
+    minimum: Number | None = None
+    maximum: Number | None = None
+
+
+class SelectSpec(_Model):
+    """Which payloads a batch takes: those that meet everything it says."""
+
+    ae_titles: list[AeTitle] = Field(default_factory=list)
+    data_origins: list[AeTitle] = Field(default_factory=list)
+    received_within: Annotated[Duration, Field(gt=0, le=3_650 * 86_400)] | None = None
+    received_after: str | None = None
+    received_before: str | None = None
+    conditions: list[Condition] = Field(default_factory=list)
+    study_instance_uids: Annotated[list[str], Field(max_length=10_000)] = Field(default_factory=list)
+    include_processed: Boolean = False
+
+
+class ScheduleSpec(_Model):
+    """When a batch of stored payloads starts, which it takes, and how many at once."""
+
+    cron: str
+    timezone: str = "UTC"
+    select: SelectSpec = Field(default_factory=SelectSpec)
+    max_active: Annotated[Whole, Field(ge=1, le=1_000)] = 4
+    limit: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = None
+    priority: PriorityChoice | None = None
 
 
 _Days = Annotated[Whole, Field(ge=-1, le=36_500)]
@@ -118,6 +175,8 @@ class WorkflowSpec(_Model):
     """A workflow file; the first of its tasks is the root.
 
     :param predicate: conditions on the study, all of which must hold, or the workflow does not want it.
+    :param params: values that whoever triggers a run may give: ``{{ context.params.<name> }}``.
+    :param schedule: starts runs on payloads that are in the store.
     """
 
     name: Name
@@ -125,6 +184,9 @@ class WorkflowSpec(_Model):
     description: Description = ""
     informatics_gateway: InformaticsGateway
     predicate: list[Condition] = Field(default_factory=list)
+    priority: PriorityChoice | None = None
+    params: dict[str, ParamSpec] = Field(default_factory=dict)
+    schedule: ScheduleSpec | None = None
     data_retention_days: Annotated[_Days | None, Field(alias="dataRetentionDays")] = None
     tasks: Annotated[list[TaskSpec], Field(min_length=1, max_length=1_000)]
 

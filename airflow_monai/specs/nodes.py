@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]{1,30}|[0-9]{1,30}(\.[0-9]{0,30})?)([eE][-+]?[0-9]{1,2})?")
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 
 
@@ -52,6 +56,23 @@ class Node:
         if self.shape is Shape.LIST:
             return [item.plain() for item in self.items]
         return {key.text: value.plain() for key, value in self.entries if not value.is_null}
+
+    def typed(self) -> Any:
+        """The value with numbers and truth values as YAML's core schema has them (a quoted one is a text)."""
+        if self.shape is Shape.LIST:
+            return [item.typed() for item in self.items]
+        if self.shape is Shape.MAPPING:
+            return {key.text: value.typed() for key, value in self.entries}
+        return None if self.is_null else self.text if self.style else _core_value(self.text)
+
+
+def _core_value(text: str) -> Any:
+    """A plain scalar by YAML 1.2's core schema (section 10.3.2), without its octal, infinite and odd numbers."""
+    if text in _BOOLEANS:
+        return _BOOLEANS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    return float(text) if _FLOAT.fullmatch(text) else text
 
 
 def place_within(source: str, node: Node, index: int) -> tuple[int, int]:

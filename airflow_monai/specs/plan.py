@@ -12,11 +12,66 @@ from typing import Any
 
 
 class TaskType(str, Enum):
-    """Types of task that this version runs."""
+    """Types of task."""
 
     MAP = "map"
     EXPORT = "export"
     ROUTER = "router"
+    DOCKER = "docker"
+    HTTP = "http"
+    HTTP_ASYNC = "http_async"
+    ARGO = "argo"
+    EMAIL = "email"
+    CLINICAL_REVIEW = "clinical_review"
+    EXPORT_HL7 = "export_hl7"
+    REMOTE_APP_EXECUTION = "remote_app_execution"
+
+
+class ForEach(str, Enum):
+    """What a task runs once for each of."""
+
+    SERIES = "series"
+
+
+class OnFailure(str, Enum):
+    """What a failure before a task means to it: it does not run, or it runs with what there is."""
+
+    STOP = "stop"
+    CONTINUE = "continue"
+
+
+class Priority(str, Enum):
+    """Which of several waiting tasks goes first."""
+
+    URGENT = "urgent"
+    ROUTINE = "routine"
+    BATCH = "batch"
+
+
+class Grouping(str, Enum):
+    """What of the images that arrive becomes one payload."""
+
+    STUDY = "study"
+    SERIES = "series"
+    PATIENT = "patient"
+
+
+class LateImages(str, Enum):
+    """What becomes of new images of a payload that has been closed: a payload of their own, nothing, or a new run of
+    the workflow on all images together."""
+
+    NEW_PAYLOAD = "new_payload"
+    IGNORE = "ignore"
+    RERUN = "rerun"
+
+
+class Kind(str, Enum):
+    """Type of a value that a person enters into a form."""
+
+    STRING = "string"
+    NUMBER = "number"
+    INTEGER = "integer"
+    BOOLEAN = "boolean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +130,13 @@ class TaskPlan:
 
     :param timeout_minutes: 0 means without limit.
     :param result_keys: keys of this task's result that conditions and templates of the workflow ask for, sorted.
-    :param is_join: it has two or more predecessors.
+    :param retry_delay_seconds: before the first retry; None for the default.
+    :param retry_policy: kind of failure -> ``retry`` or ``fail``, where it is not the default of
+        :mod:`airflow_monai.failures`.
+    :param for_each: it runs once for each of these, None when it runs once.
+    :param on_failure: what a failure before it means to it.
+    :param priority: its own, or the workflow's.
+    :param is_join: it has two or more predecessors, or comes after tasks that run once for each series.
     :param previous: ids of its predecessors.
     """
 
@@ -88,7 +149,12 @@ class TaskPlan:
     export_destinations: tuple[str, ...] = ()
     retries: int = 0
     timeout_minutes: float = 60.0
+    retry_delay_seconds: float | None = None
+    retry_policy: Mapping[str, str] = field(default_factory=dict)
     resources: Resources | None = None
+    for_each: ForEach | None = None
+    on_failure: OnFailure = OnFailure.STOP
+    priority: Priority = Priority.ROUTINE
     result_keys: tuple[str, ...] = ()
     is_join: bool = False
     previous: tuple[str, ...] = ()
@@ -98,6 +164,9 @@ class TaskPlan:
         """The task that ``asdict`` made this of."""
         known = dict(data)
         known["type"] = TaskType(known["type"])
+        known["for_each"] = ForEach(known["for_each"]) if known.get("for_each") else None
+        known["on_failure"] = OnFailure(known.get("on_failure", OnFailure.STOP))
+        known["priority"] = Priority(known.get("priority", Priority.ROUTINE))
         known["inputs"] = tuple(InputArtifact(**item) for item in known.get("inputs", ()))
         known["outputs"] = tuple(OutputArtifact(**item) for item in known.get("outputs", ()))
         resources = known.get("resources")
@@ -108,12 +177,83 @@ class TaskPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Param:
+    """A value that whoever triggers a run may give; ``context.params.<name>`` in templates.
+
+    :param default: of the type that ``kind`` says; None where there is none, and then it has to be given.
+    """
+
+    name: str
+    kind: Kind = Kind.STRING
+    default: Any = None
+    title: str = ""
+    description: str = ""
+    choices: tuple[Any, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Param:
+        return cls(**{**data, "kind": Kind(data["kind"]), "choices": tuple(data.get("choices", ()))})
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which payloads a batch takes: those that meet everything it says.
+
+    :param ae_titles: called AE titles; none for that of the workflow.
+    :param received_within_seconds: closed so recently, when the batch starts.
+    :param received_after: and ``received_before``: closed then, ISO 8601 with offset.
+    :param conditions: of the condition language, over the study.
+    :param study_instance_uids: only these.
+    :param include_processed: also those that a workflow run of this version has been created for.
+    """
+
+    ae_titles: tuple[str, ...] = ()
+    data_origins: tuple[str, ...] = ()
+    received_within_seconds: float | None = None
+    received_after: str | None = None
+    received_before: str | None = None
+    conditions: tuple[str, ...] = ()
+    study_instance_uids: tuple[str, ...] = ()
+    include_processed: bool = False
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Selection:
+        lists = ("ae_titles", "data_origins", "conditions", "study_instance_uids")
+        return cls(**{**data, **{name: tuple(data.get(name, ())) for name in lists}})
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a workflow's batch starts, and what it takes.
+
+    :param cron: a cron expression or a preset such as ``@daily``.
+    :param max_active: runs of the batch that may be under way at once.
+    :param limit: payloads that one batch takes at most; None for all.
+    """
+
+    cron: str
+    timezone: str = "UTC"
+    select: Selection = field(default_factory=Selection)
+    max_active: int = 4
+    limit: int | None = None
+    priority: Priority = Priority.BATCH
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Schedule:
+        known = {"select": Selection.from_dict(data["select"]), "priority": Priority(data["priority"])}
+        return cls(**{**data, **known})
+
+
+@dataclass(frozen=True, slots=True)
 class WorkflowPlan:
     """One workflow; its first task is the root.
 
     :param digest: SHA-256 of the file it was made from, line ends normalised.
     :param source: name of that file.
     :param quiet_seconds: how long a study must be quiet before it is complete; None for the site's default.
+    :param grouping: and ``late_images``: None for the default (study, new payload).
     """
 
     name: str
@@ -128,7 +268,12 @@ class WorkflowPlan:
     data_origins: tuple[str, ...] = ()
     export_destinations: tuple[str, ...] = ()
     quiet_seconds: float | None = None
+    grouping: Grouping | None = None
+    late_images: LateImages | None = None
     predicate: tuple[str, ...] = ()
+    priority: Priority = Priority.ROUTINE
+    params: tuple[Param, ...] = ()
+    schedule: Schedule | None = None
 
     @property
     def root(self) -> TaskPlan:
@@ -145,11 +290,8 @@ class WorkflowPlan:
         raise KeyError(task_id)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that JSON can hold."""
-        data = asdict(self)
-        for task in data["tasks"]:
-            task["type"] = task["type"].value
-        return data
+        """Plain data that JSON can hold (its enums are texts)."""
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> WorkflowPlan:
@@ -161,4 +303,9 @@ class WorkflowPlan:
         )
         for name in ("data_origins", "export_destinations", "predicate"):
             known[name] = tuple(known.get(name, ()))
+        known["grouping"] = Grouping(known["grouping"]) if known.get("grouping") else None
+        known["late_images"] = LateImages(known["late_images"]) if known.get("late_images") else None
+        known["priority"] = Priority(known.get("priority", Priority.ROUTINE))
+        known["params"] = tuple(Param.from_dict(item) for item in known.get("params", ()))
+        known["schedule"] = Schedule.from_dict(known["schedule"]) if known.get("schedule") else None
         return cls(**known)

@@ -19,12 +19,14 @@ Report = Callable[..., None]
 
 @dataclass(frozen=True, slots=True)
 class FieldShape:
-    """A field of a model: its name in files, and the model of its value or of each element of its list."""
+    """A field of a model: its name in files, and the model of its value, of each element of its list, or of each value
+    of its mapping."""
 
     name: str
     model: type[BaseModel] | None
     is_list: bool
     is_free: bool
+    is_typed: bool = False
 
 
 @cache
@@ -32,9 +34,14 @@ def fields_of(model: type[BaseModel]) -> dict[str, FieldShape]:
     """Lower-case spelling -> field; a field with an alias has two."""
     found: dict[str, FieldShape] = {}
     for name, info in model.model_fields.items():
-        shape = FieldShape(info.alias or name, *_inner(info.annotation))
+        shape = FieldShape(info.alias or name, *_inner(info.annotation), is_typed=_is_any(info.annotation))
         found[name.lower()] = found[shape.name.lower()] = shape
     return found
+
+
+def _is_any(annotation: Any) -> bool:
+    """Whether the model takes values of any type, so that a number has to be one."""
+    return annotation is Any or (get_origin(annotation) is list and get_args(annotation)[0] is Any)
 
 
 def _inner(annotation: Any) -> tuple[type[BaseModel] | None, bool, bool]:
@@ -42,7 +49,8 @@ def _inner(annotation: Any) -> tuple[type[BaseModel] | None, bool, bool]:
         model, _, _ = _inner(get_args(annotation)[0])
         return model, True, False
     if get_origin(annotation) is dict:
-        return None, False, True
+        model, _, _ = _inner(get_args(annotation)[1])
+        return model, False, True
     for choice in (annotation, *get_args(annotation)):
         if isinstance(choice, type) and issubclass(choice, BaseModel):
             return choice, False, False
@@ -107,17 +115,34 @@ class Shaper:
         self.places[at] = node
         if known.is_list and node.shape is Shape.LIST:
             return [self._item(item, known, (*at, index)) for index, item in enumerate(node.items)]
-        if known.model and not known.is_list:
-            return self.data(node, known.model, at)
         if known.is_free and node.shape is Shape.MAPPING:
-            self.places.update({(*at, key.text): value for key, value in node.entries})
-        return node.plain()
+            entries = [(key.text, value) for key, value in node.entries if not value.is_null]
+            return {name: self._entry(value, known, (*at, name)) for name, value in entries}
+        if known.model and not known.is_list and not known.is_free:
+            return self.data(node, known.model, at)
+        return node.typed() if known.is_typed else node.plain()
+
+    def _entry(self, node: Node, known: FieldShape, at: Location) -> Any:
+        """A value of a mapping with names of the author's: a single one is a text as it is written, and numbers within
+        lists and mappings are numbers."""
+        if known.model:
+            return self.data(node, known.model, at)
+        self.places[at] = node
+        self._places_below(node, at)
+        return node.plain() if node.shape is Shape.SCALAR else node.typed()
+
+    def _places_below(self, node: Node, at: Location) -> None:
+        below = node.entries if node.shape is Shape.MAPPING else enumerate(node.items)
+        for key, value in below:
+            place = (*at, key.text if isinstance(key, Node) else key)
+            self.places[place] = value
+            self._places_below(value, place)
 
     def _item(self, node: Node, known: FieldShape, at: Location) -> Any:
         if known.model:
             return self.data(node, known.model, at)
         self.places[at] = node
-        return node.plain()
+        return node.typed() if known.is_typed else node.plain()
 
     def _twice(self, key: Node, name: str, first: int) -> None:
         message = f"{name!r} is given twice: on line {first} and on line {key.line + 1}"

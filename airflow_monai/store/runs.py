@@ -1,15 +1,16 @@
 """What a workflow instance leaves in the store: a record for each task, and a fence that tells the newest try.
 
-    payloads/<payload_id>/workflows/<dag_id>/<run_id>/<task>[/<map index>]/task.json     record
-                                                                          /task.retired.json   one that no longer counts
-                                                                          /fence.json    who may publish
-                                                                          /g<N>/...      output of generation N
-                                                                          /g<N>.log      the application's whole log
+payloads/<payload_id>/workflows/<dag_id>/<run_id>/<task>[/<map index>]/task.json     record
+                                                                      /task.retired.json   one that no longer counts
+                                                                      /fence.json    who may publish
+                                                                      /g<N>/...      output of generation N
+                                                                      /g<N>.log      the application's whole log
+                                                                      /g<N>.<note>.json  what a light task remembers
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 from airflow_monai.errors import Fenced, StoreError
@@ -34,6 +35,10 @@ class RunFolder:
     def output_key(self, task_id: str, map_index: int, generation: int) -> str:
         """Folder that generation ``generation`` of the task writes its output to."""
         return f"{self.task_key(task_id, map_index)}/g{generation}"
+
+    def note_key(self, task_id: str, map_index: int, generation: int, name: str) -> str:
+        """A note of that generation, beside its output: ``g<N>.<name>.json``."""
+        return f"{self.output_key(task_id, map_index, generation)}.{name}.json"
 
     def log_key(self, task_id: str, map_index: int, generation: int) -> str:
         return f"{self.output_key(task_id, map_index, generation)}.log"
@@ -109,6 +114,20 @@ class Fence:
         claim = _Claim(self.run_started, self.try_number, generation + skipped, skipped)
         self.folder.store.write_json(self._key, asdict(claim))
         return claim.generation
+
+    def claim_after(self, goes_on: Callable[[int], bool]) -> int:
+        """Take over the task where nobody tells whether this try begins a generation; :class:`Fenced` as ``claim``.
+
+        :param goes_on: whether this try goes on with that generation, which an earlier one of the same run began.
+        :return: the generation: the last one's when this is its try or one that goes on with it, else the next.
+        """
+        last = self._last()
+        self._compare(last)
+        is_same = last.generation and last.run_started == self.run_started
+        again = is_same and (last.try_number == self.try_number or goes_on(last.generation))
+        generation = last.generation if again else last.generation + 1
+        self.folder.store.write_json(self._key, asdict(_Claim(self.run_started, self.try_number, generation)))
+        return generation
 
     def check(self) -> None:
         """Raise :class:`Fenced` when a newer try has claimed the task."""

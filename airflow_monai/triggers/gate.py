@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
@@ -11,13 +11,19 @@ from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent
 from airflow_monai.errors import MonaiError, NoPayload
 from airflow_monai.specs.edges import EdgeVerdict
 
+_ARGUMENTS = (
+    "payload_id", "dag_id", "run_id", "conditions", "behind", "workflow_name", "workflow_description",
+    "workflow_params", "map_index", "conf",
+)  # fmt: skip
+
 
 class GateTrigger(BaseTrigger):
     """Ends its task as success (edge taken), skipped (not taken), or failed (the store cannot say).
 
     :param behind: tasks whose records no longer count when the edge is not taken.
-    :param payload_id: (templated) and ``run_id`` (templated): which workflow instance; all values are read from its
-        folder in the store.
+    :param payload_id: (templated) and ``run_id``, ``map_index`` (templated): which workflow instance, and which part of
+        a mapped one; all values are read from its folder in the store.
+    :param workflow_params: defaults of ``context.params``; ``conf`` (templated): the run's, as JSON, which overrides.
     """
 
     def __init__(
@@ -30,6 +36,9 @@ class GateTrigger(BaseTrigger):
         behind: Sequence[str] = (),
         workflow_name: str = "",
         workflow_description: str = "",
+        workflow_params: Mapping[str, Any] | None = None,
+        map_index: str | int = -1,
+        conf: str = "",
     ):
         super().__init__()
         self.payload_id = payload_id
@@ -39,10 +48,12 @@ class GateTrigger(BaseTrigger):
         self.behind = list(behind)
         self.workflow_name = workflow_name
         self.workflow_description = workflow_description
+        self.workflow_params = dict(workflow_params or {})
+        self.map_index = map_index
+        self.conf = conf
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        names = ("payload_id", "dag_id", "run_id", "conditions", "behind", "workflow_name", "workflow_description")
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in _ARGUMENTS}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         try:
@@ -64,19 +75,30 @@ class GateTrigger(BaseTrigger):
         :raises MonaiError: when the run names no payload, or the store cannot be read.
         """
         from airflow_monai import settings
-        from airflow_monai.operators.base import condition_context
+        from airflow_monai.operators.base import TaskRun, condition_context
         from airflow_monai.specs.edges import judge_edge
         from airflow_monai.store import open_store
         from airflow_monai.store.payloads import load_payload
         from airflow_monai.store.runs import RunFolder
+        from airflow_monai.triggers.light import given_params
 
         if not self.payload_id:
             raise NoPayload
         store = open_store(settings.load().store)
         payload = load_payload(store, self.payload_id)
-        folder = RunFolder(store, payload.payload_id, self.dag_id, self.run_id)
-        resolve = condition_context(folder, payload, self.workflow_name, self.workflow_description)
-        verdict = judge_edge(self.conditions, resolve)
+        run = TaskRun(
+            store=store,
+            payload=payload,
+            folder=RunFolder(store, payload.payload_id, self.dag_id, self.run_id),
+            task_id="",
+            map_index=int(self.map_index),
+            generation=1,
+            try_number=1,
+            workflow_name=self.workflow_name,
+            workflow_description=self.workflow_description,
+            params=given_params(self.workflow_params, self.conf),
+        )
+        verdict = judge_edge(self.conditions, condition_context(run))
         if not verdict.taken:
-            folder.retire(self.behind)
+            run.folder.retire(self.behind, run.map_index)
         return verdict

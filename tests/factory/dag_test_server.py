@@ -63,7 +63,7 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
 def _build(text: str, scripts: dict[str, Any]) -> Any:
     from airflow_monai.factory.builder import build_dag
     from airflow_monai.factory.compile import compile_plan
-    from airflow_monai.factory.tasks import KINDS, TaskKind
+    from airflow_monai.factory.kinds import KINDS, TaskKind
     from airflow_monai.specs.plan import TaskType
 
     scripted = TaskKind(lambda request: _scripted(request, scripts.get(request.task.id, {})))

@@ -82,9 +82,7 @@ def make_payload(store_url: str, *, patient_name: str = "Doe^Jane", slices: int 
         files.append(_payload_file(name, path, dataset))
     now = "2026-01-01T00:00:00+00:00"
     patient = PatientDetails(id="HOSP-4711", name=patient_name, dob="19560417")
-    payload = Payload(
-        payload_id, study.study_uid, "CTLUNG", ("CT01",), 0, tuple(files), now, now, now, patient
-    )
+    payload = Payload(payload_id, study.study_uid, "CTLUNG", ("CT01",), 0, tuple(files), now, now, now, patient)
     store.write_json(manifest_key(payload_id), payload.to_dict())
     return payload_id
 

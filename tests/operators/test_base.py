@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
 from airflow_monai.errors import Fenced
 from airflow_monai.operators.artifacts import resolve_input
-from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, task_run_from
+from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, condition_context, task_run_from
 from airflow_monai.operators.gate import EdgeNode
 from airflow_monai.operators.map import MapOperator
 from airflow_monai.store.runs import RunFolder
@@ -103,7 +103,7 @@ def test_what_lies_behind_an_edge_that_is_not_taken_no_longer_counts(site: Site,
     send = site.task_run("send")
     assert resolve_input(send, "{{ context.executions.refine.artifacts.seg }}").keys == ()
     assert resolve_input(send, "{{ context.executions.segment.artifacts.seg }}").keys != ()
-    assert send.condition_context()("context.executions.report.status") is None
+    assert condition_context(send)("context.executions.report.status") is None
     assert site.record().result == {"volume_ml": 100}
 
 

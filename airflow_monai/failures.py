@@ -1,0 +1,46 @@
+"""Kinds of failure, and which of them another try may mend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from airflow_monai.types import FailureKind
+
+__all__ = ["DEFAULT_POLICY", "Answer", "FailureKind", "is_retried", "kind_of"]
+
+
+class Answer(str, Enum):
+    """What a failure of a kind means to the task."""
+
+    RETRY = "retry"
+    FAIL = "fail"
+
+
+DEFAULT_POLICY: Mapping[FailureKind, Answer] = {
+    FailureKind.CONNECTION: Answer.RETRY,
+    FailureKind.INTERRUPTED: Answer.RETRY,
+    FailureKind.INTERNAL: Answer.RETRY,
+    FailureKind.EXIT_CODE: Answer.FAIL,
+    FailureKind.OUT_OF_MEMORY: Answer.FAIL,
+    FailureKind.TIMEOUT: Answer.FAIL,
+    FailureKind.MISSING_OUTPUT: Answer.FAIL,
+    FailureKind.REFUSED: Answer.FAIL,
+    FailureKind.NOT_FOUND: Answer.FAIL,
+    FailureKind.INVALID: Answer.FAIL,
+}
+"""What another try would only repeat is final, unless the author of a workflow says otherwise (``retry_policy``)."""
+
+
+def kind_of(error: BaseException) -> FailureKind:
+    """The kind of a failure; what is not an error of ours is ``internal``."""
+    return getattr(error, "failure", FailureKind.INTERNAL)
+
+
+def is_retried(error: BaseException, policy: Mapping[str, str] | None = None) -> bool:
+    """Whether another try may follow.
+
+    :param policy: kind -> ``retry`` or ``fail``, in place of the default.
+    """
+    kind = kind_of(error)
+    return Answer((policy or {}).get(kind.value, DEFAULT_POLICY[kind])) is Answer.RETRY

@@ -1,0 +1,52 @@
+"""Arguments of a task with their templates resolved.
+
+The published reference puts quotes around each value, also in arguments; here an argument gets the value itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from airflow_monai.specs.values import Operand, Quantifier, SeriesValues, operand
+
+_TEMPLATE = re.compile(r"\{\{([^{}]{0,500})\}\}")
+
+
+def resolved(value: Any, resolve: Callable[[str], Any]) -> Any:
+    """The value with every ``{{ path }}`` in its texts, however deep they lie, replaced by what it stands for.
+
+    NULL becomes an empty text and an array ``a, b``. Of the values of several series ``any`` gives the first one,
+    ``all`` the one that they share.
+
+    :param resolve: as for conditions (:class:`airflow_monai.specs.context.ExecutionContext`).
+    """
+    if isinstance(value, str):
+        return _TEMPLATE.sub(lambda found: as_text(resolve(found[1].strip())), value) if "{{" in value else value
+    if isinstance(value, dict):
+        return {key: resolved(item, resolve) for key, item in value.items()}
+    return [resolved(item, resolve) for item in value] if isinstance(value, list) else value
+
+
+def as_text(answer: Any) -> str:
+    """What a resolver answered, as an argument has it."""
+    if isinstance(answer, SeriesValues):
+        return _one_of(answer)
+    try:
+        return _text(operand(answer))
+    except (TypeError, ValueError, ArithmeticError):
+        return ""
+
+
+def _one_of(series: SeriesValues) -> str:
+    texts = [as_text(value) for value in series.values]
+    if series.quantifier is Quantifier.ALL and len(set(texts)) > 1:
+        return ""
+    return next((text for text in texts if text), "")
+
+
+def _text(value: Operand) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(item for item in value if item is not None)
+    return value or ""

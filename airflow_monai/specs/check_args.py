@@ -1,0 +1,102 @@
+"""Checks of a task's arguments against the table of its type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from airflow_monai.specs.findings import Finding, Location
+from airflow_monai.specs.model import TaskSpec
+from airflow_monai.specs.problems import nearest
+from airflow_monai.specs.task_types.base import Arg, Form, TaskTypeSpec
+from airflow_monai.specs.units import duration_seconds
+from airflow_monai.specs.view import SpecView
+
+_TRUTHS = ("true", "false")
+
+
+def arguments(view: SpecView, at: Location, task: TaskSpec, kind: TaskTypeSpec) -> Iterator[Finding]:
+    """Arguments that the type does not know, that lack, and that are not what the table says."""
+    for name, value in task.args.items():
+        arg = kind.arg(name)
+        if arg is None:
+            yield from _unknown(at, task, kind, name)
+        else:
+            yield from _value((*at, "args", name), task, arg, value)
+    given = {name.lower() for name in task.args}
+    for arg in kind.args:
+        if arg.required and arg.name.lower() not in given and not view.doubts.lost(*at, "args"):
+            message = f"task {task.id!r}: a task of type {task.type} needs args.{arg.name}"
+            place = (*at, "args") if task.args else at
+            yield Finding(place, "missing-argument", message, _example(arg))
+
+
+def _unknown(at: Location, task: TaskSpec, kind: TaskTypeSpec, name: str) -> Iterator[Finding]:
+    if any(name.startswith(prefix) for prefix in kind.prefixes):
+        return
+    if kind.takes_artifact_names and name in _artifact_names(task):
+        return
+    names = [arg.name for arg in kind.args]
+    hint = nearest(name, names) or (f"it takes: {', '.join(names)}" if names else "it takes none")
+    message = f"task {task.id!r}: a task of type {task.type} has no argument {name[:60]!r}"
+    yield Finding((*at, "args", name), "unknown-argument", message, hint)
+
+
+def _artifact_names(task: TaskSpec) -> set[str]:
+    return {item.name for item in task.artifacts.input} | {item.name for item in task.artifacts.output}
+
+
+def _value(at: Location, task: TaskSpec, arg: Arg, value: Any) -> Iterator[Finding]:
+    if isinstance(value, str) and "{{" in value:
+        if not arg.template:
+            message = f"task {task.id!r}: args.{arg.name} cannot hold a template"
+            yield Finding(at, "template-not-allowed", message, "write the value itself")
+        return
+    problem = _problem(arg, value)
+    if problem:
+        yield Finding(at, "bad-argument", f"task {task.id!r}: args.{arg.name} {problem}", _example(arg))
+
+
+def _problem(arg: Arg, value: Any) -> str:
+    """What is wrong with a value that holds no template, or an empty text."""
+    if arg.form is Form.ANY:
+        return ""
+    if arg.form is Form.MAPPING:
+        return "" if isinstance(value, dict) else "must be a mapping"
+    if arg.form is Form.NAMES:
+        names = value if isinstance(value, list) else str(value).split(",")
+        is_plain = all(isinstance(name, str) and name.strip() for name in names)
+        return (
+            "" if names and is_plain and not isinstance(value, dict) else "must be a list of texts that are not blank"
+        )
+    if not isinstance(value, str):
+        return "must be a single value"
+    return _scalar_problem(arg, value.strip())
+
+
+def _scalar_problem(arg: Arg, text: str) -> str:
+    if not text:
+        return "must not be blank"
+    if arg.form is Form.BOOLEAN:
+        return "" if text.lower() in _TRUTHS else "must be true or false"
+    if arg.form is Form.CHOICE:
+        known = [choice.lower() for choice in arg.choices]
+        return "" if text.lower() in known else f"must be one of: {', '.join(arg.choices)}"
+    if arg.form is Form.TEXT:
+        return ""
+    try:
+        number = duration_seconds(text) if arg.form is Form.DURATION else float(text)
+    except ValueError as error:
+        return f"is no time: {error}" if arg.form is Form.DURATION else f"must be a {arg.form.value}"
+    if arg.form is Form.WHOLE and (number != int(number) or not text.lstrip("+-").isdecimal()):
+        return "must be a whole number"
+    if arg.minimum is not None and number < arg.minimum:
+        return f"must be at least {arg.minimum:g}"
+    if arg.maximum is not None and number > arg.maximum:
+        return f"must be at most {arg.maximum:g}"
+    return ""
+
+
+def _example(arg: Arg) -> str:
+    example = arg.example or (arg.choices[0] if arg.choices else "")
+    return f"for example {arg.name}: {example}" if example else arg.help

@@ -1,0 +1,50 @@
+"""``map``: a MONAI Application Package, in a container or a process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from airflow_monai.specs.findings import Finding, Location
+from airflow_monai.specs.plan import TaskType
+from airflow_monai.specs.problems import nearest_word
+from airflow_monai.specs.task_types.base import Arg, TaskTypeSpec
+
+if TYPE_CHECKING:
+    from airflow_monai.specs.model import TaskSpec
+    from airflow_monai.specs.view import SpecView
+
+# A reference has no parts that lead elsewhere: it may be looked up as a folder.
+_RELATIVE = re.compile(r"(^|[/\\])\.{1,2}($|[/\\:@])")
+_MAP = re.compile(r"[A-Za-z0-9./_~][^\s\x00-\x1f\x7f]{0,299}")
+
+
+def _check(view: SpecView, at: Location, task: TaskSpec) -> Iterator[Finding]:
+    value = task.args.get("map")
+    if value is None and view.doubts.lost(*at, "args"):
+        return
+    if value is None:
+        place = (*at, "args") if task.args else at
+        message = f"task {task.id!r}: a map task needs args.map, the application to run"
+        near = nearest_word("map", task.args)
+        hint = f"did you mean 'map' where {near!r} is written?" if near else 'args: {map: "lung-seg:1.0.0"}'
+        yield Finding(place, "missing-map", message, hint)
+    elif not isinstance(value, str) or not _MAP.fullmatch(value):
+        message = f"task {task.id!r}: args.map must be name:version or an image reference, without blanks"
+        yield Finding((*at, "args", "map"), "bad-map", message, 'for example "lung-seg:1.0.0"')
+    elif _RELATIVE.search(value):
+        message = f"task {task.id!r}: args.map must have no part that is '.' or '..'"
+        yield Finding((*at, "args", "map"), "bad-map", message, 'for example "lung-seg:1.0.0"')
+
+
+SPEC = TaskTypeSpec(
+    TaskType.MAP,
+    "Runs a MONAI Application Package.",
+    args=(
+        Arg("map", "The application: name:version or an image reference.", template=False, example="lung-seg:1.2.0"),
+    ),
+    prefixes=("",),
+    needs_input=True,
+    check=_check,
+)

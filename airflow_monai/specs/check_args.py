@@ -5,41 +5,58 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_monai.specs.findings import Finding, Location
+from airflow_monai.specs.findings import KEY, Finding, Location, warning
 from airflow_monai.specs.model import TaskSpec
-from airflow_monai.specs.problems import nearest
+from airflow_monai.specs.problems import nearest, nearest_word
 from airflow_monai.specs.task_types.base import Arg, Form, TaskTypeSpec
 from airflow_monai.specs.units import duration_seconds
 from airflow_monai.specs.view import SpecView
 
 _TRUTHS = ("true", "false")
+ENVIRONMENT = "env_"
+"""Begins arguments that an application gets as variables of its environment."""
 
 
 def arguments(view: SpecView, at: Location, task: TaskSpec, kind: TaskTypeSpec) -> Iterator[Finding]:
     """Arguments that the type does not know, that lack, and that are not what the table says."""
+    given, meant = set(), set()
     for name, value in task.args.items():
         arg = kind.arg(name)
-        if arg is None:
-            yield from _unknown(at, task, kind, name)
-        else:
+        if arg is not None:
+            given.add(arg.name)
             yield from _value((*at, "args", name), task, arg, value)
-    given = {name.lower() for name in task.args}
+        elif not _takes(kind, task, name):
+            meant.add(nearest_word(name, [arg.name for arg in kind.args]))
+            yield _unknown((*at, "args", name, KEY), task, kind, name)
     for arg in kind.args:
-        if arg.required and arg.name.lower() not in given and not view.doubts.lost(*at, "args"):
+        if arg.required and arg.name not in given | meant and not view.doubts.lost(*at, "args"):
             message = f"task {task.id!r}: a task of type {task.type} needs args.{arg.name}"
-            place = (*at, "args") if task.args else at
+            place = (*at, "args", KEY) if task.args else at
             yield Finding(place, "missing-argument", message, _example(arg))
 
 
-def _unknown(at: Location, task: TaskSpec, kind: TaskTypeSpec, name: str) -> Iterator[Finding]:
+def _takes(kind: TaskTypeSpec, task: TaskSpec, name: str) -> bool:
+    """Whether a name that is not in the table may be an argument."""
     if any(name.startswith(prefix) for prefix in kind.prefixes):
-        return
-    if kind.takes_artifact_names and name in _artifact_names(task):
-        return
-    names = [arg.name for arg in kind.args]
-    hint = nearest(name, names) or (f"it takes: {', '.join(names)}" if names else "it takes none")
+        return True
+    return kind.takes_artifact_names and name in _artifact_names(task)
+
+
+def _unknown(at: Location, task: TaskSpec, kind: TaskTypeSpec, name: str) -> Finding:
+    if not kind.args and not kind.prefixes:
+        message = f"task {task.id!r}: a task of type {task.type} takes no arguments; {name[:60]!r} means nothing"
+        return warning(at, "unused-argument", message, "remove it")
     message = f"task {task.id!r}: a task of type {task.type} has no argument {name[:60]!r}"
-    yield Finding((*at, "args", name), "unknown-argument", message, hint)
+    return Finding(at, "unknown-argument", message, _instead_of(name[:60], kind))
+
+
+def _instead_of(name: str, kind: TaskTypeSpec) -> str:
+    """What to write in place of an argument that the type does not know."""
+    names = [arg.name for arg in kind.args]
+    near = nearest(name, names)
+    if near or ENVIRONMENT not in kind.prefixes:
+        return near or f"it takes: {', '.join(names)}"
+    return f"write {ENVIRONMENT}{name} for a variable of the application's environment; it takes: {', '.join(names)}"
 
 
 def _artifact_names(task: TaskSpec) -> set[str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from airflow_monai.specs.problems import Severity
 
 Location = tuple[str | int, ...]
+KEY = -1
+"""Last in a location: the name of the entry, in place of its value."""
 
 
 @dataclass(frozen=True, slots=True)

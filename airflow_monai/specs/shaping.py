@@ -10,10 +10,10 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 
 from airflow_monai.specs.choices import IGNORED_FIELDS, LATER_FIELDS, SCHEMA_FIELD
+from airflow_monai.specs.findings import KEY, Location
 from airflow_monai.specs.nodes import Node, Shape
 from airflow_monai.specs.problems import Severity, nearest, nearest_word
 
-Location = tuple[str | int, ...]
 Report = Callable[..., None]
 
 
@@ -93,6 +93,7 @@ class Shaper:
                 self.lost.add((*at, known.name))
             else:
                 lines[known.name] = key.line + 1
+                self.places[(*at, known.name, KEY)] = key
                 if not value.is_null:
                     found[known.name] = self._value(value, known, (*at, known.name))
         self._guess(strange, {known.name: known for known in fields.values() if known.name not in lines}, at, found)
@@ -116,11 +117,16 @@ class Shaper:
         if known.is_list and node.shape is Shape.LIST:
             return [self._item(item, known, (*at, index)) for index, item in enumerate(node.items)]
         if known.is_free and node.shape is Shape.MAPPING:
-            entries = [(key.text, value) for key, value in node.entries if not value.is_null]
-            return {name: self._entry(value, known, (*at, name)) for name, value in entries}
+            return self._free(node, known, at)
         if known.model and not known.is_list and not known.is_free:
             return self.data(node, known.model, at)
         return node.typed() if known.is_typed else node.plain()
+
+    def _free(self, node: Node, known: FieldShape, at: Location) -> dict[str, Any]:
+        """A mapping with names of the author's."""
+        entries = [(key, value) for key, value in node.entries if not value.is_null]
+        self.places.update({(*at, key.text, KEY): key for key, _ in entries})
+        return {key.text: self._entry(value, known, (*at, key.text)) for key, value in entries}
 
     def _entry(self, node: Node, known: FieldShape, at: Location) -> Any:
         """A value of a mapping with names of the author's: a single one is a text as it is written, and numbers within

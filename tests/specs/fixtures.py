@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "specs"
+FIXTURES = Path(__file__).parent
 
 
 def spec_files(kind: str) -> list[Path]:

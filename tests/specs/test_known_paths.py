@@ -42,7 +42,8 @@ def test_a_path_like_no_known_one_is_answered_by_all_of_them(path: str):
 def problems_with(condition: str, arguments: str = "") -> list[Problem]:
     """Problems of a workflow that takes its one way under the condition."""
     gateway = {"ae_title": "AE"}
-    work = {"id": "work", "type": "router", "args": {"note": arguments}}
+    work = {"id": "work", "type": "map", "args": {"map": "noop:1", "env_NOTE": arguments}}
+    work["artifacts"] = {"input": [{"name": "study", "value": "{{ context.input.dicom }}"}]}
     work["task_destinations"] = [{"name": "next", "conditions": [condition]}]
     tasks = [work, {"id": "next", "type": "router"}]
     data = {"name": "x", "version": "1", "informatics_gateway": gateway, "tasks": tasks}

@@ -48,9 +48,9 @@ def test_every_field():
     assert (every.quiet_seconds, every.data_origins) == (0.5, ("CT01", "MR 2"))
     sort, model, send = every.tasks
     assert sort.type is TaskType.ROUTER
-    assert model.args["threshold"] == "0.50"
-    assert model.args["fast"] == "yes"
-    assert model.args["origin"] == "{{ context.executions.Sort.status }}"
+    assert model.args["env_THRESHOLD"] == "0.50"
+    assert model.args["env_FAST"] == "yes"
+    assert model.args["env_ORIGIN"] == "{{ context.executions.Sort.status }}"
     assert model.outputs[0].type == "SEG"
     assert [artifact.mandatory for artifact in model.outputs] == [True, False]
     assert model.resources == Resources(2.0, "8Gi", "512MB", 1.0, "6g")

@@ -8,7 +8,6 @@ from airflow_monai.specs.task_types.base import TaskTypeSpec
 SPEC = TaskTypeSpec(
     TaskType.EXPORT,
     "Delivers DICOM objects to export_destinations, each instance once.",
-    prefixes=("",),
     needs_input=True,
     uses_destinations=True,
 )

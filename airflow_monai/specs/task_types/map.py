@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from airflow_monai.specs.findings import Finding, Location
 from airflow_monai.specs.plan import TaskType
-from airflow_monai.specs.problems import nearest_word
 from airflow_monai.specs.task_types.base import Arg, TaskTypeSpec
 
 if TYPE_CHECKING:
@@ -22,15 +21,9 @@ _MAP = re.compile(r"[A-Za-z0-9./_~][^\s\x00-\x1f\x7f]{0,299}")
 
 def _check(view: SpecView, at: Location, task: TaskSpec) -> Iterator[Finding]:
     value = task.args.get("map")
-    if value is None and view.doubts.lost(*at, "args"):
-        return
     if value is None:
-        place = (*at, "args") if task.args else at
-        message = f"task {task.id!r}: a map task needs args.map, the application to run"
-        near = nearest_word("map", task.args)
-        hint = f"did you mean 'map' where {near!r} is written?" if near else 'args: {map: "lung-seg:1.0.0"}'
-        yield Finding(place, "missing-map", message, hint)
-    elif not isinstance(value, str) or not _MAP.fullmatch(value):
+        return
+    if not isinstance(value, str) or not _MAP.fullmatch(value):
         message = f"task {task.id!r}: args.map must be name:version or an image reference, without blanks"
         yield Finding((*at, "args", "map"), "bad-map", message, 'for example "lung-seg:1.0.0"')
     elif _RELATIVE.search(value):
@@ -42,9 +35,15 @@ SPEC = TaskTypeSpec(
     TaskType.MAP,
     "Runs a MONAI Application Package.",
     args=(
-        Arg("map", "The application: name:version or an image reference.", template=False, example="lung-seg:1.2.0"),
+        Arg(
+            "map",
+            "The application: name:version or an image reference.",
+            required=True,
+            template=False,
+            example="lung-seg:1.2.0",
+        ),
     ),
-    prefixes=("",),
+    prefixes=("env_",),
     needs_input=True,
     check=_check,
 )

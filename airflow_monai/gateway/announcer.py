@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from airflow_monai.errors import StoreError
-from airflow_monai.gateway.airflow_api import RunNotCreated
 from airflow_monai.gateway.events import EventKind, EventLog, Reasons
 from airflow_monai.gateway.workflows import Known
+from airflow_monai.hooks.airflow_api import RunNotCreated
 from airflow_monai.specs.routing import decide
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.payloads import load_series_tags, payload_key, run_id_of
@@ -68,8 +68,15 @@ class Announcer:
             reason = f"no workflow wants it yet, and {doubt}"
             self._reasons.tell(EventKind.PAYLOAD_WAITING, reason, payload_id=payload.payload_id)
             return self._retry_delay(payload.payload_id)
+        versions = {plan.dag_id: plan.version for plan in known.workflows}
         routing = [
-            {"workflow": item.workflow_name, "dag_id": item.dag_id, "wanted": item.wanted, "reason": item.reason}
+            {
+                "workflow": item.workflow_name,
+                "dag_id": item.dag_id,
+                "version": versions.get(item.dag_id, ""),
+                "wanted": item.wanted,
+                "reason": item.reason,
+            }
             for item in decisions
         ]
         if self._store.create_json(key, routing):
@@ -115,8 +122,9 @@ class Announcer:
 
     def announce(self, payload_id: str) -> float | None:
         """Create the runs that are missing: None when all exist, else after how many seconds to try again."""
-        wanted = [item["dag_id"] for item in self._store.read_json(routing_key(payload_id)) if item["wanted"]]
-        waiting = [dag_id for dag_id in wanted if not self._ensure(payload_id, dag_id)]
+        routing = self._store.read_json(routing_key(payload_id))
+        wanted = [(item["dag_id"], item.get("version", "")) for item in routing if item["wanted"]]
+        waiting = [dag_id for dag_id, version in wanted if not self._ensure(payload_id, dag_id, version)]
         if not waiting:
             self._attempts.pop(payload_id, None)
             return None
@@ -126,14 +134,16 @@ class Announcer:
         attempt = self._attempts[payload_id] = self._attempts.get(payload_id, 0) + 1
         return min(FIRST_RETRY * 2 ** min(attempt - 1, 16), LAST_RETRY)
 
-    def _ensure(self, payload_id: str, dag_id: str) -> bool:
-        """Whether the run exists now."""
+    def _ensure(self, payload_id: str, dag_id: str, version: str) -> bool:
+        """Whether the run exists now. Its record says the version, so that batches know what has been processed."""
         record, run_id = run_record_key(payload_id, dag_id), run_id_of(payload_id)
         if self._store.exists(record):
             return True
         try:
             created = self._api.create_run(dag_id, run_id, partition_key=payload_id)
-            told_by_us = self._store.create_json(record, {"dag_id": dag_id, "run_id": run_id, "time": time.time()})
+            told_by_us = self._store.create_json(
+                record, {"dag_id": dag_id, "run_id": run_id, "version": version, "time": time.time()}
+            )
         except (RunNotCreated, StoreError) as error:
             self._reasons.tell(EventKind.RUN_WAITING, str(error), payload_id=payload_id, dag_id=dag_id)
             return False

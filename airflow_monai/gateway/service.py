@@ -106,6 +106,6 @@ class Gateway:
 
 def gateway_of(settings: Settings, options: GatewayOptions) -> Gateway:
     """The gateway of this site."""
-    from airflow_monai.gateway.airflow_api import AirflowApi
+    from airflow_monai.hooks.airflow_api import AirflowApi
 
     return Gateway(open_store(settings.store), options, AirflowApi(settings.api_conn_id))

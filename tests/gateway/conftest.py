@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from airflow_monai.gateway.airflow_api import AirflowApi
 from airflow_monai.gateway.service import Gateway, GatewayOptions
+from airflow_monai.hooks.airflow_api import AirflowApi
 from airflow_monai.store.local import LocalStore
 from tests.gateway.standin import StandInAirflow
 

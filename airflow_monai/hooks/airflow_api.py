@@ -1,4 +1,4 @@
-"""Creates DAG runs through Airflow's REST API."""
+"""Creates DAG runs through Airflow's REST API, and asks how they are."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from airflow_monai.errors import MonaiError
+from airflow_monai.types import FailureKind
 
 _TIMEOUT = (5.0, 30.0)
 
 
 class RunNotCreated(MonaiError):
-    """Airflow did not create the run now; it has to be tried again."""
+    """Airflow did not create the run now, or does not answer; it has to be tried again."""
+
+    failure = FailureKind.CONNECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def access_from_connection(conn_id: str) -> ApiAccess:
 
 
 class AirflowApi:
-    """The few calls that the gateway makes. Safe for threads."""
+    """The few calls that the gateway and batches make. Safe for threads."""
 
     def __init__(self, conn_id: str):
         self._conn_id = conn_id
@@ -82,6 +85,18 @@ class AirflowApi:
         if not _is_run(response, run_id):
             raise RunNotCreated(f"Airflow did not take the run: {_reason(response)}")
         return True
+
+    def run_state(self, dag_id: str, run_id: str) -> str | None:
+        """``queued``, ``running``, ``success`` or ``failed``; None when there is no such run.
+
+        :raises RunNotCreated: when Airflow does not answer.
+        """
+        answer = self._call("GET", f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}")
+        if answer.status_code == 404 and not answer.is_redirect:
+            return None
+        if not _is_run(answer, run_id):
+            raise RunNotCreated(f"Airflow does not tell the state of the run: {_reason(answer)}")
+        return str(answer.json()["state"])
 
     def _call(self, method: str, path: str, body: Any = None) -> requests.Response:
         token = self._token or self._login("")

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from airflow_monai.gateway.airflow_api import AirflowApi, RunNotCreated
+from airflow_monai.hooks.airflow_api import AirflowApi, RunNotCreated
 
 TOKEN = json.dumps({"access_token": "t"})
 Answer = tuple[int, str, dict[str, str]]

@@ -127,13 +127,33 @@ class ExportRefused(ExportError):
     """The far side did not accept every instance.
 
     :param refused: SOP Instance UID -> reason.
+    :param failure: the kind of failure, where it is not that of the class.
     """
 
     failure = FailureKind.REFUSED
 
-    def __init__(self, message: str, *, refused: dict[str, str]):
+    def __init__(self, message: str, *, refused: dict[str, str], failure: FailureKind | None = None):
         super().__init__(message)
         self.refused = refused
+        self.failure = failure or type(self).failure
+
+
+class ExportIncomplete(ExportRefused):
+    """Not everything was accepted, and what is missing may be accepted later: another try sends only that."""
+
+    failure = FailureKind.CONNECTION
+
+
+class ExportInterrupted(ExportError):
+    """An export was ended from outside; what was not sent yet stays unsent."""
+
+    failure = FailureKind.INTERRUPTED
+
+
+class NothingToExport(ExportError):
+    """A mandatory input of an export has no files."""
+
+    failure = FailureKind.INVALID
 
 
 class SinkUnavailable(ExportError):

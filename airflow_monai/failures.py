@@ -37,10 +37,13 @@ def kind_of(error: BaseException) -> FailureKind:
     return getattr(error, "failure", FailureKind.INTERNAL)
 
 
-def is_retried(error: BaseException, policy: Mapping[str, str] | None = None) -> bool:
+def is_retried(
+    error: BaseException, policy: Mapping[str, str] | None = None, kind: FailureKind | None = None
+) -> bool:
     """Whether another try may follow.
 
     :param policy: kind -> ``retry`` or ``fail``, in place of the default.
+    :param kind: the failure's, where the error itself does not tell it.
     """
-    kind = kind_of(error)
+    kind = kind or kind_of(error)
     return Answer((policy or {}).get(kind.value, DEFAULT_POLICY[kind])) is Answer.RETRY

@@ -8,23 +8,36 @@ from __future__ import annotations
 
 import uuid
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    DownstreamTasksSkipped,
+    TaskAwaitingInput,
+    TaskDeferred,
+)
 
-from airflow_monai.errors import MonaiError, NoPayload, PayloadNotFound
+from airflow_monai.errors import Fenced, MonaiError, NoPayload
+from airflow_monai.failures import is_retried, kind_of
 from airflow_monai.store.runs import Fence, RunFolder
-from airflow_monai.types import Payload, TaskRecord, TaskStatus
+from airflow_monai.types import FailureKind, Payload, TaskRecord, TaskStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_monai.specs.context import ExecutionContext
     from airflow_monai.store.base import Store
+
+
+NO_FAILURES = (DownstreamTasksSkipped, TaskDeferred, TaskAwaitingInput, AirflowSkipException)
+"""Exceptions by which a task tells Airflow something else than that it failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,7 @@ class Outcome:
     :param result: values that conditions may read (``context.executions.<task>.result.<key>``).
     :param artifacts: artifact name -> store keys of its files.
     :param xcom: more for the task's return value; must be free of patient data.
+    :param status: Succeeded, or PartialFail for a task that ended well and says no.
     """
 
     result: Mapping[str, Any] = field(default_factory=dict)
@@ -41,6 +55,7 @@ class Outcome:
     stats: Mapping[str, Any] = field(default_factory=dict)
     output_dir: str | None = None
     xcom: Mapping[str, Any] = field(default_factory=dict)
+    status: TaskStatus = TaskStatus.SUCCEEDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +182,14 @@ class MonaiOperator(BaseOperator):
     :param result_keys: keys of the result that go into the return value (XCom); all others stay in the store.
     :param payload_id: the payload to work on, where the DAG run does not name it (templated).
     :param workflow_params: defaults of ``context.params``; a run's conf overrides them.
-    :param failure_policy: kind of failure (:class:`airflow_monai.failures.FailureKind`) -> ``retry`` or ``fail``.
+    :param failure_policy: kind of failure (:class:`airflow_monai.failures.FailureKind`) -> ``retry`` or ``fail``, in
+        place of what the type of task and :data:`airflow_monai.failures.DEFAULT_POLICY` say. ``retry`` leaves the
+        failure to Airflow, which tries again while there are retries left; ``fail`` ends the task at once.
+    :cvar type_policy: the same for all tasks of a type.
     """
 
     spec_type: str = ""
+    type_policy: Mapping[str, str] = {}
     template_fields: Sequence[str] = ("payload_id",)
 
     def __init__(
@@ -195,34 +214,57 @@ class MonaiOperator(BaseOperator):
         """Do the task's work."""
 
     def execute(self, context: Context) -> Any:
+        return self._told(lambda: self._attempt(context))
+
+    def _told(self, work: Callable[[], Any]) -> Any:
+        """Do the work; the one place where a failure becomes final or is left for another try."""
         try:
-            run = task_run_from(context)
-        except (NoPayload, PayloadNotFound) as error:
-            raise AirflowFailException(str(error)) from error  # a retry would find the same
-        run = run.claimed()
-        started = _now()
-        try:
-            outcome = self.perform(run, context)
-            run.fence.check()
+            return work()
+        except (*NO_FAILURES, Fenced, AirflowFailException):
+            raise  # no failure, no business of this try any more, or final already
         except BaseException as error:
-            self._keep(run, started, TaskStatus.FAILED, Outcome(), one_line(error))
-            raise
-        self._keep(run, started, TaskStatus.SUCCEEDED, outcome, None)
-        try:
+            kind = failure_kind(error)
+            if self.is_retried(error):
+                self.log.error("Kind of failure: %s; another try may follow, as far as there are retries", kind.value)
+                raise
+            self.log.error("Kind of failure: %s; no other try follows, whatever retries there are", kind.value)
+            raise AirflowFailException(str(error) or type(error).__name__) from error
+
+    def is_retried(self, error: BaseException) -> bool:
+        """Whether the policy leaves a failure for another try."""
+        return is_retried(error, {**self.type_policy, **self.failure_policy}, failure_kind(error))
+
+    def _attempt(self, context: Context) -> Any:
+        run = task_run_from(context).claimed()
+        return self._finish(run, context, _now(), lambda: self.perform(run, context))
+
+    def _finish(self, run: TaskRun, context: Context, started: str, work: Callable[[], Outcome]) -> Any:
+        """Do the last part of a try's work, keep its record, and take the edges."""
+        with self._record_of_failure(run, started):
+            outcome = work()
+            run.fence.check()
+        self._keep(run, started, outcome.status, outcome, None)
+        with self._record_of_failure(run, started, outcome):
             # Also Airflow pushes it, but not when edges are skipped, and too late to put the record right if it cannot
             value = return_value(outcome, self.result_keys)
             context["ti"].xcom_push(key="return_value", value=value)
             untaken = self._untaken_edges(run, context)
-        except BaseException as error:
-            self._keep(run, started, TaskStatus.FAILED, outcome, one_line(error))
-            raise
         if untaken:
             raise DownstreamTasksSkipped(tasks=[(node, run.map_index) for node in untaken])
         return value
 
-    def _keep(self, run: TaskRun, started: str, status: TaskStatus, outcome: Outcome, error: str | None) -> None:
-        from airflow_monai.errors import Fenced
+    @contextmanager
+    def _record_of_failure(self, run: TaskRun, started: str, outcome: Outcome | None = None) -> Iterator[None]:
+        """Keep a record of what fails in the block, with what the task had given until then."""
+        try:
+            yield
+        except NO_FAILURES:
+            raise
+        except BaseException as error:
+            self._keep(run, started, TaskStatus.FAILED, failed(error, outcome or Outcome()), one_line(error))
+            raise
 
+    def _keep(self, run: TaskRun, started: str, status: TaskStatus, outcome: Outcome, error: str | None) -> None:
         try:
             run.fence.check()
         except Fenced:
@@ -264,7 +306,7 @@ def return_value(outcome: Outcome, result_keys: Iterable[str]) -> dict[str, Any]
     """What a task returns to Airflow: counts and declared keys, nothing else of the result."""
     declared = {key: outcome.result[key] for key in result_keys if key in outcome.result}
     counts = {name: len(keys) for name, keys in outcome.artifacts.items()}
-    return {"status": TaskStatus.SUCCEEDED.value, "result": declared, "artifacts": counts, **outcome.xcom}
+    return {"status": outcome.status.value, "result": declared, "artifacts": counts, **outcome.xcom}
 
 
 def task_record(
@@ -299,6 +341,16 @@ def task_record(
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def failure_kind(error: BaseException) -> FailureKind:
+    """The kind of a failure in a worker process, where Airflow's own time limit is one too."""
+    return FailureKind.TIMEOUT if isinstance(error, AirflowTaskTimeout) else kind_of(error)
+
+
+def failed(error: BaseException, outcome: Outcome) -> Outcome:
+    """What a task that failed had given, with the kind of its failure (``execution_stats.error_kind``)."""
+    return replace(outcome, stats={**outcome.stats, "error_kind": failure_kind(error).value})
 
 
 def one_line(error: BaseException) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException
-
-from airflow_monai.errors import DestinationError, ExportError, ExportRefused, Fenced, MonaiError
+from airflow_monai.errors import ExportIncomplete, ExportInterrupted, ExportRefused, Fenced, MonaiError
+from airflow_monai.failures import Answer, FailureKind, kind_of
 from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun
 from airflow_monai.operators.export_files import ExportFile, collect, for_dicom
 from airflow_monai.operators.orphan import watch_parent
@@ -23,14 +22,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class ExportFailed(ExportRefused, AirflowFailException):
-    """An export was refused for reasons that a retry does not change, so Airflow does not retry it."""
-
-
-class ExportInterrupted(ExportError):
-    """The task was ended from outside (``on_kill``); what was not sent yet stays unsent."""
-
-
 @dataclass(slots=True)
 class SinkReport:
     """How the delivery to one destination went.
@@ -38,8 +29,7 @@ class SinkReport:
     :param verdicts: identity -> latest news, for every instance that was to be delivered.
     :param sop_uids: identity -> SOP Instance UID, for those that are DICOM.
     :param before: how many had been accepted by an earlier try.
-    :param problem: why the delivery ended before all had a verdict.
-    :param retry: whether a later try may end differently.
+    :param problem: why the delivery ended before all had a verdict; ``problem_kind``: the kind of that failure.
     """
 
     sink: str
@@ -48,7 +38,7 @@ class SinkReport:
     before: int = 0
     skipped: int = 0
     problem: str = ""
-    retry: bool = False
+    problem_kind: FailureKind | None = None
 
     @property
     def complete(self) -> bool:
@@ -56,6 +46,15 @@ class SinkReport:
 
     def failed(self) -> dict[str, Delivery]:
         return {key: news for key, news in self.verdicts.items() if news.state is not DeliveryState.ACCEPTED}
+
+    def kinds(self) -> Iterator[FailureKind]:
+        """Why it is not complete."""
+        if self.problem_kind is not None:
+            yield self.problem_kind
+        for news in self.failed().values():
+            # an instance that has not had its turn says nothing beside the problem
+            if news.state is not DeliveryState.PENDING or self.problem_kind is None:
+                yield FailureKind.CONNECTION if news.retry else FailureKind.REFUSED
 
     def __str__(self) -> str:
         counts = Counter(news.state.value for news in self.verdicts.values())
@@ -81,6 +80,7 @@ class ExportOperator(MonaiOperator):
     """
 
     spec_type = custom_operator_name = "export"
+    type_policy = {FailureKind.TIMEOUT.value: Answer.RETRY.value}  # another try sends only what is missing
     ui_color = "#cfe8d5"
 
     def __init__(self, *, destinations: Sequence[str], inputs: Sequence[Mapping[str, Any]], **kwargs: Any):
@@ -106,18 +106,12 @@ class ExportOperator(MonaiOperator):
                 look()
                 run.fence.check()
 
-            files = self._collected(run, Path(scratch))
+            files = collect(run, self.inputs, Path(scratch))
             reports = [self._delivered(run, name, files, still_ours) for name in self.destinations]
         if not all(report.complete for report in reports):
-            raise _failure(self.task_id, reports)
+            raise self._failure(reports)
         accepted = {report.sink: len(report.verdicts) for report in reports}
         return Outcome(result={"accepted": accepted}, stats=_stats(reports), xcom={"exported": _rows(reports)})
-
-    def _collected(self, run: TaskRun, scratch: Path) -> list[ExportFile]:
-        try:
-            return collect(run, self.inputs, scratch)
-        except ExportError as error:
-            raise ExportFailed(str(error), refused={}) from error
 
     def _delivered(
         self, run: TaskRun, name: str, files: Sequence[ExportFile], still_ours: Callable[[], None]
@@ -130,8 +124,7 @@ class ExportOperator(MonaiOperator):
         except (Fenced, ExportInterrupted):
             raise
         except MonaiError as error:
-            report.problem = str(error)
-            report.retry = not isinstance(error, (DestinationError, ExportRefused))
+            report.problem, report.problem_kind = str(error), kind_of(error)
         (self.log.info if report.complete else self.log.error)("%s", report)
         return report
 
@@ -167,6 +160,25 @@ class ExportOperator(MonaiOperator):
         finally:
             report.verdicts.update(recorder.verdicts)
 
+    def _failure(self, reports: Sequence[SinkReport]) -> ExportRefused:
+        """The task's error: of a kind that is tried again when some of what is missing may still be accepted."""
+        text = " ".join(f"{str(report).rstrip('.')}." for report in reports)
+        refused = {key: news.message or news.state.value for report in reports for key, news in report.failed().items()}
+        kinds = list(dict.fromkeys(kind for report in reports for kind in report.kinds()))
+        for kind in kinds:
+            error = ExportIncomplete(
+                f"Export task {self.task_id} is not complete: {text} A retry sends only what is missing.",
+                refused=refused,
+                failure=kind,
+            )
+            if self.is_retried(error):
+                return error
+        return ExportRefused(
+            f"Export task {self.task_id} failed, and a retry would not help: {text}",
+            refused=refused,
+            failure=kinds[0] if kinds else FailureKind.REFUSED,
+        )
+
     def _wanted(self, run: TaskRun, files: Sequence[ExportFile], target: Destination) -> list[Instance]:
         return for_dicom(files, run.payload, allow_other_study=target.flag("allow_other_study"))
 
@@ -184,17 +196,6 @@ def _missing(ledger: Ledger, instances: Mapping[str, Instance], report: SinkRepo
             report.verdicts[identity] = Delivery(identity, DeliveryState.PENDING, retry=True)
             missing[identity] = instance
     return missing
-
-
-def _failure(task_id: str, reports: Sequence[SinkReport]) -> ExportRefused:
-    """The task's error; one that Airflow retries when some of what is missing may still be accepted."""
-    text = " ".join(f"{str(report).rstrip('.')}." for report in reports)
-    refused = {key: news.message or news.state.value for report in reports for key, news in report.failed().items()}
-    retry = any(report.retry or any(news.retry for news in report.failed().values()) for report in reports)
-    if retry:
-        message = f"Export task {task_id} is not complete: {text} A retry sends only what is missing."
-        return ExportRefused(message, refused=refused)
-    return ExportFailed(f"Export task {task_id} failed, and a retry would not help: {text}", refused=refused)
 
 
 def _rows(reports: Sequence[SinkReport]) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import ExportError, ExportRefused
+from airflow_monai.errors import ExportError, ExportRefused, NothingToExport
 from airflow_monai.operators.artifacts import resolve_input
 from airflow_monai.sinks.base import Instance
 from airflow_monai.sinks.part10 import Head, read_head
@@ -46,14 +46,14 @@ def collect(run: TaskRun, inputs: Sequence[Mapping[str, Any]], scratch: Path) ->
     """All files of the inputs, each once.
 
     :param scratch: folder for copies of what a remote store holds.
-    :raises ExportError: when a mandatory input has no files.
+    :raises NothingToExport: when a mandatory input has no files.
     """
     files: dict[str, ExportFile] = {}
     received = _received(run.payload)
     for artifact in inputs:
         found = resolve_input(run, artifact["value"])
         if not found.keys and artifact.get("mandatory", True):
-            raise ExportError(
+            raise NothingToExport(
                 f"Input artifact {artifact['name']!r} of task {run.task_id} ({artifact['value']}) has no files: the "
                 "task that should have made it did not. Set mandatory: false if it may be absent."
             )

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_monai.errors import ExportRefused, Fenced
-from airflow_monai.operators.export import ExportInterrupted, ExportOperator
+from airflow_monai.errors import ExportInterrupted, ExportRefused, Fenced
+from airflow_monai.operators.export import ExportOperator
 from airflow_monai.sinks.base import DeliveryState
 from airflow_monai.sinks.ledger import Entry, Ledger
 from airflow_monai.store.local import LocalStore

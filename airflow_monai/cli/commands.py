@@ -76,6 +76,45 @@ _VALIDATE = Command(
     ),
 )
 
+_SCHEMA = Command(
+    name="schema",
+    help="Print the JSON Schema of workflow files, for editors.",
+    description="Print the JSON Schema of workflow files. An editor with a YAML language server completes and checks a "
+    "file whose first line is '# yaml-language-server: $schema=FILE' (a path relative to the workflow file, or a "
+    "file:// or https:// address); a JSON file says it in its field $schema.",
+    function=f"{ENTRY}.schema",
+    example="airflow monai schema --output workflow_specs/workflow.schema.json",
+    arguments=(Argument(("--output",), {"metavar": "FILE", "help": "Write to this file. Default: standard output."}),),
+)
+
+_CALLED = Argument(
+    ("--called",), {"metavar": "AE", "help": "AE title that the study is sent to. Default: each that is listened to."}
+)
+_CALLING = Argument(
+    ("--calling",), {"metavar": "AE", "help": "AE title that the study comes from. Default: one that is accepted."}
+)
+
+_EXPLAIN = Command(
+    name="explain",
+    help="Say which workflows would run for a study, and why the others would not.",
+    description="Say which workflows would run for a study, why each other one would not, and which ways their "
+    "conditions would take, without running anything. It shows values of the study. Exit code 0: a workflow wants the "
+    "study, 1: none does, 2: it cannot be said.",
+    function=f"{ENTRY}.explain",
+    example="airflow monai explain --study ./study --called CTLUNG --specs workflow_specs/",
+    arguments=(
+        Argument(("--study",), {"metavar": "DIR", "help": "Folder with DICOM files, of one study or several."}),
+        Argument(("--payload",), {"metavar": "ID", "help": "A payload of the store, in place of a folder."}),
+        _CALLED,
+        _CALLING,
+        Argument(
+            ("--specs",),
+            {"metavar": "PATH", "help": "Folder of workflows, or one file. Default: workflow_folder of section monai."},
+        ),
+        _JSON,
+    ),
+)
+
 _GATEWAY = Command(
     name="gateway",
     help="Receive studies and start the workflows that want them.",
@@ -147,5 +186,5 @@ MONAI = Group(
     name="monai",
     help="Clinical imaging-AI workflows.",
     example="airflow monai validate workflow_specs/",
-    commands=(_VALIDATE, _GATEWAY, _POOLS, _PAYLOADS),
+    commands=(_VALIDATE, _SCHEMA, _EXPLAIN, _GATEWAY, _POOLS, _PAYLOADS),
 )

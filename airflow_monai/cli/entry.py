@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, NoReturn
 
 from airflow_monai.errors import MonaiError
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from airflow_monai.store.base import Store
 
 
-def _ends(function: Callable[[Namespace], int]) -> Callable[[Namespace], NoReturn]:
-    """Exit with the function's code; an error of ours becomes one line on stderr and exit code 1."""
+def _ends(function: Callable[[Namespace], int], *, refused: int = 1) -> Callable[[Namespace], NoReturn]:
+    """Exit with the function's code; an error of ours becomes one line on stderr and the exit code ``refused``."""
 
     @wraps(function)
     def command(args: Namespace) -> NoReturn:
@@ -29,7 +29,7 @@ def _ends(function: Callable[[Namespace], int]) -> Callable[[Namespace], NoRetur
             sys.stdout.flush()
         except MonaiError as error:
             print(f"error: {error}", file=sys.stderr)
-            code = 1
+            code = refused
         except BrokenPipeError:  # the reader (head, less) has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 1
@@ -43,6 +43,32 @@ def validate(args: Namespace) -> int:
     from airflow_monai.cli import validate as command
 
     return command.run(args.paths, args.json, sys.stdout)
+
+
+@_ends
+def schema(args: Namespace) -> int:
+    from airflow_monai.cli import schema as command
+
+    return command.run(args.output, sys.stdout)
+
+
+@partial(_ends, refused=2)
+def explain(args: Namespace) -> int:
+    from pathlib import Path
+
+    from airflow_monai.cli import explain as command
+
+    if bool(args.study) == bool(args.payload):
+        raise MonaiError("Say what is to be explained: --study DIR, or --payload ID.")
+    specs = Path(args.specs or _workflow_folder())
+    question = command.Question.of(args.called, args.calling)
+    if args.study:
+        return command.run(Path(args.study), specs, question, args.json, sys.stdout)
+    from airflow_monai.store.payloads import load_payload, load_series_tags
+
+    store = _store()
+    payload, tags = load_payload(store, args.payload), load_series_tags(store, args.payload)
+    return command.run_payload(payload, tags, specs, question, args.json, sys.stdout)
 
 
 @_ends
@@ -78,3 +104,9 @@ def _store() -> Store:
     from airflow_monai.store import open_store
 
     return open_store(settings.load().store)
+
+
+def _workflow_folder() -> str:
+    from airflow_monai import settings
+
+    return settings.load().workflow_folder

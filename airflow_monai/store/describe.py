@@ -42,20 +42,50 @@ def describe(store: Store, folder: str, sizes: Mapping[str, int]) -> Description
     :param sizes: path below it (``dcm/<study>/<series>/<sop>.dcm``) -> size.
     :raises StoreError: when a file is missing.
     """
-    collector = TagCollector()
-    patient: dict[str, str] = {}
-    files = []
+    describer = Describer()
     for path in sorted(sizes):
-        noted = _read(store, f"{folder}/{path}", PurePosixPath(path).parts[-2], collector)
-        for tag, name in _PATIENT.items():
-            if name not in patient and noted.get(tag):
-                patient[name] = noted[tag]
-        files.append(_entry(path, sizes[path], noted))
-    if collector.truncated:
+        _read(store, f"{folder}/{path}", path, sizes[path], describer)
+    if describer.truncated:
         log.warning(
-            "%s: %d values of its headers are too many; conditions do not see them", folder, collector.truncated
+            "%s: %d values of its headers are too many; conditions do not see them", folder, describer.truncated
         )
-    return Description(tuple(files), PatientDetails(**patient), collector.tags())
+    return describer.description()
+
+
+class Describer:
+    """Collects what the headers of a payload's files say, which are given in the order of their paths."""
+
+    def __init__(self) -> None:
+        self._collector = TagCollector()
+        self._patient: dict[str, str] = {}
+        self._files: list[PayloadFile] = []
+
+    @property
+    def truncated(self) -> int:
+        """How many values were left out because there are too many."""
+        return self._collector.truncated
+
+    def add(self, path: str, size: int, elements: Iterable[Element]) -> bool:
+        """Take one file; whether its header was whole, else it counts as far as it goes.
+
+        :param path: below the payload, ``dcm/<study>/<series>/<sop>.dcm``.
+        :param elements: those of its meta group first.
+        """
+        raw: dict[int, Element] = {}
+        whole = True
+        try:
+            self._collector.add(PurePosixPath(path).parts[-2], _noting(elements, raw))
+        except DamagedDataSet:
+            whole = False
+        noted = _texts(raw)
+        for tag, name in _PATIENT.items():
+            if name not in self._patient and noted.get(tag):
+                self._patient[name] = noted[tag]
+        self._files.append(_entry(path, size, noted))
+        return whole
+
+    def description(self) -> Description:
+        return Description(tuple(self._files), PatientDetails(**self._patient), self._collector.tags())
 
 
 def _entry(path: str, size: int, noted: Mapping[int, str]) -> PayloadFile:
@@ -70,20 +100,15 @@ def _entry(path: str, size: int, noted: Mapping[int, str]) -> PayloadFile:
     )
 
 
-def _read(store: Store, key: str, series_uid: str, collector: TagCollector) -> dict[int, str]:
-    """Add one file to ``collector`` and return the values of the noted elements."""
+def _read(store: Store, key: str, name: str, size: int, describer: Describer) -> None:
     path = store.local_path(key)
     if path is None:
         raise StoreError(f"{key} is not on this host; the gateway needs a store in a folder.")
-    noted: dict[int, Element] = {}
     try:
         with mapped(path) as data:
-            collector.add(series_uid, _noting(file_elements(data), noted))
-    except DamagedDataSet:
-        pass  # what came before the damage is collected; the file is kept as it was sent
+            describer.add(name, size, file_elements(data))
     except (OSError, ValueError) as error:
         raise StoreError(f"{key} cannot be read: {error}.") from error
-    return _texts(noted)
 
 
 def _noting(elements: Iterable[Element], noted: dict[int, Element]) -> Iterable[Element]:

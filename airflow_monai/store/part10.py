@@ -18,6 +18,7 @@ IMPLEMENTATION_VERSION_NAME = "AIRFLOW_MONAI"
 _PREAMBLE = b"\0" * 128 + b"DICM"
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*\Z")
 _TRANSFER_SYNTAX, _SERIES = 0x00020010, 0x0020000E
+_LONG_VRS = frozenset({b"OB", b"OW", b"UN", b"UT", b"SQ", b"UC", b"UR"})
 
 
 class NotIdentified(StoreError):
@@ -114,3 +115,28 @@ def file_elements(data: memoryview) -> Iterator[Element]:
             syntax = element.value.decode("latin-1").strip(" \0")
         yield element
     yield from short_elements(data, Encoding.of(syntax), start=start)
+
+
+def data_set_of(data: memoryview) -> tuple[str, int]:
+    """Transfer Syntax UID (0002,0010) of a file of any writer, and where its data set begins.
+
+    The elements are walked rather than their group length (0002,0000) believed, because some writers get it wrong.
+
+    :raises DamagedDataSet: when it has no DICOM header, or that breaks off.
+    """
+    if bytes(data[128:132]) != b"DICM":
+        raise DamagedDataSet("The file has no DICOM header.")
+    syntax, position = "", 132
+    while bytes(data[position : position + 2]) == b"\x02\x00":
+        is_long = bytes(data[position + 4 : position + 6]) in _LONG_VRS
+        try:
+            (length,) = struct.unpack_from("<L" if is_long else "<H", data, position + (8 if is_long else 6))
+        except struct.error:
+            raise DamagedDataSet("The file ends within its meta information.") from None
+        value_at = position + (12 if is_long else 8)
+        if bytes(data[position + 2 : position + 4]) == b"\x10\x00":
+            syntax = bytes(data[value_at : value_at + length]).decode("latin-1").strip(" \0")
+        position = value_at + length
+    if position > len(data):
+        raise DamagedDataSet("The file ends within its meta information.")
+    return syntax, position

@@ -22,10 +22,14 @@ WHERE = {
     "run_id": "{{ run_id }}",
     "map_index": "{{ ti.map_index }}",
     "try_number": "{{ ti.try_number }}",
+    "try_id": "{{ ti.id }}",
     "run_started": "{{ dag_run.start_date or '' }}",
     "conf": "{{ (dag_run.conf or {}) | tojson }}",
 }
-"""Which try of which task instance: what Airflow knows of it, and nothing of the patient."""
+"""Which try of which task instance: what Airflow knows of it, and nothing of the patient.
+
+``try_id`` is of one try only, and stays when another triggerer takes the try over.
+"""
 GRACE = timedelta(minutes=5)
 """The trigger ends its task at its time limit itself; Airflow steps in so much later, should that fail."""
 

@@ -118,13 +118,12 @@ class Fence:
     def claim_after(self, goes_on: Callable[[int], bool]) -> int:
         """Take over the task where nobody tells whether this try begins a generation; :class:`Fenced` as ``claim``.
 
-        :param goes_on: whether this try goes on with that generation, which an earlier one of the same run began.
-        :return: the generation: the last one's when this is its try or one that goes on with it, else the next.
+        :param goes_on: whether this try goes on with that generation, which is the last one.
+        :return: the generation: the last one when this try goes on with it, else the next.
         """
         last = self._last()
         self._compare(last)
-        is_same = last.generation and last.run_started == self.run_started
-        again = is_same and (last.try_number == self.try_number or goes_on(last.generation))
+        again = last.generation > 0 and goes_on(last.generation)
         generation = last.generation if again else last.generation + 1
         self.folder.store.write_json(self._key, asdict(_Claim(self.run_started, self.try_number, generation)))
         return generation
@@ -132,6 +131,14 @@ class Fence:
     def check(self) -> None:
         """Raise :class:`Fenced` when a newer try has claimed the task."""
         self._compare(self._last())
+
+    def is_taken_over(self) -> bool:
+        """Whether a newer try has claimed the task."""
+        try:
+            self.check()
+        except Fenced:
+            return True
+        return False
 
     def _last(self) -> _Claim:
         store = self.folder.store

@@ -7,64 +7,25 @@ twice is noted in the store first (:meth:`LightRun.note_once`), and what was rea
 from __future__ import annotations
 
 import asyncio
-import json
+import traceback
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
-from airflow_monai.errors import Fenced, JobTimedOut, MonaiError, NoPayload
-from airflow_monai.failures import is_retried
-from airflow_monai.operators.base import Outcome, TaskRun, return_value, task_record
-from airflow_monai.specs.context import ExecutionContext
-from airflow_monai.types import TaskStatus
+from airflow_monai.errors import Fenced, JobTimedOut, MonaiError
+from airflow_monai.failures import is_retried, kind_of
+from airflow_monai.operators.base import Outcome, one_line, return_value, task_record
+from airflow_monai.triggers.light_run import LightRun, begin, given_params, note_key
+from airflow_monai.types import FailureKind, TaskStatus
 
-STATE = "state"
+__all__ = ["LightRun", "LightTrigger", "given_params", "note_key"]
 
-
-@dataclass(slots=True)
-class LightRun:
-    """One try of a light task.
-
-    :param run: the task in terms of the store.
-    :param context: resolver of ``{{ context... }}``.
-    :param state: what earlier lives of this generation kept; plain data, changed by :meth:`keep` only.
-    """
-
-    run: TaskRun
-    context: ExecutionContext
-    state: dict[str, Any]
-
-    def resolve(self, value: Any) -> Any:
-        """An argument with its templates replaced by values. Reads the store: not for the event loop."""
-        from airflow_monai.specs.arguments import resolved
-
-        return resolved(value, self.context)
-
-    def keep(self, **facts: Any) -> None:
-        """Remember across a triggerer's death. Writes to the store: not for the event loop."""
-        self.state.update(facts)
-        self.run.store.write_json(self._note_key(STATE), self.state)
-
-    def note_once(self, name: str, facts: Mapping[str, Any]) -> bool:
-        """Note that something is about to happen that must happen once in this generation; False when it was noted
-        before. Writes to the store: not for the event loop."""
-        return self.run.store.create_json(self._note_key(name), dict(facts))
-
-    def noted(self, name: str) -> dict[str, Any] | None:
-        """What was noted, None when nothing was."""
-        key = self._note_key(name)
-        return self.run.store.read_json(key) if self.run.store.exists(key) else None
-
-    def _note_key(self, name: str) -> str:
-        return note_key(self.run, self.run.generation, name)
-
-
-def note_key(run: TaskRun, generation: int, name: str) -> str:
-    return run.folder.note_key(run.task_id, run.map_index, generation, name)
+CANCEL_SECONDS = 15.0
+"""How long the end of what runs elsewhere may take; Airflow gives a killed trigger 30 s for all."""
+NEWER_TRY_SECONDS = 10.0
 
 
 class LightTrigger(BaseTrigger):
@@ -96,33 +57,39 @@ class LightTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         try:
-            run = self._run = await asyncio.to_thread(self._begin)
-        except MonaiError as error:
-            self.log.error("%s", error)
-            yield self._failure(error)
+            outcome = await self._outcome()
+        except Exception as error:  # noqa: BLE001 - the trigger's edge: Airflow would log a message that may quote data
+            yield await self._failed(error)
             return
-        done = await asyncio.to_thread(self._already_done, run)
-        try:
-            outcome = done or await self._within_time(run)
-            if done is None:
-                await asyncio.to_thread(self._write_record, run, TaskStatus.SUCCEEDED, outcome, None)
-        except MonaiError as error:
-            self.log.error("%s", error)
-            await asyncio.to_thread(self._failed, run, error)
-            yield self._failure(error)
-            return
-        except Exception as error:
-            # Its message may quote data; Airflow logs the rest, and takes a trigger that raises as failed
-            await asyncio.to_thread(self._failed, run, error)
-            raise
         yield TaskSuccessEvent(xcoms={"return_value": return_value(outcome, self.light_task["result_keys"])})
 
     async def on_kill(self) -> None:
         """A person ended or cleared the task."""
-        if self._run is None:
+        run = self._run
+        if run is None or not await self._is_ended_by_person(run):
             return
-        await self.cancel(self._run)
-        await asyncio.to_thread(self._write_record, self._run, TaskStatus.CANCELED, Outcome(), "ended by a person")
+        await self._end_elsewhere(run)
+        await asyncio.to_thread(self._write_record, run, TaskStatus.CANCELED, Outcome(), "ended by a person")
+
+    async def _outcome(self) -> Outcome:
+        run = self._run = await asyncio.to_thread(begin, self.where, self.light_task)
+        done = await asyncio.to_thread(self._already_ended, run)
+        if done is not None:
+            return done
+        outcome = await self._within_time(run)
+        await asyncio.to_thread(self._write_record, run, TaskStatus.SUCCEEDED, outcome, None)
+        return outcome
+
+    def _already_ended(self, run: LightRun) -> Outcome | None:
+        """What this try came to before its triggerer died, when Airflow did not hear of it."""
+        failed = run.state.get("failed") or {}
+        if failed.get("try_id") == run.state["try_id"]:
+            raise _FailedBefore(failed)
+        record = run.run.folder.record(run.run.task_id, run.run.map_index)
+        is_ours = record is not None and record.generation == run.run.generation
+        if record is None or not is_ours or record.status is not TaskStatus.SUCCEEDED:
+            return None
+        return Outcome(record.result, record.artifacts, record.stats, record.output_dir)
 
     async def _within_time(self, run: LightRun) -> Outcome:
         limit = float(self.light_task["timeout_seconds"] or 0)
@@ -133,58 +100,51 @@ class LightTrigger(BaseTrigger):
         try:
             return await asyncio.wait_for(self.perform(run), max(left, 0.0))
         except asyncio.TimeoutError:  # noqa: UP041 - another class in Python 3.10
-            await self.cancel(run)
+            await self._end_elsewhere(run)
             raise JobTimedOut(
                 f"Task {run.run.task_id} took longer than its time limit of {limit / 60:g} minutes and was ended. "
                 "Raise its timeout_minutes if it needs more."
             ) from None
 
-    def _begin(self) -> LightRun:
-        """Find the payload, and take the task over from earlier tries."""
-        from airflow_monai import settings
-        from airflow_monai.operators.base import condition_context, sortable_time
-        from airflow_monai.store import open_store
-        from airflow_monai.store.payloads import load_payload
-        from airflow_monai.store.runs import RunFolder
+    async def _end_elsewhere(self, run: LightRun) -> None:
+        """:meth:`cancel`; that it does not succeed is only told."""
+        try:
+            await asyncio.wait_for(self.cancel(run), CANCEL_SECONDS)
+        except Exception as error:  # noqa: BLE001 - the task ends in any case
+            self.log.warning("What the task had started elsewhere may go on: %s", one_line(error))
 
-        where, task = self.where, self.light_task
-        if not where["payload_id"]:
-            raise NoPayload
-        store = open_store(settings.load().store)
-        payload = load_payload(store, where["payload_id"])
-        run = TaskRun(
-            store=store,
-            payload=payload,
-            folder=RunFolder(store, payload.payload_id, task["dag_id"], where["run_id"]),
-            task_id=task["task_id"],
-            map_index=int(where["map_index"]),
-            generation=1,
-            try_number=int(where["try_number"]),
-            workflow_name=task["workflow_name"],
-            workflow_description=task["workflow_description"],
-            run_started=sortable_time(where["run_started"]),
-            params=given_params(task["workflow_params"], where["conf"]),
-        )
-        run = run.with_generation(run.fence.claim_after(lambda generation: self._goes_on(run, generation)))
-        begun = LightRun(run, condition_context(run), _state(run, run.generation))
-        if not begun.state:
-            begun.keep(first_try=run.try_number, began=datetime.now(timezone.utc).isoformat())
-        return begun
+    async def _is_ended_by_person(self, run: LightRun) -> bool:
+        """Airflow calls ``on_kill`` also when it gives the task to another triggerer, which goes on with it.
 
-    def _goes_on(self, run: TaskRun, generation: int) -> bool:
-        """Whether this try is a retry within a generation; else somebody has cleared the task."""
-        state = _state(run, generation)
-        if not state.get("retried"):
+        In that case the task instance still waits. So it does when it was cleared and waits anew, but then its new try
+        soon claims the task.
+        """
+        deadline = asyncio.get_running_loop().time() + NEWER_TRY_SECONDS
+        while await asyncio.to_thread(self._waits_in_airflow, run):
+            if await asyncio.to_thread(run.run.fence.is_taken_over):
+                return True
+            if asyncio.get_running_loop().time() > deadline:
+                self.log.info("Another triggerer goes on with this task.")
+                return False
+            await asyncio.sleep(0.5)
+        return True
+
+    def _waits_in_airflow(self, run: LightRun) -> bool:
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        task_id, run_id, index = run.run.task_id, run.run.folder.run_id, run.run.map_index
+        try:
+            told = RuntimeTaskInstance.get_task_states(
+                dag_id=run.run.folder.dag_id,
+                task_ids=[task_id],
+                run_ids=[run_id],
+                map_index=index if index >= 0 else None,
+            )
+        except Exception as error:  # noqa: BLE001 - a person's will counts where Airflow cannot be asked
+            self.log.warning("Airflow does not tell the task's state: %s", type(error).__name__)
             return False
-        return run.try_number - int(state["first_try"]) <= int(self.light_task["retries"])
-
-    def _already_done(self, run: LightRun) -> Outcome | None:
-        """What this generation made before its triggerer died, when Airflow did not hear of it."""
-        record = run.run.folder.record(run.run.task_id, run.run.map_index)
-        is_ours = record is not None and record.generation == run.run.generation
-        if record is None or not is_ours or record.status is not TaskStatus.SUCCEEDED:
-            return None
-        return Outcome(record.result, record.artifacts, record.stats, record.output_dir)
+        states = told.get(run_id, {})
+        return str(states.get(task_id if index < 0 else f"{task_id}_{index}")) == "deferred"
 
     def _write_record(self, run: LightRun, status: TaskStatus, outcome: Outcome, error: str | None) -> None:
         try:
@@ -204,29 +164,45 @@ class LightTrigger(BaseTrigger):
             )
         )
 
-    def _failed(self, run: LightRun, error: BaseException) -> None:
-        from airflow_monai.operators.base import one_line
-
-        run.keep(retried=is_retried(error, self.light_task["failure_policy"]))
-        self._write_record(run, TaskStatus.FAILED, Outcome(), one_line(error))
-
-    def _failure(self, error: MonaiError) -> TriggerEvent:
-        """Airflow retries every failure of a trigger; one that must be final has to end in a worker process."""
+    async def _failed(self, error: Exception) -> TriggerEvent:
+        """Tell the log and the store; the event for Airflow."""
+        if isinstance(error, MonaiError):
+            self.log.error("%s", error)
+        else:
+            self.log.error("%s at %s", _message(error), _places(error))
+        if self._run is not None and not isinstance(error, Fenced):
+            try:
+                await asyncio.to_thread(self._keep_failure, self._run, error)
+            except MonaiError as second:
+                self.log.error("The failure could not be kept: %s", second)
+        # Airflow retries every failure of a trigger; one that must be final has to end in a worker process
         if is_retried(error, self.light_task["failure_policy"]) or not self.light_task["retries"]:
             return TaskFailedEvent()
-        return TriggerEvent({"failed": str(error)})
+        return TriggerEvent({"failed": _message(error)})
+
+    def _keep_failure(self, run: LightRun, error: Exception) -> None:
+        retried = is_retried(error, self.light_task["failure_policy"])
+        kind, text = kind_of(error).value, one_line(error)
+        outcome = Outcome(stats={"error_kind": kind})
+        self._write_record(run, TaskStatus.FAILED, outcome, text)
+        run.keep(failed={"try_id": run.state["try_id"], "kind": kind, "retried": retried, "error": text})
 
 
-def given_params(defaults: Mapping[str, Any], conf: str) -> dict[str, Any]:
-    """A workflow's parameters: those that the run's conf (JSON) gives, else their defaults."""
-    try:
-        given = json.loads(conf or "{}")
-    except ValueError:
-        given = {}
-    given = given if isinstance(given, dict) else {}
-    return {name: given.get(name, default) for name, default in defaults.items()}
+class _FailedBefore(MonaiError):
+    """The failure of a try whose triggerer died before Airflow heard of it."""
+
+    def __init__(self, failed: Mapping[str, Any]):
+        super().__init__(failed["error"])
+        self.failure = FailureKind(failed["kind"])
 
 
-def _state(run: TaskRun, generation: int) -> dict[str, Any]:
-    key = note_key(run, generation, STATE)
-    return run.store.read_json(key) if run.store.exists(key) else {}
+def _message(error: Exception) -> str:
+    """What may be told of a failure: our own messages hold no data, others may."""
+    if isinstance(error, MonaiError):
+        return str(error)
+    return f"The task failed by an unexpected {type(error).__name__}; its trigger's log says where"
+
+
+def _places(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    return ", ".join(f"{frame.filename}:{frame.lineno} ({frame.name})" for frame in frames)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from airflow_monai.errors import ConditionError
+from airflow_monai.specs.check_attributes import attribute_of, names_attribute
 from airflow_monai.specs.condition_ast import templates
 from airflow_monai.specs.conditions import parse
 from airflow_monai.specs.context import is_known_path
@@ -30,6 +31,8 @@ def conditions(view: SpecView) -> Iterator[Finding]:
     """Conditions that cannot be parsed, and paths that can never have a value."""
     for index, text in enumerate(view.spec.predicate):
         yield from _condition(view, ("predicate", index), text, set())
+    for index, text in enumerate(view.spec.schedule.select.conditions if view.spec.schedule else ()):
+        yield from _condition(view, ("schedule", "select", "conditions", index), text, set())
     for at, task in view.located():
         done = {task.id} | view.before(task.id)
         for number, target in enumerate(task.task_destinations):
@@ -75,8 +78,23 @@ def _path(view: SpecView, at: Location, path: str, done: set[str], offset: int) 
         if task.id not in done and view.is_graph_sure:
             message = f"task {task.id!r} cannot have run when this is evaluated, so that its values are NULL"
             yield warning(at, "not-upstream", message, "refer to a task that comes before", offset)
-    if not is_known_path(path):
+    if parts[:2] == ["context", "params"] and len(parts) == 3:
+        yield from _param(view, at, parts[2], offset)
+    elif names_attribute(path):
+        yield from attribute_of(path, at, offset)
+    elif not is_known_path(path) or (path == "context.input.dicom" and "args" not in at):
         yield _without_value(at, path, offset)
+
+
+def _param(view: SpecView, at: Location, name: str, offset: int) -> Iterator[Finding]:
+    known = list(view.spec.params)
+    if name not in known:
+        if not view.doubts.lost("params"):
+            hint = nearest(name, known) or f"parameters here: {', '.join(known[:20]) or 'none; add it to params'}"
+            yield Finding(at, "unknown-param", f"there is no parameter {name[:100]!r}", hint, offset=offset)
+    elif at[0] in ("predicate", "schedule"):
+        message = f"nobody has given the parameter {name!r} when this is evaluated, so that it is NULL"
+        yield warning(at, "not-upstream", message, "use parameters in conditions and arguments of tasks", offset)
 
 
 def _without_value(at: Location, path: str, offset: int) -> Finding:

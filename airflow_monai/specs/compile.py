@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from airflow_monai.specs.model import ParamSpec, ResourcesSpec, ScheduleSpec, TaskSpec, WorkflowSpec
@@ -21,10 +22,11 @@ from airflow_monai.specs.plan import (
     TaskType,
     WorkflowPlan,
 )
-from airflow_monai.specs.templates import leaves, result_keys, with_known_ids
+from airflow_monai.specs.reviews import with_acceptance
+from airflow_monai.specs.templates import canonical_templates, executions_of, leaves, result_keys
 
 DEFAULT_RETRIES = 2
-NEVER_RETRIED = frozenset({TaskType.ROUTER, TaskType.CLINICAL_REVIEW})
+NEVER_RETRIED = frozenset({TaskType.ROUTER})
 DEFAULT_TIMEOUT_MINUTES = 60.0
 REVIEW_TIMEOUT_MINUTES = 5760.0
 """Four days, as published."""
@@ -34,11 +36,14 @@ _LEGAL_DAG_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 def plan_of(spec: WorkflowSpec) -> WorkflowPlan:
     """The plan of a workflow that has passed the checks."""
     ids = {task.id.lower(): task.id for task in spec.tasks}
+    mapped = frozenset(task.id for task in spec.tasks if task.for_each)
     edges = tuple(_edges(spec, ids))
     previous: dict[str, tuple[str, ...]] = {task.id: () for task in spec.tasks}
     for edge in edges:
         previous[edge.target] += (edge.source,)
-    keys = result_keys(with_known_ids(text, ids) for text in _texts(spec))
+    texts = [canonical_templates(text, ids) for text in _texts(spec)]
+    keys = result_keys(texts)
+    asked_for = {task for task, _, _ in executions_of(texts)}
     gateway = spec.informatics_gateway
     return WorkflowPlan(
         name=spec.name,
@@ -57,9 +62,22 @@ def plan_of(spec: WorkflowSpec) -> WorkflowPlan:
         priority=spec.priority or Priority.ROUTINE,
         params=tuple(_param(name, param) for name, param in spec.params.items()),
         schedule=_schedule(spec.schedule, ids) if spec.schedule else None,
-        tasks=tuple(_task(task, spec, ids, previous[task.id], keys.get(task.id, set())) for task in spec.tasks),
+        tasks=tuple(
+            replace(
+                _task(task, spec, ids, previous[task.id], keys.get(task.id, set())),
+                is_join=is_join(task.id, previous[task.id], mapped),
+                is_asked_for=task.id in asked_for,
+            )
+            for task in spec.tasks
+        ),
         edges=edges,
     )
+
+
+def is_join(task: str, previous: Iterable[str], mapped: Container[str]) -> bool:
+    """Whether a task has more than one predecessor, or one that runs for each series while it does not."""
+    sources = list(previous)
+    return len(sources) > 1 or (task not in mapped and any(source in mapped for source in sources))
 
 
 def dag_id_of(name: str) -> str:
@@ -80,15 +98,18 @@ def _edges(spec: WorkflowSpec, ids: Mapping[str, str]) -> Iterator[Edge]:
     for task in spec.tasks:
         for target in task.task_destinations:
             count[target.name] = count.get(target.name, 0) + 1
+    mapped = {task.id for task in spec.tasks if task.for_each}
     for task in spec.tasks:
         for target in task.task_destinations:
             conditions = _conditions(target.conditions, ids)
-            own_node = conditions or count[target.name] > 1
+            if task.type == TaskType.CLINICAL_REVIEW.value:
+                conditions = with_acceptance(task.id, conditions)
+            own_node = conditions or count[target.name] > 1 or (task.for_each and target.name not in mapped)
             yield Edge(task.id, target.name, conditions, edge_node_id(task.id, target.name) if own_node else None)
 
 
 def _conditions(texts: list[str], ids: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(with_known_ids(text.strip(), ids) for text in texts if text.strip())
+    return tuple(canonical_templates(text.strip(), ids) for text in texts if text.strip())
 
 
 def _texts(spec: WorkflowSpec) -> Iterator[str]:
@@ -105,7 +126,7 @@ def _texts(spec: WorkflowSpec) -> Iterator[str]:
 def _filled(value: Any, ids: Mapping[str, str]) -> Any:
     """Arguments with the ids in their templates spelled as the tasks are."""
     if isinstance(value, str):
-        return with_known_ids(value, ids)
+        return canonical_templates(value, ids)
     if isinstance(value, dict):
         return {key: _filled(item, ids) for key, item in value.items()}
     return [_filled(item, ids) for item in value] if isinstance(value, list) else value
@@ -160,23 +181,23 @@ def _task(
         description=task.description,
         args=_filled(task.args, ids),
         inputs=tuple(
-            InputArtifact(item.name, with_known_ids(item.value, ids), item.mandatory) for item in task.artifacts.input
+            InputArtifact(item.name, canonical_templates(item.value, ids), item.mandatory)
+            for item in task.artifacts.input
         ),
         outputs=tuple(
-            OutputArtifact(item.name, item.type, item.value and with_known_ids(item.value, ids), item.mandatory)
+            OutputArtifact(item.name, item.type, item.value and canonical_templates(item.value, ids), item.mandatory)
             for item in task.artifacts.output
         ),
         export_destinations=tuple(sink.name for sink in task.export_destinations),
         retries=_retries(task, kind),
         timeout_minutes=_timeout_minutes(task, kind),
         retry_delay_seconds=task.retry_delay,
-        retry_policy=dict(task.retry_policy),
+        retry_policy={kind.strip().lower(): answer.strip().lower() for kind, answer in task.retry_policy.items()},
         resources=_resources(task.resources),
         for_each=task.for_each,
         on_failure=task.on_failure,
         priority=task.priority or spec.priority or Priority.ROUTINE,
         result_keys=tuple(sorted(keys)),
-        is_join=len(previous) > 1,
         previous=previous,
     )
 

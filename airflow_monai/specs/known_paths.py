@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from airflow_monai.specs.context import KEYED_PARTS, PATIENT_PARTS, PLAIN_PARTS, is_known_path
+from airflow_monai.specs.attributes import nearest_keyword
+from airflow_monai.specs.context import KEYED_PARTS, PATIENT_PARTS, PLAIN_PARTS, QUANTIFIERS, is_known_path
 from airflow_monai.specs.problems import nearest_word
 
 # The published definition names these, and its reference implementation gives them no value either.
-_PUBLISHED = re.compile(r"context\.(correlation_id|input|dicom\.(study_id|tags([.\[(].*)?))", re.DOTALL)
-_HEX = re.compile(r"[0-9A-Fa-f]{1,4}")
+_PUBLISHED = re.compile(r"context\.(dicom\.(series|tags)|executions\.[^.]+\.(input_dir|task(\..*)?))")
+_HEX = re.compile(r"\b[0-9A-Fa-f]{1,4}\b")
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9]+")
 _CALL = re.compile(r"[\[(].*", re.DOTALL)
-_TAG = "('gggg','eeee')"
+_TAG = "'gggg','eeee'"
 _EXAMPLES = (
     "context.executions.<task>.result.<key>, context.executions.<task>.status, "
-    f"context.dicom.series.any{_TAG}, context.input.patient_details.<name>, context.workflow.name"
+    f"context.dicom.series.any('Modality'), context.dicom.series.any({_TAG}), "
+    "context.input.patient_details.<name>, context.workflow.name"
 )
 
 
@@ -40,7 +43,7 @@ def _likely(path: str) -> str | None:
         return None
     parts = path.split(".")
     root = nearest_word(parts[0], ("context",))
-    area = nearest_word(parts[1], ("executions", "dicom", "input", "workflow")) if len(parts) > 1 else None
+    area = nearest_word(parts[1], ("executions", "dicom", "input", "workflow", "params")) if len(parts) > 1 else None
     if root is None or area is None:
         return None
     rest = parts[2:]
@@ -48,6 +51,8 @@ def _likely(path: str) -> str | None:
         return _series(path)
     if area == "executions":
         fixed = _execution(rest)
+    elif area == "params":
+        fixed = rest
     elif area == "input":
         fixed = _chosen(rest, ("patient_details",), PATIENT_PARTS)
     else:
@@ -67,6 +72,9 @@ def _chosen(parts: list[str], *choices: Iterable[str]) -> list[str] | None:
 def _execution(parts: list[str]) -> list[str] | None:
     if len(parts) < 2 or not parts[0]:
         return None
+    if len(parts) > 2 and parts[1] in QUANTIFIERS:
+        fixed = _execution([parts[0], *parts[2:]])
+        return [parts[0], parts[1], *fixed[1:]] if fixed else None
     part = nearest_word(parts[1], sorted(PLAIN_PARTS | KEYED_PARTS))
     if part in KEYED_PARTS:
         return [parts[0], part, *(parts[2:] or ["<key>"])]
@@ -74,11 +82,15 @@ def _execution(parts: list[str]) -> list[str] | None:
 
 
 def _series(path: str) -> str | None:
-    """The attribute of a path below ``context.dicom``, with the four digits of group and element."""
+    """The attribute of a path below ``context.dicom``: its keyword, or the four digits of group and element."""
     call = _CALL.search(path)
+    before = path[: call.start()] if call else path
+    last = before.rsplit(".", 1)[-1]
+    quantifier = "all" if last == "tags" else nearest_word(last, ("any", "all")) or "any"
     numbers = _HEX.findall(call[0]) if call else []
-    if call is None or len(numbers) != 2:
-        return f"context.dicom.series.any{_TAG}"
-    quantifier = nearest_word(path[: call.start()].rsplit(".", 1)[-1], ("any", "all")) or "any"
-    group, element = (number.zfill(4) for number in numbers)
-    return f"context.dicom.series.{quantifier}('{group}','{element}')"
+    if len(numbers) == 2:
+        group, element = (number.zfill(4) for number in numbers)
+        return f"context.dicom.series.{quantifier}('{group}','{element}')"
+    word = _WORD.search(call[0] if call else last)
+    keyword = nearest_keyword(word[0]) if word else None
+    return f"context.dicom.series.{quantifier}({repr(keyword) if keyword else _TAG})"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from airflow_monai.specs.attributes import canonical
+
 MAX_PATH = 500
 MAX_TEXT = 32_000
 """Longest argument: in UTF-8 it still fits into one variable of a process' environment."""
@@ -100,13 +102,15 @@ def result_keys(texts: Iterable[str]) -> dict[str, set[str]]:
 
 
 def executions_of(texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """(task, part, key) of every ``context.executions.<task>.<part>.<key>`` in templates of the texts."""
+    """(task, part, key) of every ``context.executions.<task>.<part>.<key>`` in templates of the texts; an ``any`` or
+    ``all`` before the part is left out."""
     for text in texts:
         for path in paths_of(text):
             parts = path.split(".")
             if parts[:2] == ["context", "executions"] and len(parts) > 2:
-                part, key, *_ = [*parts[3:5], "", ""]
-                yield parts[2], part, key
+                if parts[3:4] in (["any"], ["all"]):
+                    del parts[3]
+                yield parts[2], parts[3] if len(parts) > 3 else "", ".".join(parts[4:])
 
 
 def leaves(value: Any) -> Iterator[str]:
@@ -118,15 +122,17 @@ def leaves(value: Any) -> Iterator[str]:
             yield from leaves(item)
 
 
-def with_known_ids(text: str, ids: Mapping[str, str]) -> str:
-    """The text with task ids in its templates spelled as the tasks spell them (they may be written in any case).
+def canonical_templates(text: str, ids: Mapping[str, str]) -> str:
+    """The text with the paths of its templates in one spelling: task ids as the tasks spell them (they may be written
+    in any case), DICOM attributes by number.
 
     :param ids: lower-case id -> id.
     """
-    if "{{" not in text:
-        return text
-    return _TEMPLATE.sub(lambda match: _EXECUTION.sub(lambda path: path[1] + _known(path[2], ids), match[0]), text)
+    return _TEMPLATE.sub(lambda match: _one_spelling(match, ids), text) if "{{" in text else text
 
 
-def _known(task: str, ids: Mapping[str, str]) -> str:
-    return ids.get(task.lower(), task)
+def _one_spelling(match: re.Match[str], ids: Mapping[str, str]) -> str:
+    path = match[1].strip()
+    if path.startswith("context.dicom."):
+        return match[0].replace(path, canonical(path))
+    return _EXECUTION.sub(lambda found: found[1] + ids.get(found[2].lower(), found[2]), match[0])

@@ -7,6 +7,7 @@ import pytest
 from airflow_monai.specs.conditions import ConditionError, evaluate
 from airflow_monai.specs.context import ExecutionContext, is_known_path
 from airflow_monai.specs.values import Quantifier, SeriesValues
+from airflow_monai.store.payloads import dicom_key
 from airflow_monai.types import PatientDetails, TaskRecord, TaskStatus
 from tests.specs.samples import payload
 
@@ -27,6 +28,7 @@ RECORD = TaskRecord(
         "fred": "lower",
         "labels": ["lung", "liver"],
         "nested": {"a": 1},
+        "with.dots": "whole",
         "rows": [{"a": 1}],
     },
     stats={"seconds": 12},
@@ -66,6 +68,11 @@ def context(tags=TAGS) -> ExecutionContext:
         ("context.executions.segment.result.fred.deeper", "lower"),
         ("context.executions.segment.result.labels", ["lung", "liver"]),
         ("context.executions.segment.result.nested", None),
+        ("context.executions.segment.result.nested.a", 1),
+        ("context.executions.segment.result.nested.b", None),
+        ("context.executions.segment.result.nested.a.b", 1),
+        ("context.executions.segment.result.with.dots", "whole"),
+        ("context.executions.segment.result.with", None),
         ("context.executions.segment.result.rows", None),
         ("context.executions.segment.result.absent", None),
         ("context.executions.segment.result", None),
@@ -82,8 +89,12 @@ def context(tags=TAGS) -> ExecutionContext:
         ("context.input.patient_details.__class__", None),
         ("context.workflow.name", "ct-lung"),
         ("context.workflow.description", "finds lungs"),
-        ("context.correlation_id", None),
+        ("context.correlation_id", "5f0c"),
+        ("context.input", "payloads/5f0c/dcm"),
+        ("context.input.dicom", "payloads/5f0c/dcm"),
+        ("context.input.other", None),
         ("context.dicom.tags[('0010','0040')]", None),
+        ("context.dicom.tags", None),
         ("context.dicom.series.some('0008','0060')", None),
         ("context", None),
         ("", None),
@@ -92,6 +103,11 @@ def context(tags=TAGS) -> ExecutionContext:
 )
 def test_paths(path: str, value: object):
     assert context()(path) == value
+
+
+def test_the_input_is_the_folder_of_the_received_files():
+    known = payload(payload_id="6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+    assert ExecutionContext(known, series_tags=dict)("context.input") == dicom_key(known.payload_id)
 
 
 @pytest.mark.parametrize("dob", [None, "", "1970", "19701399", "unknown"])
@@ -103,6 +119,22 @@ def test_a_birth_date_that_is_no_date_is_null(dob: str | None):
 def test_series_give_every_value_and_null_for_those_without():
     assert context()("context.dicom.series.any('0018','0050')") == SeriesValues(("0.5", "0.6", None), Quantifier.ANY)
     assert context()('context.dicom.series.all( "0008" , "103e" )') is None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "context.dicom.series.all('0008','0060')",
+        "context.dicom.series.all('Modality')",
+        "context.dicom.series.all('00080060')",
+        'context.dicom.series.all( "0008" ,"0060" )',
+        "context.dicom.tags[('0008','0060')]",
+        "context.dicom.tags['Modality']",
+        "context.dicom.tags.Modality",
+    ],
+)
+def test_every_spelling_of_an_attribute_gives_its_values(path: str):
+    assert context()(path) == SeriesValues(("CT", "SR"), Quantifier.ALL)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +171,9 @@ def test_a_study_without_series_has_null_attributes():
         ("context.executions.a.result", False),
         ("context.executions.a.results.b", False),
         ("context.dicom.series.any('8','60')", False),
-        ("context.dicom.study_id", False),
+        ("context.dicom.study_id", True),
+        ("context.dicom.tags[('0010','0040')]", True),
+        ("context.dicom.series.any('Modalty')", False),
         ("context.input.patient_details.weight", False),
     ],
 )

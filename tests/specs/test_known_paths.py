@@ -17,8 +17,12 @@ from airflow_monai.specs.known_paths import better_path
         ("context.dicom.series.any('08','60')", "context.dicom.series.any('0008','0060')"),
         ("context.dicom.series.al('0008','103E')", "context.dicom.series.all('0008','103E')"),
         ("context.dicom.series.any(0008,0060)", "context.dicom.series.any('0008','0060')"),
-        ("context.dicom.tags[('0010','0040')]", "context.dicom.series.any('0010','0040')"),
-        ("context.dicom.modality", "context.dicom.series.any('gggg','eeee')"),
+        ("context.dicom.tags(0010,0040)", "context.dicom.series.all('0010','0040')"),
+        ("context.dicom.tags[PatientSex]", "context.dicom.series.all('PatientSex')"),
+        ("context.dicom.modality", "context.dicom.series.any('Modality')"),
+        ("context.dicom.series.all(Modalty)", "context.dicom.series.all('Modality')"),
+        ("context.dicom.series.any('BodyPart','x')", "context.dicom.series.any('BodyPartExamined')"),
+        ("context.dicom.series.any(' - ')", "context.dicom.series.any('gggg','eeee')"),
         ("context.executions.work.results.volume_ml", "context.executions.work.result.volume_ml"),
         ("context.executions.work.result", "context.executions.work.result.<key>"),
         ("context.execution.work.result.volume_ml", "context.executions.work.result.volume_ml"),
@@ -69,11 +73,10 @@ def test_a_mistyped_path_in_a_condition_is_an_error(path: str):
 @pytest.mark.parametrize(
     "path",
     [
-        "context.correlation_id",
-        "context.input",
-        "context.dicom.study_id",
         "context.dicom.tags",
-        "context.dicom.tags[('0010','0040')]",
+        "context.dicom.series",
+        "context.executions.work.input_dir",
+        "context.executions.work.task.id",
     ],
 )
 def test_a_path_that_published_files_may_hold_is_a_warning(path: str):

@@ -10,10 +10,10 @@ from airflow_monai.specs.templates import (
     ArtifactReference,
     ArtifactSource,
     TemplateError,
+    canonical_templates,
     parse_artifact,
     paths_of,
     result_keys,
-    with_known_ids,
 )
 
 
@@ -67,25 +67,25 @@ def test_templates_are_found_in_any_text():
     assert paths_of("a {{ b.c }} d {{e}} {{ f") == ["b.c", "e"]
 
 
-def test_result_keys_are_one_level_deep():
+def test_result_keys_are_whole_with_their_dots():
     texts = [
         "{{ context.executions.a.result.x }} > '1' AND {{ context.executions.a.result.y.z }} == 'b'",
         "{{ context.executions.b.result.x }}",
         "{{ context.executions.b.status }} {{ context.executions.b.result }}",
     ]
-    assert result_keys(texts) == {"a": {"x", "y"}, "b": {"x"}}
+    assert result_keys(texts) == {"a": {"x", "y.z"}, "b": {"x"}}
 
 
 def test_ids_in_templates_are_spelled_as_the_tasks_are():
     text = "{{ context.executions.SEG.result.Volume }} == 'context.executions.SEG.x'"
     expected = "{{ context.executions.Seg.result.Volume }} == 'context.executions.SEG.x'"
-    assert with_known_ids(text, {"seg": "Seg"}) == expected
+    assert canonical_templates(text, {"seg": "Seg"}) == expected
 
 
 def test_an_unclosed_brace_costs_no_quadratic_time():
     text = "{{" * 50_000
     started = time.monotonic()
-    assert (paths_of(text), with_known_ids(text, {})) == ([], text)
+    assert (paths_of(text), canonical_templates(text, {})) == ([], text)
     assert time.monotonic() - started < 5
 
 

@@ -1,17 +1,17 @@
-"""One task's run of a MAP as a job for a runner: its name, labels, folders, environment and limits."""
+"""One task's run of an application as a job for a runner: its name, labels, folders, environment and limits."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapError
-from airflow_monai.maps.manifest import Manifest, MapResources, run_environment, with_resources
+from airflow_monai.maps.manifest import MapResources, run_environment, with_resources
 from airflow_monai.maps.runners.base import FoundMap, MapJob, Mount
 from airflow_monai.maps.staging import NamedInput, input_folder, local
 
@@ -24,10 +24,10 @@ GPU_KEYS = ("gpu", "gpu_memory", "gpuMemory")
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a spec says about how its MAP is run.
+    """What a spec says about how its application is run.
 
-    :param resources: in place of the MAP's own, where it says any.
-    :param timeout_seconds: the shorter of this and the MAP's own counts.
+    :param resources: in place of the application's own, where it says any.
+    :param timeout_seconds: the shorter of this and the application's own counts.
     :param in_gpu_pool: the task holds slots of a pool of cards.
     """
 
@@ -38,28 +38,43 @@ class Wish:
     user: str = ""
 
 
-def make_job(run: TaskRun, found: FoundMap, inputs: Sequence[NamedInput], wish: Wish) -> MapJob:
-    """The job of this generation of the task; the same, but for a label, for every try of it.
+def map_job(run: TaskRun, found: FoundMap, inputs: Sequence[NamedInput], wish: Wish) -> MapJob:
+    """The job of this generation of a map task; the same, but for a label, for every try of it.
 
     :raises MapError: when the MAP wants a card and the task has none, or the store is not on this host.
     """
     manifest = with_resources(found.manifest, wish.resources)
-    gpus = _gpus(run, found, manifest.resources, wish)
     timeout = min((limit for limit in (manifest.timeout_seconds, wish.timeout_seconds) if limit), default=None)
-    source = input_folder(run.store, inputs, _beside_output(run, ".in"))
+    source = input_folder(run.store, inputs, staging_folder(run))
     output = local(run.store, run.output_key)
+    environment = run_environment(manifest, job_id=run.execution_id.replace("-", ""), timeout_seconds=timeout)
+    mounts = (Mount(source, manifest.input_path), Mount(output, manifest.output_path, read_only=False))
+    return make_job(run, replace(found, manifest=manifest), mounts, replace(wish, timeout_seconds=timeout), environment)
+
+
+def make_job(
+    run: TaskRun, found: FoundMap, mounts: tuple[Mount, ...], wish: Wish, environment: Mapping[str, str]
+) -> MapJob:
+    """A job of this generation of a task.
+
+    :param found: with the resources that count; ``wish`` has the time limit that counts.
+    :param environment: what the application is owed; the task's own comes on top.
+    :raises MapError: when the application wants a card and the task has none.
+    """
     labels = _task_labels(run)
+    gpus = _gpus(run, found, found.manifest.resources, wish)
+    driver = {"NVIDIA_DRIVER_CAPABILITIES": "all"} if gpus else {}
     return MapJob(
         name=job_name(run),
         found=found,
         labels={**labels, **_run_labels(run)},
         task_labels=labels,
-        environment=_environment(run, manifest, timeout, wish, gpus),
-        mounts=(Mount(source, manifest.input_path), Mount(output, manifest.output_path, read_only=False)),
-        output=output,
+        environment={**environment, **driver, **wish.environment},
+        mounts=mounts,
+        output=local(run.store, run.output_key),
         state=_beside_output(run, ".run"),
-        resources=manifest.resources,
-        timeout_seconds=timeout,
+        resources=found.manifest.resources,
+        timeout_seconds=wish.timeout_seconds,
         user=wish.user,
         gpus=gpus,
     )
@@ -102,14 +117,6 @@ def _run_labels(run: TaskRun) -> dict[str, str]:
         f"{LABEL}.generation": str(run.generation),
         f"{LABEL}.started_by_try": str(run.try_number),
     }
-
-
-def _environment(run: TaskRun, manifest: Manifest, timeout: float | None, wish: Wish, gpus: int) -> dict[str, str]:
-    job_id = run.execution_id.replace("-", "")
-    environment = run_environment(manifest, job_id=job_id, timeout_seconds=timeout)
-    if gpus:
-        environment["NVIDIA_DRIVER_CAPABILITIES"] = "all"
-    return {**environment, **wish.environment}
 
 
 def _gpus(run: TaskRun, found: FoundMap, resources: MapResources, wish: Wish) -> int:

@@ -46,6 +46,22 @@ class FoundMap:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerImage:
+    """A container image that a runner can run.
+
+    :param reference: as the spec has it.
+    :param location: its id here.
+    :param entrypoint: and ``command``, ``working_directory``: its own.
+    """
+
+    reference: str
+    location: str
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    working_directory: str = "/"
+
+
+@dataclass(frozen=True, slots=True)
 class Mount:
     """A host folder that the application sees at ``target``."""
 
@@ -60,7 +76,8 @@ class MapJob:
 
     :param name: of the container; the same for every try.
     :param labels: ids that find it again; ``task_labels`` are those that all generations of the task share.
-    :param output: host folder of the output, mounted at the manifest's output path.
+    :param output: host folder of the output; it, or folders in it, are among the mounts.
+    :param scratch: folders in the application's own memory that it may write to, beside ``/tmp``.
     :param state: host folder where a runner may keep what it needs to find the job again.
     :param user: ``uid:gid`` that the application runs as where the runner can choose.
     """
@@ -77,6 +94,7 @@ class MapJob:
     timeout_seconds: float | None = None
     user: str = ""
     gpus: int = 0
+    scratch: tuple[str, ...] = ()
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -120,6 +138,17 @@ class Runner(ABC):
     @abstractmethod
     def find(self, reference: str) -> FoundMap:
         """The MAP that ``args.map`` names; :class:`~airflow_monai.errors.MapNotFound` when it is not here."""
+
+    def image(self, reference: str, *, always_pull: bool = False) -> ContainerImage:
+        """The image of any container, which the engine gets where it does not have it.
+
+        :param always_pull: get it although it is here, since what its tag means may have changed.
+        :raises MapNotFound: when nobody has it.
+        """
+        raise MapError(
+            f"The image {reference} cannot be run: this task needs a container engine, and the {self.name} runner has "
+            "none. Set [monai] runner = docker, or make it a map task with an unpacked MAP."
+        )
 
     @abstractmethod
     def run(self, job: MapJob, *, on_line: OnLine, check: Check) -> Exit:
@@ -185,19 +214,30 @@ def empty_output(job: MapJob) -> None:
                 shutil.rmtree(entry.path)
             else:
                 os.unlink(entry.path)
+    make_output(job)
 
 
 def make_output(job: MapJob) -> None:
-    """Create the job's output folder for its user."""
+    """Create the job's output folder, and what of it is mounted, for its user."""
+    writable = [mount.source for mount in job.mounts if not mount.read_only and mount.source != job.output]
     with _preparing(job):
-        job.output.mkdir(parents=True, exist_ok=True)
-        uid, _, gid = job.user.partition(":")
-        if not uid.isdigit() or int(uid) == job.output.stat().st_uid:
-            return
-        if os.getuid() == 0:
-            os.chown(job.output, int(uid), int(gid) if gid.isdigit() else -1)
-        else:
-            _open_to_all(job.output)
+        for folder in (job.output, *writable):
+            make_folder(folder, job.user)
+
+
+def make_folder(folder: Path, user: str) -> None:
+    """Create a folder that a user may write to.
+
+    :param user: ``uid:gid``; any other text leaves the folder as it is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    uid, _, gid = user.partition(":")
+    if not uid.isdigit() or int(uid) == folder.stat().st_uid:
+        return
+    if os.getuid() == 0:
+        os.chown(folder, int(uid), int(gid) if gid.isdigit() else -1)
+    else:
+        _open_to_all(folder)
 
 
 def _open_to_all(folder: Path) -> None:

@@ -18,6 +18,7 @@ from airflow_monai.maps.runners.base import (
     CHECK_SECONDS,
     STOP_GRACE_SECONDS,
     Check,
+    ContainerImage,
     Exit,
     FoundMap,
     LineSplitter,
@@ -30,6 +31,7 @@ from airflow_monai.maps.runners.base import (
 )
 from airflow_monai.maps.runners.docker_config import container_config
 from airflow_monai.maps.runners.docker_engine import Engine
+from airflow_monai.maps.runners.docker_image import container_image
 from airflow_monai.maps.runners.docker_manifest import find_image
 from airflow_monai.maps.runners.place import Place
 from airflow_monai.settings import Settings
@@ -61,6 +63,9 @@ class DockerRunner(Runner):
 
     def find(self, reference: str) -> FoundMap:
         return find_image(self.engine, self.store, reference)
+
+    def image(self, reference: str, *, always_pull: bool = False) -> ContainerImage:
+        return container_image(self.engine, reference, always_pull=always_pull)
 
     def run(self, job: MapJob, *, on_line: OnLine, check: Check) -> Exit:
         found = self._usable(job)

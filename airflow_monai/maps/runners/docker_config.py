@@ -69,7 +69,8 @@ def _host_config(job: MapJob, local_engine: bool) -> dict[str, Any]:
 def _scratch(job: MapJob) -> list[str]:
     """Folders in memory that the application may write to: /tmp, and its logs where it has a folder for them."""
     logs = job.environment.get("HOLOSCAN_LOGS_PATH", "").rstrip("/")
-    return ["/tmp", logs] if logs.startswith("/var/") and not _covers_a_mount(job, logs) else ["/tmp"]
+    own = [logs] if logs.startswith("/var/") and not _covers_a_mount(job, logs) else []
+    return ["/tmp", *own, *job.scratch]
 
 
 def _covers_a_mount(job: MapJob, path: str) -> bool:

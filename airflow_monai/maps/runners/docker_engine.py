@@ -16,10 +16,12 @@ import docker
 import requests
 from docker.errors import APIError, DockerException, NotFound
 
-from airflow_monai.errors import MapError, RunnerUnavailable
+from airflow_monai.errors import MapError, MapNotFound, RunnerUnavailable
 
 CALL_SECONDS = 60.0
 _REFUSALS = ("OCI runtime", "device driver", "executable file not found")
+_NOT_THERE = ("not found", "does not exist", "manifest unknown", "denied", "unauthorized", "invalid reference")
+PULL_SECONDS = 600.0
 ARCHIVE_BYTES = 4 * 1024 * 1024
 _IDENTITIES: dict[str, str] = {}
 """Those of the engines that this process has asked, by their URLs."""
@@ -53,10 +55,10 @@ class Engine:
         except AirflowException as error:
             raise RunnerUnavailable(f"Connection {self.conn_id!r}, engine at {self.url}: {error}") from error
 
-    def second(self) -> docker.APIClient:
+    def second(self, timeout: float = CALL_SECONDS) -> docker.APIClient:
         """A client of its own for another thread or a signal handler: one client cannot serve two at a time."""
         with self.errors("connect"):
-            return docker.APIClient(base_url=self.url, version=self.api._version, timeout=CALL_SECONDS)
+            return docker.APIClient(base_url=self.url, version=self.api._version, timeout=timeout)
 
     def fresh(self) -> Engine:
         """The same engine through a connection of its own."""
@@ -85,6 +87,21 @@ class Engine:
                 return self.api.inspect_image(reference)
             except NotFound:
                 return None
+
+    def pull(self, reference: str) -> None:
+        """Get an image from its registry.
+
+        :raises MapNotFound: when the registry does not have it, or not for us.
+        :raises RunnerUnavailable: when the registry cannot be asked.
+        """
+        repository, tag = _repository_and_tag(reference)
+        with self.errors(f"pull {reference}"):
+            try:
+                for news in self.second(timeout=PULL_SECONDS).pull(repository, tag=tag, stream=True, decode=True):
+                    if "error" in news:
+                        raise _pull_error(reference, self.url, str(news["error"]))
+            except APIError as error:
+                raise _pull_error(reference, self.url, _reason(error)) from error
 
     def create(self, name: str, config: Mapping[str, Any]) -> bool:
         """Create a container; False when its name is taken."""
@@ -161,6 +178,20 @@ class Engine:
                 f"The Docker engine at {self.url} cannot be reached ({what}): {type(error).__name__}. Is it running, "
                 "and may this worker's user use it? See [monai] docker_url."
             ) from error
+
+
+def _repository_and_tag(reference: str) -> tuple[str, str | None]:
+    """``name`` and ``tag`` as the engine's pull wants them; without a tag it would get all of them."""
+    if "@" in reference:
+        return reference, None
+    head, _, tail = reference.rpartition(":")
+    return (head, tail) if head and "/" not in tail else (reference, "latest")
+
+
+def _pull_error(reference: str, url: str, reason: str) -> MapError:
+    what = f"The image {reference!r} is not on the Docker engine at {url}, and pulling it failed: {reason[:400]}"
+    refused = any(words in reason.lower() for words in _NOT_THERE)
+    return (MapNotFound if refused else RunnerUnavailable)(f"{what}. Pull or load it there, or correct the reference.")
 
 
 def _is_its_trouble(error: APIError) -> bool:

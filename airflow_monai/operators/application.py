@@ -1,0 +1,326 @@
+"""Base of the operators that run an application: a MAP, or any container image.
+
+A subclass says what the application is and how it sees its inputs and outputs (:meth:`ApplicationOperator.job_of`);
+that it is started once, found again, stopped, judged and published is the same for all.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_monai.errors import (
+    Fenced,
+    MapError,
+    MapFailed,
+    MapInterrupted,
+    MapOutOfMemory,
+    MapTimedOut,
+    RunnerUnavailable,
+)
+from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, condition_context
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_monai.maps.job import Wish
+    from airflow_monai.maps.logs import TaskLog
+    from airflow_monai.maps.runners.base import Exit, MapJob, Runner
+    from airflow_monai.maps.staging import NamedInput
+
+DEFAULT_POOL = "default_pool"
+DEFAULT_INPUTS: tuple[Mapping[str, Any], ...] = ({"name": "study", "value": "{{ context.input.dicom }}"},)
+LAST_WORDS = 200
+"""Characters of an application's last line that the error of its task repeats, filtered as the task log is."""
+TRY_AGAIN = 75
+"""EX_TEMPFAIL of sysexits.h: an application that ends so asks for another try."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What this process has started and must not leave behind."""
+
+    run: TaskRun
+    runner: Runner
+    job: MapJob
+
+
+class ApplicationOperator(MonaiOperator):
+    """
+    Run an application over the run's payload and publish what it makes.
+
+    The application is durable: it is named after the task, not after the try, and goes on when this worker is killed.
+    The next try finds it, follows it or takes its verdict; it is never started a second time beside itself. It is
+    stopped and removed when the task ends, fails, is cleared or marked by a person.
+
+    Airflow's retries are for trouble around the application: an engine out of reach, a worker or a host that died, an
+    application that was killed from outside or that asks for another try by its exit code. What the application itself
+    did - another exit code, too much memory or time, no output - and one that is missing or unusable fail the task at
+    once, because another try would only repeat it; ``failure_policy`` may say otherwise for a kind of failure.
+
+    None of the arguments is an Airflow template: values such as ``{{ context.input.dicom }}`` are resolved from the
+    store while the task runs, so that nothing about the patient gets into Airflow's database.
+
+    :param application: reference of the application.
+    :param inputs: input artifacts, each with ``name``, ``value`` (``{{ context.input.dicom }}``,
+        ``{{ context.executions.<task>.artifacts.<name> }}`` or ``{{ context.executions.<task>.output_dir }}``) and
+        ``mandatory`` (default True).
+    :param outputs: declared artifacts, each with ``name``, ``type`` (a modality, Folder, HL7 or Unset), ``value`` (a
+        path below the output folder) and ``mandatory`` (default True); how their files are found says
+        :func:`airflow_monai.maps.outputs.collect`.
+    :param resources: ``cpu``, ``memory``, ``shared_memory``, ``gpu``, ``gpu_memory``.
+    :param timeout_minutes: the application is stopped after this time. Counted from its start, whichever try that was
+        in. 0 or None: no limit.
+    :param runner: ``docker`` or ``process``; the site's setting when None.
+    :param environment: more environment variables for the application; their values may hold ``{{ context... }}``. They
+        are plain text: no secrets here.
+    :param retry_exit_codes: exit codes by which the application asks for another try.
+    """
+
+    noun = "application"
+    """What the application is called in the task's return value and statistics."""
+
+    def __init__(
+        self,
+        *,
+        application: str,
+        inputs: Sequence[Mapping[str, Any]] = DEFAULT_INPUTS,
+        outputs: Sequence[Mapping[str, Any]] = (),
+        resources: Mapping[str, Any] | None = None,
+        timeout_minutes: float | None = None,
+        runner: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        retry_exit_codes: Sequence[int] = (TRY_AGAIN,),
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.application = application
+        self.inputs = [dict(item) for item in inputs]
+        self.outputs = [dict(item) for item in outputs]
+        self.resources_wanted = dict(resources or {})
+        self.timeout_minutes = timeout_minutes
+        self.runner = runner
+        self.environment = dict(environment or {})
+        self.retry_exit_codes = tuple(retry_exit_codes)
+        self._held: _Held | None = None
+        self._killed = False
+
+    @abstractmethod
+    def job_of(self, run: TaskRun, runner: Runner, inputs: list[NamedInput]) -> MapJob:
+        """The application as a job for the runner.
+
+        :param inputs: the input artifacts that are there.
+        """
+
+    def execute(self, context: Context) -> Any:
+        from airflow_monai.operators.orphan import watch_parent
+
+        self._held = None
+        with watch_parent(), self._let_go_at_end(context):
+            return super().execute(context)
+
+    def perform(self, run: TaskRun, context: Context) -> Outcome:
+        runner, job = self._prepare(run)
+        self._check(run)
+        self._held = _Held(run, runner, job)
+        done = self._already_done(run)
+        if done is not None:
+            return done
+        if run.generation > 1:
+            runner.discard_other_generations(job)
+        with self._logs(run) as (task_log, on_line):
+            location = job.found.location
+            self.log.info("Running %s (%s) as %s with the %s runner", self.application, location, job.name, runner.name)
+            ended = runner.run(job, on_line=on_line, check=lambda: self._check(run))
+            self.log.info("%s ended with exit code %s after %.1f s", self.application, ended.code, ended.seconds)
+            self._judge(run, job, ended, task_log)
+        return self._publish(run, job, ended, runner)
+
+    def on_kill(self) -> None:
+        """Stop and remove the application, unless a newer try has taken it over.
+
+        Airflow calls this in the middle of whatever the task is doing, which then goes on: it may be just about to
+        start the application, so it stays held, and the next check ends the task.
+        """
+        self._killed = True
+        self._discard()
+
+    def _check(self, run: TaskRun) -> None:
+        """Raise when this process must not start an application or wait for one any more."""
+        run.fence.check()
+        if self._killed:
+            raise MapInterrupted(f"Task {run.task_id} was ended from outside.")
+
+    def _prepare(self, run: TaskRun) -> tuple[Runner, MapJob]:
+        from airflow_monai import settings
+        from airflow_monai.maps.runners import create_runner
+
+        site = settings.load()
+        runner = create_runner(self.runner or site.runner, site, run.store)
+        return runner, self.job_of(run, runner, self._resolved_inputs(run))
+
+    def wish(self, run: TaskRun, user: str = "") -> Wish:
+        """What the task says about how its application is run.
+
+        :param user: ``uid:gid`` that it runs as; the site's setting when empty.
+        """
+        from airflow_monai import settings
+        from airflow_monai.maps.job import Wish
+        from airflow_monai.maps.runners.base import default_user
+
+        return Wish(
+            resources=self.resources_wanted,
+            timeout_seconds=(self.timeout_minutes or 0) * 60 or None,
+            environment=self.resolved(run, self.environment),
+            in_gpu_pool=self.pool != DEFAULT_POOL,
+            user=user or default_user(settings.load().container_user),
+        )
+
+    def resolved(self, run: TaskRun, value: Any) -> Any:
+        """An argument with its ``{{ context... }}`` replaced by what they stand for."""
+        from airflow_monai.specs.arguments import resolved
+
+        return resolved(value, condition_context(run))
+
+    def _resolved_inputs(self, run: TaskRun) -> list[NamedInput]:
+        """The input artifacts that are there; :class:`MapError` when a mandatory one is not."""
+        from airflow_monai.maps.staging import NamedInput
+        from airflow_monai.operators.artifacts import resolve_input
+
+        found = []
+        for item in self.inputs:
+            files = resolve_input(run, str(item["value"]))
+            if files.keys:
+                found.append(NamedInput(str(item["name"]), files))
+            elif item.get("mandatory", True):
+                raise MapError(
+                    f"Task {run.task_id}: its mandatory input {item['name']!r} ({item['value']}) has no files. "
+                    "If it may be absent, write `mandatory: false`."
+                )
+        return found
+
+    def _already_done(self, run: TaskRun) -> Outcome | None:
+        """What an earlier try of this generation made, when Airflow did not hear of it or could not keep it."""
+        record = run.folder.record(run.task_id, run.map_index)
+        if record is None or record.generation != run.generation or record.output_dir is None:
+            return None
+        self.log.info("Try %s had already finished this task's application; its results stand", record.try_number)
+        return Outcome(record.result, record.artifacts, record.stats, record.output_dir)
+
+    @contextmanager
+    def _logs(self, run: TaskRun) -> Iterator[tuple[TaskLog, Any]]:
+        """The task log's filter and the function that takes the application's lines."""
+        from airflow_monai import settings
+        from airflow_monai.maps.logs import LogFilter, StoredLog, TaskLog
+        from airflow_monai.maps.staging import local
+        from airflow_monai.store.payloads import load_series_tags
+
+        key = run.folder.log_key(run.task_id, run.map_index, run.generation)
+        tags = load_series_tags(run.store, run.payload.payload_id)
+        stored = StoredLog(local(run.store, key))
+        mode = settings.load().task_log
+        shown = TaskLog(mode, LogFilter(run.payload, tags), lambda line: self.log.info("%s", line), key)
+
+        def on_line(line: bytes) -> None:
+            stored.line(line)
+            shown.line(line)
+
+        failed = True
+        try:
+            yield shown, on_line
+            failed = False
+        finally:
+            stored.close()
+            shown.close(failed=failed)
+
+    def _judge(self, run: TaskRun, job: MapJob, ended: Exit, task_log: TaskLog) -> None:
+        """Raise what the application's end amounts to, unless it ended well."""
+        if ended.code == 0 and not ended.timed_out:
+            return
+        log = run.folder.log_key(run.task_id, run.map_index, run.generation)
+        kind, reason = self._verdict(job, ended)
+        tail = task_log.filtered_tail()
+        said = next((line.strip() for line in reversed(tail) if line.strip()), "")
+        last_words = f" It last said: {said[:LAST_WORDS]!r}." if said else ""
+        raise kind(
+            f"Task {run.task_id}: {self.application} {reason}{last_words} Its whole log: {log}.",
+            exit_code=ended.code,
+            log_tail=tail,
+        )
+
+    def _verdict(self, job: MapJob, ended: Exit) -> tuple[type[MapFailed], str]:
+        if ended.timed_out:
+            return MapTimedOut, (
+                f"was stopped because it ran longer than its time limit of {job.timeout_seconds:g} s. Raise "
+                "timeout_minutes of the task and timeout in app.json if it needs more."
+            )
+        if ended.oom:
+            return MapOutOfMemory, (
+                f"was killed because it used more than its memory limit of {job.resources.memory_bytes // 2**20} MiB. "
+                "Raise resources.memory of the task or in pkg.json if it needs more."
+            )
+        if ended.code in self.retry_exit_codes:
+            return MapInterrupted, f"ended with exit code {ended.code}, which asks for another try."
+        if ended.killed:
+            return MapInterrupted, f"was ended from outside (exit code {ended.code})."
+        return MapFailed, f"ended with exit code {ended.code}."
+
+    def _publish(self, run: TaskRun, job: MapJob, ended: Exit, runner: Runner) -> Outcome:
+        from airflow_monai.maps.outputs import collect
+        from airflow_monai.maps.staging import local
+
+        folder = run.output_key
+        what = f"{self.application} of task {run.task_id}"
+        collected = collect(local(run.store, folder), self.outputs, what=what)
+        artifacts = {name: tuple(f"{folder}/{path}" for path in paths) for name, paths in collected.artifacts.items()}
+        facts = {
+            "runner": runner.name,
+            self.noun: self.application,
+            "location": job.found.location,
+            "seconds": ended.seconds,
+        }
+        stats = {**facts, "exit_code": ended.code, "reattached": ended.reattached}
+        return Outcome(collected.result, artifacts, stats, folder, xcom=facts)
+
+    @contextmanager
+    def _let_go_at_end(self, context: Context) -> Iterator[None]:
+        """Leave no application behind, however the task ends."""
+        try:
+            yield
+        except Fenced:
+            self._held = None  # it belongs to the newer try
+            raise
+        except RunnerUnavailable:
+            ti = context["ti"]
+            if self._killed or ti.try_number > ti.max_tries:
+                self._let_go()
+            raise  # else the next try finds the application where it is
+        except BaseException:
+            self._let_go()
+            raise
+        else:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._discard()
+        self._held = None
+
+    def _discard(self) -> None:
+        import shutil
+
+        from airflow_monai.maps.job import staging_folder
+
+        held = self._held
+        if held is None:
+            return
+        try:
+            held.run.fence.check()
+            held.runner.discard(held.job)
+            shutil.rmtree(staging_folder(held.run), ignore_errors=True)
+        except Fenced:
+            self.log.info("A newer try has taken over %s; it is left alone", held.job.name)
+        except MapError as error:
+            self.log.warning("%s could not be removed: %s", held.job.name, error)

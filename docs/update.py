@@ -1,0 +1,124 @@
+"""Fills in what the pages of this folder take from elsewhere: tables from the code, examples from files.
+
+A page holds ``<!-- fields: TaskSpec -->``, ``<!-- arguments: http -->`` or ``<!-- file: path -->``, then what belongs
+there, then ``<!-- end -->``. ``python docs/update.py`` writes it anew, ``--check`` only says whether
+anything has changed since (exit code 1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+REPOSITORY = DOCS.parent
+_BLOCK = re.compile(r"(<!-- (fields|arguments|file): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="Change nothing; exit code 1 when a page is out of date.")
+    check = parser.parse_args().check
+    stale = [page for page in sorted(DOCS.glob("*.md")) if updated(page.read_text("utf-8")) != page.read_text("utf-8")]
+    for page in stale:
+        print(f"{page.relative_to(REPOSITORY)}: {'is out of date, run python docs/update.py' if check else 'written'}")
+        if not check:
+            page.write_text(updated(page.read_text("utf-8")), "utf-8")
+    return 1 if check and stale else 0
+
+
+def updated(text: str) -> str:
+    """A page with its blocks as they have to be."""
+    return _BLOCK.sub(lambda block: f"{block[1]}{_MAKERS[block[2]](block[3])}{block[4]}", text)
+
+
+def fields(model: str) -> str:
+    """The fields of an object of the language, as the JSON Schema has them."""
+    from airflow_monai.specs.schema import workflow_schema
+
+    schema = workflow_schema()
+    described = schema if model == "WorkflowSpec" else schema["$defs"][model]
+    required = set(described.get("required", ()))
+    rows = [
+        (f"`{name}`" + (" **needed**" if name in required else ""), _type(field, schema), _described(field))
+        for name, field in described["properties"].items()
+    ]
+    return _table(("field", "value", "meaning"), rows)
+
+
+def arguments(kind: str) -> str:
+    """The arguments of a task type."""
+    from airflow_monai.specs.plan import TaskType
+    from airflow_monai.specs.task_types import TASK_TYPE_SPECS
+
+    spec = TASK_TYPE_SPECS[TaskType(kind)]
+    rows = [(f"`{arg.name}`" + (" **needed**" if arg.required else ""), _form(arg), _help(arg)) for arg in spec.args]
+    return _table(("argument", "value", "meaning"), rows) if rows else "It takes no arguments.\n"
+
+
+def file(path: str) -> str:
+    """The text of a file of this repository."""
+    kind = "json" if path.endswith(".json") else "yaml"
+    return f"```{kind}\n{(REPOSITORY / path).read_text('utf-8').rstrip()}\n```\n"
+
+
+def _form(arg: Any) -> str:
+    return ", ".join(f"`{choice}`" for choice in arg.choices) if arg.choices else str(arg.form.value)
+
+
+def _help(arg: Any) -> str:
+    return arg.help + (f" Default: `{arg.default}`." if arg.default else "")
+
+
+def _described(field: dict[str, Any]) -> str:
+    text = " ".join(str(field.get("description", "")).split())
+    default = field.get("default")
+    return text if default in (None, "", [], {}) else f"{text} Default: `{_json(default)}`.".strip()
+
+
+def _json(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _type(field: dict[str, Any], schema: dict[str, Any]) -> str:
+    return " or ".join(dict.fromkeys(_types(field, schema))) or "any value"
+
+
+def _types(field: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        yield from (
+            _types(schema["$defs"][name], schema)
+            if "enum" in schema["$defs"][name]
+            else (f"[{name}](#{name.lower()})",)
+        )
+    elif "anyOf" in field:
+        for choice in field["anyOf"]:
+            if choice.get("type") != "null":
+                yield from _types(choice, schema)
+    elif "enum" in field and len(field["enum"]) <= 12:
+        yield ", ".join(f"`{choice}`" for choice in field["enum"])
+    elif field.get("type") == "array":
+        yield f"list of {_type(field.get('items', {}), schema)}"
+    elif isinstance(field.get("type"), list):
+        yield " or ".join(_PLAIN.get(kind, kind) for kind in field["type"] if kind != "null")
+    elif "type" in field:
+        yield _PLAIN.get(field["type"], field["type"])
+
+
+_PLAIN = {"string": "text", "integer": "whole number", "object": "mapping", "boolean": "true or false"}
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+_MAKERS: dict[str, Callable[[str], str]] = {"fields": fields, "arguments": arguments, "file": file}
+
+if __name__ == "__main__":
+    sys.exit(main())

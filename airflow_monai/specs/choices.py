@@ -17,8 +17,27 @@ TASK_TYPE_ALIASES = {
 # Proposed types that a later version runs.
 LATER_TASK_TYPES = ("notify",)
 
-# Fields that published files carry and that mean nothing here.
-IGNORED_FIELDS = frozenset({"ref", "input_parameters"})
+# Fields that published files and the published text have and that mean nothing, there and here -> what to write.
+IGNORED_FIELDS = {
+    "ref": "",
+    "input_parameters": "",
+    "task_templates": "write the fields at each task, or share them by an anchor (&name and *name)",
+    "timeout_retries": "write retries: 1 for one more try",
+    "retention_policy": "write dataRetentionDays",
+    "retention_policies": "write dataRetentionDays",
+}
+# Unknown fields whose most similar known one is not what is meant -> what to write.
+OTHER_PLACES = {
+    "conditions": "conditions stand at a destination in task_destinations",
+    "workflow": "the file holds the workflow itself: put what is in 'workflow' in its place",
+    "depends_on": "name this task in the task_destinations of the one before it",
+    "needs": "name this task in the task_destinations of the one before it",
+    "env": "write args: {env_NAME: value}",
+    "environment": "write args: {env_NAME: value}",
+    "image": "write args: {map: name:version}, or container_image in the args of a docker task",
+    "cron": "write schedule: {cron: ...}",
+    "timeout": "write timeout_minutes",
+}
 SCHEMA_FIELD = "$schema"  # by which an editor finds the JSON Schema
 # Fields of the language that a later version reads.
 LATER_FIELDS = frozenset({"resume", "notifications"})

@@ -23,13 +23,16 @@ from airflow_monai.specs.plan import (
     WorkflowPlan,
 )
 from airflow_monai.specs.reviews import with_acceptance
-from airflow_monai.specs.templates import canonical_templates, executions_of, leaves, result_keys
+from airflow_monai.specs.task_types import TASK_TYPE_SPECS
+from airflow_monai.specs.templates import canonical_templates, canonical_value, executions_of, leaves, result_keys
 
 DEFAULT_RETRIES = 2
 NEVER_RETRIED = frozenset({TaskType.ROUTER})
 DEFAULT_TIMEOUT_MINUTES = 60.0
 REVIEW_TIMEOUT_MINUTES = 5760.0
 """Four days, as published."""
+DOCKER_TIMEOUT_MINUTES = 5.0
+"""As published."""
 _LEGAL_DAG_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
 
@@ -132,6 +135,13 @@ def _filled(value: Any, ids: Mapping[str, str]) -> Any:
     return [_filled(item, ids) for item in value] if isinstance(value, list) else value
 
 
+def _named(args: Mapping[str, Any], kind: TaskType) -> dict[str, Any]:
+    """Arguments by the names that their type has for them: files may write these in any case."""
+    table = TASK_TYPE_SPECS[kind]
+    known = {name: table.arg(name) for name in args}
+    return {arg.name if (arg := known[name]) else name: value for name, value in args.items()}
+
+
 def _param(name: str, spec: ParamSpec) -> Param:
     return Param(
         name, spec.type, spec.default, spec.title, spec.description, tuple(spec.choices), spec.minimum, spec.maximum
@@ -159,9 +169,11 @@ def _schedule(spec: ScheduleSpec, ids: Mapping[str, str]) -> Schedule:
     )
 
 
-def _timeout_minutes(task: TaskSpec, kind: TaskType) -> float:
+def _timeout_minutes(task: TaskSpec, kind: TaskType, args: Mapping[str, Any]) -> float:
     if task.timeout_minutes >= 0:
         return task.timeout_minutes
+    if kind is TaskType.DOCKER:
+        return float(args.get("task_timeout_minutes", DOCKER_TIMEOUT_MINUTES))
     return REVIEW_TIMEOUT_MINUTES if kind is TaskType.CLINICAL_REVIEW else DEFAULT_TIMEOUT_MINUTES
 
 
@@ -175,22 +187,23 @@ def _task(
     task: TaskSpec, spec: WorkflowSpec, ids: Mapping[str, str], previous: tuple[str, ...], keys: set[str]
 ) -> TaskPlan:
     kind = TaskType(task.type)
+    args = _named(task.args, kind)
     return TaskPlan(
         id=task.id,
         type=kind,
         description=task.description,
-        args=_filled(task.args, ids),
+        args=_filled(args, ids),
         inputs=tuple(
-            InputArtifact(item.name, canonical_templates(item.value, ids), item.mandatory)
+            InputArtifact(item.name, canonical_value(item.value, ids), item.mandatory)
             for item in task.artifacts.input
         ),
         outputs=tuple(
-            OutputArtifact(item.name, item.type, item.value and canonical_templates(item.value, ids), item.mandatory)
+            OutputArtifact(item.name, item.type, item.value and canonical_value(item.value, ids), item.mandatory)
             for item in task.artifacts.output
         ),
         export_destinations=tuple(sink.name for sink in task.export_destinations),
         retries=_retries(task, kind),
-        timeout_minutes=_timeout_minutes(task, kind),
+        timeout_minutes=_timeout_minutes(task, kind, args),
         retry_delay_seconds=task.retry_delay,
         retry_policy={kind.strip().lower(): answer.strip().lower() for kind, answer in task.retry_policy.items()},
         resources=_resources(task.resources),

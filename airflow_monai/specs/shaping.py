@@ -9,7 +9,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from airflow_monai.specs.choices import IGNORED_FIELDS, LATER_FIELDS, SCHEMA_FIELD
+from airflow_monai.specs.choices import IGNORED_FIELDS, LATER_FIELDS, OTHER_PLACES, SCHEMA_FIELD
 from airflow_monai.specs.findings import KEY, Location
 from airflow_monai.specs.nodes import Node, Shape
 from airflow_monai.specs.problems import Severity, nearest, nearest_word
@@ -104,7 +104,8 @@ class Shaper:
     ) -> None:
         """Read unknown fields as the absent ones that they most likely are."""
         for key, value in strange:
-            known = absent.pop(nearest_word(key.text, absent) or "", None)
+            near = None if key.text.lower() in OTHER_PLACES else nearest_word(key.text, absent)
+            known = absent.pop(near or "", None)
             if known is None:
                 self.lost.update((*at, name) for name in absent)
                 continue
@@ -161,13 +162,14 @@ class Shaper:
             return False
         if key.text.lower() in IGNORED_FIELDS:
             message = f"the field {name!r} means nothing here and is passed over"
-            self.report(key, "ignored-field", message, "", Severity.WARNING)
+            self.report(key, "ignored-field", message, IGNORED_FIELDS[key.text.lower()], Severity.WARNING)
         elif key.text.lower() in LATER_FIELDS:
             message = f"the field {name!r} is not supported yet by this version"
             self.report(key, "field-unsupported", message, "remove it")
         else:
             names = _names(fields.values())
-            hint = _blank_hint(key, fields) or nearest(name, names) or f"known here: {', '.join(names)}"
+            elsewhere = OTHER_PLACES.get(key.text.lower(), "")
+            hint = _blank_hint(key, fields) or elsewhere or nearest(name, names) or f"known here: {', '.join(names)}"
             self.report(key, "unknown-field", f"unknown field {name!r}", hint)
             return True
         return False

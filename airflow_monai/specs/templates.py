@@ -14,7 +14,8 @@ MAX_PATH = 500
 MAX_TEXT = 32_000
 """Longest argument: in UTF-8 it still fits into one variable of a process' environment."""
 _TEMPLATE = re.compile(r"\{\{([^{}]{0,500})\}\}")  # stops at every brace, so that no text costs more than its length
-_VALUE = re.compile(r"\{\{([^{}]*)\}\}([^{}]*)")
+_VALUE = re.compile(r"\{\{([^{}]*)\}{1,2}([^{}]*)")  # published files also have one closing brace
+_INPUT = frozenset({"context.input.dicom", "context.input"})
 _EXECUTION = re.compile(r"(context\.executions\.)([^.\s]+)")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\:]")
 MAX_SUFFIX = 300
@@ -64,7 +65,7 @@ def parse_artifact(value: str) -> ArtifactReference:
             "{{ context.executions.<task>.artifacts.<name> }} or {{ context.executions.<task>.output_dir }}"
         )
     path, suffix = match[1].strip(), _suffix(match[2])
-    if path == "context.input.dicom":
+    if path in _INPUT:
         return ArtifactReference(ArtifactSource.INPUT, suffix=suffix)
     parts = path.split(".", 4)
     if parts[:2] == ["context", "executions"] and all(parts[2:]):
@@ -76,6 +77,12 @@ def parse_artifact(value: str) -> ArtifactReference:
         f"{_short(path)!r} is no path of an artifact: use context.input.dicom, "
         "context.executions.<task>.artifacts.<name> or context.executions.<task>.output_dir"
     )
+
+
+def canonical_value(value: str, ids: Mapping[str, str]) -> str:
+    """An artifact's value with both closing braces, and with task ids as :func:`canonical_templates` has them."""
+    match = _VALUE.fullmatch(value.strip())
+    return canonical_templates(f"{{{{{match[1]}}}}}{match[2]}" if match else value, ids)
 
 
 def _suffix(text: str) -> str:

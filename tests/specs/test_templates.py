@@ -11,6 +11,7 @@ from airflow_monai.specs.templates import (
     ArtifactSource,
     TemplateError,
     canonical_templates,
+    canonical_value,
     parse_artifact,
     paths_of,
     result_keys,
@@ -22,6 +23,9 @@ from airflow_monai.specs.templates import (
     [
         ("{{ context.input.dicom }}", ArtifactReference(ArtifactSource.INPUT)),
         ("{{context.input.dicom}}", ArtifactReference(ArtifactSource.INPUT)),
+        ("{{ context.input }}", ArtifactReference(ArtifactSource.INPUT)),
+        ("{{ context.input.dicom }", ArtifactReference(ArtifactSource.INPUT)),
+        ("{{ context.input.dicom }/study1", ArtifactReference(ArtifactSource.INPUT, suffix="study1")),
         (" {{ context.input.dicom }}/1.2/1.3/ ", ArtifactReference(ArtifactSource.INPUT, suffix="1.2/1.3")),
         ("{{ context.executions.seg.output_dir }}", ArtifactReference(ArtifactSource.OUTPUT_DIR, "seg")),
         ("{{ context.executions.seg.output_dir }}/a", ArtifactReference(ArtifactSource.OUTPUT_DIR, "seg", suffix="a")),
@@ -39,8 +43,10 @@ def test_artifact_values(value: str, reference: ArtifactReference):
         "",
         "study",
         "context.input.dicom",
-        "{{ context.input.dicom }",
-        "{{ context.input }}",
+        "{{ context.input.dicom",
+        "{{ context.input.dicom }}}",
+        "{ context.input.dicom }}",
+        "{{ context.input.other }}",
         "{{ context.executions.a }}",
         "{{ context.executions..output_dir }}",
         "{{ context.executions.a.artifacts }}",
@@ -94,3 +100,16 @@ def test_what_is_no_path_is_left_as_it_is(path: str):
     assert paths_of(f"{{{{{path}}}}}") == []
     with pytest.raises(TemplateError):
         parse_artifact(f"{{{{{path}}}}}")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("{{context.input.dicom}}", "{{context.input.dicom}}"),
+        ("{{ context.executions.SEG.output_dir }/a", "{{ context.executions.seg.output_dir }}/a"),
+        (" {{ context.executions.Seg.artifacts.X }} ", "{{ context.executions.seg.artifacts.X }}"),
+    ],
+)
+def test_artifact_values_in_one_spelling(value: str, expected: str):
+    assert canonical_value(value, {"seg": "seg"}) == expected
+    assert parse_artifact(expected) == parse_artifact(canonical_value(value, {"seg": "seg"}))

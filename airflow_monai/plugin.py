@@ -1,15 +1,21 @@
 """The plugin through which Airflow's processes know this package.
 
 Airflow finds it by the entry point ``airflow.plugins`` and imports it in the API server, the scheduler and every task
-process, so it imports nothing of ours.
+process, so it imports of ours only what the scheduler needs.
 """
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from airflow.sdk.plugins_manager import AirflowPlugin
+
+from airflow_monai.priorities import STRATEGIES
 
 
 class MonaiPlugin(AirflowPlugin):
-    """Lists this package under Admin > Plugins, where an operator can see that every component has it installed."""
+    """Lists this package under Admin > Plugins, where an operator can see that every component has it installed, and
+    makes the priorities of its tasks known to the scheduler."""
 
     name = "monai"
+    priority_weight_strategies: ClassVar[list[Any]] = list(STRATEGIES.values())

@@ -65,13 +65,16 @@ class AirflowApi:
         self._lock = threading.Lock()
         self._local = threading.local()
 
-    def create_run(self, dag_id: str, run_id: str, partition_key: str) -> bool:
+    def create_run(self, dag_id: str, run_id: str, partition_key: str, note: str = "") -> bool:
         """Make sure that the run exists: True when this call made it, False when it was there.
 
+        :param note: shown with the run in the UI.
         :raises RunNotCreated: with the reason, when it does not exist.
         """
         runs = f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns"
         body: dict[str, Any] = {"dag_run_id": run_id, "partition_key": partition_key, "logical_date": None, "conf": {}}
+        if note:
+            body["note"] = note
         response = self._call("POST", runs, body)
         if response.status_code == 409:
             there = self._call("GET", f"{runs}/{quote(run_id, safe='')}")

@@ -45,7 +45,7 @@ def _takes(kind: TaskTypeSpec, task: TaskSpec, name: str) -> bool:
 def _unknown(at: Location, task: TaskSpec, kind: TaskTypeSpec, name: str) -> Finding:
     if not kind.args and not kind.prefixes:
         message = f"task {task.id!r}: a task of type {task.type} takes no arguments; {name[:60]!r} means nothing"
-        return warning(at, "unused-argument", message, "remove it")
+        return warning(at, "ignored-argument", message, "remove it")
     message = f"task {task.id!r}: a task of type {task.type} has no argument {name[:60]!r}"
     return Finding(at, "unknown-argument", message, _instead_of(name[:60], kind))
 

@@ -25,7 +25,8 @@ __all__ = ["LightRun", "LightTrigger", "given_params", "note_key"]
 
 CANCEL_SECONDS = 15.0
 """How long the end of what runs elsewhere may take; Airflow gives a killed trigger 30 s for all."""
-NEWER_TRY_SECONDS = 10.0
+OTHER_TRIGGERER_SECONDS = 5.0
+"""How long a triggerer may take to begin what it has taken over from another one."""
 
 
 class LightTrigger(BaseTrigger):
@@ -114,37 +115,20 @@ class LightTrigger(BaseTrigger):
             self.log.warning("What the task had started elsewhere may go on: %s", one_line(error))
 
     async def _is_ended_by_person(self, run: LightRun) -> bool:
-        """Airflow calls ``on_kill`` also when it gives the task to another triggerer, which goes on with it.
+        """Airflow calls ``on_kill`` also when it has given the task to another triggerer, which goes on with it.
 
-        In that case the task instance still waits. So it does when it was cleared and waits anew, but then its new try
-        soon claims the task.
+        That one tells so in the store, soon. (Airflow itself could be asked, but a triggerer's first question costs it
+        half a minute, in which none of its tasks begins or ends.)
         """
-        deadline = asyncio.get_running_loop().time() + NEWER_TRY_SECONDS
-        while await asyncio.to_thread(self._waits_in_airflow, run):
+        deadline = asyncio.get_running_loop().time() + OTHER_TRIGGERER_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
             if await asyncio.to_thread(run.run.fence.is_taken_over):
-                return True
-            if asyncio.get_running_loop().time() > deadline:
+                return True  # cleared: its new try has begun
+            if (await asyncio.to_thread(run.refresh)).get("life") != run.life:
                 self.log.info("Another triggerer goes on with this task.")
                 return False
             await asyncio.sleep(0.5)
         return True
-
-    def _waits_in_airflow(self, run: LightRun) -> bool:
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-        task_id, run_id, index = run.run.task_id, run.run.folder.run_id, run.run.map_index
-        try:
-            told = RuntimeTaskInstance.get_task_states(
-                dag_id=run.run.folder.dag_id,
-                task_ids=[task_id],
-                run_ids=[run_id],
-                map_index=index if index >= 0 else None,
-            )
-        except Exception as error:  # noqa: BLE001 - a person's will counts where Airflow cannot be asked
-            self.log.warning("Airflow does not tell the task's state: %s", type(error).__name__)
-            return False
-        states = told.get(run_id, {})
-        return str(states.get(task_id if index < 0 else f"{task_id}_{index}")) == "deferred"
 
     def _write_record(self, run: LightRun, status: TaskStatus, outcome: Outcome, error: str | None) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -22,11 +23,13 @@ class LightRun:
     :param run: the task in terms of the store.
     :param context: resolver of ``{{ context... }}``.
     :param state: what earlier lives of this generation kept; plain data, changed by :meth:`keep` only.
+    :param life: of the trigger: another one when another triggerer goes on with the same try.
     """
 
     run: TaskRun
     context: ExecutionContext
     state: dict[str, Any]
+    life: str = ""
 
     def resolve(self, value: Any) -> Any:
         """An argument with its templates replaced by values. Reads the store: not for the event loop."""
@@ -40,7 +43,7 @@ class LightRun:
         :raises Fenced: when a newer try has taken over.
         """
         self.run.fence.check()
-        self.state.update(facts)
+        self.state = {**_state(self.run, self.run.generation), **facts}
         self.run.store.write_json(self._note_key(STATE), self.state)
 
     def note_once(self, name: str, facts: Mapping[str, Any]) -> bool:
@@ -52,6 +55,11 @@ class LightRun:
         """What was noted, None when nothing was. Reads the store: not for the event loop."""
         key = self._note_key(name)
         return self.run.store.read_json(key) if self.run.store.exists(key) else None
+
+    def refresh(self) -> dict[str, Any]:
+        """:attr:`state` as the store has it now. Reads the store: not for the event loop."""
+        self.state = _state(self.run, self.run.generation)
+        return self.state
 
     def _note_key(self, name: str) -> str:
         return note_key(self.run, self.run.generation, name)
@@ -74,10 +82,11 @@ def begin(where: Mapping[str, Any], task: Mapping[str, Any]) -> LightRun:
 
     run = _task_run(where, task)
     run = run.with_generation(run.fence.claim_after(lambda generation: _goes_on(run, generation, where, task)))
-    begun = LightRun(run, condition_context(run), _state(run, run.generation))
+    begun = LightRun(run, condition_context(run), _state(run, run.generation), uuid.uuid4().hex)
+    new: dict[str, Any] = {"life": begun.life}
     if begun.state.get("try_id") != where["try_id"]:
-        first = begun.state.get("first_try", run.try_number)
-        begun.keep(first_try=first, try_id=where["try_id"], began=datetime.now(timezone.utc).isoformat())
+        new |= {"try_id": where["try_id"], "began": datetime.now(timezone.utc).isoformat()}
+    begun.keep(first_try=begun.state.get("first_try", run.try_number), **new)
     return begun
 
 
@@ -104,6 +113,7 @@ def _task_run(where: Mapping[str, Any], task: Mapping[str, Any]) -> TaskRun:
         workflow_description=task["workflow_description"],
         run_started=sortable_time(where["run_started"]),
         params=given_params(task["workflow_params"], where["conf"]),
+        for_each_series=bool(task.get("for_each")),
     )
 
 

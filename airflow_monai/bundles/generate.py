@@ -2,28 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 _TEMPLATE = """\
 # -*- coding: utf-8 -*- (said first, so that no file name below can say otherwise)
 # The workflow file {source}, as airflow_monai shows it to Airflow. Edit that file: this one is made from it.
 SPEC = {literal}
-
-from airflow_monai.factory import load_workflow_dag  # noqa: E402
+{defaults}
+from airflow_monai.factory import {names}  # noqa: E402
 
 {refused}dag = load_workflow_dag(SPEC, source={source}, beside=__file__{argument})
+{batch}"""
+
+_BATCH = """\
+batch_dag = load_batch_dag(SPEC, source={source}, beside=__file__{argument})
 """
 
 
-def dag_file_text(text: str, source: str, refused: str = "") -> str:
+_DEFAULTS = """
+# What the workflow does not say it takes from these files, the nearest first.
+DEFAULTS = {{
+{entries}}}
+"""
+
+
+def dag_file_text(
+    text: str, source: str, refused: str = "", defaults: Sequence[tuple[str, str]] = (), *, batch: bool = False
+) -> str:
     """Python source that holds the workflow's text as it is and makes its DAG.
 
     :param source: path of the workflow file within its folder.
     :param refused: why it cannot be used whatever its text says; becomes its import error.
+    :param defaults: path and text of the defaults files above it, the nearest first.
+    :param batch: it has a schedule, and so a second DAG that starts its batches.
     """
+    batch = batch and not refused
+    more = ", defaults=DEFAULTS" if defaults else ""
+    entries = "".join(f"    {name!a}: {literal(content)},\n" for name, content in defaults)
     return _TEMPLATE.format(
         source=ascii(source),
         literal=literal(text),
+        defaults=_DEFAULTS.format(entries=entries) if defaults else "",
         refused=f"REFUSED = {refused!a}\n\n" if refused else "",
-        argument=", refused=REFUSED" if refused else "",
+        argument=(", refused=REFUSED" if refused else "") + more,
+        names="load_batch_dag, load_workflow_dag" if batch else "load_workflow_dag",
+        batch=_BATCH.format(source=ascii(source), argument=more) if batch else "",
     )
 
 

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_monai.bundles.snapshot import Snapshot, SpecEntry, snapshot_of
+from airflow_monai.specs.defaults import Defaults, DefaultsTree
 from airflow_monai.specs.stamp import FileStamp, stamp_of
+
+
+_NO_STAMP = FileStamp()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A file as it was last read, and what tells that it would be read the same again."""
+
+    entry: SpecEntry
+    stamp: FileStamp = _NO_STAMP
+    defaults: tuple[Defaults, ...] = ()
 
 
 class SpecFolderReader:
@@ -16,13 +31,15 @@ class SpecFolderReader:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._known: dict[Path, tuple[FileStamp, SpecEntry]] = {}
+        self._known: dict[Path, _Read] = {}
         self._snapshot: Snapshot | None = None
+        self._defaults = DefaultsTree(folder, self._source)
 
     def scan(self) -> Snapshot:
         """The files as they are now; the very same object when nothing changed."""
         from airflow_monai.specs.folder import spec_paths
 
+        self._defaults.refresh()
         known = {}
         for path in spec_paths(self.folder):
             read = self._read(path)
@@ -31,11 +48,11 @@ class SpecFolderReader:
         same = self._snapshot is not None and _entries(known) == _entries(self._known)
         self._known = known
         if self._snapshot is None or not same:
-            self._snapshot = snapshot_of(entry for _, entry in known.values())
+            self._snapshot = snapshot_of(_entries(known))
         return self._snapshot
 
-    def _read(self, path: Path) -> tuple[FileStamp, SpecEntry] | None:
-        """The file, from memory when its stamp is as before; None when it has just gone."""
+    def _read(self, path: Path) -> _Read | None:
+        """The file, from memory when it and its defaults are as before; None when it has just gone."""
         from airflow_monai.specs.folder import LINK_CODE, LINK_HINT, LINK_MESSAGE, leads_out
 
         try:
@@ -43,17 +60,20 @@ class SpecFolderReader:
         except FileNotFoundError:
             return None
         except OSError as error:
-            return FileStamp(), self._unreadable(path, error)
+            return _Read(self._unreadable(path, error))
         if leads_out(path, self.folder):
             told = f"{self._source(path)}:1:1: {LINK_MESSAGE} [{LINK_CODE}] - {LINK_HINT}"
-            return FileStamp(), SpecEntry(self._source(path), "", told)
+            return _Read(SpecEntry(self._source(path), "", told))
+        defaults = self._defaults.above(path.parent)
         before = self._known.get(path)
-        if before is not None and before[0] == stamp and stamp.settled():
+        if before is not None and (before.stamp, before.defaults) == (stamp, defaults) and stamp.settled():
             return before
-        entry = self._entry(path)
-        return (stamp, before[1] if before is not None and before[1] == entry else entry) if entry else None
+        entry = self._entry(path, defaults)
+        if entry is None:
+            return None
+        return _Read(before.entry if before is not None and before.entry == entry else entry, stamp, defaults)
 
-    def _entry(self, path: Path) -> SpecEntry | None:
+    def _entry(self, path: Path, defaults: Sequence[Defaults]) -> SpecEntry | None:
         from airflow_monai.specs.loader import MAX_BYTES, LoadError, decode
 
         source = self._source(path)
@@ -65,7 +85,7 @@ class SpecFolderReader:
         except OSError as error:
             return self._unreadable(path, error)
         try:
-            return entry_of(decode(data), source)
+            return entry_of(decode(data), source, defaults)
         except LoadError as error:
             hint = f" - {error.hint}" if error.hint else ""
             told = f"{source}:{error.line + 1}:{error.column + 1}: {error.message} [{error.code}]{hint}"
@@ -82,21 +102,29 @@ class SpecFolderReader:
         return "".join(map(_printable, path.relative_to(self.folder).as_posix()))
 
 
-def entry_of(text: str, source: str) -> SpecEntry:
-    """The entry of a text, with its plan where it has one; its problems show when its DAG file is loaded."""
+def entry_of(text: str, source: str, defaults: Sequence[Defaults] = ()) -> SpecEntry:
+    """The entry of a text, with its plan where it has one; its problems show when its DAG file is loaded.
+
+    :param defaults: what it takes where it does not say it, the nearest first.
+    """
     from airflow_monai.errors import SpecError
     from airflow_monai.factory.cache import plan_record
-    from airflow_monai.factory.compile import compile_plan
+    from airflow_monai.factory.compile import compile_plan, told
 
+    texts = tuple((one.source, one.text) for one in defaults)
+    unreadable = [one.problem for one in defaults if one.problem]
+    if unreadable:
+        return SpecEntry(source, text, told(source, unreadable), defaults=texts)
     try:
-        return SpecEntry(source, text, plan=plan_record(text, compile_plan(text, source)))
+        plan = plan_record(text, compile_plan(text, source, defaults), defaults)
+        return SpecEntry(source, text, plan=plan, defaults=texts)
     except SpecError:
-        return SpecEntry(source, text)
+        return SpecEntry(source, text, defaults=texts)
 
 
 def _printable(char: str) -> str:
     return char if char.isprintable() else ascii(char)[1:-1]
 
 
-def _entries(known: dict[Path, tuple[FileStamp, SpecEntry]]) -> list[SpecEntry]:
-    return [entry for _, entry in known.values()]
+def _entries(known: dict[Path, _Read]) -> list[SpecEntry]:
+    return [read.entry for read in known.values()]

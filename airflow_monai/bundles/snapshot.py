@@ -6,13 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from airflow_monai import __version__
 from airflow_monai.bundles.generate import dag_file_text
 from airflow_monai.factory.cache import PLAN_FORMAT
+from airflow_monai.specs.claims import Claim, Claims
 
 FORMAT = 1
 """Of the generated files; a new one makes a new version of every bundle."""
@@ -28,17 +29,20 @@ class SpecEntry:
     :param text: what it says, or as much of it as can be shown.
     :param refused: why it cannot be used whatever its text says, or an empty text.
     :param plan: its plan as :func:`airflow_monai.factory.cache.plan_record` writes it; None where it has none.
+    :param defaults: path and text of the defaults files above it, the nearest first.
     """
 
     source: str
     text: str
     refused: str = ""
     plan: Mapping[str, Any] | None = None
+    defaults: tuple[tuple[str, str], ...] = ()
 
     def dag_files(self) -> Iterator[tuple[str, bytes]]:
         """Path and content of the files made of it: the DAG file, and beside it the plan."""
         name = dag_name(self.source)
-        yield f"{name}.py", dag_file_text(self.text, self.source, self.refused).encode()
+        batch = bool(self.plan and self.plan["plan"].get("schedule"))
+        yield f"{name}.py", dag_file_text(self.text, self.source, self.refused, self.defaults, batch=batch).encode()
         if self.plan is not None and not self.refused:
             yield f"{name}.plan.json", json.dumps(self.plan, separators=(",", ":")).encode()
 
@@ -52,7 +56,10 @@ class Snapshot:
     @cached_property
     def version(self) -> str:
         """A hash of what the files say and of the versions that turn them into DAGs."""
-        texts = [(entry.source, entry.text, entry.refused) for entry in self.entries]
+        texts = [
+            (entry.source, entry.text, entry.refused, *([entry.defaults] if entry.defaults else []))
+            for entry in self.entries
+        ]
         facts = [FORMAT, PLAN_FORMAT, __version__, texts]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
 
@@ -61,18 +68,37 @@ class Snapshot:
         return {path: content for entry in self.entries for path, content in entry.dag_files()}
 
     def to_dict(self) -> dict[str, Any]:
-        entries = [[entry.source, entry.text, entry.refused, entry.plan] for entry in self.entries]
-        return {"format": FORMAT, "entries": entries}
+        """Plain data; a defaults file that several workflows take is in it once."""
+        defaults = {one: place for place, one in enumerate(dict.fromkeys(d for e in self.entries for d in e.defaults))}
+        entries = [
+            [entry.source, entry.text, entry.refused, entry.plan, *([places] if places else [])]
+            for entry in self.entries
+            for places in [[defaults[one] for one in entry.defaults]]
+        ]
+        return {"format": FORMAT, "entries": entries, **({"defaults": list(defaults)} if defaults else {})}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Snapshot:
         """The snapshot that ``to_dict`` made this of.
 
-        :raises KeyError: or ValueError, TypeError: when the data is none.
+        :raises KeyError: or IndexError, ValueError, TypeError: when the data is none.
         """
         if data["format"] != FORMAT:
             raise ValueError(f"it has format {data['format']}, this version of airflow_monai reads {FORMAT}")
-        return cls(tuple(SpecEntry(*entry) for entry in data["entries"]))
+        defaults = [(name, text) for name, text in data.get("defaults", ())]
+        return cls(tuple(_entry(*entry, defaults=defaults) for entry in data["entries"]))
+
+
+def _entry(
+    source: str,
+    text: str,
+    refused: str,
+    plan: Mapping[str, Any] | None,
+    places: Iterable[int] = (),
+    *,
+    defaults: list[tuple[str, str]],
+) -> SpecEntry:
+    return SpecEntry(source, text, refused, plan, tuple(defaults[place] for place in places))
 
 
 def dag_name(source: str) -> str:
@@ -86,31 +112,21 @@ def dag_name(source: str) -> str:
 
 
 def snapshot_of(entries: Iterable[SpecEntry]) -> Snapshot:
-    """The snapshot of files as read; of two that claim one workflow name the later is refused."""
-    first: dict[str, str] = {}
+    """The snapshot of files as read; of two that lay claim to the same the later is refused."""
+    claims = Claims()
     kept = []
     for entry in sorted(entries, key=lambda entry: entry.source.split("/")):
-        claims = _claims(entry)
-        taken = next((first[claim] for claim in claims if claim in first), None)
-        if taken is None:
-            first.update(dict.fromkeys(claims, entry.source))
-            kept.append(entry)
-        else:
-            kept.append(SpecEntry(entry.source, entry.text, _duplicate(entry, taken)))
+        claim = _claim(entry)
+        conflict = claims.take(claim) if claim else None
+        if conflict:
+            told = f"{entry.source}:1:1: {conflict.message} [{conflict.code}] - {conflict.hint}"
+            entry = replace(entry, refused=told, plan=None)
+        kept.append(entry)
     return Snapshot(tuple(kept))
 
 
-def _claims(entry: SpecEntry) -> tuple[str, ...]:
-    """Names compare without regard to case, as in :class:`airflow_monai.specs.folder.SpecFolder`."""
+def _claim(entry: SpecEntry) -> Claim | None:
     if entry.plan is None or entry.refused:
-        return ()
+        return None
     plan = entry.plan["plan"]
-    return f"name {plan['name'].lower()}", f"dag {plan['dag_id'].lower()}"
-
-
-def _duplicate(entry: SpecEntry, first: str) -> str:
-    name = entry.plan["plan"]["name"] if entry.plan else ""
-    return (
-        f"{entry.source}:1:1: a workflow named {name!r} is already in {first} [duplicate-workflow] - names are "
-        "compared without regard to case: give each workflow its own"
-    )
+    return Claim(plan["name"], plan["dag_id"], plan["ae_title"], plan.get("grouping"), entry.source)

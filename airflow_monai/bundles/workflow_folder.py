@@ -100,7 +100,7 @@ class WorkflowSpecBundle(BaseDagBundle):
         key = self._key(version)
         try:
             snapshot = Snapshot.from_dict(self._store().read_json(key))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError) as error:
             raise StoreError(f"Version {version} of the workflows, {key}, cannot be read: {error}.") from error
         _build(self.path, snapshot.dag_files(), None)
 

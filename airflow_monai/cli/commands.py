@@ -72,6 +72,14 @@ _VALIDATE = Command(
     example="airflow monai validate workflow_specs/ --json",
     arguments=(
         Argument(("paths",), {"nargs": "+", "metavar": "PATH", "help": "Files, or folders with files."}),
+        Argument(
+            ("--root",),
+            {
+                "metavar": "FOLDER",
+                "help": "Folder up to which defaults files are looked for. Default: workflow_folder of section monai "
+                "for what lies below it, else the folder given or, as long as it has defaults, the one above.",
+            },
+        ),
         _JSON,
     ),
 )

@@ -42,7 +42,7 @@ def _ends(function: Callable[[Namespace], int], *, refused: int = 1) -> Callable
 def validate(args: Namespace) -> int:
     from airflow_monai.cli import validate as command
 
-    return command.run(args.paths, args.json, sys.stdout)
+    return command.run(args.paths, args.json, sys.stdout, root=args.root, site=_known_workflow_folder())
 
 
 @_ends
@@ -110,3 +110,10 @@ def _workflow_folder() -> str:
     from airflow_monai import settings
 
     return settings.load().workflow_folder
+
+
+def _known_workflow_folder() -> str | None:
+    """The site's folder of workflows where it can be told without starting Airflow for it."""
+    if "airflow.configuration" in sys.modules:
+        return _workflow_folder()
+    return os.environ.get("AIRFLOW__MONAI__WORKFLOW_FOLDER") or None

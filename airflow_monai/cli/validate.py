@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from airflow_monai.specs.folder import SUFFIXES, SpecFile, combined, read_spec, read_within, spec_paths
+from airflow_monai.specs.defaults import Defaults, DefaultsTree, root_above
+from airflow_monai.specs.folder import (
+    SUFFIXES,
+    SpecFile,
+    combined,
+    defaults_folders,
+    read_spec,
+    read_within,
+    spec_paths,
+)
 from airflow_monai.specs.problems import Problem, errors_of
 
 
-def run(paths: Sequence[str], as_json: bool, out: TextIO) -> int:
+def run(paths: Sequence[str], as_json: bool, out: TextIO, *, root: str | None = None, site: str | None = None) -> int:
     """Check files, and all workflow files below folders, and print what is wrong with them.
 
     :param as_json: print a list of objects (file, line, column, code, message, hint, severity) instead of text.
+    :param root: no files of defaults are looked for above this folder.
+    :param site: the site's folder of workflows: the ``root`` of what lies below it, where none is given. Of others it
+        is the folder given, or that of the file, or the one above as long as that has defaults, too.
     :return: exit code: 1 when there is an error, 0 when all files can be used.
     """
-    files = _read(paths)
-    problems = (*_empty_folders(paths), *combined(files).problems)
+    files, defaults = _read(paths, _absolute(root) if root else None, _absolute(site) if site else None)
+    problems = (*_empty_folders(paths), *combined(files, defaults).problems)
     if as_json:
         out.write(json.dumps([problem.to_dict() for problem in problems], indent=2, ensure_ascii=False) + "\n")
     else:
@@ -27,15 +40,33 @@ def run(paths: Sequence[str], as_json: bool, out: TextIO) -> int:
     return 1 if errors_of(problems) else 0
 
 
-def _read(paths: Iterable[str]) -> dict[Path, SpecFile]:
-    """Each file once, in the order in which they were named."""
+def _read(paths: Iterable[str], root: Path | None, site: Path | None) -> tuple[dict[Path, SpecFile], list[Defaults]]:
+    """Each file once, in the order in which they were named, and all files of defaults below the folders."""
     files: dict[Path, SpecFile] = {}
+    found: list[Defaults] = []
     for path in map(Path, paths):
         within = path.is_dir()
+        tree = _tree(path, path if within else path.parent, root, site)
         for file in spec_paths(path) if within else [path]:
             if file not in files:
-                files[file] = read_within(file, path) if within else read_spec(file)
-    return files
+                defaults = tree.above(_absolute(file).parent)
+                files[file] = (
+                    read_within(file, path, defaults=defaults) if within else read_spec(file, defaults=defaults)
+                )
+        for folder in defaults_folders(path) if within else ():
+            found += tree.above(_absolute(folder))[:1]
+    return files, found
+
+
+def _tree(path: Path, folder: Path, root: Path | None, site: Path | None) -> DefaultsTree:
+    folder = _absolute(folder)
+    if root is None:
+        root = site if site and folder.is_relative_to(site) else root_above(folder)
+    return DefaultsTree(root, str if path.is_absolute() else os.path.relpath)
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.abspath(path))
 
 
 def _empty_folders(paths: Iterable[str]) -> Iterator[Problem]:

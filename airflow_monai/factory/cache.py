@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from airflow_monai.specs.defaults import Defaults, text_digest
 from airflow_monai.specs.plan import WorkflowPlan
 
-PLAN_FORMAT = 2
+PLAN_FORMAT = 3
 """To be raised whenever the shape or the meaning of a stored plan changes: older ones are then made anew."""
-
-
-def text_digest(text: str) -> str:
-    """SHA-256 of a workflow's text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def plan_path(dag_file: str) -> Path:
@@ -23,16 +19,16 @@ def plan_path(dag_file: str) -> Path:
     return Path(dag_file.removesuffix(".py") + ".plan.json")
 
 
-def plan_record(text: str, plan: WorkflowPlan) -> dict[str, Any]:
+def plan_record(text: str, plan: WorkflowPlan, defaults: Sequence[Defaults] = ()) -> dict[str, Any]:
     """What is stored: the plan, and what it was made from."""
-    return {"format": PLAN_FORMAT, "text": text_digest(text), "plan": plan.to_dict()}
+    return {"format": PLAN_FORMAT, "text": text_digest(text, defaults), "plan": plan.to_dict()}
 
 
-def read_plan(path: Path, text: str) -> WorkflowPlan | None:
-    """The stored plan of exactly this text; None where there is none that this version can use."""
+def read_plan(path: Path, text: str, defaults: Sequence[Defaults] = ()) -> WorkflowPlan | None:
+    """The stored plan of exactly this text and these defaults; None where there is none that this version can use."""
     try:
         record = json.loads(path.read_bytes())
-        if record["format"] != PLAN_FORMAT or record["text"] != text_digest(text):
+        if record["format"] != PLAN_FORMAT or record["text"] != text_digest(text, defaults):
             return None
         return WorkflowPlan.from_dict(record["plan"])
     except (OSError, ValueError, KeyError, TypeError):

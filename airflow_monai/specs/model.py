@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from airflow_monai.specs.defaults import Defaults, text_digest
 from airflow_monai.specs.fields import (
     AeTitle,
     ArtifactKind,
@@ -201,7 +203,7 @@ class WorkflowSpec(_Model):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the file's text, line ends normalised (of the fields, when it was made in code)."""
+        """SHA-256 of the file's text, line ends normalised, and of its defaults (of the fields, when made in code)."""
         return self._digest or hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     @property
@@ -209,8 +211,10 @@ class WorkflowSpec(_Model):
         """Line and column of its name in that file."""
         return self._place
 
-    def read_from(self, source: str, text: str, place: tuple[int, int]) -> WorkflowSpec:
+    def read_from(
+        self, source: str, text: str, place: tuple[int, int], defaults: Sequence[Defaults] = ()
+    ) -> WorkflowSpec:
         """This spec, knowing the file it came from."""
         self._source, self._place = source, place
-        self._digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+        self._digest = text_digest(text, defaults)
         return self

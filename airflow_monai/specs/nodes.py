@@ -21,6 +21,19 @@ class Shape(Enum):
     SCALAR = "a single value"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Origin:
+    """A file that values are from: its name for messages, and its text."""
+
+    source: str
+    text: str
+
+    def line(self, number: int) -> str:
+        """A line, counted from 0."""
+        lines = self.text.split("\n")
+        return lines[number] if number < len(lines) else ""
+
+
 @dataclass(slots=True)
 class Node:
     """One value of a file.
@@ -30,6 +43,7 @@ class Node:
     :param style: of a scalar: empty for plain, else its quote, ``|`` or ``>``.
     :param size: nodes in it, those behind aliases counted each time; ``height``: levels in it; ``length``: characters
         of its texts, counted like the nodes.
+    :param origin: the file it is from, where that is not the one being read.
     """
 
     shape: Shape
@@ -44,6 +58,7 @@ class Node:
     size: int = 1
     height: int = 1
     length: int = 0
+    origin: Origin | None = None
 
     @property
     def is_null(self) -> bool:

@@ -41,6 +41,11 @@ class Problem:
     def is_error(self) -> bool:
         return self.severity is Severity.ERROR
 
+    @property
+    def place(self) -> tuple[str, int, int, str]:
+        """File, line, column and code: the same for what is found again in another way."""
+        return self.file, self.line, self.column, self.code
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON form."""
         return {

@@ -40,6 +40,15 @@ def editor_schema() -> dict[str, Any]:
     return with_arguments(lenient(workflow_schema()))
 
 
+def defaults_schema() -> dict[str, Any]:
+    """JSON Schema of a ``defaults`` file."""
+    from airflow_monai.specs.defaults_model import DefaultsSpec
+
+    schema = _tidy(DefaultsSpec.model_json_schema(by_alias=True, mode="validation"))
+    schema["properties"][SCHEMA_FIELD] = {"type": "string", "description": "Where this JSON Schema is, for editors."}
+    return {"$schema": DRAFT, **schema, "title": "Defaults of clinical imaging-AI workflows"}
+
+
 def schema_text() -> str:
     """The editors' schema as its file holds it."""
     return json.dumps(editor_schema(), indent=1, ensure_ascii=False) + "\n"

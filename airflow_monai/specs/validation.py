@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from airflow_monai.specs.doubts import INVENTED
 from airflow_monai.specs.findings import Finding, Location
@@ -69,6 +69,14 @@ def validated(data: Any) -> tuple[WorkflowSpec | None, list[Finding]]:
                 findings = [_finding(item) for item in error.errors(include_url=False, include_input=False)]
             _repair(current, error)
     return None, findings
+
+
+def findings_of(data: Any, model: type[BaseModel]) -> tuple[Any, list[Finding]]:
+    """The model of the data, or None, and what was wrong with its fields."""
+    try:
+        return model.model_validate(data), []
+    except ValidationError as error:
+        return None, [_finding(item) for item in error.errors(include_url=False, include_input=False)]
 
 
 def _finding(item: Any) -> Finding:

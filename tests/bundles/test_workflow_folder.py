@@ -274,3 +274,92 @@ def test_a_link_that_leads_out_of_the_folder_is_an_import_error_and_is_not_shown
     (error,) = errors.values()
     assert "link.yaml:1:1: the file is a link that leads out of the folder" in error
     assert "secret" not in "".join(path.read_text() for path in bundle.path.rglob("*.py"))
+
+
+def test_defaults_are_shown_with_the_workflow_and_an_edit_is_a_new_version(
+    folder: Path, make_bundle: MakeBundle
+) -> None:
+    (folder / "ct").mkdir()
+    (folder / "a.yaml").write_text(spec("a"))
+    (folder / "ct" / "b.yaml").write_text(spec("b"))
+    (folder / "ct" / "defaults.yaml").write_text("tasks: {retries: 3}\n")
+    bundle = make_bundle()
+    bundle.initialize()
+    dags, errors = load(bundle)
+    assert not errors and dags["b"].get_task("send").retries == 3 and dags["a"].get_task("send").retries == 2
+    shown = (bundle.path / "ct" / "b.yaml.py").read_text()
+    assert spec("b") in shown and "\"ct/defaults.yaml\": r'''\ntasks: {retries: 3}\n" in shown.replace(
+        "'ct/", '"ct/'
+    ).replace("yaml':", 'yaml":')
+    first, path, tags = version_of(bundle), bundle.path, set(dags["b"].tags)
+    untouched = (path / "a.yaml.py").stat().st_mtime_ns
+    (folder / "ct" / "defaults.yaml").write_text("tasks: {retries: 7}\n")
+    bundle.refresh()
+    dags, errors = load(bundle)
+    assert dags["b"].get_task("send").retries == 7 and set(dags["b"].tags) != tags
+    assert version_of(bundle) != first
+    assert "retries: 3" in (path / "ct" / "b.yaml.py").read_text(), "a run in flight keeps its version"
+    assert (bundle.path / "a.yaml.py").stat().st_mtime_ns == untouched
+    bundle.refresh()
+    assert version_of(bundle) != first
+
+    shutil.rmtree(folder)
+    for version, retries in ((first, 3), (version_of(bundle), 7)):
+        worker = make_bundle(version, host=f"other host {retries}")
+        worker.initialize()
+        assert load(worker)[0]["b"].get_task("send").retries == retries
+        for plan in worker.path.rglob("*.plan.json"):
+            plan.unlink()
+        assert load(worker)[0]["b"].get_task("send").retries == retries, "the texts alone say it all"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"tasks: {retries: many}", "ct/defaults.yaml:1:18: 'many' is no number [wrong-type]"),
+        (b"tasks: \xff", "ct/defaults.yaml:1:8: the file is not UTF-8 text [not-utf8]"),
+    ],
+)
+def test_bad_defaults_are_the_import_error_of_the_workflows_below_and_of_no_other(
+    folder: Path, make_bundle: MakeBundle, content: bytes, told: str
+) -> None:
+    for name in ("a", "ct/b", "ct/deep/c"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / f"{name}.yaml").write_text(spec(name[-1]))
+    (folder / "ct" / "defaults.yaml").write_bytes(content)
+    bundle = make_bundle()
+    bundle.initialize()
+    dags, errors = load(bundle)
+    assert list(dags) == ["a"]
+    assert sorted(errors) == ["ct/b.yaml.py", "ct/deep/c.yaml.py"]
+    assert all(told in error for error in errors.values())
+    (folder / "ct" / "defaults.yaml").write_text("priority: batch")
+    bundle.refresh()
+    assert sorted(load(bundle)[0]) == ["a", "b", "c"]
+
+
+def test_defaults_behind_a_link_that_leads_out_are_not_shown(
+    folder: Path, make_bundle: MakeBundle, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    secret = tmp_path_factory.mktemp("outside") / "secret"
+    secret.write_text("priority: batch # secret")
+    (folder / "a.yaml").write_text(spec("a"))
+    (folder / "defaults.yaml").symlink_to(secret)
+    bundle = make_bundle()
+    bundle.initialize()
+    (error,) = load(bundle)[1].values()
+    assert "defaults.yaml:1:1: the file is a link that leads out of the folder" in error
+    assert "secret" not in "".join(path.read_text() for path in bundle.path.rglob("*.py"))
+
+
+def test_the_later_of_two_groupings_of_one_ae_title_is_refused_as_the_gateway_sees_it(
+    folder: Path, make_bundle: MakeBundle
+) -> None:
+    for name, grouping in (("a", "series"), ("b", "study"), ("c", "series")):
+        text = spec(name).replace("ae_title: CTLUNG", f"ae_title: CTLUNG\n  grouping: {grouping}")
+        (folder / f"{name}.yaml").write_text(text)
+    bundle = make_bundle()
+    bundle.initialize()
+    dags, errors = load(bundle)
+    assert set(dags) == {plan.dag_id for plan in load_folder(folder).workflows} == {"a", "c"}
+    assert "by series, this one by study [conflicting-grouping]" in errors["b.yaml.py"]

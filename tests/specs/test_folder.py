@@ -50,8 +50,9 @@ def test_files_are_found_in_all_sub_folders_in_order(tmp_path: Path):
     write(tmp_path / "b.yaml", "b")
     write(tmp_path / "a" / "z.yml", "z")
     write(tmp_path / "a" / "y.JSON", "y")
-    for ignored in (".hidden.yaml", ".git/x.yaml", "defaults.yaml", "a/defaults.yml", "notes.txt", "c.yaml.bak"):
+    for ignored in (".hidden.yaml", ".git/x.yaml", "notes.txt", "c.yaml.bak"):
         write(tmp_path / ignored, "ignored")
+    (tmp_path / "a" / "defaults.yml").write_text("priority: batch")
     specs = load_folder(tmp_path)
     assert (names(specs), specs.problems) == (["y", "z", "b"], ())
 

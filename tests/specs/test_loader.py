@@ -14,7 +14,7 @@ from airflow_monai.errors import SpecError
 from airflow_monai.specs import check_text, load_text, loader
 from airflow_monai.specs.loader import MAX_BYTES, LoadError, compose, decode
 from airflow_monai.specs.nodes import place_within
-from airflow_monai.specs.reading import MAX_PROBLEMS
+from airflow_monai.specs.reporting import MAX_PROBLEMS
 from tests.specs.fixtures import FIXTURES
 
 

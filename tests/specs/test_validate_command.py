@@ -91,3 +91,30 @@ def test_a_link_out_of_the_folder_is_an_error_and_its_text_is_not_shown(tmp_path
     assert code == 1
     assert "a.yaml:1:1: error: the file is a link that leads out of the folder" in text
     assert "root:x" not in text
+
+
+def test_defaults_above_a_single_file_are_found(tmp_path: Path):
+    path = tmp_path / "specs" / "ct" / "join.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_bytes((VALID / "join.yaml").read_bytes())
+    defaults = tmp_path / "specs" / "defaults.yaml"
+    defaults.write_text("tasks: {retries: many}")
+    told = (
+        f"{defaults}:1:18: error: 'many' is no number (it keeps join.yaml from loading) [wrong-type]"
+    )
+    out = io.StringIO()
+    for given, more in (([path], {}), ([tmp_path / "specs"], {}), ([path.parent], {"site": str(tmp_path / "specs")})):
+        out = io.StringIO()
+        code = run([str(item) for item in given], False, out, **more)
+        assert (code, out.getvalue().splitlines()[0]) == (1, told)
+        assert out.getvalue().endswith("1 file, 1 error\n")
+    assert run([str(path)], False, out, root=str(path.parent)) == 0
+
+
+def test_defaults_two_folders_above_need_to_be_told_of(tmp_path: Path):
+    path = tmp_path / "ct" / "chest" / "join.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_bytes((VALID / "join.yaml").read_bytes())
+    (tmp_path / "defaults.yaml").write_text("nonsense: 1")
+    assert run([str(path)], False, io.StringIO()) == 0
+    assert run([str(path)], False, io.StringIO(), root=str(tmp_path)) == 1

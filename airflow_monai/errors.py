@@ -248,7 +248,28 @@ class OutcomeUnknown(ServiceError):
     failure = FailureKind.REFUSED
 
 
+class ReviewError(MonaiError):
+    """A review could not be held."""
+
+
+class NothingToReview(ReviewError):
+    """What a review should show is not there."""
+
+    failure = FailureKind.INVALID
+
+
 class InvalidArgument(MonaiError):
     """An argument of a task cannot be used, now that its templates are resolved. The message names it."""
 
     failure = FailureKind.INVALID
+
+
+class NoBatchPlan(MonaiError):
+    """A batch has no list of payloads."""
+
+    failure = FailureKind.NOT_FOUND
+
+    def __init__(self, batch: str):
+        super().__init__(
+            f"The batch {batch!r} has no list of payloads in the store. Clear its task 'select', which makes one."
+        )

@@ -7,7 +7,7 @@ from enum import Enum
 
 from airflow_monai.types import FailureKind
 
-__all__ = ["DEFAULT_POLICY", "Answer", "FailureKind", "is_retried", "kind_of"]
+__all__ = ["DEFAULT_POLICY", "MEANINGS", "Answer", "FailureKind", "is_retried", "kind_of"]
 
 
 class Answer(str, Enum):
@@ -32,14 +32,27 @@ DEFAULT_POLICY: Mapping[FailureKind, Answer] = {
 """What another try would only repeat is final, unless the author of a workflow says otherwise (``retry_policy``)."""
 
 
+MEANINGS: Mapping[FailureKind, str] = {
+    FailureKind.CONNECTION: "An engine, a destination or a service was out of reach or stopped answering.",
+    FailureKind.INTERRUPTED: "The application was ended from outside, or asked for another try (exit code 75).",
+    FailureKind.EXIT_CODE: "The application, or a job elsewhere, ended badly.",
+    FailureKind.OUT_OF_MEMORY: "The application used more memory than it may.",
+    FailureKind.TIMEOUT: "It took longer than timeout_minutes.",
+    FailureKind.MISSING_OUTPUT: "A mandatory output artifact was not made.",
+    FailureKind.REFUSED: "The far side answered, and did not want it.",
+    FailureKind.NOT_FOUND: "An application, an image or a payload does not exist.",
+    FailureKind.INVALID: "What the task was told, or what it was given, cannot be used.",
+    FailureKind.INTERNAL: "Anything else.",
+}
+"""For those who write ``retry_policy``."""
+
+
 def kind_of(error: BaseException) -> FailureKind:
     """The kind of a failure; what is not an error of ours is ``internal``."""
     return getattr(error, "failure", FailureKind.INTERNAL)
 
 
-def is_retried(
-    error: BaseException, policy: Mapping[str, str] | None = None, kind: FailureKind | None = None
-) -> bool:
+def is_retried(error: BaseException, policy: Mapping[str, str] | None = None, kind: FailureKind | None = None) -> bool:
     """Whether another try may follow.
 
     :param policy: kind -> ``retry`` or ``fail``, in place of the default.

@@ -22,11 +22,26 @@ def get_provider_info() -> dict[str, Any]:
         "versions": [__version__],
         "integrations": [{"integration-name": INTEGRATION, "external-doc-url": "https://monai.io", "tags": ["health"]}],
         "hooks": _modules("hooks.dicom", "hooks.folder"),
-        "operators": _modules("operators.map", "operators.export", "operators.gate"),
+        "operators": _modules(
+            "operators.map",
+            "operators.export",
+            "operators.gate",
+            "operators.http",
+            "operators.review",
+            "operators.email",
+            "operators.remote_app",
+        ),
         "sensors": _modules("sensors.payload"),
-        "triggers": _modules("triggers.gate", "triggers.payload"),
+        "triggers": _modules(
+            "triggers.gate",
+            "triggers.http",
+            "triggers.http_async",
+            "triggers.payload",
+            "triggers.email",
+        ),
         "bundles": _modules("bundles.workflow_folder"),
         "connection-types": [dicom_connection_type(), folder_connection_type()],
+        "extra-links": ["airflow_monai.operators.links.ReviewedTaskLink"],
         "cli": ["airflow_monai.cli.definition.get_cli_commands"],
         "config": {"monai": {"description": "Settings of the package airflow-monai.", "options": _options()}},
     }
@@ -89,11 +104,31 @@ def _options() -> dict[str, Any]:
             example="60",
             type_="float",
         ),
+        "http_allowed_hosts": _option(
+            "Hosts that http and http_async tasks may call, separated by commas: names with * for anything, addresses, "
+            "networks. Empty: every host, except link-local and cloud metadata addresses, which only a network that is "
+            "listed here opens.",
+            example="*.hospital.example, 10.1.0.0/16",
+        ),
         "task_log": _option(
             "What of an application's output the task log in Airflow shows: filtered (line by line, with what may be "
             "patient data masked), tail (the same, the last lines, when it fails), none. The store keeps all of it.",
             default="filtered",
             example="tail",
+        ),
+        "smtp_conn_id": _option(
+            "Airflow connection of type smtp by which tasks of type email send.",
+            default="smtp_default",
+            example="smtp_hospital",
+        ),
+        "reviewer_roles": _option(
+            "Who has which role in clinical reviews: JSON, role to a list of user ids as the auth manager knows them. "
+            "A review for roles that are named here can be answered by these users only.",
+            example='{"radiologist": ["anna", "ben"]}',
+        ),
+        "recipient_roles": _option(
+            "Where e-mails to a role go: JSON, role to a list of addresses.",
+            example='{"radiologist": ["reading-room@hospital.example"]}',
         ),
     }
 

@@ -6,7 +6,9 @@ Every option is described, with its default, in :mod:`airflow_monai.get_provider
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,10 @@ class Settings:
     :param api_conn_id: HTTP connection to Airflow's REST API through which the gateway creates runs.
     :param dicom_host: and ``dicom_port``: where the gateway listens.
     :param quiet_seconds: a study is complete when no image came for so long, unless its workflow says otherwise.
+    :param smtp_conn_id: Airflow connection of type smtp that e-mails go out by.
+    :param reviewer_roles: role in lower case -> ids of the users who have it.
+    :param recipient_roles: role in lower case -> addresses that e-mails to it go to.
+    :param http_allowed_hosts: hosts that ``http`` tasks may call; none for all but those that no service has.
     :param task_log: what of a MAP's output the task log shows: ``filtered``, ``tail`` (on failure only) or ``none``.
     """
 
@@ -44,6 +50,10 @@ class Settings:
     dicom_port: int
     quiet_seconds: float
     task_log: str
+    http_allowed_hosts: tuple[str, ...]
+    smtp_conn_id: str
+    reviewer_roles: Mapping[str, tuple[str, ...]]
+    recipient_roles: Mapping[str, tuple[str, ...]]
 
 
 def load() -> Settings:
@@ -60,7 +70,11 @@ def load() -> Settings:
         dicom_host=_text("dicom_host", "0.0.0.0"),
         dicom_port=int(_number("dicom_port", 11112)),
         quiet_seconds=_number("quiet_seconds", 10.0),
+        http_allowed_hosts=tuple(part.strip() for part in _text("http_allowed_hosts").split(",") if part.strip()),
         task_log=_choice("task_log", "filtered", ("filtered", "tail", "none")),
+        smtp_conn_id=_text("smtp_conn_id", "smtp_default"),
+        reviewer_roles=_roles("reviewer_roles"),
+        recipient_roles=_roles("recipient_roles"),
     )
 
 
@@ -79,6 +93,18 @@ def _choice(option: str, default: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise SettingsError(f"[{SECTION}] {option} = {value!r}: choose one of {', '.join(choices)}.")
     return value
+
+
+def _roles(option: str) -> dict[str, tuple[str, ...]]:
+    """Role in lower case -> its members, from ``{"role": ["member", ...]}``."""
+    text = _text(option)
+    try:
+        given = json.loads(text or "{}")
+    except ValueError:
+        given = None
+    if not isinstance(given, dict) or not all(isinstance(members, list) for members in given.values()):
+        raise SettingsError(f'[{SECTION}] {option} must be JSON like {{"radiologist": ["anna", "ben"]}}.')
+    return {role.strip().lower(): tuple(str(member).strip() for member in members) for role, members in given.items()}
 
 
 def _number(option: str, default: float) -> float:

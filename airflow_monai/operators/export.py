@@ -9,7 +9,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import ExportIncomplete, ExportInterrupted, ExportRefused, Fenced, MonaiError
+from airflow_monai.errors import (
+    DestinationError,
+    ExportIncomplete,
+    ExportInterrupted,
+    ExportRefused,
+    Fenced,
+    MonaiError,
+)
 from airflow_monai.failures import Answer, FailureKind, kind_of
 from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun
 from airflow_monai.operators.export_files import ExportFile, collect, for_dicom
@@ -181,6 +188,25 @@ class ExportOperator(MonaiOperator):
 
     def _wanted(self, run: TaskRun, files: Sequence[ExportFile], target: Destination) -> list[Instance]:
         return for_dicom(files, run.payload, allow_other_study=target.flag("allow_other_study"))
+
+
+class Hl7ExportOperator(ExportOperator):
+    """Deliver files of any kind: as :class:`ExportOperator`, to destinations that take every file.
+
+    A DICOM node takes DICOM only; where another file is among the inputs, nothing goes there, and the task says so.
+    """
+
+    spec_type = custom_operator_name = "export_hl7"
+
+    def _wanted(self, run: TaskRun, files: Sequence[ExportFile], target: Destination) -> list[Instance]:
+        others = [file for file in files if not (file.is_dicom or file.problem)]
+        if others:
+            raise DestinationError(
+                f"{target.name} is a DICOM node and takes DICOM objects only, and {len(others)} of {len(files)} files "
+                "are none, so none was sent there. Name a destination that takes every file, such as a folder, or use "
+                "a task of type export for the DICOM objects."
+            )
+        return super()._wanted(run, files, target)
 
 
 def _missing(ledger: Ledger, instances: Mapping[str, Instance], report: SinkReport) -> dict[str, Instance]:

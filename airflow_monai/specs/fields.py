@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from airflow_monai.failures import DEFAULT_POLICY, MEANINGS, Answer
 from airflow_monai.specs.choices import ARTIFACT_TYPES, TASK_TYPE_ALIASES, TASK_TYPES
 from airflow_monai.specs.plan import ForEach, Grouping, Kind, LateImages, OnFailure, Priority
 from airflow_monai.specs.problems import nearest
@@ -131,6 +132,19 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _policy_schema() -> WithJsonSchema:
+    """The kinds of failure with their meanings, as editors offer them."""
+    kinds = {
+        kind.value: {
+            "enum": [answer.value for answer in Answer],
+            "default": DEFAULT_POLICY[kind].value,
+            "description": meaning,
+        }
+        for kind, meaning in MEANINGS.items()
+    }
+    return WithJsonSchema({"type": "object", "properties": kinds, "additionalProperties": False})
+
+
 def _text_schema(**more: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", **more})
 
@@ -156,6 +170,7 @@ Duration = Annotated[
     BeforeValidator(_duration),
     WithJsonSchema({"type": ["string", "number"], "examples": ["30s", "15m", "2h"]}),
 ]
+RetryPolicy = Annotated[dict[str, str], _policy_schema()]
 ForEachChoice = Annotated[ForEach, _choice(ForEach, "thing that a task can run for each of")]
 OnFailureChoice = Annotated[OnFailure, _choice(OnFailure, "answer to a failure before a task")]
 PriorityChoice = Annotated[Priority, _choice(Priority, "priority")]

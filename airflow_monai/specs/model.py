@@ -26,6 +26,7 @@ from airflow_monai.specs.fields import (
     Number,
     OnFailureChoice,
     PriorityChoice,
+    RetryPolicy,
     TaskId,
     TaskKind,
     Template,
@@ -127,7 +128,7 @@ class TaskSpec(_Model):
     timeout_minutes: Annotated[Number, Field(ge=-1, le=525_600)] = -1.0
     retries: Annotated[Whole, Field(ge=0, le=100)] | None = None
     retry_delay: Annotated[Duration, Field(ge=0, le=86_400)] | None = None
-    retry_policy: dict[str, str] = Field(default_factory=dict)
+    retry_policy: RetryPolicy = Field(default_factory=dict)
     for_each: ForEachChoice | None = None
     on_failure: OnFailureChoice = OnFailure.STOP
     priority: PriorityChoice | None = None

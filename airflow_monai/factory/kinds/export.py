@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_monai.factory.kinds.base import TaskKind, TaskRequest, inputs_of, monai_arguments
 
@@ -14,14 +14,19 @@ if TYPE_CHECKING:
 def make(request: TaskRequest) -> BaseOperator:
     from airflow_monai.operators.export import ExportOperator
 
-    task = request.task
-    return ExportOperator(
-        destinations=task.export_destinations,
-        inputs=inputs_of(task),
-        execution_timeout=timedelta(minutes=task.timeout_minutes) if task.timeout_minutes else None,
-        **monai_arguments(request),
-        **request.common,
-    )
+    return ExportOperator(**export_arguments(request))
 
 
 KIND = TaskKind(make)
+
+
+def export_arguments(request: TaskRequest) -> dict[str, Any]:
+    """What an operator that exports takes."""
+    task = request.task
+    return {
+        "destinations": task.export_destinations,
+        "inputs": inputs_of(task),
+        "execution_timeout": timedelta(minutes=task.timeout_minutes) if task.timeout_minutes else None,
+        **monai_arguments(request),
+        **request.common,
+    }

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_monai.errors import MonaiError
-from airflow_monai.factory.kinds.base import TaskKind, TaskRequest
+from airflow_monai.factory.kinds.base import TaskKind, TaskRequest, inputs_of, monai_arguments, outputs_of
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
 
 def make(request: TaskRequest) -> BaseOperator:
-    raise MonaiError(f"Task {request.task.id!r}: tasks of type {request.task.type.value} cannot be run yet.")
+    from airflow_monai.operators.remote_app import RemoteAppOperator
+
+    task = request.task
+    return RemoteAppOperator(
+        destinations=task.export_destinations,
+        inputs=inputs_of(task),
+        outputs=outputs_of(task),
+        **monai_arguments(request),
+        **request.common,
+    )
 
 
 KIND = TaskKind(make)

@@ -1,0 +1,237 @@
+"""The operator of ``clinical_review`` tasks: a person accepts or rejects what a task made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.providers.standard.operators.hitl import HITLOperator
+
+from airflow_monai.errors import InvalidArgument, JobTimedOut, NothingToReview, ReviewError
+from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, series_name
+from airflow_monai.operators.links import ReviewedTaskLink, task_page
+from airflow_monai.operators.review_text import ReviewText, Shown, form_of
+from airflow_monai.types import TaskStatus
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from airflow.sdk import Context
+
+ACCEPT, REJECT = "Accept", "Reject"
+DEFAULT_ROLES = ("clinician",)
+ASKED, ANSWER = "asked", "answer"
+MESSAGE = "message"
+"""Key of the reviewer's free text: it stays in the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a person answered.
+
+    :param reason: one of the reasons that the review offers.
+    :param message: free text.
+    """
+
+    acceptance: bool
+    reason: str | None
+    message: str | None
+    user_id: str
+    user_name: str
+    answered: str
+
+
+class ClinicalReviewOperator(MonaiOperator, HITLOperator):
+    """
+    Wait until a person accepts or rejects what a task of this workflow made.
+
+    The review shows among Airflow's required actions, for the whole site and on the page of its run; while it waits it
+    costs no process and no pool slot. Its result has ``acceptance`` (true or false), ``reason``, ``message`` and
+    ``user_id``. After a rejection the task's status is ``PartialFail``, it shows as success in the UI since it has done
+    what it had to, and it starts nothing but the edges whose conditions ask for that; the run does not fail. Without an
+    answer in time it fails.
+
+    What a reviewer reads holds no patient data, since Airflow keeps it; so it does the answer, with the free text in
+    it. That text goes to the record in the store, and to no log and no XCom.
+
+    :param reviewed_task_id: the task whose results are reviewed.
+    :param inputs: the artifacts that are shown: ``name``, ``type``, ``value`` (``{{ context... }}``) and ``mandatory``.
+    :param application: name and version of what made them.
+    :param mode: QA, Research or Clinical.
+    :param reviewer_roles: who may answer. Roles that the setting ``[monai] reviewer_roles`` gives users to are
+        enforced by Airflow: nobody else can answer, whatever rights they have.
+    :param reasons: what the reviewer can choose as the reason.
+    :param instructions: what the reviewer shall look at; a fixed text, Markdown.
+    :param response_timeout: how long it waits for the answer; None for ever.
+    """
+
+    spec_type = custom_operator_name = "clinical_review"
+    ui_color = "#e8dcf2"
+    template_fields = MonaiOperator.template_fields
+    operator_extra_links = (ReviewedTaskLink(),)
+
+    def __init__(
+        self,
+        *,
+        reviewed_task_id: str,
+        inputs: Sequence[Mapping[str, Any]] = (),
+        application: str = "",
+        mode: str = "Clinical",
+        reviewer_roles: Sequence[str] = DEFAULT_ROLES,
+        reasons: Sequence[str] = (),
+        instructions: str = "",
+        response_timeout: timedelta | None = None,
+        result_keys: Sequence[str] = (),
+        **kwargs: Any,
+    ):
+        super().__init__(
+            subject="",
+            options=[ACCEPT, REJECT],
+            params=form_of(reasons),
+            response_timeout=response_timeout,
+            result_keys=[key for key in result_keys if key != MESSAGE],
+            **kwargs,
+        )
+        self.reviewed_task_id = reviewed_task_id
+        self.inputs = [dict(item) for item in inputs]
+        self.application = application or reviewed_task_id
+        self.mode = mode
+        self.reviewer_roles = list(reviewer_roles) or list(DEFAULT_ROLES)
+        self.reasons = list(reasons)
+        self.instructions = instructions
+        self._rejected = False
+
+    def perform(self, run: TaskRun, context: Context) -> Outcome:
+        """Ask, unless an earlier try of this generation has the answer."""
+        kept = run.note(ANSWER)
+        if kept is None:
+            self._ask(run, context)
+        self.log.info("An earlier try has got the answer; it stands")
+        return self._outcome(Answer(**kept))
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
+        """Take the answer, or the news that none came in time."""
+        return self._told(lambda: self._answered(context, event))
+
+    def _answered(self, context: Context, event: Mapping[str, Any]) -> Any:
+        run = self._begun(context)
+        asked = run.note(ASKED) or {}
+        started = str(asked.get("started") or _now())
+
+        def work() -> Outcome:
+            answer = self._answer_of(event)
+            run.write_note(ANSWER, asdict(answer))
+            return self._outcome(answer)
+
+        return self._finish(run, context, started, work)
+
+    def _ask(self, run: TaskRun, context: Context) -> NoReturn:
+        from airflow_monai import settings
+
+        known = settings.load().reviewer_roles
+        users = sorted({user for role in self.reviewer_roles for user in known.get(role.lower(), ())})
+        missing = [role for role in self.reviewer_roles if not known.get(role.lower())]
+        if missing:
+            self.log.warning(
+                "[monai] reviewer_roles gives no users to %s; %s", ", ".join(missing), _who_answers(bool(users))
+            )
+        text = self._text(run, len(users))
+        self.subject, self.body = text.subject, text.body
+        self.assigned_users = [{"id": user, "name": user} for user in users]
+        run.write_note(ASKED, {"started": _now(), "users": users, "roles": self.reviewer_roles})
+        HITLOperator.execute(self, context)
+        raise AssertionError("a review waits for its answer")  # HITLOperator always ends by waiting
+
+    def _text(self, run: TaskRun, users: int) -> ReviewText:
+        folder = run.folder
+        return ReviewText(
+            workflow=run.workflow_name,
+            application=self.application,
+            mode=self.mode,
+            reviewed=self.reviewed_task_id,
+            link=task_page(folder.dag_id, folder.run_id, self.reviewed_task_id, run.map_index),
+            roles=self.reviewer_roles,
+            users=users,
+            artifacts=self._artifacts(run),
+            instructions=self.instructions,
+            payload_id=run.payload.payload_id,
+            images=len(run.input_files),
+            series=len({file.series_instance_uid for file in run.input_files}),
+            part=series_name(run) if run.for_each_series else "",
+        )
+
+    def _artifacts(self, run: TaskRun) -> list[Shown]:
+        from airflow_monai.operators.artifacts import resolve_input
+
+        found = []
+        for item in self.inputs:
+            files = len(resolve_input(run, str(item["value"])).keys)
+            if not files and item.get("mandatory", True):
+                raise NothingToReview(
+                    f"Task {run.task_id}: its mandatory input {item['name']!r} ({item['value']}) has no files, so that "
+                    "there is nothing to review. If it may be absent, write `mandatory: false`."
+                )
+            found.append(Shown(str(item["name"]), str(item.get("type") or "Unset"), files))
+        return found
+
+    def _answer_of(self, event: Mapping[str, Any]) -> Answer:
+        """The answer, checked here too: what comes by the REST API need not be of the form that the UI shows."""
+        if "error" in event:
+            self._no_answer(event)
+        chosen = list(event.get("chosen_options") or ())
+        if chosen not in ([ACCEPT], [REJECT]):
+            raise InvalidArgument(f"Task {self.task_id}: the answer is neither {ACCEPT} nor {REJECT}. Clear the task.")
+        given = event.get("params_input") or {}
+        reason, message = _text_of(given.get("reason")), _text_of(given.get(MESSAGE))
+        if reason and reason not in self.reasons:
+            reason, message = None, "\n".join(part for part in (reason, message) if part)
+        user = event.get("responded_by_user") or {}
+        at = event.get("responded_at")
+        return Answer(
+            acceptance=chosen == [ACCEPT],
+            reason=reason,
+            message=message,
+            user_id=str(user.get("id") or ""),
+            user_name=str(user.get("name") or ""),
+            answered=at.astimezone(timezone.utc).isoformat() if isinstance(at, datetime) else _now(),
+        )
+
+    def _no_answer(self, event: Mapping[str, Any]) -> NoReturn:
+        if event.get("error_type") == "timeout":
+            raise JobTimedOut(
+                f"Nobody answered the review {self.task_id} within {self.response_timeout}. Clear the task to ask "
+                "again; raise its timeout_minutes if reviewers need more time."
+            )
+        raise ReviewError(f"Airflow could not get the answer to review {self.task_id}. Clear the task to ask again.")
+
+    def _outcome(self, answer: Answer) -> Outcome:
+        self._rejected = not answer.acceptance
+        word = "Rejected" if self._rejected else "Accepted"
+        self.log.info("%s by user %s%s", word, answer.user_id, f": {answer.reason}" if answer.reason else "")
+        return Outcome(
+            result=asdict(answer), status=TaskStatus.PARTIAL_FAIL if self._rejected else TaskStatus.SUCCEEDED
+        )
+
+    def _untaken_edges(self, run: TaskRun, context: Context) -> list[str]:
+        """In a hand-written DAG also what follows the review without an edge of its own: never after a rejection."""
+        untaken = super()._untaken_edges(run, context)
+        if not self._rejected:
+            return untaken
+        nodes = {edge["node"] for edge in self.edges}
+        return [*untaken, *sorted(self.downstream_task_ids - nodes)]
+
+
+def _who_answers(some: bool) -> str:
+    if some:
+        return "only the users of the other roles can answer"
+    return "anyone can answer who may answer required actions of this DAG"
+
+
+def _text_of(value: Any) -> str | None:
+    return str(value).strip()[:4000] or None if value is not None else None
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -14,7 +14,9 @@ from airflow_monai.specs.doubts import INVENTED
 from airflow_monai.specs.findings import Finding, Location, warning
 from airflow_monai.specs.known_paths import better_path, is_published_path
 from airflow_monai.specs.model import TaskSpec
+from airflow_monai.specs.plan import TaskType
 from airflow_monai.specs.problems import Severity, nearest
+from airflow_monai.specs.task_types import TASK_TYPE_SPECS
 from airflow_monai.specs.templates import (
     MAX_TEXT,
     ArtifactReference,
@@ -38,8 +40,9 @@ def conditions(view: SpecView) -> Iterator[Finding]:
         for number, target in enumerate(task.task_destinations):
             for index, text in enumerate(target.conditions):
                 yield from _condition(view, (*at, "task_destinations", number, "conditions", index), text, done)
+        own = TASK_TYPE_SPECS[TaskType(task.type)].paths if view.is_supported(task) else ()
         for name, value in task.args.items() if view.is_supported(task) else ():
-            yield from _argument(view, (*at, "args", name), value, done - {task.id})
+            yield from _argument(view, (*at, "args", name), value, done - {task.id}, own)
 
 
 def _condition(view: SpecView, at: Location, text: str, done: set[str]) -> Iterator[Finding]:
@@ -57,13 +60,26 @@ def _condition(view: SpecView, at: Location, text: str, done: set[str]) -> Itera
         yield from _path(view, at, template.path, done, template.column - 1)
 
 
-def _argument(view: SpecView, at: Location, value: Any, done: set[str]) -> Iterator[Finding]:
+def _argument(
+    view: SpecView, at: Location, value: Any, done: set[str], own: tuple[str, ...] = ()
+) -> Iterator[Finding]:
     longest = max(map(len, leaves(value)), default=0)
     if longest > MAX_TEXT:
         message = f"an argument has {longest} characters; {MAX_TEXT} are allowed"
         yield Finding(at, "too-long", message, "put it into the application's image or its model")
-    for path in paths_of(value) if isinstance(value, str) else ():
-        yield from _path(view, at, path, done, 0)
+    for place, text in _texts(at, value):
+        for path in paths_of(text):
+            if path not in own:
+                yield from _path(view, place, path, done, 0)
+
+
+def _texts(at: Location, value: Any) -> Iterator[tuple[Location, str]]:
+    """Every text in an argument, with its place."""
+    if isinstance(value, str):
+        yield at, value
+    elif isinstance(value, (dict, list)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _texts((*at, key), item)
 
 
 def _path(view: SpecView, at: Location, path: str, done: set[str], offset: int) -> Iterator[Finding]:
@@ -93,7 +109,7 @@ def _param(view: SpecView, at: Location, name: str, offset: int) -> Iterator[Fin
             hint = nearest(name, known) or f"parameters here: {', '.join(known[:20]) or 'none; add it to params'}"
             yield Finding(at, "unknown-param", f"there is no parameter {name[:100]!r}", hint, offset=offset)
     elif at[0] in ("predicate", "schedule"):
-        message = f"nobody has given the parameter {name!r} when this is evaluated, so that it is NULL"
+        message = f"nobody has given the parameter {name!r} when this is evaluated, so that it has its default"
         yield warning(at, "not-upstream", message, "use parameters in conditions and arguments of tasks", offset)
 
 

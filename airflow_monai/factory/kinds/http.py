@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_monai.errors import MonaiError
-from airflow_monai.factory.kinds.base import TaskKind, TaskRequest
+from airflow_monai.factory.kinds.base import TaskKind, TaskRequest, light_arguments, outputs_of
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
 
 def make(request: TaskRequest) -> BaseOperator:
-    raise MonaiError(f"Task {request.task.id!r}: tasks of type {request.task.type.value} cannot be run yet.")
+    from airflow_monai.operators.http import HttpRequestOperator
+
+    task, shared = request.task, light_arguments(request)
+    return HttpRequestOperator(request=task.args, outputs=outputs_of(task), **shared, **request.common)
 
 
-KIND = TaskKind(make)
+KIND = TaskKind(make, light=True)

@@ -69,6 +69,7 @@ class TaskTypeSpec:
     :param needs_input: it must have an input artifact.
     :param uses_destinations: it exports, so it needs ``export_destinations``.
     :param check: what its table of arguments cannot say.
+    :param paths: what its templates know beside ``context...``.
     """
 
     type: TaskType
@@ -79,6 +80,7 @@ class TaskTypeSpec:
     needs_input: bool = False
     uses_destinations: bool = False
     check: Check | None = None
+    paths: tuple[str, ...] = ()
 
     def arg(self, name: str) -> Arg | None:
         """The argument of a name written in any case."""

@@ -1,0 +1,126 @@
+"""Which hosts a workflow may call.
+
+Without a setting that is every host but the addresses at which clouds hand out a machine's own credentials, and others
+that no service has. What a name resolves to is checked, and the request then goes to just that address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from airflow_monai.errors import InvalidArgument, SettingsError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+NEVER = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8", "169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32", "168.63.129.16/32", "224.0.0.0/4",
+        "255.255.255.255/32", "::/128", "fe80::/10", "fd00:ec2::/32", "fd20:ce::254/128", "ff00::/8",
+    )
+)  # fmt: skip
+"""Link-local and metadata addresses, multicast, and those that mean no host; only an address range that the site
+allows by name opens them."""
+
+
+class HostUnknown(Exception):
+    """A name that does not resolve now."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostRules:
+    """The hosts that may be called.
+
+    :param names: patterns with ``*``; none, and no networks either, for every host.
+    """
+
+    names: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+
+    @classmethod
+    def parse(cls, patterns: Iterable[str]) -> HostRules:
+        """Rules of host names with ``*`` for anything, addresses, and networks as ``10.1.0.0/16``.
+
+        :raises SettingsError: when one is none of these.
+        """
+        names, networks = [], []
+        for pattern in patterns:
+            network = _network(pattern)
+            if network is not None:
+                networks.append(network)
+            elif set(pattern) & set("/:@ "):
+                raise SettingsError(
+                    f"[monai] http_allowed_hosts: {pattern!r} is no host name, address or network. Write for example "
+                    "*.hospital.example, 10.1.0.0/16."
+                )
+            else:
+                names.append(pattern.lower())
+        return cls(tuple(names), tuple(networks))
+
+    def check_name(self, host: str) -> None:
+        """For a host that a proxy looks up.
+
+        :raises InvalidArgument: when it may not be called.
+        """
+        address = _address(host)
+        if address is not None:
+            self._check(host, [address])
+        elif (self.names or self.networks) and not self._named(host):
+            raise _refused(host)
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """Where the host is.
+
+        :raises InvalidArgument: when it may not be called, or any of its addresses may not.
+        :raises HostUnknown: when its name does not resolve now.
+        """
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise HostUnknown(host) from None
+        texts = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
+        self._check(host, [ipaddress.ip_address(text) for text in texts])
+        return texts
+
+    def _check(self, host: str, addresses: list[Address]) -> None:
+        is_named = self._named(host) or not (self.names or self.networks)
+        for address in map(_plain, addresses):
+            if any(address in network for network in self.networks):
+                continue
+            if not is_named or any(address in network for network in NEVER):
+                raise _refused(host)
+
+    def _named(self, host: str) -> bool:
+        return any(fnmatchcase(host.lower().rstrip("."), name) for name in self.names)
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _address(text: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(text.strip("[]"))
+    except ValueError:
+        return None
+
+
+def _plain(address: Address) -> Address:
+    """An IPv4 address that is written as one of IPv6, as itself."""
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _refused(host: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"The host {host[:200]} may not be called from here. Whoever runs this site can allow it: "
+        "[monai] http_allowed_hosts."
+    )

@@ -258,6 +258,17 @@ class NothingToReview(ReviewError):
     failure = FailureKind.INVALID
 
 
+class NoBatchPlan(MonaiError):
+    """A batch has no list of payloads."""
+
+    failure = FailureKind.NOT_FOUND
+
+    def __init__(self, batch: str):
+        super().__init__(
+            f"The batch {batch!r} has no list of payloads in the store. Clear its task 'select', which makes one."
+        )
+
+
 class InvalidArgument(MonaiError):
     """An argument of a task cannot be used, now that its templates are resolved. The message names it."""
 

@@ -3,6 +3,7 @@
 One spec task is one Airflow task. Every conditional edge, and every edge into a join, is a node of its own that costs
 no process: an :class:`EdgeNode` that the ending worker task skips, or after a light task a :class:`GateOperator` in the
 triggerer. A join's predecessors are only such nodes, so that it runs when all that were taken ended well and one was.
+What runs once for each series, or goes on after a failure, :mod:`airflow_monai.factory.joins` adds.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from airflow.sdk import DAG, Asset, PartitionedAssetTimetable
 from airflow_monai.factory.docs import edge_doc, workflow_doc
 from airflow_monai.factory.kinds import KINDS, TaskKind, TaskRequest
 from airflow_monai.factory.kinds.base import params_of
+from airflow_monai.factory.params import form_params
 from airflow_monai.factory.uris import ae_uri, workflow_uri
 from airflow_monai.operators.gate import EdgeNode, GateOperator
+from airflow_monai.priorities import WEIGHTS, strategy_name
 from airflow_monai.specs.graph import reachable
-from airflow_monai.specs.plan import Edge, TaskPlan, TaskType, WorkflowPlan
+from airflow_monai.specs.plan import Edge, ForEach, OnFailure, TaskPlan, TaskType, WorkflowPlan
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
+    from airflow_monai.factory.joins import RegionNodes
     from airflow_monai.gpu.inventory import Inventory
 
 OWNER = "monai"
@@ -61,21 +65,50 @@ def build_dag(
     leaving = _edges_by_source(plan.edges)
     behind = _behind(plan)
     inventory = cache(inventory)
+    regions = _regions(dag, plan)
     operators = {
-        task.id: _make_task(dag, plan, task, leaving.get(task.id, ()), kinds[task.type], inventory, behind)
+        task.id: _make_task(
+            dag, plan, task, leaving.get(task.id, ()), kinds[task.type], inventory, behind, regions.get(task.id)
+        )
         for task in plan.tasks
     }
-    light = {task.id for task in plan.tasks if kinds[task.type].light}
+    # An edge that its source skips has to be there when the source ends: one of many series may not be expanded yet
+    light = {task.id for task in plan.tasks if task.for_each or kinds[task.type].light}
+    ways: list[tuple[Edge, BaseOperator]] = []
     for edge in plan.edges:
-        source, target = operators[edge.source], operators[edge.target]
+        source = operators[edge.source]
         if edge.node_id is None:
-            _connect(source, target)
-        else:
-            gate = edge.source in light and bool(edge.conditions)
-            node = _edge_node(dag, plan, edge, behind(edge.target) if gate else None)
-            _connect(source, node)
-            _connect(node, target)
+            ways.append((edge, source))
+            continue
+        gate = edge.source in light and bool(edge.conditions)
+        node = _edge_node(dag, plan, edge, behind(edge.target) if gate else None, regions.get(edge.source))
+        _connect(source, node)
+        ways.append((edge, node))
+    if regions or _goes_on(plan):
+        from airflow_monai.factory.joins import weave
+
+        weave(plan, operators, ways, regions, _everywhere(dag))
+    else:
+        for edge, node in ways:
+            _connect(node, operators[edge.target])
     return dag
+
+
+def _regions(dag: DAG, plan: WorkflowPlan) -> Mapping[str, RegionNodes]:
+    if not any(task.for_each for task in plan.tasks):
+        return {}
+    from airflow_monai.factory.joins import region_nodes
+
+    return region_nodes(dag, plan, _everywhere(dag))
+
+
+def _goes_on(plan: WorkflowPlan) -> bool:
+    """Whether a task of the workflow goes on after a failure."""
+    return any(task.on_failure is OnFailure.CONTINUE for task in plan.tasks)
+
+
+def _everywhere(dag: DAG) -> dict[str, Any]:
+    return {"dag": dag, "owner": OWNER}
 
 
 def _connect(source: BaseOperator, target: BaseOperator) -> None:
@@ -90,7 +123,8 @@ def _empty_dag(plan: WorkflowPlan) -> DAG:
         dag_display_name=plan.name,
         description=plan.description or None,
         doc_md=workflow_doc(plan),
-        tags=_tags(plan),
+        tags=tags_of(plan),
+        params=form_params(plan),
         schedule=PartitionedAssetTimetable(assets=_assets(plan)),
         catchup=False,
         is_paused_upon_creation=False,
@@ -109,9 +143,9 @@ def _assets(plan: WorkflowPlan) -> Any:
     return wanted
 
 
-def _tags(plan: WorkflowPlan) -> list[str]:
+def tags_of(plan: WorkflowPlan, *more: str) -> list[str]:
     """The digest is among them so that every edit of the file makes a new DAG version in the UI."""
-    tags = ("monai", plan.ae_title, f"v{plan.version}" if plan.version else "", plan.digest[:8])
+    tags = ("monai", *more, plan.ae_title, f"v{plan.version}" if plan.version else "", plan.digest[:8])
     return [tag[:TAG_LENGTH] for tag in tags if tag]
 
 
@@ -136,9 +170,12 @@ def _make_task(
     kind: TaskKind,
     inventory: Callable[[], Inventory | None],
     behind: Callable[[str], list[str]],
+    region: RegionNodes | None,
 ) -> BaseOperator:
-    edges = [] if kind.light else [_skippable(edge, behind(edge.target)) for edge in leaving if edge.conditions]
-    return kind.make(TaskRequest(plan, task, edges, _common(dag, task), inventory))
+    gates = kind.light or region is not None
+    edges = [] if gates else [_skippable(edge, behind(edge.target)) for edge in leaving if edge.conditions]
+    common = _common(dag, plan, task)
+    return kind.make(TaskRequest(plan, task, edges, {**common, **region.placing()} if region else common, inventory))
 
 
 def _skippable(edge: Edge, behind: list[str]) -> dict[str, Any]:
@@ -149,11 +186,11 @@ def retry_delay(task: TaskPlan) -> timedelta:
     return RETRY_DELAY if task.retry_delay_seconds is None else timedelta(seconds=task.retry_delay_seconds)
 
 
-def _common(dag: DAG, task: TaskPlan) -> dict[str, Any]:
-    common: dict[str, Any] = {"task_id": task.id, "dag": dag, "owner": OWNER}
+def _common(dag: DAG, plan: WorkflowPlan, task: TaskPlan) -> dict[str, Any]:
+    common: dict[str, Any] = {"task_id": task.id, "dag": dag, "owner": OWNER, **_priority(plan, task)}
     if task.description:
         common["doc_md"] = task.description
-    if task.is_join:
+    if task.is_join and task.for_each is None and task.on_failure is OnFailure.STOP:
         common["trigger_rule"] = JOIN_RULE
     if task.retries:
         common |= {
@@ -167,9 +204,19 @@ def _common(dag: DAG, task: TaskPlan) -> dict[str, Any]:
     return common
 
 
-def _edge_node(dag: DAG, plan: WorkflowPlan, edge: Edge, behind: list[str] | None) -> BaseOperator:
+def _priority(plan: WorkflowPlan, task: TaskPlan) -> dict[str, Any]:
+    """The task's weight for the scheduler; where there is a schedule, one that knows the runs of its batches."""
+    rule = strategy_name(plan.schedule.priority.value) if plan.schedule else "absolute"
+    return {"priority_weight": WEIGHTS[task.priority.value], "weight_rule": rule}
+
+
+def _edge_node(
+    dag: DAG, plan: WorkflowPlan, edge: Edge, behind: list[str] | None, region: RegionNodes | None
+) -> BaseOperator:
     """The node of an edge: a gate where ``behind`` tells what lies behind it, else one that its source skips."""
     common: dict[str, Any] = {"task_id": edge.node_id, "dag": dag, "owner": OWNER, "doc_md": edge_doc(edge)}
+    if region:
+        common |= region.placing()
     if behind is None:
         return EdgeNode(retries=0, **common)
     return GateOperator(
@@ -178,5 +225,6 @@ def _edge_node(dag: DAG, plan: WorkflowPlan, edge: Edge, behind: list[str] | Non
         workflow_name=plan.name,
         workflow_description=plan.description,
         workflow_params=params_of(plan),
+        for_each=ForEach.SERIES.value if region else None,
         **common,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from airflow_monai.specs.plan import Edge, TaskPlan, TaskType, WorkflowPlan
+from airflow_monai.specs.plan import Edge, Schedule, TaskPlan, TaskType, WorkflowPlan
 
 
 def workflow_doc(plan: WorkflowPlan) -> str:
@@ -16,6 +16,19 @@ def workflow_doc(plan: WorkflowPlan) -> str:
     )
     table = ["| task | type | what | next |", "|---|---|---|---|", *_rows(plan)]
     return "\n\n".join(part for part in (facts, plan.description, "\n".join(table)) if part)
+
+
+def batch_doc(plan: WorkflowPlan, schedule: Schedule) -> str:
+    """Markdown for the page of a workflow's batch."""
+    select = schedule.select
+    titles = ", ".join(f"`{_cell(title)}`" for title in select.ae_titles or (plan.ae_title,))
+    which = "all that fit" if select.include_processed else f"those that version {plan.version} has not processed"
+    limit = f", at most {schedule.limit} in one batch, the oldest first" if schedule.limit else ""
+    return (
+        f"Starts `{_cell(plan.name)}` on payloads in the store that were sent to {titles}: {which}{limit}. "
+        f"At {_cell(schedule.cron)} ({schedule.timezone}), or when it is triggered by hand, where the form can narrow "
+        f"the selection. {schedule.max_active} runs at once, behind the live studies."
+    )
 
 
 def edge_doc(edge: Edge) -> str:
@@ -38,6 +51,8 @@ def _rows(plan: WorkflowPlan) -> Iterator[str]:
 def _what(task: TaskPlan) -> str:
     if task.type is TaskType.MAP:
         return str(task.args.get("map", "")) or task.description
+    if task.type is TaskType.DOCKER:
+        return str(task.args.get("container_image", "")) or task.description
     if task.type is TaskType.EXPORT:
         return ", ".join(task.export_destinations)
     return task.description

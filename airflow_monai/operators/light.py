@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow_monai.triggers.light import LightTrigger
 
 WHERE = {
-    "payload_id": "{{ dag_run.partition_key or (dag_run.conf or {}).get('payload_id', '') }}",
+    "payload_id": "{{ dag_run.partition_key or (dag_run.conf or {}).get('payload_id') or '' }}",
     "run_id": "{{ run_id }}",
     "map_index": "{{ ti.map_index }}",
     "try_number": "{{ ti.try_number }}",
@@ -47,6 +47,8 @@ class LightOperator(BaseOperator):
     :param workflow_name: and ``workflow_description``: what ``context.workflow`` means in templates.
     :param workflow_params: defaults of ``context.params``; a run's conf overrides them.
     :param previous_task_id: the task before it, for its record.
+    :param for_each: ``series`` in a mapped task: its map index counts the series of the payload, and of the payload it
+        sees only that one.
     :param payload_id: (templated) the payload, where the DAG run does not name it.
     """
 
@@ -66,6 +68,7 @@ class LightOperator(BaseOperator):
         workflow_description: str = "",
         workflow_params: Mapping[str, Any] | None = None,
         previous_task_id: str | None = None,
+        for_each: str | None = None,
         payload_id: str | None = None,
         **kwargs: Any,
     ):
@@ -84,6 +87,7 @@ class LightOperator(BaseOperator):
             "workflow_description": workflow_description,
             "workflow_params": dict(workflow_params or {}),
             "previous_task_id": previous_task_id,
+            "for_each": for_each,
         }
         self.limit = timedelta(minutes=timeout_minutes) + GRACE if timeout_minutes else None
         self.start_trigger_args = StartTriggerArgs(

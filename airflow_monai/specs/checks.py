@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from airflow_monai.specs.check_args import arguments
+from airflow_monai.specs.check_params import parameters
+from airflow_monai.specs.check_policy import retry_policies
 from airflow_monai.specs.check_references import artifact_values, conditions
+from airflow_monai.specs.check_schedule import schedules
+from airflow_monai.specs.check_regions import regions
+from airflow_monai.specs.check_schedule import schedules
 from airflow_monai.specs.choices import LATER_TASK_TYPES, TASK_TYPES
 from airflow_monai.specs.doubts import Doubts
 from airflow_monai.specs.findings import Finding, Location, warning
@@ -23,7 +28,8 @@ def check(spec: WorkflowSpec, doubts: Doubts = NO_DOUBTS) -> Iterator[Finding]:
     :param doubts: what of it is not the author's; what would only follow from that is left out.
     """
     view = SpecView(spec, doubts)
-    for one in (_task_types, _ids, _destinations, _loops, _reachability, _tasks, conditions, artifact_values):
+    graph = (_task_types, _ids, _destinations, _loops, _reachability, _tasks)
+    for one in (*graph, conditions, artifact_values, regions, parameters, schedules, retry_policies):
         yield from map(view.as_written, one(view))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow_monai.specs.model import ParamSpec, ResourcesSpec, ScheduleSpec, TaskSpec, WorkflowSpec
 from airflow_monai.specs.plan import (
+    BATCH_SUFFIX,
     Edge,
     InputArtifact,
     OutputArtifact,
@@ -23,7 +24,6 @@ from airflow_monai.specs.plan import (
     WorkflowPlan,
 )
 from airflow_monai.specs.reviews import with_acceptance
-from airflow_monai.specs.task_types import TASK_TYPE_SPECS
 from airflow_monai.specs.templates import canonical_templates, canonical_value, executions_of, leaves, result_keys
 
 DEFAULT_RETRIES = 2
@@ -84,8 +84,11 @@ def is_join(task: str, previous: Iterable[str], mapped: Container[str]) -> bool:
 
 
 def dag_id_of(name: str) -> str:
-    """The workflow's name where it may be a DAG id, else what is left of it and a part of its hash."""
-    if _LEGAL_DAG_ID.fullmatch(name):
+    """The workflow's name where it may be a DAG id, else what is left of it and a part of its hash.
+
+    One that ends as the DAGs of batches do may not: it could be that of another workflow's.
+    """
+    if _LEGAL_DAG_ID.fullmatch(name) and not name.lower().endswith(BATCH_SUFFIX):
         return name
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:150]
     return f"{slug or 'workflow'}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
@@ -135,13 +138,6 @@ def _filled(value: Any, ids: Mapping[str, str]) -> Any:
     return [_filled(item, ids) for item in value] if isinstance(value, list) else value
 
 
-def _named(args: Mapping[str, Any], kind: TaskType) -> dict[str, Any]:
-    """Arguments by the names that their type has for them: files may write these in any case."""
-    table = TASK_TYPE_SPECS[kind]
-    known = {name: table.arg(name) for name in args}
-    return {arg.name if (arg := known[name]) else name: value for name, value in args.items()}
-
-
 def _param(name: str, spec: ParamSpec) -> Param:
     return Param(
         name, spec.type, spec.default, spec.title, spec.description, tuple(spec.choices), spec.minimum, spec.maximum
@@ -169,11 +165,11 @@ def _schedule(spec: ScheduleSpec, ids: Mapping[str, str]) -> Schedule:
     )
 
 
-def _timeout_minutes(task: TaskSpec, kind: TaskType, args: Mapping[str, Any]) -> float:
+def _timeout_minutes(task: TaskSpec, kind: TaskType) -> float:
     if task.timeout_minutes >= 0:
         return task.timeout_minutes
     if kind is TaskType.DOCKER:
-        return float(args.get("task_timeout_minutes", DOCKER_TIMEOUT_MINUTES))
+        return float(task.args.get("task_timeout_minutes", DOCKER_TIMEOUT_MINUTES))
     return REVIEW_TIMEOUT_MINUTES if kind is TaskType.CLINICAL_REVIEW else DEFAULT_TIMEOUT_MINUTES
 
 
@@ -187,12 +183,11 @@ def _task(
     task: TaskSpec, spec: WorkflowSpec, ids: Mapping[str, str], previous: tuple[str, ...], keys: set[str]
 ) -> TaskPlan:
     kind = TaskType(task.type)
-    args = _named(task.args, kind)
     return TaskPlan(
         id=task.id,
         type=kind,
         description=task.description,
-        args=_filled(args, ids),
+        args=_filled(task.args, ids),
         inputs=tuple(
             InputArtifact(item.name, canonical_value(item.value, ids), item.mandatory)
             for item in task.artifacts.input
@@ -203,7 +198,7 @@ def _task(
         ),
         export_destinations=tuple(sink.name for sink in task.export_destinations),
         retries=_retries(task, kind),
-        timeout_minutes=_timeout_minutes(task, kind, args),
+        timeout_minutes=_timeout_minutes(task, kind),
         retry_delay_seconds=task.retry_delay,
         retry_policy={kind.strip().lower(): answer.strip().lower() for kind, answer in task.retry_policy.items()},
         resources=_resources(task.resources),

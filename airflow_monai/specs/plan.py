@@ -10,6 +10,9 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
+BATCH_SUFFIX = ".batch"
+"""Ends the id of the DAG that starts a workflow's batches."""
+
 
 class TaskType(str, Enum):
     """Types of task."""
@@ -137,6 +140,7 @@ class TaskPlan:
     :param on_failure: what a failure before it means to it.
     :param priority: its own, or the workflow's.
     :param is_join: it has two or more predecessors, or comes after tasks that run once for each series.
+    :param is_asked_for: conditions or templates of the workflow ask for what it did.
     :param previous: ids of its predecessors.
     """
 
@@ -157,6 +161,7 @@ class TaskPlan:
     priority: Priority = Priority.ROUTINE
     result_keys: tuple[str, ...] = ()
     is_join: bool = False
+    is_asked_for: bool = False
     previous: tuple[str, ...] = ()
 
     @classmethod
@@ -274,6 +279,11 @@ class WorkflowPlan:
     priority: Priority = Priority.ROUTINE
     params: tuple[Param, ...] = ()
     schedule: Schedule | None = None
+
+    @property
+    def batch_dag_id(self) -> str:
+        """Id of the DAG that starts batches, for a workflow with a schedule."""
+        return f"{self.dag_id}{BATCH_SUFFIX}"
 
     @property
     def root(self) -> TaskPlan:

@@ -25,10 +25,16 @@ def run_id_of(payload_id: str) -> str:
     return f"monai__{payload_id}"
 
 
+def batch_run_id(payload_id: str, number: int) -> str:
+    """The id of the ``number``-th run that batches of a workflow start on a payload. It tells the scheduler that live
+    studies go first (:mod:`airflow_monai.priorities`)."""
+    return f"monai__{payload_id}__b{number}"
+
+
 def payload_key(payload_id: str, *parts: str) -> str:
     """Key of a payload's folder, or of something in it: ``payloads/<payload_id>/<parts...>``."""
     try:
-        canonical = str(uuid.UUID(payload_id))
+        canonical = str(uuid.UUID(payload_id.strip()))
     except (ValueError, AttributeError, TypeError):
         raise PayloadNotFound(str(payload_id)) from None
     return "/".join(("payloads", canonical, *parts))
@@ -50,6 +56,11 @@ def dicom_key(payload_id: str) -> str:
 def run_key(payload_id: str, dag_id: str, run_id: str) -> str:
     """Folder of what one workflow instance made from a payload."""
     return payload_key(payload_id, "workflows", safe_name(dag_id), safe_name(run_id))
+
+
+def series_of(payload: Payload) -> tuple[str, ...]:
+    """Series Instance UIDs of a payload, sorted: the order in which ``for_each: series`` counts them."""
+    return tuple(sorted({file.series_instance_uid for file in payload.files}))
 
 
 def load_payload(store: Store, payload_id: str) -> Payload:

@@ -122,8 +122,8 @@ def test_survives_airflows_serialisation_and_only_workers_tasks_need_a_worker(da
 
 def test_only_ids_and_the_specs_own_text_are_kept_as_a_gates_arguments(dag: Any) -> None:
     kwargs = dag.task_dict["route.to.segment"].start_trigger_args.trigger_kwargs
-    workflow = {"conditions", "behind", "workflow_name", "workflow_description"}
-    assert set(kwargs) == {"payload_id", "dag_id", "run_id"} | workflow
+    workflow = {"conditions", "behind", "workflow_name", "workflow_description", "workflow_params", "for_each"}
+    assert set(kwargs) == {"payload_id", "dag_id", "run_id", "map_index", "conf"} | workflow
     assert kwargs["behind"] == ["archive", "segment", "to-pacs"]
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.factory.kinds.base import TaskKind, TaskRequest, inputs_of, monai_arguments, outputs_of
+from airflow_monai.specs.arguments import variables
 from airflow_monai.specs.plan import Resources
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def make(request: TaskRequest) -> BaseOperator:
         map=task.args["map"],
         inputs=inputs_of(task),
         outputs=outputs_of(task),
+        environment=variables(task.args),
         resources=resources_of(task.resources),
         timeout_minutes=task.timeout_minutes or None,
         execution_timeout=execution_timeout(task.timeout_minutes),

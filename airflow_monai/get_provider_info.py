@@ -24,6 +24,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": _modules("hooks.dicom", "hooks.folder"),
         "operators": _modules(
             "operators.map",
+            "operators.container",
             "operators.export",
             "operators.gate",
             "operators.http",

@@ -6,7 +6,7 @@ The published reference puts quotes around each value, also in arguments; here a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_monai.specs.values import Operand, Quantifier, SeriesValues, operand
@@ -50,3 +50,35 @@ def _text(value: Operand) -> str:
     if isinstance(value, tuple):
         return ", ".join(item for item in value if item is not None)
     return value or ""
+
+
+_COMMA = re.compile(r",(?![^{}]*\}\})")
+"""One that is not within a template."""
+VARIABLE_PREFIX = "env_"
+
+
+def words(value: Any) -> list[str] | None:
+    """``a, b`` or a list as the words of a command; None for no value."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return [word.strip() for word in _COMMA.split(str(value))]
+
+
+def variables(args: Mapping[str, Any]) -> dict[str, str]:
+    """The environment variables among a task's arguments: those named ``env_<variable>``."""
+    return {
+        name.removeprefix(VARIABLE_PREFIX): _plain(value)
+        for name, value in args.items()
+        if name.startswith(VARIABLE_PREFIX)
+    }
+
+
+def is_true(value: Any) -> bool:
+    """Whether an argument says yes; published files write it as a text."""
+    return str(value).strip().lower() == "true"
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

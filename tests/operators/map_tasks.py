@@ -1,7 +1,7 @@
 """Map tasks without a scheduler: a real store with a payload, and a stand-in for the context that Airflow gives a task.
 
-``python -m tests.operators.map_tasks <store> <payload id> <json of MapOperator's arguments> [try number]`` is a worker:
-it forks the process that runs the task, as Airflow's supervisor does, so that a test can kill either.
+``python -m tests.operators.map_tasks <store> <payload id> <json of operator's arguments> [try number]`` is a worker: it
+forks the process that runs the task, as Airflow's supervisor does, so that a test can kill either.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pydicom
 
 from airflow_monai.local.phantom import generate
 from airflow_monai.operators.base import MonaiOperator
+from airflow_monai.operators.container import ContainerOperator
 from airflow_monai.operators.map import MapOperator
 from airflow_monai.store import open_store
 from airflow_monai.store.payloads import dicom_key, manifest_key, payload_id_of
@@ -108,7 +109,8 @@ def main(store_url: str, payload_id: str, arguments: str, try_number: int = 1) -
     if child:
         print(child, flush=True)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    operator = MapOperator(**json.loads(arguments))
+    given = json.loads(arguments)
+    operator = ContainerOperator(**given) if "image" in given else MapOperator(**given)
     signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())  # as Airflow's task runner does
     operator.execute(context_of(operator, payload_id, try_number=try_number))
     os._exit(0)

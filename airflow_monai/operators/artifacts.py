@@ -5,7 +5,8 @@ These values are never Airflow templates: what they lead to is read from the sto
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_monai.errors import MonaiError
@@ -14,6 +15,7 @@ from airflow_monai.store.payloads import dicom_key, payload_key
 if TYPE_CHECKING:
     from airflow_monai.operators.base import TaskRun
     from airflow_monai.specs.templates import ArtifactReference
+    from airflow_monai.types import TaskRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +25,18 @@ class ArtifactFiles:
     :param folder_key: store key of the folder that holds these files and nothing else; None when there is none such.
     :param keys: store keys of the files, sorted; empty when the artifact is not there.
     :param root_key: the folder that the files' relative names start from.
+    :param names: key -> relative name, where the files of several series are put together.
     """
 
     folder_key: str | None
     keys: tuple[str, ...]
     root_key: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
 
     def relative(self, key: str) -> str:
-        """The name of one of the files below :attr:`root_key`."""
+        """The name of one of the files below :attr:`root_key`; of several series each has a folder with its number."""
+        if self.names:
+            return self.names[key]
         return key.removeprefix(f"{self.root_key}/") if self.root_key else key.rpartition("/")[2]
 
 
@@ -49,22 +55,35 @@ def resolve_input(run: TaskRun, value: str) -> ArtifactFiles:
         raise MonaiError(f"Input artifact of task {run.task_id}: {error}.") from None
     if reference.source is ArtifactSource.INPUT:
         return _below(_received(run), reference.suffix)
-    return _below(_produced(run, reference), reference.suffix)
+    record = run.record(reference.task or "")
+    if record is None and run.map_index < 0:
+        return _of_all_series(run, reference)
+    return _produced(run, record, reference)
 
 
 def _received(run: TaskRun) -> ArtifactFiles:
-    """All files of the payload: those that its manifest lists."""
-    payload = run.payload
-    keys = tuple(sorted(payload_key(payload.payload_id, file.path) for file in payload.files))
-    folder = dicom_key(payload.payload_id)
-    return ArtifactFiles(folder, keys, folder)
+    """All files of the payload, or of the task's series: those that its manifest lists."""
+    keys = tuple(sorted(payload_key(run.payload.payload_id, file.path) for file in run.input_files))
+    folder = run.input_key
+    is_own = run.series_uid is None or folder != dicom_key(run.payload.payload_id)
+    return ArtifactFiles(folder if is_own else None, keys, folder)
 
 
-def _produced(run: TaskRun, reference: ArtifactReference) -> ArtifactFiles:
+def _of_all_series(run: TaskRun, reference: ArtifactReference) -> ArtifactFiles:
+    """What a task that runs for each series left for all of them."""
+    names: dict[str, str] = {}
+    for record in run.folder.records(reference.task or ""):
+        found = _produced(run, record, reference)
+        names |= {key: f"{record.map_index}/{found.relative(key)}" for key in found.keys}
+    return ArtifactFiles(None, tuple(sorted(names)), names=names)
+
+
+def _produced(run: TaskRun, record: TaskRecord | None, reference: ArtifactReference) -> ArtifactFiles:
     """What an earlier task of this workflow instance left: one artifact, or its whole output folder."""
-    record = run.folder.record(reference.task or "", run.map_index)
-    if record is None and run.map_index >= 0:
-        record = run.folder.record(reference.task or "")
+    return _below(_left(run, record, reference), reference.suffix)
+
+
+def _left(run: TaskRun, record: TaskRecord | None, reference: ArtifactReference) -> ArtifactFiles:
     if record is None or record.output_dir is None:
         return ArtifactFiles(None, ())
     if reference.artifact is None:

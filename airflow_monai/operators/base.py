@@ -24,10 +24,10 @@ from airflow.sdk.exceptions import (
     TaskDeferred,
 )
 
-from airflow_monai.errors import Fenced, MonaiError, NoPayload
+from airflow_monai.errors import Fenced, InvalidArgument, MonaiError, NoPayload
 from airflow_monai.failures import is_retried, kind_of
 from airflow_monai.store.runs import Fence, RunFolder
-from airflow_monai.types import FailureKind, Payload, TaskRecord, TaskStatus
+from airflow_monai.types import FailureKind, Payload, PayloadFile, SeriesTags, TaskRecord, TaskStatus
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 NO_FAILURES = (DownstreamTasksSkipped, TaskDeferred, TaskAwaitingInput, AirflowSkipException)
 """Exceptions by which a task tells Airflow something else than that it failed."""
+SERIES_NAME = "{{ monai_series | default('series ' ~ (ti.map_index + 1)) }}"
+"""What the UI shows in place of a map index: :func:`series_name`, once the task has begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ class TaskRun:
         and so does a run that was deleted and made again under the same id.
     :param run_started: UTC time at which the run began, as text that sorts by time.
     :param params: what ``context.params`` means.
+    :param for_each_series: the map index counts the series of the payload, and only that one is seen.
     """
 
     store: Store
@@ -79,6 +82,7 @@ class TaskRun:
     workflow_description: str
     run_started: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    for_each_series: bool = False
 
     def with_generation(self, generation: int) -> TaskRun:
         return replace(self, generation=generation)
@@ -90,6 +94,55 @@ class TaskRun:
     def claimed(self) -> TaskRun:
         """This run after it has taken over the task from all older tries; :class:`Fenced` when a newer one has it."""
         return self.with_generation(self.fence.claim(self.generation))
+
+    @property
+    def series_uid(self) -> str | None:
+        """The series that the task runs for, None when it runs for the whole payload.
+
+        :raises InvalidArgument: when the payload has no such series.
+        """
+        if not self.for_each_series or self.map_index < 0:
+            return None
+        from airflow_monai.store.payloads import series_of
+
+        series = series_of(self.payload)
+        if self.map_index >= len(series):
+            raise InvalidArgument(
+                f"Task {self.task_id} is to run for series {self.map_index + 1} of payload {self.payload.payload_id}, "
+                f"which has {len(series)}: clear the task that lists them, which begins the tasks for each series anew."
+            )
+        return series[self.map_index]
+
+    @property
+    def input_key(self) -> str:
+        """Store key of the folder of the received files: of the series, or of the payload."""
+        from airflow_monai.store.payloads import dicom_key, payload_key
+
+        folders = {file.path.rpartition("/")[0] for file in self.input_files} if self.series_uid else set()
+        payload_id = self.payload.payload_id
+        return payload_key(payload_id, folders.pop()) if len(folders) == 1 else dicom_key(payload_id)
+
+    @property
+    def input_files(self) -> tuple[PayloadFile, ...]:
+        """The received files: of the series, or of the payload."""
+        series = self.series_uid
+        files = self.payload.files
+        return files if series is None else tuple(file for file in files if file.series_instance_uid == series)
+
+    def record(self, task_id: str) -> TaskRecord | None:
+        """What an earlier task did: for this series, where it runs for each, else for all."""
+        found = self.folder.record(task_id, self.map_index)
+        return self.folder.record(task_id) if found is None and self.map_index >= 0 else found
+
+    def note(self, name: str) -> Any:
+        """What a try of this generation noted under a name, None when nothing was."""
+        key = self.folder.note_key(self.task_id, self.map_index, self.generation, name)
+        return self.store.read_json(key) if self.store.exists(key) else None
+
+    def write_note(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Note something for later tries of this generation."""
+        key = self.folder.note_key(self.task_id, self.map_index, self.generation, name)
+        self.store.write_json(key, dict(facts))
 
     @property
     def output_key(self) -> str:
@@ -106,14 +159,33 @@ def condition_context(run: TaskRun) -> ExecutionContext:
     from airflow_monai.specs.context import ExecutionContext
     from airflow_monai.store.payloads import load_series_tags
 
+    series = run.series_uid
+
+    def series_tags() -> SeriesTags:
+        tags = load_series_tags(run.store, run.payload.payload_id)
+        return tags if series is None else {uid: known for uid, known in tags.items() if uid == series}
+
     return ExecutionContext(
         payload=run.payload,
-        series_tags=lambda: load_series_tags(run.store, run.payload.payload_id),
-        task_record=run.folder.record,
+        series_tags=series_tags,
+        task_record=run.record,
+        task_records=run.folder.records,
+        input_folder=run.input_key,
         workflow_name=run.workflow_name,
         workflow_description=run.workflow_description,
         params=run.params,
     )
+
+
+def series_name(run: TaskRun) -> str:
+    """``series 1 of 2, CT``: free of patient data, since a modality is named by the class of the images only."""
+    from airflow_monai.maps.modality import MODALITIES
+    from airflow_monai.store.payloads import series_of
+
+    found = {MODALITIES.get(file.sop_class_uid, "") for file in run.input_files}
+    modality = found.pop() if len(found) == 1 else ""
+    name = f"series {run.map_index + 1} of {len(series_of(run.payload))}"
+    return f"{name}, {modality}" if modality else name
 
 
 def payload_id_from(context: Context) -> str:
@@ -154,6 +226,7 @@ def task_run_from(context: Context) -> TaskRun:
         workflow_description=dag.description or "",
         run_started=sortable_time(getattr(context["dag_run"], "start_date", None)),
         params=_params(context),
+        for_each_series=bool(getattr(context["task"], "for_each", None)),
     )
 
 
@@ -185,6 +258,9 @@ class MonaiOperator(BaseOperator):
     :param failure_policy: kind of failure (:class:`airflow_monai.failures.FailureKind`) -> ``retry`` or ``fail``, in
         place of what the type of task and :data:`airflow_monai.failures.DEFAULT_POLICY` say. ``retry`` leaves the
         failure to Airflow, which tries again while there are retries left; ``fail`` ends the task at once.
+    :param for_each: ``series`` in a mapped task: its map index counts the series of the payload (in the order of their
+        UIDs), and of the payload it sees only that one.
+    :param previous_task_id: the task before it, for its record; by default the one that the DAG has there.
     :cvar type_policy: the same for all tasks of a type.
     """
 
@@ -200,9 +276,13 @@ class MonaiOperator(BaseOperator):
         payload_id: str | None = None,
         workflow_params: Mapping[str, Any] | None = None,
         failure_policy: Mapping[str, str] | None = None,
+        for_each: str | None = None,
+        previous_task_id: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self.for_each = for_each
+        self.previous_task_id = previous_task_id
         self.payload_id = payload_id
         self.workflow_params = dict(workflow_params or {})
         self.failure_policy = dict(failure_policy or {})
@@ -235,8 +315,15 @@ class MonaiOperator(BaseOperator):
         return is_retried(error, {**self.type_policy, **self.failure_policy}, failure_kind(error))
 
     def _attempt(self, context: Context) -> Any:
-        run = task_run_from(context).claimed()
+        run = self._begun(context)
         return self._finish(run, context, _now(), lambda: self.perform(run, context))
+
+    def _begun(self, context: Context) -> TaskRun:
+        """The task in terms of the store, taken over from all earlier tries."""
+        run = task_run_from(context).claimed()
+        if run.for_each_series:
+            context["monai_series"] = series_name(run)  # type: ignore[typeddict-unknown-key]
+        return run
 
     def _finish(self, run: TaskRun, context: Context, started: str, work: Callable[[], Outcome]) -> Any:
         """Do the last part of a try's work, keep its record, and take the edges."""
@@ -276,6 +363,8 @@ class MonaiOperator(BaseOperator):
 
     def _previous_task_id(self) -> str | None:
         """The spec task before this one; edge nodes are named ``<source>.to.<target>``."""
+        if self.previous_task_id:
+            return self.previous_task_id
         names = sorted({name.split(".to.")[0] for name in self.upstream_task_ids})
         return names[0] if len(names) == 1 else None
 

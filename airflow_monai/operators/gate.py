@@ -49,6 +49,7 @@ class GateOperator(BaseOperator):
         earlier round, before somebody cleared the task before it, no longer counts.
     :param workflow_name: and ``workflow_description``: what ``context.workflow`` means in conditions.
     :param workflow_params: defaults of ``context.params``; a run's conf overrides them.
+    :param for_each: ``series`` in a mapped task: of the payload only the series that its map index counts is seen.
     :param payload_id: (templated) the payload; by default the run's partition key, else ``payload_id`` of its conf.
     """
 
@@ -65,6 +66,7 @@ class GateOperator(BaseOperator):
         workflow_name: str = "",
         workflow_description: str = "",
         workflow_params: Mapping[str, Any] | None = None,
+        for_each: str | None = None,
         payload_id: str = WHERE["payload_id"],
         retries: int = GATE_RETRIES,
         retry_delay: timedelta = GATE_RETRY_DELAY,
@@ -80,6 +82,7 @@ class GateOperator(BaseOperator):
         self.workflow_name = workflow_name
         self.workflow_description = workflow_description
         self.workflow_params = dict(workflow_params or {})
+        self.for_each = for_each
         self.start_trigger_args = StartTriggerArgs(
             trigger_cls=TRIGGER, next_method="finish", trigger_kwargs=self._trigger_kwargs(), timeout=GATE_TIMEOUT
         )
@@ -94,6 +97,7 @@ class GateOperator(BaseOperator):
             "workflow_name": self.workflow_name,
             "workflow_description": self.workflow_description,
             "workflow_params": self.workflow_params,
+            "for_each": self.for_each,
             "map_index": self.map_index,
             "conf": self.conf,
         }

@@ -17,7 +17,12 @@ def payload_id_of(study_instance_uid: str, called_aet: str, sequence: int) -> st
 
     Being a hash it says nothing of the patient, and two gateways cannot make two payloads of one study.
     """
-    return str(uuid.uuid5(_NAMESPACE, f"{study_instance_uid}|{called_aet}|{sequence}"))
+    return payload_uuid(f"{study_instance_uid}|{called_aet}|{sequence}")
+
+
+def payload_uuid(name: str) -> str:
+    """The payload id that stands for a name, for ever."""
+    return str(uuid.uuid5(_NAMESPACE, name))
 
 
 def run_id_of(payload_id: str) -> str:

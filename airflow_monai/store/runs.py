@@ -53,18 +53,33 @@ class RunFolder:
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"The task record {key} is damaged: {error}.") from error
 
+    def records(self, task_id: str) -> list[TaskRecord]:
+        """The latest records of a task that runs for each series, in the order of these."""
+        found = (self.record(task_id, index) for index in self._indexes(task_id))
+        return [record for record in found if record is not None]
+
+    def _indexes(self, task_id: str) -> list[int]:
+        """Map indexes that a task has left something for."""
+        return sorted(int(name) for name in self.store.children(self.task_key(task_id)) if name.isdecimal())
+
     def write_record(self, record: TaskRecord) -> None:
         self.store.write_json(f"{self.task_key(record.task_id, record.map_index)}/task.json", record.to_dict())
 
     def retire(self, task_ids: Iterable[str], map_index: int = -1) -> None:
-        """Take the records of tasks out of use: they are from before a way to them was given up."""
+        """Take the records of tasks out of use: they are from before a way to them was given up.
+
+        :param map_index: of one series, where the way is one of tasks that run for each series; else all go.
+        """
         for task_id in task_ids:
-            key = f"{self.task_key(task_id, map_index)}/task.json"
-            if self.store.exists(key):
-                record = self.store.read(key)
-                self.store.delete(key)
-                # last, since it is the writing that makes the folder, and so the removal, survive a power cut
-                self.store.write(key.replace("task.json", "task.retired.json"), record)
+            for index in (map_index,) if map_index >= 0 else (-1, *self._indexes(task_id)):
+                self._retire(f"{self.task_key(task_id, index)}/task.json")
+
+    def _retire(self, key: str) -> None:
+        if self.store.exists(key):
+            record = self.store.read(key)
+            self.store.delete(key)
+            # last, since it is the writing that makes the folder, and so the removal, survive a power cut
+            self.store.write(key.replace("task.json", "task.retired.json"), record)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from airflow_monai.specs.edges import EdgeVerdict
 
 _ARGUMENTS = (
     "payload_id", "dag_id", "run_id", "conditions", "behind", "workflow_name", "workflow_description",
-    "workflow_params", "map_index", "conf",
+    "workflow_params", "for_each", "map_index", "conf",
 )  # fmt: skip
 
 
@@ -23,6 +23,7 @@ class GateTrigger(BaseTrigger):
     :param behind: tasks whose records no longer count when the edge is not taken.
     :param payload_id: (templated) and ``run_id``, ``map_index`` (templated): which workflow instance, and which part of
         a mapped one; all values are read from its folder in the store.
+    :param for_each: ``series`` where the map index counts the series of the payload.
     :param workflow_params: defaults of ``context.params``; ``conf`` (templated): the run's, as JSON, which overrides.
     """
 
@@ -37,6 +38,7 @@ class GateTrigger(BaseTrigger):
         workflow_name: str = "",
         workflow_description: str = "",
         workflow_params: Mapping[str, Any] | None = None,
+        for_each: str | None = None,
         map_index: str | int = -1,
         conf: str = "",
     ):
@@ -49,6 +51,7 @@ class GateTrigger(BaseTrigger):
         self.workflow_name = workflow_name
         self.workflow_description = workflow_description
         self.workflow_params = dict(workflow_params or {})
+        self.for_each = for_each
         self.map_index = map_index
         self.conf = conf
 
@@ -97,6 +100,7 @@ class GateTrigger(BaseTrigger):
             workflow_name=self.workflow_name,
             workflow_description=self.workflow_description,
             params=given_params(self.workflow_params, self.conf),
+            for_each_series=bool(self.for_each),
         )
         verdict = judge_edge(self.conditions, condition_context(run))
         if not verdict.taken:

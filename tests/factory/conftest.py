@@ -44,10 +44,10 @@ class DagTestServer:
         )
         self._answer()
 
-    def run(self, text: str, scripts: dict[str, Any]) -> dict[str, Any]:
-        """Run a workflow once; the states of the run and of every task."""
+    def run(self, text: str, scripts: dict[str, Any], series: int = 1) -> dict[str, Any]:
+        """Run a workflow once on a study of so many series; the states of the run and of every task."""
         assert self._process.stdin
-        self._process.stdin.write(json.dumps({"text": text, "scripts": scripts}) + "\n")
+        self._process.stdin.write(json.dumps({"text": text, "scripts": scripts, "series": series}) + "\n")
         self._process.stdin.flush()
         answer = self._answer()
         assert "error" not in answer, answer["error"]

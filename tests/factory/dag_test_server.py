@@ -1,8 +1,10 @@
 """Runs workflows in Airflow's DAG test mode; one process for many, since Airflow's start costs more than a run.
 
-Reads one JSON object a line: ``text`` (of a workflow file) and ``scripts`` (task id -> {"fail": bool, "result":
-{...}}); answers one a line: ``run`` (state of the DAG run) and ``tasks`` (task id -> state). Map and export tasks do
-what their script says; everything around them (records, XCom, edges, gates, joins) is the real thing.
+Reads one JSON object a line: ``text`` (of a workflow file), ``series`` (how many the study has) and ``scripts`` (task
+id -> {"fail": bool or [series...], "result": {...}}); answers one a line: ``run`` (state of the DAG run) and ``tasks``
+(task id -> state, ``<task id>[<series>]`` for each series). Map and export tasks do what their script says, and say the
+series that they see as ``seen`` of their result; everything around them (records, XCom, edges, gates, joins, mapping)
+is the real thing.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-PAYLOAD_ID = "0a1b2c3d-0000-4000-8000-000000000001"
+PAYLOAD_ID = "0a1b2c3d-0000-4000-8000-00000000000{series}"
+MAX_SERIES = 3
 
 
 def main() -> None:
@@ -39,25 +42,36 @@ def _prepare() -> None:
 
     logging.disable(logging.WARNING)
     initdb()
-    _write_payload()
+    for series in range(MAX_SERIES + 1):
+        _write_payload(PAYLOAD_ID.format(series=series), series)
 
 
-def _write_payload() -> None:
+def _write_payload(payload_id: str, series: int) -> None:
+    """A study of so many series, whose Series Number is their place in it."""
     from airflow_monai import settings
     from airflow_monai.store import open_store
-    from airflow_monai.store.payloads import manifest_key
-    from airflow_monai.types import PatientDetails, Payload
+    from airflow_monai.store.payloads import manifest_key, tags_key
+    from airflow_monai.types import PatientDetails, Payload, PayloadFile
 
     times = dict.fromkeys(("received_first", "received_last", "closed"), "2026-01-01T00:00:00+00:00")
-    payload = Payload(PAYLOAD_ID, "1.2.3", "CTLUNG", ("CT01",), 0, (), **times, patient=PatientDetails(sex="M"))
-    open_store(settings.load().store).write_json(manifest_key(PAYLOAD_ID), payload.to_dict())
+    uids = [f"1.2.3.{number}" for number in range(series)]
+    files = [PayloadFile(f"dcm/1.2.3/{uid}/{uid}.1.dcm", 1, f"{uid}.1", "1.2", uid, "1.2") for uid in uids]
+    patient = PatientDetails(sex="M")
+    payload = Payload(payload_id, "1.2.3", "CTLUNG", ("CT01",), 0, tuple(files), **times, patient=patient)
+    store = open_store(settings.load().store)
+    store.write_json(manifest_key(payload_id), payload.to_dict())
+    store.write_json(tags_key(payload_id), {uid: {"00200011": [str(number)]} for number, uid in enumerate(uids)})
 
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     dag = _build(request["text"], request["scripts"])
     _register(dag)
-    run = dag.test(run_conf={"payload_id": PAYLOAD_ID})
-    return {"run": str(run.state), "tasks": {ti.task_id: str(ti.state) for ti in run.get_task_instances()}}
+    run = dag.test(run_conf={"payload_id": PAYLOAD_ID.format(series=request["series"])})
+    return {"run": str(run.state), "tasks": {_name(ti): str(ti.state) for ti in run.get_task_instances()}}
+
+
+def _name(ti: Any) -> str:
+    return ti.task_id if ti.map_index < 0 else f"{ti.task_id}[{ti.map_index}]"
 
 
 def _build(text: str, scripts: dict[str, Any]) -> Any:
@@ -77,18 +91,22 @@ def _build(text: str, scripts: dict[str, Any]) -> Any:
 
 def _scripted(request: Any, script: dict[str, Any]) -> Any:
     from airflow_monai.errors import MonaiError
-    from airflow_monai.operators.base import MonaiOperator, Outcome
+    from airflow_monai.factory.kinds.base import monai_arguments
+    from airflow_monai.operators.base import MonaiOperator, Outcome, condition_context
 
     class ScriptedOperator(MonaiOperator):
         spec_type = "map"
 
         def perform(self, run: Any, context: Any) -> Outcome:
-            if script.get("fail"):
+            fails = script.get("fail", False)
+            if run.map_index in fails if isinstance(fails, list) else fails:
                 raise MonaiError("the script says so")
-            return Outcome(result=script.get("result", {}))
+            seen = [series for series, tags in condition_context(run).series_tags().items()]
+            number = seen[0].rpartition(".")[2] if len(seen) == 1 else "all"
+            return Outcome(result={"seen": number, **script.get("result", {})})
 
     common = {**request.common, "retries": 0}
-    return ScriptedOperator(edges=request.edges, result_keys=request.task.result_keys, **common)
+    return ScriptedOperator(**monai_arguments(request), **common)
 
 
 def _register(dag: Any) -> None:

@@ -19,8 +19,8 @@ class TaskRequest:
     """What a maker gets.
 
     :param plan: the workflow that the task is of.
-    :param edges: the conditional edges that leave the task: ``{"node": ..., "conditions": [...]}``; empty for kinds
-        that are ``light``, whose edges are gates.
+    :param edges: the conditional edges that leave the task: ``{"node": ..., "conditions": [...]}``; empty where they
+        are gates: for kinds that are ``light``, and for tasks that run for each series.
     :param common: arguments that every operator takes (task_id, dag, trigger_rule, retries...).
     :param inventory: gives the site's cards when asked, or None where there is no inventory.
     """
@@ -63,6 +63,8 @@ def monai_arguments(request: TaskRequest) -> dict[str, Any]:
         "result_keys": request.task.result_keys,
         "failure_policy": request.task.retry_policy,
         "workflow_params": params_of(request.plan),
+        "for_each": for_each_of(request.task),
+        "previous_task_id": previous_of(request.task),
     }
 
 
@@ -76,8 +78,19 @@ def light_arguments(request: TaskRequest) -> dict[str, Any]:
         "workflow_name": request.plan.name,
         "workflow_description": request.plan.description,
         "workflow_params": params_of(request.plan),
-        "previous_task_id": task.previous[0] if len(task.previous) == 1 else None,
+        "for_each": for_each_of(task),
+        "previous_task_id": previous_of(task),
     }
+
+
+def for_each_of(task: TaskPlan) -> str | None:
+    """``series`` for a task that runs for each, as operators take it."""
+    return task.for_each.value if task.for_each else None
+
+
+def previous_of(task: TaskPlan) -> str | None:
+    """The one task before it, None where there is none or more than one."""
+    return task.previous[0] if len(task.previous) == 1 else None
 
 
 def params_of(plan: WorkflowPlan) -> dict[str, Any]:

@@ -1,0 +1,67 @@
+"""Regions: tasks that run once for each series and follow each other directly, so that each series goes its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+Way = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Connected tasks that run once for each series.
+
+    :param tasks: in the order of the workflow; the first one names the region.
+    """
+
+    tasks: tuple[str, ...]
+
+    @property
+    def first(self) -> str:
+        return self.tasks[0]
+
+    def __contains__(self, task: object) -> bool:
+        return task in self.tasks
+
+
+def regions_of(mapped: Sequence[str], ways: Iterable[Way]) -> tuple[Region, ...]:
+    """The regions of a workflow.
+
+    :param mapped: ids of the tasks that run once for each series, in the order of the workflow.
+    :param ways: (source, target) of all ways of the workflow.
+    """
+    leader = {task: task for task in mapped}
+    for source, target in ways:
+        if source in leader and target in leader:
+            leader[_leader(leader, target)] = _leader(leader, source)
+    groups: dict[str, list[str]] = {}
+    for task in mapped:
+        groups.setdefault(_leader(leader, task), []).append(task)
+    return tuple(Region(tuple(tasks)) for tasks in groups.values())
+
+
+def _leader(leader: dict[str, str], task: str) -> str:
+    """The task that stands for the region of one, with the way there made shorter."""
+    while leader[task] != task:
+        leader[task] = leader[leader[task]]
+        task = leader[task]
+    return task
+
+
+def returns(region: Region, ways: Sequence[Way]) -> Iterator[tuple[str, ...]]:
+    """Paths that leave a region and come back to it, the shortest one for each task where one comes back."""
+    following: dict[str, list[str]] = {}
+    for source, target in ways:
+        following.setdefault(source, []).append(target)
+    inside = set(region.tasks)
+    paths: list[tuple[str, ...]] = [way for way in ways if way[0] in inside and way[1] not in inside]
+    seen: set[str] = set()
+    for path in paths:  # grows while it is walked: breadth first
+        for target in following.get(path[-1], ()):
+            if target not in seen:
+                seen.add(target)
+                if target in inside:
+                    yield (*path, target)
+                else:
+                    paths.append((*path, target))

@@ -202,6 +202,8 @@ def _translated(server: SmtpServer, what: str) -> Any:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise _insecure(server, cause) from None
+        if type(error) is aiosmtplib.SMTPException:  # the client's own words: no STARTTLS there, no way to log in
+            raise _insecure(server, error) from None
         raise ServiceUnavailable(f"{server} cannot be reached or stopped answering ({type(error).__name__}).") from None
 
 

@@ -85,7 +85,7 @@ def _default(at: Location, name: str, param: ParamSpec) -> Iterator[Finding]:
         yield Finding(place, "bad-param-default", message, f"choose one of: {_listed(param.choices)}")
     elif _out_of_range(param):
         message = f"parameter {name!r}: the default {_short(param.default)} is out of its range"
-        yield Finding(place, "bad-param-default", message, f"from {_end(param.minimum)} to {_end(param.maximum)}")
+        yield Finding(place, "bad-param-default", message, _limits(param.minimum, param.maximum))
 
 
 def _fits(kind: Kind, value: Any) -> bool:
@@ -120,5 +120,7 @@ def _listed(choices: list[Any]) -> str:
     return ", ".join(_short(choice) for choice in choices[:10])
 
 
-def _end(value: float | None) -> str:
-    return "any" if value is None else f"{value:g}"
+def _limits(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return f"at most {high:g}" if low is None else f"at least {low:g}"
+    return f"from {low:g} to {high:g}"

@@ -51,7 +51,7 @@ class HttpJobTrigger(LightTrigger):
         else:
             answer = await self._polled(run, spec, client, job)
         if spec.result_url:
-            answer = await self._patiently(lambda: _asked(run, client, spec.result, job, "result"))
+            answer = await self._patiently(lambda: _asked(run, client, spec.result, job, "result"), spec.interval)
         return await asyncio.to_thread(outcome_of, run.run, spec.result, answer, self.light_task["outputs"])
 
     async def cancel(self, run: LightRun) -> None:
@@ -117,7 +117,7 @@ class HttpJobTrigger(LightTrigger):
         _has_ended(spec, note["body"])  # an answer without a status that means failure is a success
         return HttpAnswer(200, {"content-type": "application/json"}, json.dumps(note["body"]).encode(), "")
 
-    async def _patiently(self, ask: Callable[[], Any], interval: float = 5.0) -> HttpAnswer:
+    async def _patiently(self, ask: Callable[[], Any], interval: float) -> HttpAnswer:
         """An answer, in spite of a service that cannot be reached for a while."""
         missing_since: float | None = None
         while True:

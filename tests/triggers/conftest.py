@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -52,15 +52,16 @@ class Tries:
     try_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     run_started: str = "2026-01-02 00:00:00+00:00"
     conf: dict[str, Any] = field(default_factory=dict)
+    run_id: str = field(default_factory=lambda: f"run-{uuid.uuid4().hex}")
 
     def next(self) -> Tries:
         """Airflow's next try: a retry, or after somebody has cleared the task."""
-        return Tries(self.store, self.number + 1, run_started=self.run_started, conf=self.conf)
+        return replace(self, number=self.number + 1, try_id=uuid.uuid4().hex)
 
     def trigger(self, operator: LightOperator) -> Any:
         """The operator's trigger, after its arguments have been kept in the database and rendered."""
         where = {
-            "payload_id": PAYLOAD_ID, "run_id": "run", "map_index": "-1", "try_number": str(self.number),
+            "payload_id": PAYLOAD_ID, "run_id": self.run_id, "map_index": "-1", "try_number": str(self.number),
             "try_id": self.try_id, "run_started": self.run_started, "conf": json.dumps(self.conf),
         }  # fmt: skip
         assert set(where) == set(operator.where)
@@ -79,10 +80,10 @@ class Tries:
         return process
 
     def record(self, operator: LightOperator) -> TaskRecord | None:
-        return RunFolder(self.store, PAYLOAD_ID, "ct", "run").record(operator.task_id)
+        return RunFolder(self.store, PAYLOAD_ID, "ct", self.run_id).record(operator.task_id)
 
     def note(self, operator: LightOperator, name: str, generation: int = 1) -> str:
-        return RunFolder(self.store, PAYLOAD_ID, "ct", "run").note_key(operator.task_id, -1, generation, name)
+        return RunFolder(self.store, PAYLOAD_ID, "ct", self.run_id).note_key(operator.task_id, -1, generation, name)
 
 
 def _live(trigger: Any) -> None:

@@ -95,7 +95,7 @@ def test_a_json_value_that_is_one_template_keeps_its_type(tries: Tries, service:
     from airflow_monai.store.runs import RunFolder
     from tests.triggers.conftest import PAYLOAD_ID
 
-    RunFolder(tries.store, PAYLOAD_ID, "ct", "run").write_record(record)
+    RunFolder(tries.store, PAYLOAD_ID, "ct", tries.run_id).write_record(record)
     result = "{{ context.executions.seg.result.%s }}"
     body = {name: result % name for name in ("volume", "is_ok", "ids")} | {"text": f"v={result % 'volume'}"}
     echo = succeeded(tries, http(service, "/echo", json=body)).result

@@ -1,0 +1,73 @@
+"""Which hosts may be called: without a setting, with names, with networks, and whatever a name resolves to."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from airflow_monai.errors import InvalidArgument, SettingsError
+from airflow_monai.hooks.http_hosts import HostRules, HostUnknown
+
+METADATA = ["169.254.169.254", "fe80::1", "fd00:ec2::254", "::ffff:169.254.169.254", "100.100.100.200", "0.0.0.0", "::"]
+
+
+def allowed(host: str, *patterns: str) -> bool:
+    try:
+        return bool(asyncio.run(HostRules.parse(patterns).addresses(host, 80)))
+    except InvalidArgument:
+        return False
+
+
+@pytest.mark.parametrize("address", METADATA)
+def test_addresses_with_credentials_of_the_machine_are_never_called(address: str) -> None:
+    assert not allowed(address)
+    assert not allowed(address, "*")
+    with pytest.raises(InvalidArgument):
+        HostRules().check_name(address)
+
+
+def test_a_network_that_is_named_opens_them() -> None:
+    assert allowed("169.254.169.254", "169.254.169.254/32")
+    assert not allowed("169.254.169.253", "169.254.169.254/32")
+
+
+@pytest.mark.parametrize(
+    ("host", "patterns", "may"),
+    [
+        ("127.0.0.1", (), True),
+        ("localhost", (), True),
+        ("localhost", ("local*",), True),
+        ("LOCALHOST", ("localhost",), True),
+        ("localhost", ("*.hospital.example",), False),
+        ("localhost", ("127.0.0.0/8", "::1"), True),
+        ("127.0.0.1", ("10.0.0.0/8",), False),
+        ("127.0.0.1", ("10.0.0.0/8", "127.0.0.1"), True),
+    ],
+)
+def test_names_and_networks(host: str, patterns: tuple[str, ...], may: bool) -> None:
+    assert allowed(host, *patterns) is may
+
+
+@pytest.mark.parametrize(
+    ("host", "may"),
+    [("ai.hospital.example", True), ("hospital.example", False), ("evil-hospital.example", False), ("10.1.2.3", False)],
+)
+def test_a_host_behind_a_proxy_is_known_by_its_name(host: str, may: bool) -> None:
+    rules = HostRules.parse(["*.hospital.example"])
+    if may:
+        rules.check_name(host)
+    else:
+        with pytest.raises(InvalidArgument, match="http_allowed_hosts"):
+            rules.check_name(host)
+
+
+def test_a_name_that_does_not_resolve() -> None:
+    with pytest.raises(HostUnknown):
+        asyncio.run(HostRules().addresses("no-such-host.invalid", 80))
+
+
+@pytest.mark.parametrize("pattern", ["https://x.example", "a b", "user@x", "10.0.0.0/99"])
+def test_a_pattern_that_is_none(pattern: str) -> None:
+    with pytest.raises(SettingsError, match="http_allowed_hosts"):
+        HostRules.parse([pattern])

@@ -133,6 +133,7 @@ def generate(
     study_uid: str | None = None,
     patient_id: str | None = None,
     patient_name: str = "Phantom^Chest",
+    series_number: int = 1,
 ) -> StudyInfo:
     """Write one CT series of a chest into ``folder`` and say what was written.
 
@@ -142,6 +143,7 @@ def generate(
     :param seed: of the noise; None for a new one each time.
     :param study_uid: StudyInstanceUID, for a second series of the same study; None for a new one.
     :param patient_id: PatientID; None for a new one.
+    :param series_number: SeriesNumber, by which a person tells the series of a study apart.
     :raises ValueError: when the size is not one that an image can have.
     """
     if slices < 1 or not 8 <= rows <= 4096:
@@ -150,6 +152,7 @@ def generate(
     folder.mkdir(parents=True, exist_ok=True)
     grid = Grid(slices, rows)
     header = _series_header(grid, study_uid, patient_id or f"PH{secrets.randbelow(10**6):06d}", patient_name)
+    header.SeriesNumber = series_number
     noise = np.random.default_rng(seed)
     files: list[Path] = []
     sop_uids: list[str] = []

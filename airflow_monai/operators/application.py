@@ -157,10 +157,11 @@ class ApplicationOperator(MonaiOperator):
     def _prepare(self, run: TaskRun) -> tuple[Runner, MapJob]:
         from airflow_monai import settings
         from airflow_monai.maps.runners import create_runner
+        from airflow_monai.maps.staging import present_inputs
 
         site = settings.load()
         runner = create_runner(self.runner or site.runner, site, run.store)
-        return runner, self.job_of(run, runner, self._resolved_inputs(run))
+        return runner, self.job_of(run, runner, present_inputs(run, self.inputs))
 
     def wish(self, run: TaskRun, user: str = "") -> Wish:
         """What the task says about how its application is run.
@@ -184,23 +185,6 @@ class ApplicationOperator(MonaiOperator):
         from airflow_monai.specs.arguments import resolved
 
         return resolved(value, condition_context(run))
-
-    def _resolved_inputs(self, run: TaskRun) -> list[NamedInput]:
-        """The input artifacts that are there; :class:`MapError` when a mandatory one is not."""
-        from airflow_monai.maps.staging import NamedInput
-        from airflow_monai.operators.artifacts import resolve_input
-
-        found = []
-        for item in self.inputs:
-            files = resolve_input(run, str(item["value"]))
-            if files.keys:
-                found.append(NamedInput(str(item["name"]), files))
-            elif item.get("mandatory", True):
-                raise MapError(
-                    f"Task {run.task_id}: its mandatory input {item['name']!r} ({item['value']}) has no files. "
-                    "If it may be absent, write `mandatory: false`."
-                )
-        return found
 
     def _already_done(self, run: TaskRun) -> Outcome | None:
         """What an earlier try of this generation made, when Airflow did not hear of it or could not keep it."""

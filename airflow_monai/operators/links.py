@@ -21,6 +21,16 @@ class ReviewedTaskLink(BaseOperatorLink):
         return task_page(ti_key.dag_id, ti_key.run_id, reviewed, ti_key.map_index) if reviewed else ""
 
 
+class ArgoWorkflowLink(BaseOperatorLink):
+    """From an ``argo`` task to its workflow in Argo's own UI, once it has ended."""
+
+    name = "Argo workflow"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+        """Nothing: the trigger, which knows the address, leaves it where the UI looks for it."""
+        return ""
+
+
 def task_page(dag_id: str, run_id: str, task_id: str, map_index: int | None = None) -> str:
     """Address of a task instance's page in Airflow's UI."""
     from airflow.sdk.configuration import conf

@@ -84,8 +84,10 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
         instructions: str = "",
         response_timeout: timedelta | None = None,
         result_keys: Sequence[str] = (),
+        params: object = None,
         **kwargs: Any,
     ):
+        # What Airflow hands over as params are those of the DAG: no fields of a reviewer's form
         super().__init__(
             subject="",
             options=[ACCEPT, REJECT],

@@ -43,7 +43,9 @@ class SeriesOperator(BaseOperator):
         count = len(series_of(payload))
         limit = conf.getint("core", "max_map_length", fallback=1024)
         if not count:
-            raise AirflowFailException(f"Payload {payload.payload_id} has no images, so no task can run for each series.")
+            raise AirflowFailException(
+                f"Payload {payload.payload_id} has no images, so no task can run for each series."
+            )
         if count > limit:
             raise AirflowFailException(
                 f"Payload {payload.payload_id} has {count} series, and Airflow runs a task for {limit} at most: raise "

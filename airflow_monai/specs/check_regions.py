@@ -149,7 +149,9 @@ def _reference(
             message = f"task {source.id!r} runs once, so that there is nothing to choose with {parts[3]!r}"
             yield Finding(at, "not-for-each", message, f"write {plain}", offset=offset)
         elif task.id in found and found[task.id] is found.get(source.id):
-            message = f"task {task.id!r} runs beside {source.id!r}, series by series: the others may not have ended"
+            message = f"task {task.id!r} follows {source.id!r} series by series: the other series may not have ended"
+            if task is source:
+                message = f"task {task.id!r} knows its own series only: the others may not have ended"
             yield Finding(at, "other-series", message, f"write {plain}, which is of the same series", offset=offset)
     elif source.for_each and not task.for_each:
         message = f"task {source.id!r} runs once for each series; which of them is meant?"

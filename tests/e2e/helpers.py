@@ -74,6 +74,11 @@ class Maps:
             self._made[key] = f"{name}:1.0.0"
         return self._made[key]
 
+    def mend(self, reference: str) -> None:
+        """Make one of them do what it should from now on, under the same name."""
+        make = self._make_image if self.runner == "docker" else self._make_folder
+        make(reference.partition(":")[0], {"NOOP_MODE": "ok", "NOOP_SECONDS": "0"})
+
     def remove(self) -> None:
         """Remove the images that were made."""
         images = [tag for (_, _, runner), tag in self._made.items() if runner == "docker"]
@@ -96,7 +101,7 @@ class Maps:
         engine.close()
 
     def _make_folder(self, name: str, environment: Mapping[str, str]) -> None:
-        shutil.copytree(NOOP, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(NOOP, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
         manifest = self.folder / name / "app.json"
         app = json.loads(manifest.read_text())
         app["environment"] |= environment
@@ -124,9 +129,21 @@ class Study:
         return run_id_of(self.payload_id)
 
 
-def make_study(folder: Path, aet: str, *, slices: int = 3) -> Study:
+def make_study(folder: Path, aet: str, *, slices: int = 3, series: int = 1) -> Study:
+    """A study of so many series, whose Series Numbers count from 1."""
     info = generate(folder / uuid.uuid4().hex, slices=slices, rows=64)
-    return Study(info.study_uid, info.files, info.sop_uids, aet)
+    files, sop_uids = info.files, info.sop_uids
+    for number in range(2, series + 1):
+        more = generate(
+            folder / uuid.uuid4().hex,
+            slices=slices,
+            rows=64,
+            study_uid=info.study_uid,
+            patient_id=info.patient_id,
+            series_number=number,
+        )
+        files, sop_uids = files + more.files, sop_uids + more.sop_uids
+    return Study(info.study_uid, files, sop_uids, aet)
 
 
 def make_studies(folder: Path, aet: str, count: int, *, slices: int = 3) -> list[Study]:

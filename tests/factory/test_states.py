@@ -228,7 +228,9 @@ def test_a_join_that_goes_on_runs_with_what_ended_well_and_the_run_fails(dag_tes
 
 
 @pytest.mark.parametrize("goes_on", [False, True])
-def test_one_bad_series_of_three_stops_what_comes_after_unless_that_goes_on(dag_test_server: Any, goes_on: bool) -> None:
+def test_one_bad_series_of_three_stops_what_comes_after_unless_that_goes_on(
+    dag_test_server: Any, goes_on: bool
+) -> None:
     ways = (Way(0, 1, Verdict.NONE), Way(1, 2, Verdict.NONE), Way(2, 3, Verdict.NONE))
     graph = Graph(
         (LIGHT, HEAVY, "export", "export"),

@@ -221,8 +221,15 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
         untaken = super()._untaken_edges(run, context)
         if not self._rejected:
             return untaken
-        nodes = {edge["node"] for edge in self.edges}
+        nodes = {edge["node"] for edge in self.edges} | self._gates()
         return [*untaken, *sorted(self.downstream_task_ids - nodes)]
+
+    def _gates(self) -> set[str]:
+        """Edges that are judged in the triggerer: those of a review for each series."""
+        from airflow_monai.operators.gate import GateOperator
+
+        following = self.downstream_list if self.has_dag() else []
+        return {task.task_id for task in following if isinstance(task, GateOperator)}
 
 
 def _who_answers(some: bool) -> str:

@@ -12,7 +12,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
 
-from airflow_monai.operators.gate import EdgeNode
+from airflow_monai.operators.gate import EdgeNode, GateOperator
 from airflow_monai.operators.review import ClinicalReviewOperator
 from airflow_monai.store.runs import RunFolder
 from airflow_monai.types import TaskRecord, TaskStatus
@@ -114,6 +114,14 @@ def test_nothing_follows_a_rejection_in_a_hand_written_dag_either(site: Site) ->
     assert site.complete(review, answer("Reject"), try_number=2, cleared=1)["skipped"] == ["export"]
 
 
+def test_edges_that_are_judged_in_the_triggerer_are_left_to_it(site: Site) -> None:
+    """Those of a review for each series: some ask for the rejection, all others for the acceptance."""
+    with DAG(DAG_ID):
+        review = site.review(edges=[])
+        _ = review >> [EdgeNode(task_id="export"), GateOperator(task_id="bad", conditions=REJECTED)]
+    assert site.complete(review, answer("Reject"))["skipped"] == ["export"]
+
+
 @pytest.mark.parametrize("policy", [{}, {"timeout": "retry"}], ids=["default", "retried"])
 def test_no_answer_in_time_is_a_failure_of_its_own_kind(site: Site, policy: dict[str, str]) -> None:
     event = {"error": "the time has passed", "error_type": "timeout"}
@@ -138,6 +146,13 @@ def test_an_answer_that_came_is_not_asked_for_again(site: Site) -> None:
         again.execute(context_of(again, site.payload_id, try_number=2))
     assert skipped.value.tasks == [("ok", -1)]
     assert site.record().status is TaskStatus.PARTIAL_FAIL
+
+
+def test_the_form_has_no_fields_of_the_workflows_own(site: Site) -> None:
+    with DAG(DAG_ID, params={"threshold": 5}):
+        review = site.review()
+    assert set(review.serialized_params) == {"reason", "message"}
+    assert review.serialized_params["reason"]["schema"]["enum"] == [None, "wrong anatomy"]
 
 
 def test_it_is_one_of_airflows_own_human_in_the_loop_tasks(site: Site) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_monai import __version__
-from airflow_monai.hooks.forms import dicom_connection_type, folder_connection_type
+from airflow_monai.hooks.forms import argo_connection_type, dicom_connection_type, folder_connection_type
 
 INTEGRATION = "MONAI Deploy"
 
@@ -21,28 +21,35 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Clinical imaging-AI workflows: DICOM in, MONAI Application Packages, DICOM out.",
         "versions": [__version__],
         "integrations": [{"integration-name": INTEGRATION, "external-doc-url": "https://monai.io", "tags": ["health"]}],
-        "hooks": _modules("hooks.dicom", "hooks.folder"),
+        "hooks": _modules("hooks.dicom", "hooks.folder", "hooks.argo"),
         "operators": _modules(
+            "operators.batch",
             "operators.map",
             "operators.container",
             "operators.export",
             "operators.gate",
             "operators.http",
+            "operators.argo",
             "operators.review",
             "operators.email",
             "operators.remote_app",
         ),
         "sensors": _modules("sensors.payload"),
         "triggers": _modules(
+            "triggers.batch",
             "triggers.gate",
             "triggers.http",
             "triggers.http_async",
+            "triggers.argo",
             "triggers.payload",
             "triggers.email",
         ),
         "bundles": _modules("bundles.workflow_folder"),
-        "connection-types": [dicom_connection_type(), folder_connection_type()],
-        "extra-links": ["airflow_monai.operators.links.ReviewedTaskLink"],
+        "connection-types": [dicom_connection_type(), folder_connection_type(), argo_connection_type()],
+        "extra-links": [
+            "airflow_monai.operators.links.ReviewedTaskLink",
+            "airflow_monai.operators.links.ArgoWorkflowLink",
+        ],
         "cli": ["airflow_monai.cli.definition.get_cli_commands"],
         "config": {"monai": {"description": "Settings of the package airflow-monai.", "options": _options()}},
     }

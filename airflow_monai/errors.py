@@ -236,6 +236,12 @@ class JobFailed(ServiceError):
     failure = FailureKind.EXIT_CODE
 
 
+class JobInterrupted(ServiceError):
+    """A job was ended by something other than itself: another try may succeed."""
+
+    failure = FailureKind.INTERRUPTED
+
+
 class JobTimedOut(ServiceError):
     """A job or a person took longer than the task may."""
 
@@ -273,14 +279,3 @@ class InvalidArgument(MonaiError):
     """An argument of a task cannot be used, now that its templates are resolved. The message names it."""
 
     failure = FailureKind.INVALID
-
-
-class NoBatchPlan(MonaiError):
-    """A batch has no list of payloads."""
-
-    failure = FailureKind.NOT_FOUND
-
-    def __init__(self, batch: str):
-        super().__init__(
-            f"The batch {batch!r} has no list of payloads in the store. Clear its task 'select', which makes one."
-        )

@@ -46,6 +46,29 @@ def folder_connection_type() -> dict[str, Any]:
     }
 
 
+def argo_connection_type() -> dict[str, Any]:
+    """The entry of ``connection-types`` for an Argo Server."""
+    return {
+        "connection-type": "argo",
+        "hook-class-name": "airflow_monai.hooks.argo.ArgoHook",
+        "hook-name": "Argo Server",
+        "conn-fields": {
+            "namespace": _text("Namespace", "Where workflows are started, unless a task says another.", "argo"),
+            "store_path": _text(
+                "Store in the cluster", "Folder of the store as the cluster's pods see it. Empty: the same as here."
+            ),
+            "verify": _text(
+                "Certificate check", "true, false, or the file of the certificate authority to check with.", "true"
+            ),
+        },
+        "ui-field-behaviour": {
+            "hidden-fields": ["login"],
+            "relabeling": {"host": "Server", "password": "Token", "schema": "http or https"},
+            "placeholders": {"host": "argo-server.argo", "schema": "https", "port": "2746"},
+        },
+    }
+
+
 def _text(label: str, description: str, default: str | None = None) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": ["string", "null"]}
     return {"label": label, "description": description, "schema": schema | ({"default": default} if default else {})}

@@ -7,14 +7,18 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapError
 from airflow_monai.operators.artifacts import ArtifactFiles
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.local import TEMPORARY_PREFIX
+
+if TYPE_CHECKING:
+    from airflow_monai.operators.base import TaskRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,23 @@ class NamedInput:
 
     name: str
     files: ArtifactFiles
+
+
+def present_inputs(run: TaskRun, inputs: Iterable[Mapping[str, Any]]) -> list[NamedInput]:
+    """The input artifacts that are there; :class:`MapError` when a mandatory one is not."""
+    from airflow_monai.operators.artifacts import resolve_input
+
+    found = []
+    for item in inputs:
+        files = resolve_input(run, str(item["value"]))
+        if files.keys:
+            found.append(NamedInput(str(item["name"]), files))
+        elif item.get("mandatory", True):
+            raise MapError(
+                f"Task {run.task_id}: its mandatory input {item['name']!r} ({item['value']}) has no files. "
+                "If it may be absent, write `mandatory: false`."
+            )
+    return found
 
 
 def input_folder(store: Store, inputs: Sequence[NamedInput], staging: Path) -> Path:

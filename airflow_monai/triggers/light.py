@@ -11,7 +11,7 @@ import traceback
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
@@ -34,7 +34,10 @@ class LightTrigger(BaseTrigger):
 
     :param where: (templated) which try of which task instance, see :data:`airflow_monai.operators.light.WHERE`.
     :param task: what the task is told: the spec's texts.
+    :cvar links: XCom key of an extra link -> key of its address in the outcome's ``xcom``.
     """
+
+    links: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, *, where: Mapping[str, Any], task: Mapping[str, Any]):
         super().__init__()
@@ -62,7 +65,8 @@ class LightTrigger(BaseTrigger):
         except Exception as error:  # noqa: BLE001 - the trigger's edge: Airflow would log a message that may quote data
             yield await self._failed(error)
             return
-        yield TaskSuccessEvent(xcoms={"return_value": return_value(outcome, self.light_task["result_keys"])})
+        links = {name: outcome.xcom[key] for name, key in self.links.items() if key in outcome.xcom}
+        yield TaskSuccessEvent(xcoms={"return_value": return_value(outcome, self.light_task["result_keys"]), **links})
 
     async def on_kill(self) -> None:
         """A person ended or cleared the task."""

@@ -8,12 +8,14 @@ import multiprocessing
 import os
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import SyncToAsync
 
 from airflow_monai.operators.light import LightOperator
 from airflow_monai.store import Store, open_store
@@ -87,6 +89,8 @@ class Tries:
 
 
 def _live(trigger: Any) -> None:
+    # The thread in which Airflow looks up connections is not there after a fork
+    SyncToAsync.single_thread_executor = ThreadPoolExecutor(max_workers=1)
     asyncio.run(first_event(trigger))
     os._exit(0)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 TABLE = Path(__file__).with_name("dicom_keywords.txt")
@@ -87,15 +87,15 @@ def _of(quantifier: str, words: list[str]) -> Attribute | None:
     return _by_keyword(quantifier, together) if len(words) == 1 and together else None
 
 
+@lru_cache(maxsize=256)
 def nearest_keyword(word: str) -> str | None:
     """The keyword that is most like a word, or None."""
     from airflow_monai.specs.problems import nearest_word
 
     lower = word.lower()
-    begins = [known for known in keywords() if known.lower().startswith(lower[:1])]
-    near = nearest_word(word, (known for known in begins if abs(len(known) - len(word)) <= 5))
-    longer = sorted((known for known in begins if known.lower().startswith(lower)), key=len)
-    return longer[0] if longer and len(word) > 3 else near
+    near = [known for known in keywords() if known.lower().startswith(lower[:1]) and abs(len(known) - len(word)) <= 5]
+    longer = [known for known in keywords() if known.lower().startswith(lower)] if len(word) > 3 else []
+    return min(longer, key=len) if longer else nearest_word(word, near)
 
 
 def table_lines() -> Iterator[str]:

@@ -36,6 +36,9 @@ from airflow_monai.specs.fields import (
 from airflow_monai.specs.plan import Kind, OnFailure
 
 
+_MANY = Field(max_length=1_000)
+
+
 class _Model(BaseModel):
     """Unknown fields are refused; nothing changes after loading."""
 
@@ -54,8 +57,8 @@ class InformaticsGateway(_Model):
     """
 
     ae_title: AeTitle
-    data_origins: list[AeTitle] = Field(default_factory=list)
-    export_destinations: list[Name] = Field(default_factory=list)
+    data_origins: Annotated[list[AeTitle], _MANY] = Field(default_factory=list)
+    export_destinations: Annotated[list[Name], _MANY] = Field(default_factory=list)
     quiet_seconds: Annotated[Number, Field(ge=0.1, le=86_400)] | None = None
     grouping: GroupingChoice | None = None
     late_images: LateImagesChoice | None = None
@@ -81,15 +84,15 @@ class OutputArtifactSpec(_Model):
 class Artifacts(_Model):
     """Inputs and outputs of a task."""
 
-    input: list[InputArtifactSpec] = Field(default_factory=list)
-    output: list[OutputArtifactSpec] = Field(default_factory=list)
+    input: Annotated[list[InputArtifactSpec], _MANY] = Field(default_factory=list)
+    output: Annotated[list[OutputArtifactSpec], _MANY] = Field(default_factory=list)
 
 
 class TaskDestination(_Model):
     """A task that may follow, and the conditions under which it does (all of them must hold)."""
 
     name: TaskId
-    conditions: list[Condition] = Field(default_factory=list)
+    conditions: Annotated[list[Condition], _MANY] = Field(default_factory=list)
 
 
 class ExportDestination(_Model):
@@ -123,8 +126,8 @@ class TaskSpec(_Model):
     description: Description = ""
     args: dict[str, Any] = Field(default_factory=dict)
     artifacts: Artifacts = Field(default_factory=Artifacts)
-    task_destinations: list[TaskDestination] = Field(default_factory=list)
-    export_destinations: list[ExportDestination] = Field(default_factory=list)
+    task_destinations: Annotated[list[TaskDestination], _MANY] = Field(default_factory=list)
+    export_destinations: Annotated[list[ExportDestination], _MANY] = Field(default_factory=list)
     timeout_minutes: Annotated[Number, Field(ge=-1, le=525_600)] = -1.0
     retries: Annotated[Whole, Field(ge=0, le=100)] | None = None
     retry_delay: Annotated[Duration, Field(ge=0, le=86_400)] | None = None
@@ -142,7 +145,7 @@ class ParamSpec(_Model):
     default: Any = None
     title: Annotated[str, Field(max_length=200)] = ""
     description: Description = ""
-    choices: list[Any] = Field(default_factory=list)
+    choices: Annotated[list[Any], Field(max_length=200)] = Field(default_factory=list)
     minimum: Number | None = None
     maximum: Number | None = None
 
@@ -150,12 +153,12 @@ class ParamSpec(_Model):
 class SelectSpec(_Model):
     """Which payloads a batch takes: those that meet everything it says."""
 
-    ae_titles: list[AeTitle] = Field(default_factory=list)
-    data_origins: list[AeTitle] = Field(default_factory=list)
+    ae_titles: Annotated[list[AeTitle], _MANY] = Field(default_factory=list)
+    data_origins: Annotated[list[AeTitle], _MANY] = Field(default_factory=list)
     received_within: Annotated[Duration, Field(gt=0, le=3_650 * 86_400)] | None = None
     received_after: str | None = None
     received_before: str | None = None
-    conditions: list[Condition] = Field(default_factory=list)
+    conditions: Annotated[list[Condition], _MANY] = Field(default_factory=list)
     study_instance_uids: Annotated[list[str], Field(max_length=10_000)] = Field(default_factory=list)
     include_processed: Boolean = False
 
@@ -186,9 +189,9 @@ class WorkflowSpec(_Model):
     version: Version
     description: Description = ""
     informatics_gateway: InformaticsGateway
-    predicate: list[Condition] = Field(default_factory=list)
+    predicate: Annotated[list[Condition], _MANY] = Field(default_factory=list)
     priority: PriorityChoice | None = None
-    params: dict[str, ParamSpec] = Field(default_factory=dict)
+    params: Annotated[dict[str, ParamSpec], Field(max_length=100)] = Field(default_factory=dict)
     schedule: ScheduleSpec | None = None
     data_retention_days: Annotated[_Days | None, Field(alias="dataRetentionDays")] = None
     tasks: Annotated[list[TaskSpec], Field(min_length=1, max_length=1_000)]

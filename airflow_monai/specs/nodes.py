@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -30,8 +31,14 @@ class Origin:
 
     def line(self, number: int) -> str:
         """A line, counted from 0."""
-        lines = self.text.split("\n")
+        lines = lines_of(self.text)
         return lines[number] if number < len(lines) else ""
+
+
+@lru_cache(maxsize=2)
+def lines_of(text: str) -> list[str]:
+    """The lines of a text, split once for all problems of a file."""
+    return text.split("\n")
 
 
 @dataclass(slots=True)

@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import Enum
+from itertools import islice
 from typing import Any
 
 _MAX_EXCERPT = 160
+_MOST_WORDS = 200
 
 
 class Severity(str, Enum):
@@ -93,5 +95,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def nearest_word(word: str, known: Iterable[str]) -> str | None:
     """The known word most like this one, whatever its case, or None where none is much like it."""
     by_lower = {item.lower(): item for item in known}
+    if len(by_lower) > _MOST_WORDS:
+        by_lower = _likely_words(word.lower(), by_lower)
     matches = get_close_matches(word.lower()[:100], by_lower, n=1, cutoff=0.55)
     return by_lower[matches[0]] if matches else None
+
+
+def _likely_words(word: str, by_lower: dict[str, str]) -> dict[str, str]:
+    """Of very many words those that begin or end like one, so that no file makes looking for them slow."""
+    ends = (word[:3], word[-3:])
+    near = (item for item in by_lower if item[:3] == ends[0] or item[-3:] == ends[1])
+    return {item: by_lower[item] for item in islice(near, _MOST_WORDS)}

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from airflow_monai.specs.findings import Finding, Location
 from airflow_monai.specs.loader import LoadError
-from airflow_monai.specs.nodes import Node, Origin, place_within
+from airflow_monai.specs.nodes import Node, Origin, lines_of, place_within
 from airflow_monai.specs.problems import Problem, Severity
 
 MAX_PROBLEMS = 100
+MAX_TOLD = 1_000
 _ABSENT = "missing-"
 """Begins the codes of what lacks: the place is where it should be, and that is the file being read."""
 
@@ -64,11 +65,16 @@ class Reporter:
         if len(self.problems) == MAX_PROBLEMS:
             code, severity, hint = "too-many-problems", Severity.ERROR, "mend these first"
             message = f"there are more than {MAX_PROBLEMS} problems; the others are not shown"
-        line = min(line, origin.text.count("\n"))
-        excerpt = origin.line(line)
-        self.problems.append(Problem(origin.source, line + 1, column + 1, code, message, hint, severity, excerpt))
+        line = min(line, len(lines_of(origin.text)) - 1)
+        told = (_clipped(message), _clipped(hint), severity, origin.line(line))
+        self.problems.append(Problem(origin.source, line + 1, column + 1, code, *told))
         if len(self.problems) > MAX_PROBLEMS:
             raise TooMany
+
+
+def _clipped(text: str) -> str:
+    """A message without what it quotes at a length that helps nobody."""
+    return text if len(text) <= MAX_TOLD else text[:MAX_TOLD] + "..."
 
 
 def node_at(at: Location, places: dict[Location, Node], own: bool = False) -> Node:

@@ -87,6 +87,9 @@ def _finding(item: Any) -> Finding:
     if kind == "missing":
         hint = f"add {_EXAMPLES.get(str(at[-1]), str(at[-1]))}"
         return Finding(at, "missing-field", f"the field {at[-1]!r} is missing{_where(at[:-1])}", hint)
+    if kind == "too_long":
+        message = f"{at[-1]}: there are {context['actual_length']} entries; {context['max_length']} are allowed"
+        return Finding(at, "too-long", message)
     if kind == "too_short":
         return Finding(at, "missing-field", "a workflow needs at least one task", "the first one is the root")
     field = next((part for part in reversed(at) if isinstance(part, str)), "")

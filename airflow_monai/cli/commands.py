@@ -123,6 +123,59 @@ _EXPLAIN = Command(
     ),
 )
 
+_RUN = Command(
+    name="run",
+    help="Try a workflow on a folder of DICOM.",
+    description="Run one workflow on a folder of DICOM without a scheduler, on a throw-away database. What it makes is "
+    "in a new folder below .monai/runs; the newest five stay. Exports go to folders, e-mails to files, nothing is "
+    "retried; http and argo tasks call the services that AIRFLOW_CONN_... variables name. Exit code 0: the run ended "
+    "well, 1: it failed, 2: it cannot be made.",
+    function=f"{ENTRY}.run",
+    example="airflow monai run workflow_specs/ct-lung.yaml --study ./study --runner process --map-path examples/maps",
+    arguments=(
+        Argument(("spec",), {"metavar": "SPEC", "help": "Workflow file."}),
+        Argument(("--study",), {"metavar": "DIR", "required": True, "help": "Folder with the DICOM files of a study."}),
+        Argument(("--store",), {"metavar": "DIR", "help": "Keep payload and results in this store."}),
+        Argument(("--runner",), {"choices": ("process", "docker"), "help": "What runs MAPs. Default: the site's."}),
+        Argument(
+            ("--map-path",),
+            {
+                "metavar": "DIR",
+                "action": "append",
+                "default": [],
+                "help": "Folder of unpacked MAPs for the process runner; may be repeated. Default: the site's.",
+            },
+        ),
+        Argument(("--called",), {"metavar": "AE", "help": "AE title that it is sent to. Default: the workflow's."}),
+        Argument(("--calling",), {"metavar": "AE", "help": "AE title that it comes from. Default: one it accepts."}),
+        Argument(
+            ("--param",),
+            {
+                "metavar": "NAME=VALUE",
+                "action": "append",
+                "default": [],
+                "help": "Value of a parameter of the workflow; may be repeated.",
+            },
+        ),
+        Argument(
+            ("--approve",), {"action": "store_true", "help": "Accept at each review. Default: ask on the terminal."}
+        ),
+        Argument(("--reject",), {"action": "store_true", "help": "Reject at each review."}),
+        Argument(
+            ("--deliver",),
+            {
+                "action": "store_true",
+                "help": "Deliver exports to the destinations whose connections are in the environment.",
+            },
+        ),
+        Argument(("--send-email",), {"action": "store_true", "help": "Send e-mails. Default: keep them as files."}),
+        Argument(("--keep",), {"action": "store_true", "help": "Never remove this run's folder, its database too."}),
+        Argument(("--state",), {"metavar": "DIR", "default": ".monai", "help": "In place of .monai."}),
+        Argument(("--verbose",), {"action": "store_true", "help": "Show Airflow's log on stderr."}),
+        _JSON,
+    ),
+)
+
 _GATEWAY = Command(
     name="gateway",
     help="Receive studies and start the workflows that want them.",
@@ -194,5 +247,5 @@ MONAI = Group(
     name="monai",
     help="Clinical imaging-AI workflows.",
     example="airflow monai validate workflow_specs/",
-    commands=(_VALIDATE, _SCHEMA, _EXPLAIN, _GATEWAY, _POOLS, _PAYLOADS),
+    commands=(_VALIDATE, _SCHEMA, _EXPLAIN, _RUN, _GATEWAY, _POOLS, _PAYLOADS),
 )

@@ -71,6 +71,35 @@ def explain(args: Namespace) -> int:
     return command.run_payload(payload, tags, specs, question, args.json, sys.stdout)
 
 
+@partial(_ends, refused=2)
+def run(args: Namespace) -> int:
+    from pathlib import Path
+
+    from airflow_monai.local.trial.options import TrialOptions, given_params
+    from airflow_monai.local.trial.trial import run as trial
+
+    if args.approve and args.reject:
+        raise MonaiError("Say --approve or --reject, not both.")
+    options = TrialOptions(
+        spec=Path(args.spec),
+        study=Path(args.study),
+        store=Path(args.store) if args.store else None,
+        runner=args.runner,
+        map_path=tuple(map(Path, args.map_path)),
+        called=args.called,
+        calling=args.calling,
+        params=given_params(args.param),
+        approve=args.approve or (False if args.reject else None),
+        deliver=args.deliver,
+        send_email=args.send_email,
+        keep=args.keep,
+        as_json=args.json,
+        verbose=args.verbose,
+        state=Path(args.state),
+    )
+    return trial(options)
+
+
 @_ends
 def gateway(args: Namespace) -> int:
     from airflow_monai.cli import gateway as command

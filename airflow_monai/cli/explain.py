@@ -258,7 +258,9 @@ def _deciders(task: str, ahead: Foresight) -> set[str]:
 
 
 def _edge(edge: EdgeView) -> dict[str, Any]:
+    counted = {} if edge.series is None else {"series_taken": edge.series[0], "series": edge.series[1]}
     return {
+        **counted,
         "from": edge.source,
         "to": edge.target,
         "conditions": list(edge.conditions),

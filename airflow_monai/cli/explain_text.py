@@ -93,6 +93,11 @@ def _edge(edge: Mapping[str, Any]) -> Iterator[str]:
         verdict = f"decided by {_results(edge['decided_by'])}"
     else:
         verdict = "taken" if edge["holds"] == "yes" else "not taken"
+        verdict += (
+            f" for {edge['series_taken']} of {edge['series']} series"
+            if edge["holds"] == "yes" and "series" in edge
+            else ""
+        )
     yield f"      -> {edge['to']}: {verdict}: {' and '.join(map(_one_line, edge['conditions']))}"
     yield from (f"         {line}" for line in _values(edge["values"]))
     if edge["error"]:

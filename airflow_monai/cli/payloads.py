@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from airflow_monai.store.base import Store
-from airflow_monai.store.history import PayloadHistory, PayloadSummary, RunHistory, history_of, newest
+from airflow_monai.store.history import PayloadHistory, PayloadKin, PayloadSummary, RunHistory, history_of, newest
 
 _HEAD = ("PAYLOAD", "STATE", "AE TITLE", "FROM", "IMAGES", "CLOSED", "WORKFLOWS")
 
@@ -62,6 +62,7 @@ def _lines(history: PayloadHistory) -> Iterator[str]:
     yield f"Payload {summary.payload_id} ({summary.state})"
     yield f"  sent to {summary.called_aet} by {', '.join(summary.calling_aets) or '-'}, {summary.images} images"
     yield f"  closed {summary.closed or '-'}"
+    yield from _kin_lines(history.kin)
     yield (
         "Routing"
         if history.routing
@@ -73,6 +74,20 @@ def _lines(history: PayloadHistory) -> Iterator[str]:
         yield f"  {item['workflow']}: {mark}{state}: {item['reason']}"
     for run in history.runs:
         yield from _run_lines(run)
+
+
+def _kin_lines(kin: PayloadKin) -> Iterator[str]:
+    """What else there is of the same study, series or patient."""
+    if kin.grouping != "study":
+        yield f"  grouped by {kin.grouping}"
+    if kin.includes:
+        yield f"  the images of {', '.join(kin.includes)} together, the late ones last"
+    if kin.follows:
+        yield f"  its images came too late for {kin.follows}"
+    if kin.included_in:
+        yield f"  they are in {kin.included_in} too, together with all that came before"
+    if kin.followed_by:
+        yield f"  images that came too late for it are in {kin.followed_by}"
 
 
 def _run_lines(run: RunHistory) -> Iterator[str]:

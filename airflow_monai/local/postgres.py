@@ -84,7 +84,7 @@ class Cluster:
 
     def start(self) -> None:
         """Start the server and wait until it answers; what was begun is ended when that does not come about."""
-        self._make_socket_folder()
+        self.make_socket_folder()
         try:
             self._start()
         except BaseException:
@@ -154,7 +154,10 @@ class Cluster:
         self.folder.mkdir(parents=True, mode=0o700)
         self._give_to_server_user()
 
-    def _make_socket_folder(self) -> None:
+    def make_socket_folder(self) -> None:
+        """Make the folder of the server's socket, so that :attr:`url` is known before the server runs."""
+        if self.socket_folder is not None and self.socket_folder.is_dir():
+            return
         # a socket's path may have 107 characters only, so it does not lie below the (perhaps deep) data folder
         self.socket_folder = Path(tempfile.mkdtemp(prefix="monai-pg-"))
         if os.geteuid() == 0:

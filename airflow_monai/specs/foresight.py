@@ -36,6 +36,7 @@ class EdgeView:
     :param decided_by: tasks whose outcome decides, where that is open.
     :param values: path -> value in this study, of those that are known.
     :param error: why a condition cannot be evaluated; such a way is not taken.
+    :param series: of a way from a task that runs for each series: for how many of how many it is taken for sure.
     """
 
     source: str
@@ -46,6 +47,7 @@ class EdgeView:
     decided_by: tuple[str, ...] = ()
     values: Mapping[str, str] | None = None
     error: str = ""
+    series: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,12 @@ def _pass(plan: WorkflowPlan, context: ExecutionContext, known: Mapping[str, Fat
 
 def _leaving(plan: WorkflowPlan, source: str, tasks: Mapping[str, Fate], context: ExecutionContext) -> list[EdgeView]:
     """The ways from a task whose own fate is known."""
-    views = [_judge(edge, tasks, context) for edge in plan.edges if edge.source == source]
+    each = plan.task(source).for_each is not None
+    views = [
+        _judge_each(edge, tasks, context) if each else _judge(edge, tasks, context)
+        for edge in plan.edges
+        if edge.source == source
+    ]
     if plan.task(source).type is TaskType.CLINICAL_REVIEW:
         views = [_when_accepted(view) for view in views]
     return [replace(view, fate=_all((tasks[source], view.verdict))) for view in views]
@@ -101,6 +108,20 @@ def _when_accepted(view: EdgeView) -> EdgeView:
     return replace(view, verdict=Fate.OPEN, decided_by=tuple(dict.fromkeys((*view.decided_by, view.source))))
 
 
+def _judge_each(edge: Edge, tasks: Mapping[str, Fate], context: ExecutionContext) -> EdgeView:
+    """A way from a task that runs for each series: taken when it is for one of them."""
+    tags = context.series_tags()
+    views = [
+        _judge(edge, tasks, replace(context, series_tags=lambda uid=uid: {uid: tags[uid]}))  # type: ignore[misc]
+        for uid in tags
+    ]
+    if not views or not edge.conditions:
+        return _judge(edge, tasks, context)
+    verdict = _any(view.verdict for view in views)
+    shown = next(view for view in views if view.verdict is verdict)
+    return replace(shown, series=(sum(view.verdict is Fate.YES for view in views), len(views)))
+
+
 def _judge(edge: Edge, tasks: Mapping[str, Fate], context: ExecutionContext) -> EdgeView:
     open_paths: dict[str, str] = {}
 
@@ -111,7 +132,8 @@ def _judge(edge: Edge, tasks: Mapping[str, Fate], context: ExecutionContext) -> 
         open_paths[path] = parts[2]
         return True
 
-    verdict, error, values = Fate.YES, "", {}
+    verdict, error = Fate.YES, ""
+    values: dict[str, str] = {}
     for condition in edge.conditions:
         try:
             found = _condition(parse(condition), context, is_open)

@@ -60,12 +60,12 @@ def _tidy(node: Any) -> Any:
         return [_tidy(item) for item in node]
     if not isinstance(node, dict):
         return node
-    found = {}
+    found: dict[str, Any] = {}
     for key, value in node.items():
         if key in ("properties", "$defs", "patternProperties"):
             found[key] = {name: _tidy(item) for name, item in value.items()}
         elif key != "title" and not (key == "default" and value in (None, "")):
-            found[_BOUNDS.get(key, key)] = _tidy(value)
+            found[_BOUNDS.get(key, str(key))] = _tidy(value)
     if isinstance(found.get("description"), str):
         found["description"] = " ".join(found["description"].split("\n\n:param")[0].split())
     return found

@@ -128,7 +128,7 @@ def _object(schema: Schema, model: Any, definitions: Schema, nullable: bool) -> 
 
 def _field(schema: Schema, definitions: Schema, required: bool) -> Schema:
     """The schema of a field's value."""
-    about = {key: schema[key] for key in ("description", "examples", "default") if key in schema}
+    about: Schema = {key: schema[key] for key in ("description", "examples", "default") if key in schema}
     inner = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), schema)
     value = _value({key: item for key, item in inner.items() if key not in about}, definitions)
     return {**about, **(value if required else or_nothing(value))}

@@ -344,6 +344,31 @@ def test_branches_are_followed_as_far_as_the_study_decides(tmp_path, capsys):
     assert "-> mr: not taken: {{ context.dicom.series.any('0008','0060') }} == 'MR'" in shown
 
 
+def test_ways_of_a_task_that_runs_for_each_series_are_counted(tmp_path, capsys):
+    ct = {"name": "ct", "conditions": ["{{ context.dicom.series.any('0008','0060') }} == 'CT'"]}
+    us = {"name": "us", "conditions": ["{{ context.dicom.series.any('0008','0060') }} == 'US'"]}
+    tasks = [
+        {
+            "id": "each", "type": "map", "for_each": "series", "args": {"map": "seg:1"},
+            "artifacts": {"input": [{"name": "s", "value": "{{ context.input.dicom }}"}]},
+            "task_destinations": [ct, us],
+        },
+        {"id": "ct", "type": "router"},
+        {"id": "us", "type": "router"},
+    ]  # fmt: skip
+    spec = tmp_path / "each.json"
+    spec.write_text(
+        json.dumps({"name": "each", "version": "1", "informatics_gateway": {"ae_title": "E"}, "tasks": tasks})
+    )
+    study = write_study(tmp_path / "study", [CT, MR])
+    _, report = explain(capsys, "--study", study, "--specs", spec)
+    item = workflows_of(report)["each"]
+    assert {task["id"]: task["runs"] for task in item["tasks"]} == {"each": "yes", "ct": "yes", "us": "no"}
+    shown = text(capsys, "--study", study, "--specs", spec)
+    assert "-> ct: taken for 1 of 2 series" in shown and "-> us: not taken" in shown
+    assert "for each of 2 series" in shown
+
+
 def test_a_workflow_that_takes_each_series_decides_on_each(tmp_path, capsys):
     spec = tmp_path / "each.yaml"
     predicate = ["{{ context.dicom.series.any('0008','0060') }} == 'CT'"]

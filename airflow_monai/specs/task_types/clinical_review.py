@@ -129,7 +129,7 @@ SPEC = TaskTypeSpec(
             template=False,
             example="Check the outline of both lungs.",
         ),
-        Arg("notifications", "Read for published files; has no effect.", Form.BOOLEAN, template=False),
+        Arg("notifications", "Read for published files; has no effect.", Form.BOOLEAN, template=False, example="true"),
         Arg("queue_name", "Read for published files; has no effect.", example="reviews"),
         Arg("workflow_name", "Read for published files; has no effect.", example="ct-lung"),
     ),

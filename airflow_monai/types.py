@@ -75,8 +75,13 @@ class PayloadFile:
 class Payload:
     """Manifest of an immutable set of received files: by default, one study sent to one AE title.
 
+    :param study_instance_uid: of the first image where they are of several studies.
     :param sequence: 0 for the first payload of a study at an AE title, 1 for images that came after that closed...
     :param received_first: and ``received_last``, ``closed``: UTC, ISO 8601 with offset.
+    :param grouping: what its images have in common: ``study``, ``series`` or ``patient``.
+    :param follows: the payload that had been closed when these images came; None for the first.
+    :param includes: payloads whose images it holds: late ones last, together with all that came before; empty for
+        images as they were received.
     """
 
     payload_id: str
@@ -89,6 +94,14 @@ class Payload:
     received_last: str
     closed: str
     patient: PatientDetails = field(default_factory=PatientDetails)
+    grouping: str = "study"
+    follows: str | None = None
+    includes: tuple[str, ...] = ()
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it holds nothing but images that came after the payload before it was closed."""
+        return self.sequence > 0 and not self.includes
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -96,6 +109,7 @@ class Payload:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Payload:
         known = dict(data)
+        known["includes"] = tuple(known.get("includes", ()))
         known["files"] = tuple(PayloadFile(**item) for item in known["files"])
         known["calling_aets"] = tuple(known["calling_aets"])
         known["patient"] = PatientDetails(**known.get("patient", {}))

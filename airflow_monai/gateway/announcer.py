@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from airflow_monai.errors import StoreError
 from airflow_monai.gateway.events import EventKind, EventLog, Reasons
 from airflow_monai.gateway.workflows import Known
 from airflow_monai.hooks.airflow_api import RunNotCreated
-from airflow_monai.specs.routing import decide
+from airflow_monai.specs.plan import LateImages
+from airflow_monai.specs.routing import Decision, decide
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.payloads import load_series_tags, payload_key, run_id_of
 from airflow_monai.types import Payload
@@ -18,6 +20,11 @@ from airflow_monai.types import Payload
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0
 LISTENER_GRACE = 600.0
 """How long a payload waits for a workflow that listens to its AE title; an image was taken only when there was one."""
+
+
+def _reruns(routing: list[dict[str, Any]]) -> frozenset[str]:
+    """DAG ids of the workflows that run again on all images."""
+    return frozenset(item["dag_id"] for item in routing if item.get("late") == LateImages.RERUN.value)
 
 
 class RunCreator(Protocol):
@@ -63,7 +70,10 @@ class Announcer:
             return None
         known = self._workflows()
         decisions = decide(payload, lambda: load_series_tags(self._store, payload.payload_id), known.workflows)
-        doubt = "" if any(item.wanted for item in decisions) else self._doubt(payload, known)
+        if payload.includes:
+            decisions = self._only_reruns(payload, decisions)
+        taken = any(item.wanted or item.late is LateImages.RERUN for item in decisions)
+        doubt = "" if taken else self._doubt(payload, known)
         if doubt:
             reason = f"no workflow wants it yet, and {doubt}"
             self._reasons.tell(EventKind.PAYLOAD_WAITING, reason, payload_id=payload.payload_id)
@@ -76,6 +86,7 @@ class Announcer:
                 "version": versions.get(item.dag_id, ""),
                 "wanted": item.wanted,
                 "reason": item.reason,
+                **({"late": item.late.value} if item.late else {}),
             }
             for item in decisions
         ]
@@ -83,6 +94,21 @@ class Announcer:
             self._tell_routed(payload, routing)
         self._decided(payload)
         return None
+
+    def wants_whole(self, payload_id: str) -> bool:
+        """Whether a workflow runs again on all images because those of this routed payload came late."""
+        return bool(_reruns(self._store.read_json(routing_key(payload_id))))
+
+    def _only_reruns(self, payload: Payload, decisions: list[Decision]) -> list[Decision]:
+        """A payload of late and earlier images is for the workflows that did not take the late ones by themselves: so
+        it was decided with those, whatever the workflows say now."""
+        reruns = _reruns(self._store.read_json(routing_key(payload.includes[-1])))
+        return [
+            item
+            if item.dag_id in reruns or not item.wanted
+            else replace(item, wanted=False, reason=f"it is about payload {payload.includes[-1]} itself")
+            for item in decisions
+        ]
 
     def _decided(self, payload: Payload) -> None:
         """Forget that it waited."""
@@ -110,8 +136,12 @@ class Announcer:
             sequence=payload.sequence,
             images=len(payload.files),
             series=len(series),
+            grouping=payload.grouping,
+            **({"includes": list(payload.includes)} if payload.includes else {}),
         )
-        if not any(item["wanted"] for item in routing):
+        if payload.is_late:
+            self._tell_late(payload, routing)
+        if not any(item["wanted"] or "late" in item for item in routing):
             reasons = {item["workflow"]: item["reason"] for item in routing}
             self._events.emit(
                 EventKind.UNROUTED,
@@ -119,6 +149,19 @@ class Announcer:
                 called_aet=payload.called_aet,
                 reasons=reasons or "there is no workflow",
             )
+
+    def _tell_late(self, payload: Payload, routing: list[dict[str, Any]]) -> None:
+        names: dict[str, list[str]] = {choice.value: [] for choice in LateImages}
+        for item in routing:
+            if item["wanted"] or "late" in item:
+                names[item.get("late", LateImages.NEW_PAYLOAD.value)].append(item["workflow"])
+        self._events.emit(
+            EventKind.LATE_IMAGES,
+            payload_id=payload.payload_id,
+            follows=payload.follows,
+            images=len(payload.files),
+            **names,
+        )
 
     def announce(self, payload_id: str) -> float | None:
         """Create the runs that are missing: None when all exist, else after how many seconds to try again."""

@@ -29,7 +29,9 @@ class EventKind(str, Enum):
     DUPLICATE_RECEIVED = "duplicate-received"  # payload_id, count, of this second
     DUPLICATE_DIFFERS = "duplicate-differs"  # payload_id, count: same SOP Instance UID, other content; not kept
     IMAGE_REFUSED = "image-refused"  # called_aet, calling_aet, status, reason
-    STUDY_COMPLETE = "study-complete"  # payload_id, called_aet, images, series, sequence
+    PATIENT_UNKNOWN = "patient-unknown"  # payload_id, called_aet: grouped by study, since its images name no patient
+    STUDY_COMPLETE = "study-complete"  # payload_id, called_aet, images, series, sequence, grouping; includes: payloads
+    LATE_IMAGES = "late-images"  # payload_id, follows: a closed payload, images; new_payload, ignore, rerun: workflows
     UNROUTED = "unrouted"  # payload_id, reasons
     RUN_CREATED = "run-created"  # payload_id, dag_id, run_id, was_there
     RUN_WAITING = "run-waiting"  # payload_id, dag_id, reason
@@ -42,6 +44,7 @@ _WARNINGS = frozenset(
         EventKind.ASSOCIATION_ABORTED,
         EventKind.DUPLICATE_DIFFERS,
         EventKind.IMAGE_REFUSED,
+        EventKind.PATIENT_UNKNOWN,
         EventKind.UNROUTED,
         EventKind.RUN_WAITING,
         EventKind.PAYLOAD_WAITING,

@@ -18,8 +18,9 @@ from airflow_monai.errors import StoreError
 from airflow_monai.gateway.dimse import Answer, Status, StoreRequest
 from airflow_monai.gateway.events import EventKind, EventLog, log
 from airflow_monai.gateway.transport import MAX_PDU_BYTES, StorageServer
+from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.base import Store
-from airflow_monai.store.intake import Instance, Intake, Placed
+from airflow_monai.store.intake import Instance, Intake, OpenPayload, Placed
 from airflow_monai.store.part10 import Identity, NotIdentified, check_uid, file_meta, identify, mapped
 
 MAX_ASSOCIATIONS = 100
@@ -70,10 +71,19 @@ class StoreDesk:
     """Takes C-STORE requests into the intake.
 
     :param received: is called for each image after it is durable and before its sender hears success.
+    :param grouping: tells how the images of a called AE title are grouped now.
     """
 
-    def __init__(self, intake: Intake, spool: Path, events: EventLog, received: Received):
+    def __init__(
+        self,
+        intake: Intake,
+        spool: Path,
+        events: EventLog,
+        received: Received,
+        grouping: Callable[[str], Grouping] = lambda called_aet: Grouping.STUDY,
+    ):
         self.intake = intake
+        self._grouping = grouping
         self.spool = spool
         self.events = events
         self._received = received
@@ -91,11 +101,11 @@ class StoreDesk:
         with self._lock:
             return len(self._arriving)
 
-    def arriving(self, study_instance_uid: str, called_aet: str) -> bool:
-        """Whether an image of this study is just coming in for this AE title."""
+    def arriving(self, payload: OpenPayload) -> bool:
+        """Whether an image for this payload is just coming in."""
         with self._lock:
             receptions = list(self._arriving)
-        return any(reception.belongs_to(study_instance_uid, called_aet) for reception in receptions)
+        return any(reception.belongs_to(payload) for reception in receptions)
 
     def ended(self, reception: FileReception) -> None:
         with self._lock:
@@ -103,7 +113,8 @@ class StoreDesk:
 
     def keep(self, request: StoreRequest, file: Path, identity: Identity) -> None:
         instance = Instance(identity, request.called_aet, request.calling_aet)
-        self._received(self.intake.add(instance, file), request.called_aet)
+        placed = self.intake.add(instance, file, self._grouping(request.called_aet))
+        self._received(placed, request.called_aet)
 
     def refuse(self, request: StoreRequest, answer: Answer) -> Answer:
         self.events.emit(
@@ -167,14 +178,15 @@ class FileReception:
             self.discard()
         return answer if answer.status is Status.SUCCESS else self._desk.refuse(self._request, answer)
 
-    def belongs_to(self, study_instance_uid: str, called_aet: str) -> bool:
+    def belongs_to(self, payload: OpenPayload) -> bool:
         """As far as what has come so far tells."""
-        if self._request.called_aet != called_aet:
+        if self._request.called_aet != payload.called_aet:
             return False
         try:
-            return identify(bytes(self._head), 0, self._request.transfer_syntax_uid).study == study_instance_uid
+            identity = identify(bytes(self._head), 0, self._request.transfer_syntax_uid)
         except NotIdentified:
             return False
+        return self._desk.intake.groups.of(identity, payload.grouping).key == payload.group
 
     def discard(self) -> None:
         if self._fd >= 0:

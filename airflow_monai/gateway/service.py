@@ -83,7 +83,13 @@ class Gateway:
 
     def _start(self, spool: SpoolFolder) -> None:
         spool.remove_abandoned()
-        desk = StoreDesk(self.intake, spool.path, self.events, lambda placed, called: shepherd.received(placed, called))
+        desk = StoreDesk(
+            self.intake,
+            spool.path,
+            self.events,
+            received=lambda placed, called: shepherd.received(placed, called),
+            grouping=self.workflows.grouping,
+        )
         shepherd = Shepherd(self.intake, self.workflows, self._announcer, self.events, desk.arriving)
         receiver = Receiver(desk, self.workflows.knows, self.events, self._options.host, self._options.port)
         receiver.start()

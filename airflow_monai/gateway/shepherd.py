@@ -1,4 +1,4 @@
-"""Sees every payload through: waits until its study is quiet, closes it, has it routed and its runs created.
+"""Sees every payload through: waits until its images are all there, closes it, has it routed and its runs created.
 
 All that it must remember is in the store: ``pending/`` names the payloads that are not finished, the files' times say
 how long a study has been quiet. What is in memory only saves looking.
@@ -27,7 +27,7 @@ _CLOSERS, _ANNOUNCERS = 2, 4  # Airflow's API server takes at most about four su
 
 class Shepherd:
     """
-    :param arriving: tells whether an image of this study is just coming in for this AE title.
+    :param arriving: tells whether an image for this payload is just coming in.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Shepherd:
         workflows: Workflows,
         announcer: Announcer,
         events: EventLog,
-        arriving: Callable[[str, str], bool],
+        arriving: Callable[[OpenPayload], bool],
     ):
         self._intake = intake
         self._arriving = arriving
@@ -75,6 +75,8 @@ class Shepherd:
             )
             return
         self._events.count(EventKind.IMAGE_RECEIVED, placed.payload_id)
+        if placed.fell_back:
+            self._events.emit(EventKind.PATIENT_UNKNOWN, payload_id=placed.payload_id, called_aet=called_aet)
         with self._lock:
             self._last[placed.payload_id] = time.monotonic()
         if placed.payload_id not in self._closing:
@@ -121,9 +123,12 @@ class Shepherd:
         wait = self._wait(state)
         if wait is not None:
             return wait
-        delay = self._announcer.route(self._intake.close(payload_id))
+        payload = self._intake.close(payload_id)
+        delay = self._announcer.route(payload)
         if delay is not None:
             return delay
+        if payload.is_late and self._announcer.wants_whole(payload_id):
+            self._closing.add(self._intake.gather(payload))  # before this one is done: it is the one that remembers
         self._announcing.add(payload_id)
         self._forget(payload_id)
         return None
@@ -145,7 +150,7 @@ class Shepherd:
         remaining = quiet + grace - idle
         if remaining > 0:
             return min(remaining, quiet + grace) + 0.01
-        return _LOOK_AGAIN if self._arriving(state.study_instance_uid, state.called_aet) else None
+        return _LOOK_AGAIN if self._arriving(state) else None
 
     def _unchanged_since(self, payload_id: str, state: tuple[int, float]) -> float:
         """When this process first saw the payload as it is, on the clock that nobody sets."""

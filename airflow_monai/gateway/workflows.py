@@ -1,4 +1,4 @@
-"""The workflow folder as the gateway sees it: AE titles, quiet times, routing; always as the folder is now."""
+"""The workflow folder as the gateway sees it: AE titles, quiet times, groupings; always as the folder is now."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from airflow_monai.gateway.events import EventKind, EventLog, log
 from airflow_monai.specs.folder import FolderSpecs, SpecFolder
-from airflow_monai.specs.plan import WorkflowPlan
+from airflow_monai.specs.plan import Grouping, WorkflowPlan
 
 _FRESH_SECONDS = 2.0
 
@@ -39,6 +39,7 @@ class Workflows:
         self._lock = threading.Lock()
         self._specs = FolderSpecs((), ())
         self._told: tuple[list[str], list[str], list[str]] = ([], [], [])
+        self._groupings: dict[str, Grouping] = {}
         self._unreadable = ""
         self._checked = float("-inf")
 
@@ -67,6 +68,11 @@ class Workflows:
         times = [plan.quiet_seconds for plan in self.current() if plan.ae_title == ae_title]
         return max((self._default_quiet if quiet is None else quiet for quiet in times), default=self._default_quiet)
 
+    def grouping(self, ae_title: str) -> Grouping:
+        """How the images of an AE title are grouped: all its workflows say the same. Asked for every image."""
+        self.known(fresh=False)
+        return self._groupings.get(ae_title, Grouping.STUDY)
+
     def _scan(self) -> None:
         unreadable = ""
         try:
@@ -76,6 +82,7 @@ class Workflows:
             unreadable = f"the workflow folder {self._folder.folder} cannot be read ({error.strerror or error})"
         if unreadable and unreadable != self._unreadable:
             log.error("%s, going on as before", unreadable)
+        self._groupings = {plan.ae_title: plan.grouping or Grouping.STUDY for plan in self._specs.workflows}
         self._unreadable = unreadable
         self._checked = time.monotonic()
         errors = [problem for problem in self._specs.problems if problem.is_error]

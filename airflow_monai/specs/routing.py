@@ -11,13 +11,17 @@ from airflow_monai.specs.condition_ast import templates
 from airflow_monai.specs.conditions import evaluate, parse
 from airflow_monai.specs.context import ExecutionContext
 from airflow_monai.specs.folder import FolderSpecs, SpecFolder, load_folder
-from airflow_monai.specs.plan import WorkflowPlan
+from airflow_monai.specs.plan import LateImages, WorkflowPlan
 from airflow_monai.specs.values import SeriesValues, operand
 from airflow_monai.types import Payload, SeriesTags
 
 __all__ = ["Decision", "FolderSpecs", "Judged", "SpecFolder", "decide", "load_folder", "seen_values"]
 
 TagsOrLoader = SeriesTags | Callable[[], SeriesTags]
+_LATE_REASONS = {
+    LateImages.IGNORE: "the images came late, and it says late_images: ignore; they are kept and start nothing",
+    LateImages.RERUN: "the images came late, and it says late_images: rerun; it gets a payload of these and all before",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Decision:
 
     :param reason: names AE titles and conditions, never a value of the study.
     :param predicate: all conditions with their values, where these were asked for.
+    :param late: what the workflow does with late images, where that is why it does not want them by themselves.
     """
 
     workflow_name: str
@@ -47,6 +52,7 @@ class Decision:
     wanted: bool
     reason: str
     predicate: tuple[Judged, ...] = ()
+    late: LateImages | None = None
 
 
 def decide(
@@ -82,6 +88,9 @@ def _once(series_tags: TagsOrLoader) -> Callable[[], SeriesTags]:
 
 
 def _decide(payload: Payload, tags: Callable[[], SeriesTags], plan: WorkflowPlan, with_values: bool) -> Decision:
+    late = _late(payload, plan)
+    if late:
+        return Decision(plan.name, plan.dag_id, False, _LATE_REASONS[late], late=late)
     refusal = _not_for_it(payload, plan)
     judged: list[Judged] = []
     if refusal is None:
@@ -92,6 +101,13 @@ def _decide(payload: Payload, tags: Callable[[], SeriesTags], plan: WorkflowPlan
                 break
     reason = refusal or f"sent to AE title {plan.ae_title!r}"
     return Decision(plan.name, plan.dag_id, refusal is None, reason, tuple(judged) if with_values else ())
+
+
+def _late(payload: Payload, plan: WorkflowPlan) -> LateImages | None:
+    """What the workflow does with images that came late, where it is anything but to take them as a new payload."""
+    if not payload.is_late or payload.called_aet.strip(" ") != plan.ae_title:
+        return None
+    return None if plan.late_images is LateImages.NEW_PAYLOAD else plan.late_images
 
 
 def _not_for_it(payload: Payload, plan: WorkflowPlan) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,15 @@ class Store(ABC):
         When this returns, the object is durable, whoever created it.
         """
         return self.create(key, file.read_bytes())
+
+    def share(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Make objects with the content of others, and leave those that are there. All are durable when this returns.
+
+        :param pairs: key of an object that does not change any more, and the new key.
+        """
+        for source, target in pairs:
+            if not self.exists(target):
+                self.create(target, self.read(source))
 
     def append(self, key: str, data: bytes) -> None:
         """Add a line to an object that only informs: it may get lost in a power cut."""

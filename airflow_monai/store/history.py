@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_monai.errors import PayloadNotFound, StoreError
 from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.groups import member_id, opened_payload, whole_id
 from airflow_monai.store.payloads import load_payload, manifest_key, payload_ids, payload_key
 from airflow_monai.types import Payload, TaskRecord
 
@@ -49,19 +50,40 @@ class RunHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class PayloadKin:
+    """How a payload hangs together with others.
+
+    :param grouping: what its images have in common: ``study``, ``series`` or ``patient``.
+    :param follows: the closed payload that its images came too late for.
+    :param followed_by: the payload of the images that came too late for this one.
+    :param includes: the payloads whose images it holds, the late ones last.
+    :param included_in: the payload that holds these late images with all that came before.
+    """
+
+    grouping: str
+    follows: str | None = None
+    followed_by: str | None = None
+    includes: tuple[str, ...] = ()
+    included_in: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PayloadHistory:
     """Everything that is known of a payload.
 
     :param routing: for each workflow that there was, ``{workflow, dag_id, wanted, reason}``; None when undecided.
+    :param kin: the payloads that it hangs together with.
     """
 
     summary: PayloadSummary
     routing: tuple[dict[str, Any], ...] | None
     runs: tuple[RunHistory, ...]
+    kin: PayloadKin
 
     def to_dict(self) -> dict[str, Any]:
         routing = list(self.routing) if self.routing is not None else None
-        return {**self.summary.to_dict(), "routing": routing, "runs": [run.to_dict() for run in self.runs]}
+        runs = [run.to_dict() for run in self.runs]
+        return {**self.summary.to_dict(), **asdict(self.kin), "routing": routing, "runs": runs}
 
 
 def newest(store: Store, limit: int) -> list[PayloadSummary]:
@@ -76,7 +98,24 @@ def history_of(store: Store, payload_id: str) -> PayloadHistory:
     """What became of a payload; :class:`PayloadNotFound` when there is none."""
     if not _known(store, payload_id):
         raise PayloadNotFound(payload_id)
-    return PayloadHistory(summarise(store, payload_id), _routing(store, payload_id), tuple(_runs(store, payload_id)))
+    runs = tuple(_runs(store, payload_id))
+    return PayloadHistory(summarise(store, payload_id), _routing(store, payload_id), runs, _kin(store, payload_id))
+
+
+def _kin(store: Store, payload_id: str) -> PayloadKin:
+    if not store.exists(payload_key(payload_id, "open.json")):
+        return PayloadKin("study")
+    opened = opened_payload(store, payload_id)
+    key, called, sequence = opened["group"], opened["called_aet"], opened["sequence"]
+    if opened["includes"]:
+        return PayloadKin(opened["grouping"], includes=tuple(opened["includes"]))
+    later, whole = member_id(key, called, sequence + 1), whole_id(key, called, sequence)
+    return PayloadKin(
+        opened["grouping"],
+        follows=member_id(key, called, sequence - 1) if sequence else None,
+        followed_by=later if _known(store, later) else None,
+        included_in=whole if _known(store, whole) else None,
+    )
 
 
 def summarise(store: Store, payload_id: str) -> PayloadSummary:

@@ -3,7 +3,7 @@
 A payload goes through these states, each made by a conditional create, so that two gateways always agree:
 
     pending/<payload_id>                    somebody has to see this payload through; removed when all is announced
-    payloads/<payload_id>/open.json         takes instances of one study sent to one AE title
+    payloads/<payload_id>/open.json         takes instances of one study (series, patient) sent to one AE title
                          /calling/<aet>     who sent some, one object each
                          /dcm/...           the instances, each durable before its sender hears success
                          /duplicates.jsonl  instances that came again
@@ -16,6 +16,13 @@ A receiver links its file into the payload and looks *then* whether ``closing.js
 lists the files after creating it, sees the file. If so, ``listing.json`` tells whether the file was seen; if not, it
 moves into the next payload of the study. That payload is entered only when the listing of the one before exists, so an
 instance is never in two.
+
+What the images of a payload have in common is its group, by default a study; ``open.json`` says it. Where the grouping
+of an AE title is changed, payloads that are open go on taking what they were opened for, and an instance that another
+grouping has put away before is known.
+
+A payload that holds late images together with all that came before is made of closed ones: its ``open.json`` names
+them, all else follows from that.
 """
 
 from __future__ import annotations
@@ -24,7 +31,7 @@ import filecmp
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -32,14 +39,16 @@ from pathlib import Path
 from typing import Any
 
 from airflow_monai.errors import StoreError
+from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.describe import describe
+from airflow_monai.store.groups import Group, Groups, member_id, opened_payload, whole_id
 from airflow_monai.store.part10 import Identity
-from airflow_monai.store.payloads import load_payload, manifest_key, payload_id_of, payload_key, tags_key
+from airflow_monai.store.payloads import load_payload, manifest_key, payload_key, tags_key
 from airflow_monai.types import Payload
 
 PENDING = "pending"
-_REMEMBERED_STUDIES = 2048
+_REMEMBERED_GROUPS = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +67,15 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where an instance went. ``identical`` is None for a new one, else whether it equals the one that was there."""
+    """Where an instance went. ``identical`` is None for a new one, else whether it equals the one that was there.
+
+    :param fell_back: it opened a payload of its study, because it does not say whose it is.
+    """
 
     payload_id: str
     duplicate: bool
     identical: bool | None = None
+    fell_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +84,12 @@ class OpenPayload:
 
     :param images: and ``last_received`` count only as long as it is open.
     :param last_received: when its newest instance was written, seconds since the epoch; None when it has none.
+    :param group: key of its group, as :mod:`airflow_monai.store.groups` has it.
     """
 
     payload_id: str
-    study_instance_uid: str
+    grouping: Grouping
+    group: str
     called_aet: str
     images: int
     last_received: float | None
@@ -82,12 +97,17 @@ class OpenPayload:
 
 
 @dataclass
-class _Study:
-    """What this process knows of a study at an AE title: a cache, built from the disk on first touch."""
+class _Known:
+    """What this process knows of a group at an AE title: a cache, built from the disk on first touch.
 
+    :param kin: Series Instance UID and patient of an instance -> groups that it was in under another grouping.
+    """
+
+    group: Group
     sequence: int = 0
     places: dict[str, tuple[str, str]] = field(default_factory=dict)  # SOP Instance UID -> its payload, path there
     known: set[str] = field(default_factory=set)  # payload ids with calling AE titles that are written down
+    kin: dict[tuple[str, ...], tuple[_Known, ...]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -96,71 +116,107 @@ class Intake:
 
     def __init__(self, store: Store):
         self.store = store
-        self._studies: OrderedDict[tuple[str, str], _Study] = OrderedDict()
+        self.groups = Groups(store)
+        self._groups: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+        self._groupings: dict[str, Grouping] = {}
         self._lock = threading.Lock()
         self._closing: dict[str, tuple[threading.Lock, int]] = {}
 
-    def add(self, instance: Instance, file: Path) -> Placed:
+    def add(self, instance: Instance, file: Path, grouping: Grouping = Grouping.STUDY) -> Placed:
         """Take over a received file; when this returns, it is durable and will be in exactly one payload.
 
         :param file: complete; below ``store.spool()`` this costs no copy. The caller removes it.
+        :param grouping: what its AE title's images are grouped by now.
         :raises StoreError: when it cannot be stored; then nothing of it is in any payload.
         """
-        study = self._study(instance)
+        own = self._known(instance, grouping)
+        sop = instance.identity.sop
         while True:
-            payload_id, sequence = self._current(instance, study)
+            known, payload_id, sequence, place = self._aim(instance, own)
             here = payload_id, instance.path
-            place = study.places.get(instance.identity.sop, here)
-            if place != here:  # an earlier payload has it, or this one in another series
+            if place is not None and place != here:  # an earlier payload has it, or this one in another series
                 return self._duplicate(*place, instance, file)
-            self._open(payload_id, sequence, instance, study)
+            opened = self._open(payload_id, sequence, instance, known)
             key = payload_key(payload_id, instance.path)
             created = self.store.create_from(key, file)
             if not self._is_closing(payload_id) or instance.path in self._listed(payload_id):
-                study.places.setdefault(instance.identity.sop, here)
-                return Placed(payload_id, False) if created else self._duplicate(*here, instance, file)
+                known.places.setdefault(sop, here)
+                if not created:
+                    return self._duplicate(*here, instance, file)
+                return Placed(payload_id, False, fell_back=opened and known.group.fell_back)
             self.store.delete(key)  # it came too late; nobody will ever list it
 
-    def _study(self, instance: Instance) -> _Study:
-        key = (instance.identity.study, instance.called_aet)
+    def _known(self, instance: Instance, grouping: Grouping) -> _Known:
+        group = self.groups.of(instance.identity, grouping)
+        called = instance.called_aet
         with self._lock:
-            study = self._studies.setdefault(key, _Study())
-            self._studies.move_to_end(key)
-            while len(self._studies) > _REMEMBERED_STUDIES:
-                self._studies.popitem(last=False)
-            return study
+            if self._groupings.setdefault(called, grouping) is not grouping:
+                # nothing is known any more of how the groups of before and those of now hang together
+                self._groupings[called] = grouping
+                for key in [key for key in self._groups if key[0] == called]:
+                    del self._groups[key]
+            known = self._groups.setdefault((called, group.key), _Known(group))
+            self._groups.move_to_end((called, group.key))
+            while len(self._groups) > _REMEMBERED_GROUPS:
+                self._groups.popitem(last=False)
+            return known
 
-    def _current(self, instance: Instance, study: _Study) -> tuple[str, int]:
-        """The study's first payload that is not closing, with its sequence; the instances of those before are known."""
-        with study.lock:
+    def _aim(self, instance: Instance, own: _Known) -> tuple[_Known, str, int, tuple[str, str] | None]:
+        """Group, id and sequence of the payload that an instance goes into, and where it is already."""
+        called, sop = instance.called_aet, instance.identity.sop
+        payload_id, sequence = self._current(own, called)
+        aim, place = (own, payload_id, sequence), own.places.get(sop)
+        for known in self._kin(instance, own):
+            payload_id, sequence = self._current(known, called)
+            if self.store.exists(payload_key(payload_id, "open.json")):
+                aim = known, payload_id, sequence
+            place = place or known.places.get(sop)
+        return *aim, place
+
+    def _kin(self, instance: Instance, own: _Known) -> tuple[_Known, ...]:
+        """Groups of other groupings that have payloads which the instance belongs to: hardly ever any."""
+        identity = instance.identity
+        key = identity.study, identity.series, identity.issuer, identity.patient_id
+        if key not in own.kin:
+            own.kin[key] = tuple(
+                _Known(other)
+                for other in self.groups.others(identity, own.group)
+                if self.store.exists(payload_key(member_id(other.key, instance.called_aet, 0), "open.json"))
+            )
+        return own.kin[key]
+
+    def _current(self, known: _Known, called_aet: str) -> tuple[str, int]:
+        """The group's first payload that is not closing, with its sequence; the instances of those before are known."""
+        with known.lock:
             while True:
-                payload_id = payload_id_of(instance.identity.study, instance.called_aet, study.sequence)
+                payload_id = member_id(known.group.key, called_aet, known.sequence)
                 if not self._is_closing(payload_id):
-                    return payload_id, study.sequence
+                    return payload_id, known.sequence
                 for path in self._listed(payload_id):
-                    study.places.setdefault(Path(path).stem, (payload_id, path))
-                study.sequence += 1
-                study.known.clear()
+                    known.places.setdefault(Path(path).stem, (payload_id, path))
+                known.sequence += 1
+                known.known.clear()
 
-    def _open(self, payload_id: str, sequence: int, instance: Instance, study: _Study) -> None:
-        known = f"{payload_id}/{instance.calling_aet}"
-        if known in study.known:
-            return
-        identity, now = instance.identity, _now()
+    def _open(self, payload_id: str, sequence: int, instance: Instance, known: _Known) -> bool:
+        """Make sure that the payload takes instances of this sender; whether this opened it."""
+        sender = f"{payload_id}/{instance.calling_aet}"
+        if sender in known.known:
+            return False
+        now = _now()
         opened = {
-            "study_instance_uid": identity.study,
+            "study_instance_uid": instance.identity.study,
             "called_aet": instance.called_aet,
             "sequence": sequence,
             "opened": now,
+            "grouping": known.group.grouping.value,
+            "group": known.group.key,
         }
         calling = payload_key(payload_id, "calling", safe_name(instance.calling_aet))
-        for key, value in (
-            (f"{PENDING}/{payload_id}", {"since": now}),  # first: a payload that is open is always somebody's duty
-            (payload_key(payload_id, "open.json"), opened),
-            (calling, instance.calling_aet),
-        ):
-            self.store.create_json(key, value)
-        study.known.add(known)
+        self.store.create_json(f"{PENDING}/{payload_id}", {"since": now})  # first: what is open is somebody's duty
+        created = self.store.create_json(payload_key(payload_id, "open.json"), opened)
+        self.store.create_json(calling, instance.calling_aet)
+        known.known.add(sender)
+        return created
 
     def _duplicate(self, payload_id: str, path: str, instance: Instance, file: Path) -> Placed:
         """Note it beside the one at ``path``, which was there first."""
@@ -199,20 +255,42 @@ class Intake:
 
     def look(self, payload_id: str) -> OpenPayload | None:
         """How far a pending payload is; None when its first receiver has not opened it yet."""
-        key = payload_key(payload_id, "open.json")
-        if not self.store.exists(key):
+        if not self.store.exists(payload_key(payload_id, "open.json")):
             return None
-        opened = self.store.read_json(key)
-        closing = self._is_closing(payload_id)
+        opened = self._opened(payload_id)
+        closing = bool(opened["includes"]) or self._is_closing(payload_id)
         files = {} if closing else self._files(payload_id)
         return OpenPayload(
             payload_id=payload_id,
-            study_instance_uid=opened["study_instance_uid"],
+            grouping=Grouping(opened["grouping"]),
+            group=opened["group"],
             called_aet=opened["called_aet"],
             images=len(files),
             last_received=max((modified for _, modified in files.values()), default=None),
             closing=closing,
         )
+
+    def _opened(self, payload_id: str) -> dict[str, Any]:
+        return opened_payload(self.store, payload_id)
+
+    def gather(self, late: Payload) -> str:
+        """Begin the payload that holds late images together with all that came before them, and return its id.
+
+        Whoever calls it, however often: it is one payload. It is pending then, and made by :meth:`close`.
+
+        :param late: closed, as are all before it.
+        """
+        opened = self._opened(late.payload_id)
+        key, called, sequence = opened["group"], opened["called_aet"], opened["sequence"]
+        whole, now = whole_id(key, called, sequence), _now()
+        includes = [member_id(key, called, number) for number in range(sequence + 1)]
+        first = self._opened(includes[0])
+        self.store.create_json(f"{PENDING}/{whole}", {"since": now})
+        self.store.create_json(
+            payload_key(whole, "open.json"),
+            {**first, "sequence": sequence, "opened": now, "includes": includes},
+        )
+        return whole
 
     def _files(self, payload_id: str) -> dict[str, tuple[int, float]]:
         """Path below the payload -> size and time of writing."""
@@ -237,7 +315,10 @@ class Intake:
         with self._one_closer(payload_id):
             if not self.store.exists(manifest_key(payload_id)):
                 self.store.create_json(payload_key(payload_id, "closing.json"), {"time": _now()})
-                self._describe(payload_id, self._listing(payload_id))
+                listing = self._listing(payload_id)
+                if includes := self._opened(payload_id)["includes"]:
+                    self._bring(payload_id, includes)
+                self._describe(payload_id, listing)
             return load_payload(self.store, payload_id)
 
     def sweep(self, payload_id: str) -> int:
@@ -269,22 +350,45 @@ class Intake:
         """What belongs to a closing payload; decided by the first who asks."""
         key = payload_key(payload_id, "listing.json")
         if not self.store.exists(key):
-            files = _first_of_each_instance(self._files(payload_id))
-            times = [modified for _, modified in files.values()] or [datetime.now(timezone.utc).timestamp()]
-            calling = payload_key(payload_id, "calling")
-            listing = {
-                "files": {path: size for path, (size, _) in files.items()},
-                "calling_aets": [self.store.read_json(f"{calling}/{name}") for name in self.store.children(calling)],
-                "received_first": _iso(min(times)),
-                "received_last": _iso(max(times)),
-                "closed": _now(),
-            }
-            self.store.create_json(key, listing)
+            includes = self._opened(payload_id)["includes"]
+            self.store.create_json(key, self._joined(includes) if includes else self._found(payload_id))
         return self.store.read_json(key)
+
+    def _found(self, payload_id: str) -> dict[str, Any]:
+        files = _first_of_each_instance(self._files(payload_id))
+        times = [modified for _, modified in files.values()] or [datetime.now(timezone.utc).timestamp()]
+        calling = payload_key(payload_id, "calling")
+        return {
+            "files": {path: size for path, (size, _) in files.items()},
+            "calling_aets": [self.store.read_json(f"{calling}/{name}") for name in self.store.children(calling)],
+            "received_first": _iso(min(times)),
+            "received_last": _iso(max(times)),
+            "closed": _now(),
+        }
+
+    def _joined(self, includes: Iterable[str]) -> dict[str, Any]:
+        """The listing of a payload that is made of closed ones."""
+        listings = [self._listing(payload_id) for payload_id in includes]
+        return {
+            "files": {path: size for listing in listings for path, size in listing["files"].items()},
+            "calling_aets": sorted({caller for listing in listings for caller in listing["calling_aets"]}),
+            "received_first": min(listing["received_first"] for listing in listings),
+            "received_last": max(listing["received_last"] for listing in listings),
+            "closed": _now(),
+        }
+
+    def _bring(self, payload_id: str, includes: Iterable[str]) -> None:
+        """Bring in the files of the payloads that this one is made of."""
+        for source in includes:
+            self.store.share(
+                (payload_key(source, path), payload_key(payload_id, path)) for path in self._listing(source)["files"]
+            )
 
     def _describe(self, payload_id: str, listing: dict[str, Any]) -> None:
         """Make tags and manifest. Both follow from the listing alone, so that two closers write the same."""
-        opened = self.store.read_json(payload_key(payload_id, "open.json"))
+        opened = self._opened(payload_id)
+        sequence, includes = opened["sequence"], tuple(opened["includes"])
+        is_late = sequence > 0 and not includes
         description = describe(self.store, payload_key(payload_id), listing["files"])
         self.store.write_json(tags_key(payload_id), description.tags)
         manifest = Payload(
@@ -292,12 +396,15 @@ class Intake:
             study_instance_uid=opened["study_instance_uid"],
             called_aet=opened["called_aet"],
             calling_aets=tuple(sorted(listing["calling_aets"])),
-            sequence=opened["sequence"],
+            sequence=sequence,
             files=description.files,
             received_first=listing["received_first"],
             received_last=listing["received_last"],
             closed=listing["closed"],
             patient=description.patient,
+            grouping=opened["grouping"],
+            follows=member_id(opened["group"], opened["called_aet"], sequence - 1) if is_late else None,
+            includes=includes,
         )
         self.store.create_json(manifest_key(payload_id), manifest.to_dict())
 

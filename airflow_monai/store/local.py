@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from airflow_monai.errors import StoreError
@@ -68,6 +68,20 @@ class LocalStore(Store):
                     created = False
             fsync_folder(path.parent)  # also where another writer was first: it may not have come so far yet
             return created
+
+    def share(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """The objects are the same files: each costs a name."""
+        folders = set()
+        for source, target in pairs:
+            path = self._path(target)
+            with _told(source):
+                if path.parent not in folders:
+                    self._make_durable(path.parent)
+                    folders.add(path.parent)
+                with suppress(FileExistsError):
+                    os.link(self._path(source), path)
+        for folder in folders:
+            fsync_folder(folder)
 
     def append(self, key: str, data: bytes) -> None:
         path = self._path(key)

@@ -7,11 +7,12 @@ import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from airflow_monai.errors import StoreError
 from airflow_monai.store.elements import DamagedDataSet, Element, Encoding, short_elements
+from airflow_monai.store.tags import as_text
 
 IMPLEMENTATION_CLASS_UID = "2.25.187105834462513604917352630512487193355"
 IMPLEMENTATION_VERSION_NAME = "AIRFLOW_MONAI"
@@ -27,12 +28,17 @@ class NotIdentified(StoreError):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The UIDs of an instance, each checked to be a plain UID, so that it may become part of a file name."""
+    """The UIDs of an instance, each checked to be a plain UID, so that it may become part of a file name.
+
+    :param patient_id: and ``issuer``: whose it is, where it says so.
+    """
 
     study: str
     series: str
     sop: str
     sop_class: str
+    patient_id: str = field(default="", repr=False)  # PatientID (0010,0020)
+    issuer: str = field(default="", repr=False)  # IssuerOfPatientID (0010,0021)
 
 
 def check_uid(text: str, attribute: str) -> str:
@@ -72,14 +78,26 @@ def _meta(element: int, vr: str, text: str) -> bytes:
 
 def identify(data: bytes | memoryview, start: int, transfer_syntax: str) -> Identity:
     """Who the data set at ``start`` says that it is; :class:`NotIdentified` when a UID is missing or malformed."""
-    found = {}
+    found: dict[int, bytes] = {}
     try:
         for element in short_elements(data, Encoding.of(transfer_syntax), start=start, stop=_SERIES + 1):
-            if element.tag in _IDENTITY:
-                found[element.tag] = element.value.decode("latin-1").strip(" \0")
+            if element.tag in _NOTED:
+                found[element.tag] = element.value
     except DamagedDataSet as error:
         raise NotIdentified("the data set cannot be parsed") from error
-    return Identity(**{name: check_uid(found.get(tag, ""), keyword) for tag, (name, keyword) in _IDENTITY.items()})
+    uids = {
+        name: check_uid(found.get(tag, b"").decode("latin-1").strip(" \0"), keyword)
+        for tag, (name, keyword) in _IDENTITY.items()
+    }
+    return Identity(**uids, patient_id=_text(found, _PATIENT_ID), issuer=_text(found, _ISSUER))
+
+
+def _text(found: dict[int, bytes], tag: int) -> str:
+    value = found.get(tag, b"")
+    if value.isascii():
+        return value.decode("ascii").strip(" \0")
+    text = as_text(value, "LO", found.get(_CHARSET, b""))
+    return "\\".join(text) if isinstance(text, list) else (text or "").strip(" \0")
 
 
 _IDENTITY = {
@@ -88,6 +106,8 @@ _IDENTITY = {
     0x0020000D: ("study", "StudyInstanceUID"),
     _SERIES: ("series", "SeriesInstanceUID"),
 }
+_CHARSET, _PATIENT_ID, _ISSUER = 0x00080005, 0x00100020, 0x00100021
+_NOTED = frozenset({*_IDENTITY, _CHARSET, _PATIENT_ID, _ISSUER})
 
 
 @contextmanager

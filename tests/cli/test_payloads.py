@@ -36,7 +36,8 @@ def store(tmp_path) -> LocalStore:
     )  # fmt: skip
     store.write_json(manifest_key(CLOSED), payload.to_dict())
     _announcer(store).route(payload)
-    store.write_json(payload_key(OPEN, "open.json"), {"called_aet": "CTLUNG"})
+    opened = {"study_instance_uid": STUDY, "called_aet": "CTLUNG", "sequence": 1, "opened": payload.closed}
+    store.write_json(payload_key(OPEN, "open.json"), opened)
     store.write_json(payload_key(OPEN, "calling", "CT01"), {})
     return store
 

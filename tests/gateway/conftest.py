@@ -69,9 +69,13 @@ class Site:
         self._gateways.append(gateway)
         return gateway
 
-    def process(self, port: int, **environment: str) -> subprocess.Popen[str]:
-        """A gateway in a process of its own, to be killed."""
-        command = [sys.executable, "-m", "airflow_monai.cli.gateway", "--host", "127.0.0.1", "--port", str(port)]
+    def process(self, port: int, *, code: str = "", **environment: str) -> subprocess.Popen[str]:
+        """A gateway in a process of its own, to be killed.
+
+        :param code: runs in place of the gateway's own module.
+        """
+        what = ["-c", code] if code else ["-m", "airflow_monai.cli.gateway"]
+        command = [sys.executable, *what, "--host", "127.0.0.1", "--port", str(port)]
         command += ["--events", str(self.events_file)]
         started = len(self.events("gateway-started"))
         with open(self.folder / "gateway.log", "a") as log:

@@ -51,7 +51,7 @@ class Bench:
         self.announcer = _Announcer()
         self.file = folder / "events.jsonl"
         parts = _Workflows(), self.announcer, EventLog(self.file)
-        self.shepherd = Shepherd(self.intake, *parts, lambda study, called: False)  # type: ignore[arg-type]
+        self.shepherd = Shepherd(self.intake, *parts, lambda payload: False)  # type: ignore[arg-type]
 
     def receive(self, number: int = 1, told: bool = True, **attributes: object) -> str:
         file = self.store.spool() / str(number)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from airflow_monai.errors import SpecError
+from airflow_monai.factory.builder import build_dag
 from airflow_monai.specs import Problem, check_file, load_workflow, plan_of
 from airflow_monai.specs.folder import spec_paths
 from tests.specs.fixtures import spec_files
@@ -55,11 +56,13 @@ def test_the_workflows_of_this_project_load_without_a_warning(path: Path):
 
 
 @pytest.mark.parametrize("path", spec_paths(PUBLISHED), ids=lambda path: path.name)
-def test_published_workflows_load_unchanged(path: Path):
+def test_published_workflows_load_unchanged_and_become_dags(path: Path):
     spec, problems = check_file(path)
-    assert spec is not None, problems
+    assert spec is not None
     assert {problem.code for problem in problems} <= {"ignored-field", "ignored-argument"}
-    assert plan_of(spec).source == path.name
+    assert all(not problem.is_error for problem in problems)
+    dag = build_dag(plan_of(spec), inventory=lambda: None)
+    assert {task.id for task in spec.tasks} <= set(dag.task_ids)
 
 
 def test_a_long_line_is_shown_around_its_problem():

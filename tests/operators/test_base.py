@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, DownstreamTasksSkipped
 
-from airflow_monai.errors import Fenced
+from airflow_monai.errors import Fenced, MapFailed, MapTimedOut, RunnerUnavailable
 from airflow_monai.operators.artifacts import resolve_input
 from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, condition_context, task_run_from
 from airflow_monai.operators.gate import EdgeNode
 from airflow_monai.operators.map import MapOperator
 from airflow_monai.store.runs import RunFolder
-from airflow_monai.types import TaskRecord, TaskStatus
+from airflow_monai.types import FailureKind, TaskRecord, TaskStatus
 from tests.operators.map_tasks import DAG_ID, context_of, make_payload
 
 LARGE = ["{{ context.executions.segment.result.volume_ml }} > '500'"]
@@ -165,3 +165,48 @@ def test_the_record_says_failed_when_what_the_task_has_to_say_is_refused(site: S
     assert site.record().status is TaskStatus.FAILED
     assert site.record().error_msg == "ValueError"
     assert site.record().artifacts, "what it made is still known: a retry need not make it again"
+
+
+class Breaks(Measures):
+    """Fails with an error of the kind that it is told."""
+
+    def __init__(self, *, error: BaseException, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.error = error
+
+    def perform(self, run: TaskRun, context: Any) -> Outcome:
+        raise self.error
+
+
+POLICIES: list[tuple[BaseException, dict[str, str], bool]] = [
+    (MapFailed("exit code 7"), {}, False),
+    (MapFailed("exit code 7"), {"exit_code": "retry"}, True),
+    (MapTimedOut("too slow"), {"exit_code": "retry"}, False),
+    (RunnerUnavailable("no engine"), {}, True),
+    (RunnerUnavailable("no engine"), {"connection": "fail"}, False),
+    (ZeroDivisionError("secret"), {}, True),
+    (ZeroDivisionError("secret"), {"internal": "fail"}, False),
+    (AirflowTaskTimeout("time"), {}, False),
+    (AirflowTaskTimeout("time"), {"timeout": "retry"}, True),
+]
+
+
+@pytest.mark.parametrize(("error", "policy", "retried"), POLICIES, ids=lambda value: str(value))
+def test_the_kind_of_a_failure_decides_whether_it_is_tried_again(
+    site: Site, error: BaseException, policy: dict[str, str], retried: bool
+) -> None:
+    with pytest.raises(BaseException) as caught:
+        site.run(Breaks(error=error, task_id="segment", retries=1, failure_policy=policy))
+    assert (caught.value is error) is retried
+    assert isinstance(caught.value, AirflowFailException) is not retried
+    record = site.record()
+    assert record.status is TaskStatus.FAILED
+    kind = "timeout" if isinstance(error, AirflowTaskTimeout) else getattr(error, "failure", FailureKind.INTERNAL).value
+    assert record.stats["error_kind"] == kind
+
+
+def test_a_try_that_was_replaced_is_not_final(site: Site) -> None:
+    """Else its late end would fail the newer try's task."""
+    site.run(segment(900), try_number=2)
+    with pytest.raises(Fenced):
+        site.run(segment(900), try_number=1)

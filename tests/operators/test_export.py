@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_monai.errors import ExportInterrupted, ExportRefused, Fenced
-from airflow_monai.operators.export import ExportOperator
+from airflow_monai.errors import ExportIncomplete, ExportInterrupted, ExportRefused, Fenced
+from airflow_monai.operators.export import ExportOperator, Hl7ExportOperator
 from airflow_monai.sinks.base import DeliveryState
 from airflow_monai.sinks.ledger import Entry, Ledger
 from airflow_monai.store.local import LocalStore
@@ -92,13 +92,22 @@ class Site:
     def ledger(self, sink: str = "PACS") -> dict[str, Entry]:
         return dict(Ledger(self.store, self.payload.payload_id, sink).entries())
 
-    def export(self, *destinations: str, value: str = RESULTS, try_number: int = 1, **artifact: Any) -> dict[str, Any]:
+    def export(
+        self,
+        *destinations: str,
+        value: str = RESULTS,
+        try_number: int = 1,
+        operator_class: type[ExportOperator] = ExportOperator,
+        failure_policy: dict[str, str] | None = None,
+        **artifact: Any,
+    ) -> dict[str, Any]:
         """Run the operator as a worker does, in this process; the context stands in for Airflow's."""
-        self.operator = operator = ExportOperator(
+        self.operator = operator = operator_class(
             task_id="to-pacs",
             destinations=destinations,
             inputs=[{"name": "seg", "value": value, **artifact}],
             retries=2,
+            failure_policy=failure_policy,
         )
         ti = SimpleNamespace(
             task_id="to-pacs",
@@ -427,3 +436,40 @@ def _until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
     while not condition():
         assert time.monotonic() < end, "did not happen in time"
         time.sleep(0.02)
+
+
+def test_any_file_goes_to_a_folder_and_none_but_dicom_to_a_dicom_node(site: Site) -> None:
+    """An export of HL7 messages; a DICOM node among its destinations gets nothing, and the folder all."""
+    site.output.mkdir(parents=True)
+    (site.output / "report.hl7").write_text("MSH|^~\\&|")
+    site.made(*make_images(site.output, 1, study=STUDY), site.output / "report.hl7")
+    archive = site.archive()
+    with difficult(lambda *_: 0) as receiver:
+        site.dicom("PACS", receiver.port)
+        with pytest.raises(
+            AirflowFailException, match=r"PACS is a DICOM node .* 1 of 2 files are none.*ARCHIVE: 2"
+        ):
+            site.export("PACS", "ARCHIVE", operator_class=Hl7ExportOperator)
+        assert receiver.seen == []
+    assert sorted(path.suffix for path in archive.rglob("*") if path.is_file()) == [".dcm", ".hl7"]
+
+
+@pytest.mark.parametrize(("policy", "retried"), [({}, True), ({"connection": "fail"}, False)])
+def test_a_policy_decides_whether_a_node_that_is_down_is_tried_again(
+    site: Site, free_port: int, policy: dict[str, str], retried: bool
+) -> None:
+    site.made(*make_images(site.output, 1, study=STUDY))
+    site.dicom("PACS", free_port)
+    with pytest.raises(Exception, match="cannot be reached") as caught:
+        site.export("PACS", failure_policy=policy)
+    assert isinstance(caught.value, AirflowFailException) is not retried
+    record = site.run.record("to-pacs")
+    assert record is not None and record.stats["error_kind"] == "connection"
+
+
+def test_a_policy_may_have_refused_images_sent_again(site: Site) -> None:
+    site.made(*make_images(site.output, 1, study=STUDY))
+    with difficult(lambda *_: 0x0122) as receiver:
+        site.dicom("PACS", receiver.port)
+        with pytest.raises(ExportIncomplete, match="A retry sends only what is missing"):
+            site.export("PACS", failure_policy={"refused": "retry"})

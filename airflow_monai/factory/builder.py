@@ -91,6 +91,7 @@ def build_dag(
     else:
         for edge, node in ways:
             _connect(node, operators[edge.target])
+    dag.params = form_params(plan)  # type: ignore[assignment]  # last: every operator would take a deep copy
     return dag
 
 
@@ -124,7 +125,6 @@ def _empty_dag(plan: WorkflowPlan) -> DAG:
         description=plan.description or None,
         doc_md=workflow_doc(plan),
         tags=tags_of(plan),
-        params=form_params(plan),
         schedule=PartitionedAssetTimetable(assets=_assets(plan)),
         catchup=False,
         is_paused_upon_creation=False,

@@ -9,7 +9,7 @@ from airflow_monai.errors import ConditionError
 from airflow_monai.specs.check_attributes import attribute_of, names_attribute
 from airflow_monai.specs.condition_ast import templates
 from airflow_monai.specs.conditions import parse
-from airflow_monai.specs.context import is_known_path
+from airflow_monai.specs.context import INPUT_PATHS, is_known_path
 from airflow_monai.specs.doubts import INVENTED
 from airflow_monai.specs.findings import Finding, Location, warning
 from airflow_monai.specs.known_paths import better_path, is_published_path
@@ -60,9 +60,7 @@ def _condition(view: SpecView, at: Location, text: str, done: set[str]) -> Itera
         yield from _path(view, at, template.path, done, template.column - 1)
 
 
-def _argument(
-    view: SpecView, at: Location, value: Any, done: set[str], own: tuple[str, ...] = ()
-) -> Iterator[Finding]:
+def _argument(view: SpecView, at: Location, value: Any, done: set[str], own: tuple[str, ...] = ()) -> Iterator[Finding]:
     longest = max(map(len, leaves(value)), default=0)
     if longest > MAX_TEXT:
         message = f"an argument has {longest} characters; {MAX_TEXT} are allowed"
@@ -118,7 +116,9 @@ def _without_value(at: Location, path: str, offset: int) -> Finding:
     if is_published_path(path):
         message = f"{path[:100]!r} has no value and is always NULL, though the published definition names it"
         return warning(at, "unknown-path", message, better_path(path), offset)
-    message = f"{path[:100]!r} is no known path and would always be NULL"
+    is_folder = path in INPUT_PATHS
+    why = "is a folder: nothing can be compared with it" if is_folder else "is no known path and would always be NULL"
+    message = f"{path[:100]!r} {why}"
     severity = Severity.WARNING if "args" in at else Severity.ERROR
     return Finding(at, "unknown-path", message, better_path(path), severity, offset)
 

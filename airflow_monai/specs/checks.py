@@ -8,7 +8,6 @@ from airflow_monai.specs.check_args import arguments
 from airflow_monai.specs.check_params import parameters
 from airflow_monai.specs.check_policy import retry_policies
 from airflow_monai.specs.check_references import artifact_values, conditions
-from airflow_monai.specs.check_schedule import schedules
 from airflow_monai.specs.check_regions import regions
 from airflow_monai.specs.check_schedule import schedules
 from airflow_monai.specs.choices import LATER_TASK_TYPES, TASK_TYPES

@@ -29,7 +29,6 @@ IGNORED_FIELDS = {
 # Unknown fields whose most similar known one is not what is meant -> what to write.
 OTHER_PLACES = {
     "conditions": "conditions stand at a destination in task_destinations",
-    "workflow": "the file holds the workflow itself: put what is in 'workflow' in its place",
     "depends_on": "name this task in the task_destinations of the one before it",
     "needs": "name this task in the task_destinations of the one before it",
     "env": "write args: {env_NAME: value}",

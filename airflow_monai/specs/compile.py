@@ -189,8 +189,7 @@ def _task(
         description=task.description,
         args=_filled(task.args, ids),
         inputs=tuple(
-            InputArtifact(item.name, canonical_value(item.value, ids), item.mandatory)
-            for item in task.artifacts.input
+            InputArtifact(item.name, canonical_value(item.value, ids), item.mandatory) for item in task.artifacts.input
         ),
         outputs=tuple(
             OutputArtifact(item.name, item.type, item.value and canonical_value(item.value, ids), item.mandatory)

@@ -48,6 +48,7 @@ _FOREIGN = {
     "!": "'!' is not part of the language: turn the comparison round (!=, NOT_CONTAINS)",
     "=": "'=' is not an operator: write ==",
     '"': "text stands in single quotes: 'text'; double quotes may be used only within [ ]",
+    **dict.fromkeys("\u2018\u2019\u201c\u201d", "text stands in straight single quotes: 'text'"),
     "]": "']' without its '['",
     "}": "'}' without its '{{'",
     "{": "a template is written {{ path }}",

@@ -28,7 +28,8 @@ def refuse(code: str, message: str, hint: str = "") -> PydanticCustomError:
 
 
 def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:60] + "...")
+    shown = text if len(text) <= 60 else text[:60] + "..."
+    return f"'{shown}'" if shown.isprintable() and "'" not in shown else repr(shown)
 
 
 def _name(value: str) -> str:
@@ -77,7 +78,9 @@ def _artifact_name(value: str) -> str:
 def _artifact_type(value: str) -> str:
     known = _TYPES_BY_LOWER.get(value.strip().lower())
     if known is None:
-        hint = nearest(value, ARTIFACT_TYPES) or "use a DICOM modality such as SEG, SR or CT, or Folder, HL7, Unset"
+        begins = [name for name in ARTIFACT_TYPES if len(name) > 1 and value.strip().upper().startswith(name.upper())]
+        near = f"did you mean {max(begins, key=len)!r}?" if begins else nearest(value, ARTIFACT_TYPES)
+        hint = near or "use a DICOM modality such as SEG, SR or CT, or Folder, HL7, Unset"
         raise refuse("unknown-artifact-type", f"{_short(value)} is no type of artifact", hint)
     return known
 

@@ -33,7 +33,7 @@ def better_path(path: str) -> str:
     if found is not None:
         return f"did you mean {found!r}?"
     if path.startswith("context.input"):
-        return "context.input.dicom is for artifacts of tasks; conditions know context.input.patient_details.<name>"
+        return f"conditions know context.input.patient_details. with {', '.join(sorted(PATIENT_PARTS))}"
     return f"known: {_EXAMPLES}"
 
 
@@ -91,6 +91,8 @@ def _series(path: str) -> str | None:
     if len(numbers) == 2:
         group, element = (number.zfill(4) for number in numbers)
         return f"context.dicom.series.{quantifier}('{group}','{element}')"
+    if call is None and nearest_word(last, ("series", "tags")):
+        return f"context.dicom.series.any({_TAG})"
     word = _WORD.search(call[0] if call else last)
     keyword = nearest_keyword(word[0]) if word else None
     return f"context.dicom.series.{quantifier}({repr(keyword) if keyword else _TAG})"

@@ -29,6 +29,7 @@ _JSON_HINTS = {
     "Illegal trailing comma before end of object": "remove the comma",
     "Illegal trailing comma before end of array": "remove the comma",
     "Expecting value": 'put a text in double quotes, as in "text"',
+    "Invalid control character at": "close the text with a double quote before the end of the line",
     "Unterminated string starting at": "close the text with a double quote",
 }
 _PAIR = re.compile(r"\\u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})")
@@ -79,7 +80,8 @@ def compose(text: str, is_json: bool = False) -> tuple[Node, list[LoadError]]:
         raise LoadError("yaml-syntax", _syntax(error), *place, syntax_hint(text, error)) from error
     except yaml.reader.ReaderError as error:
         message = f"the text holds a character that YAML does not allow ({error.reason})"
-        raise LoadError("yaml-syntax", message, *_character_place(text)) from error
+        hint = "remove it, or save the file as text with the encoding UTF-8"
+        raise LoadError("yaml-syntax", message, *_character_place(text), hint) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise LoadError("yaml-syntax", f"the text is no YAML ({type(error).__name__})") from error
     if composer.root is None or composer.root.is_null:
@@ -196,7 +198,8 @@ class _Composer:
         if target is None:
             known = event.anchor in self.anchors
             what = f"*{event.anchor} stands within what it names" if known else f"there is no anchor &{event.anchor}"
-            raise _at(event, "bad-alias", what)
+            hint = "" if known else f"write &{str(event.anchor)[:60]} before the value that it names, above this line"
+            raise _at(event, "bad-alias", what, hint)
         self._add(target, None, event)
 
     def _add(self, node: Node, anchor: str | None, event: Any = None) -> None:
@@ -257,7 +260,7 @@ class _Composer:
 def _merged(value: Node) -> Iterator[Node]:
     for source in value.items if value.shape is Shape.LIST else [value]:
         if source.shape is not Shape.MAPPING:
-            raise LoadError("bad-merge", "'<<' merges mappings only", value.line, value.column)
+            raise LoadError("bad-merge", "'<<' merges mappings only", value.line, value.column, "write <<: *anchor")
         yield source
 
 

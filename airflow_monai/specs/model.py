@@ -35,7 +35,6 @@ from airflow_monai.specs.fields import (
 )
 from airflow_monai.specs.plan import Kind, OnFailure
 
-
 _MANY = Field(max_length=1_000)
 
 

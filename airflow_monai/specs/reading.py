@@ -123,6 +123,9 @@ class _Reader:
             hint = "begin with name: ..., version: ..., informatics_gateway: ..., tasks: ..."
             message = f"a workflow is a mapping, not {root.shape.value}"
             raise LoadError("wrong-type", message, root.line, root.column, hint)
+        if wrapped := next((key for key, _ in root.entries if key.text == "workflow"), None):
+            message = "the workflow stands within a field 'workflow', as a server of workflows answers it"
+            raise LoadError("wrong-type", message, wrapped.line, wrapped.column, "put what is in it in its place")
         layers = [layer.root for layer in self.layers if layer.root is not None]
         if len(layers) < len(self.layers):
             return None  # what lacks may be in the defaults that cannot be read

@@ -104,7 +104,8 @@ class Shaper:
     ) -> None:
         """Read unknown fields as the absent ones that they most likely are."""
         for key, value in strange:
-            near = None if key.text.lower() in OTHER_PLACES else nearest_word(key.text, absent)
+            is_other = key.text.lower() in OTHER_PLACES
+            near = _joined(key, absent) or (None if is_other else nearest_word(key.text, absent))
             known = absent.pop(near or "", None)
             if known is None:
                 self.lost.update((*at, name) for name in absent)
@@ -176,10 +177,16 @@ class Shaper:
 
 
 def _blank_hint(key: Node, fields: dict[str, FieldShape]) -> str:
-    """For ``{name:x}``, which YAML takes for a field ``name:x`` without a value."""
+    name = _joined(key, fields)
+    return f"leave a blank after the colon: {name}: ..." if name else ""
+
+
+def _joined(key: Node, fields: Iterable[str]) -> str | None:
+    """The field of ``{name:x}``, which YAML takes for a field ``name:x`` without a value."""
     name, colon, value = key.text.partition(":")
-    is_joined = bool(colon and value) and not key.style and name.strip().lower() in fields
-    return f"leave a blank after the colon: {name}: ..." if is_joined else ""
+    if not colon or not value or key.style:
+        return None
+    return next((field for field in fields if field.lower() == name.strip().lower()), None)
 
 
 def _names(fields: Iterable[FieldShape]) -> list[str]:

@@ -21,8 +21,9 @@ def spell_arguments(data: Any, places: dict[Location, Node]) -> Iterator[Finding
     """
     tasks = data.get("tasks") if isinstance(data, dict) else None
     for index, task in enumerate(tasks if isinstance(tasks, list) else ()):
-        args = task.get("args") if isinstance(task, dict) else None
-        kind = _kind(task.get("type")) if isinstance(args, dict) else None
+        if not isinstance(task, dict) or not isinstance(args := task.get("args"), dict):
+            continue
+        kind = _kind(task.get("type"))
         if kind is not None:
             yield from _spell(args, kind, ("tasks", index, "args"), places)
 

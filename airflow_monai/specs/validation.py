@@ -7,6 +7,7 @@ The model of such data is for further checks only; the caller knows from the fin
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -56,6 +57,29 @@ _EXPECTED = {
 }
 
 
+# Field, whether a mapping is needed -> what to write.
+_FORMS = {
+    ("tasks", False): "write '- id: ...' for each task",
+    ("tasks", True): "write {id: ..., type: ...}",
+    ("task_destinations", True): "write {name: <id of the task>}",
+    ("export_destinations", True): "write {name: <destination>}",
+    ("informatics_gateway", True): "write {ae_title: MYAE}",
+    ("input", True): 'write {name: study, value: "{{ context.input.dicom }}"}',
+    ("output", True): "write {name: seg, type: SEG}",
+    ("artifacts", True): "write {input: [...], output: [...]}",
+    ("resources", True): "write {memory: 8Gi}",
+    ("retry_policy", True): "write {connection: retry}",
+}
+_UNITS = {
+    "timeout_minutes": "minutes, as in 30; 0 for no limit",
+    "quiet_seconds": "seconds, as in 60",
+    "dataRetentionDays": "days, as in 10; -1 keeps the data for ever",
+    "retries": "how often it is tried again, as in 2",
+    "cpu": "cores, as in 2",
+    "gpu": "whole cards, as in 1; a part of one is gpuMemory",
+}
+
+
 def validated(data: Any) -> tuple[WorkflowSpec | None, list[Finding]]:
     """The model of the data, as far as one can be made, and what was wrong with fields."""
     findings: list[Finding] = []
@@ -83,7 +107,7 @@ def _finding(item: Any) -> Finding:
     kind, at = item["type"], tuple(item["loc"])
     context = item.get("ctx", {})
     if "text" in context:
-        return Finding(at, kind, context["text"], context.get("hint", ""))
+        return Finding(at, kind, context["text"], context.get("hint", "") or _UNITS.get(str(at[-1]), ""))
     if kind == "missing":
         hint = f"add {_EXAMPLES.get(str(at[-1]), str(at[-1]))}"
         return Finding(at, "missing-field", f"the field {at[-1]!r} is missing{_where(at[:-1])}", hint)
@@ -95,8 +119,11 @@ def _finding(item: Any) -> Finding:
     field = next((part for part in reversed(at) if isinstance(part, str)), "")
     if kind in _EXPECTED:
         message, hint = _EXPECTED[kind]
+        is_mapping = kind in ("dict_type", "model_type")
+        hint = _FORMS.get((field, is_mapping)) or hint or _UNITS.get(field, "")
         return Finding(at, "wrong-type", f"{field}: {message}", hint)
-    return Finding(at, _CODES.get(kind, "wrong-value"), f"{field}: {item['msg'][:1].lower()}{item['msg'][1:]}")
+    why = re.sub(r"^(Input|String|Value) should", "must", item["msg"])
+    return Finding(at, _CODES.get(kind, "wrong-value"), f"{field}: {why[:1].lower()}{why[1:]}", _UNITS.get(field, ""))
 
 
 def _where(at: Location) -> str:

@@ -37,6 +37,12 @@ def test_invalid(path: Path):
     assert (spec, "".join(map(described, problems))) == (None, expected)
 
 
+def test_there_is_a_file_for_every_usual_mistake():
+    files = spec_files("invalid")
+    texts = {path.with_suffix(path.suffix + ".problems").read_text(encoding="utf-8") for path in files}
+    assert len(files) == len(texts) >= 100
+
+
 def test_the_error_names_file_line_and_hint_of_every_problem():
     path = next(path for path in spec_files("invalid") if path.name == "several-at-once.yaml")
     with pytest.raises(SpecError) as caught:

@@ -27,6 +27,8 @@ HEARTBEAT_TIMEOUT = 30
 ENVIRONMENT = {
     # how often a scheduler looks for tasks of one that was killed; Airflow's own default is five minutes
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
+    # how soon another triggerer takes over from one that was killed; 30 s by default
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
 }
 
 

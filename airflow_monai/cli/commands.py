@@ -243,9 +243,19 @@ _PAYLOADS = Group(
     ),
 )
 
+_BATCH = Command(
+    name="batch",
+    help="Tell which payloads the next batch of a workflow would take.",
+    description="Tell which payloads of the store the schedule of a workflow would take now, and why not the others. "
+    "Nothing is started: for that, trigger the DAG <workflow>.batch.",
+    function=f"{ENTRY}.batch",
+    example="airflow monai batch ct-lung --json",
+    arguments=(Argument(("workflow",), {"metavar": "WORKFLOW", "help": "Name of a workflow with a schedule."}), _JSON),
+)
+
 MONAI = Group(
     name="monai",
     help="Clinical imaging-AI workflows.",
     example="airflow monai validate workflow_specs/",
-    commands=(_VALIDATE, _SCHEMA, _EXPLAIN, _RUN, _GATEWAY, _POOLS, _PAYLOADS),
+    commands=(_VALIDATE, _SCHEMA, _EXPLAIN, _RUN, _GATEWAY, _POOLS, _PAYLOADS, _BATCH),
 )

@@ -128,6 +128,13 @@ def payloads_show(args: Namespace) -> int:
     return command.run_show(_store(), args.payload_id, args.json, sys.stdout)
 
 
+@_ends
+def batch(args: Namespace) -> int:
+    from airflow_monai.cli import batch as command
+
+    return command.run(_store(), _workflow_folder(), args.workflow, args.json, sys.stdout)
+
+
 def _store() -> Store:
     from airflow_monai import settings
     from airflow_monai.store import open_store

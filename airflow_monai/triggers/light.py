@@ -82,7 +82,7 @@ class LightTrigger(BaseTrigger):
         if done is not None:
             return done
         outcome = await self._within_time(run)
-        await asyncio.to_thread(self._write_record, run, TaskStatus.SUCCEEDED, outcome, None)
+        await asyncio.to_thread(self._write_record, run, outcome.status, outcome, None)
         return outcome
 
     def _already_ended(self, run: LightRun) -> Outcome | None:
@@ -92,9 +92,9 @@ class LightTrigger(BaseTrigger):
             raise _FailedBefore(failed)
         record = run.run.folder.record(run.run.task_id, run.run.map_index)
         is_ours = record is not None and record.generation == run.run.generation
-        if record is None or not is_ours or record.status is not TaskStatus.SUCCEEDED:
+        if record is None or not is_ours or record.status not in (TaskStatus.SUCCEEDED, TaskStatus.PARTIAL_FAIL):
             return None
-        return Outcome(record.result, record.artifacts, record.stats, record.output_dir)
+        return Outcome(record.result, record.artifacts, record.stats, record.output_dir, status=record.status)
 
     async def _within_time(self, run: LightRun) -> Outcome:
         limit = float(self.light_task["timeout_seconds"] or 0)

@@ -6,8 +6,6 @@ process, so it imports of ours only what the scheduler needs.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from airflow.sdk.plugins_manager import AirflowPlugin
 
 from airflow_monai.priorities import STRATEGIES
@@ -18,4 +16,4 @@ class MonaiPlugin(AirflowPlugin):
     makes the priorities of its tasks known to the scheduler."""
 
     name = "monai"
-    priority_weight_strategies: ClassVar[list[Any]] = list(STRATEGIES.values())
+    priority_weight_strategies = list(STRATEGIES.values())

@@ -57,7 +57,7 @@ def build_batch_dag(plan: WorkflowPlan) -> DAG | None:
 
 def _form(schedule: Schedule) -> dict[str, Param]:
     """What a person may say in place of the workflow file; a run by the clock says nothing."""
-    time = {"type": ["null", "string"], "format": "date-time"}
+    time: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
     select = schedule.select
     return {
         "study_instance_uids": Param(None, _UIDS, type=["null", "array"], items={"type": "string"}, title="Studies"),

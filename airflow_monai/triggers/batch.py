@@ -48,7 +48,7 @@ class BatchTrigger(BaseTrigger):
         finally:
             if self._runs is not None:
                 self._runs.stop()  # a step may still be going on in its thread
-        counts = runs.counts()
+        counts: dict[str, Any] = dict(runs.counts())
         event = TaskFailedEvent if counts["failed"] else TaskSuccessEvent
         if counts["failed"]:
             failed = await asyncio.to_thread(runs.failed_runs)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from airflow_monai.specs.check_args import arguments
+from airflow_monai.specs.check_policy import retry_policies
 from airflow_monai.specs.choices import TASK_TYPE_ALIASES, TASK_TYPES
 from airflow_monai.specs.doubts import Doubts
-from airflow_monai.specs.fields import AeTitle, Duration, Number, OnFailureChoice, PriorityChoice, Whole
+from airflow_monai.specs.fields import (
+    AeTitle,
+    Duration,
+    Number,
+    OnFailureChoice,
+    PriorityChoice,
+    RetryPolicy,
+    Whole,
+)
 from airflow_monai.specs.findings import KEY, Finding, Location
 from airflow_monai.specs.model import (
     ExportDestination,
@@ -41,7 +51,7 @@ class TaskDefaults(_Model):
     timeout_minutes: Annotated[Number, Field(ge=-1, le=525_600)] | None = None
     retries: Annotated[Whole, Field(ge=0, le=100)] | None = None
     retry_delay: Annotated[Duration, Field(ge=0, le=86_400)] | None = None
-    retry_policy: dict[str, str] = Field(default_factory=dict)
+    retry_policy: RetryPolicy = Field(default_factory=dict)
     on_failure: OnFailureChoice | None = None
     priority: PriorityChoice | None = None
     resources: ResourcesSpec | None = None
@@ -75,6 +85,8 @@ def type_name(text: str) -> str:
 
 def check_defaults(spec: DefaultsSpec) -> Iterator[Finding]:
     """What is wrong with a defaults file whose fields are well-formed."""
+    if spec.tasks:
+        yield from _policy(("tasks",), spec.tasks)
     for name, defaults in spec.task_types.items():
         at: Location = ("task_types", name)
         kind = type_name(name)
@@ -86,15 +98,29 @@ def check_defaults(spec: DefaultsSpec) -> Iterator[Finding]:
             message = f"a task of type {kind} does not use export_destinations"
             yield Finding((*at, "export_destinations"), "unused-destinations", message, "put them under export")
         yield from _arguments(at, kind, defaults)
+        yield from _policy(at, defaults)
+
+
+def _policy(at: Location, defaults: TaskDefaults) -> Iterator[Finding]:
+    task = TaskSpec(id=_ANY, type=TaskType.ROUTER.value, retries=defaults.retries, retry_policy=defaults.retry_policy)
+    for found in retry_policies(_view(task)):
+        yield _of_any(found, (*at, *found.at[2:]))
 
 
 def _arguments(at: Location, kind: str, defaults: TaskTypeDefaults) -> Iterator[Finding]:
     """As the checks of a task find it; required arguments may lack, and artifacts are not known here."""
     described = TASK_TYPE_SPECS[TaskType(kind)]
     task = TaskSpec(id=_ANY, type=kind, args=defaults.args)
-    view = SpecView(WorkflowSpec.model_construct(tasks=[task]), Doubts(frozenset({()})))
-    for found in arguments(view, at, task, described):
-        if found.code == "unknown-argument" and described.takes_artifact_names:
-            continue
-        message = found.message.replace(f"task {_ANY!r}: ", "", 1)
-        yield Finding(found.at, found.code, message, found.hint, found.severity, found.offset)
+    for found in arguments(_view(task), at, task, described):
+        if found.code != "unknown-argument" or not described.takes_artifact_names:
+            yield _of_any(found, found.at)
+
+
+def _view(task: TaskSpec) -> SpecView:
+    """A workflow of one task, of which nothing else is known."""
+    return SpecView(WorkflowSpec.model_construct(tasks=[task]), Doubts(frozenset({()})))
+
+
+def _of_any(found: Finding, at: Location) -> Finding:
+    message = found.message.replace(f"task {_ANY!r}: ", "", 1).replace(f"task {_ANY!r}", "a task", 1)
+    return replace(found, at=at, message=message)

@@ -158,6 +158,10 @@ WRONG = {
         "task_types:\n  map: {export_destinations: [{name: A}]}\n",
         ["defaults.yaml:2:30 unused-destinations"],
     ),
+    "policy": (
+        "tasks:\n  retry_policy: {timeouts: retry, invalid: maybe}\n",
+        ["defaults.yaml:2:28 unknown-failure-kind", "defaults.yaml:2:44 unknown-choice"],
+    ),
     "twice": ("priority: batch\npriority: urgent\n", ["defaults.yaml:2:1 duplicate-key"]),
     "list": ("- a\n", ["defaults.yaml:1:1 wrong-type"]),
     "syntax": ("tasks: [\n", ["defaults.yaml:2:1 yaml-syntax"]),
@@ -229,8 +233,9 @@ def test_defaults_for_a_thousand_tasks_stay_within_the_bounds_of_one_file(tmp_pa
     )
     write(tmp_path / "defaults.yaml", "tasks: {retries: 2}")
     assert {task.retries for task in plan(path).tasks} == {2}
-    many = ", ".join(f"a{n}: b" for n in range(3000))
-    write(tmp_path / "defaults.yaml", f"tasks: {{retry_policy: {{{many}}}}}")
+    many = ", ".join(f"env_{n}: b" for n in range(3000))
+    write(tmp_path / "defaults.yaml", f"task_types: {{map: {{args: {{{many}}}}}}}")
+    path.write_text(path.read_text().replace("type: router", "type: map"))
     spec, problems = check_file(path)
     assert spec is None and [problem.code for problem in problems] == ["too-many-nodes"]
 

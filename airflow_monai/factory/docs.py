@@ -44,7 +44,8 @@ def _rows(plan: WorkflowPlan) -> Iterator[str]:
     for edge in plan.edges:
         following.setdefault(edge.source, []).append(edge)
     for task in plan.tasks:
-        cells = (task.id, task.type.value, _what(task), _next(following.get(task.id, ())))
+        kind = f"{task.type.value}, for each {task.for_each.value}" if task.for_each else task.type.value
+        cells = (task.id, kind, _what(task), _next(following.get(task.id, ())))
         yield f"| {' | '.join(_cell(cell) for cell in cells)} |"
 
 

@@ -52,6 +52,11 @@ def test_tasks_for_each_series_and_all_ways_from_them_are_one_mapped_group(dag: 
     assert [task.task_id for task in group.iter_mapped_dependencies()] == ["pick.series"]
 
 
+def test_the_ui_says_what_runs_for_each_series(dag: Any) -> None:
+    assert "| segment | map, for each series | lung-seg:1.2.0 |" in dag.doc_md
+    assert "| send | export |" in dag.doc_md
+
+
 def test_the_series_are_counted_once_before_them(dag: Any) -> None:
     series = dag.task_dict["pick.series"]
     assert isinstance(series, SeriesOperator)

@@ -266,6 +266,25 @@ def test_a_study_without_series_fails_where_the_series_are_counted(dag_test_serv
     assert answer["run"] == "failed"
 
 
+def test_a_router_says_that_it_has_run_for_the_study_and_for_each_series(dag_test_server: Any) -> None:
+    def ran(task: str) -> list[str]:
+        return [f"{{{{ context.executions.{task}.status }}}} == 'Succeeded'"]
+
+    spec = {
+        "name": "property",
+        "version": "1",
+        "informatics_gateway": {"ae_title": "CTLUNG"},
+        "tasks": [
+            {"id": "t0", "type": "router", "task_destinations": [{"name": "t1", "conditions": ran("t0")}]},
+            {"id": "t1", "type": "router", "for_each": "series", "task_destinations": [{"name": "t2"}]},
+            {"id": "t2", "type": "router", "task_destinations": [{"name": "t3", "conditions": ran("t1.all")}]},
+            {"id": "t3", "type": "router"},
+        ],
+    }
+    answer = dag_test_server.run(json.dumps(spec), {}, 2)
+    assert (answer["run"], answer["tasks"]["t1[1]"], answer["tasks"]["t3"]) == ("success", "success", "success")
+
+
 def test_nothing_is_counted_when_no_way_leads_to_tasks_for_each_series(dag_test_server: Any) -> None:
     ways = (Way(0, 1, Verdict.FALSE), Way(0, 2, Verdict.FALSE), Way(1, 2, Verdict.NONE), Way(0, 3, Verdict.NONE))
     graph = Graph((LIGHT, HEAVY, HEAVY, HEAVY), ways, mapped=frozenset({1, 2}), series=2)

@@ -103,6 +103,12 @@ class Payload:
         """Whether it holds nothing but images that came after the payload before it was closed."""
         return self.sequence > 0 and not self.includes
 
+    @property
+    def studies(self) -> frozenset[str]:
+        """Study Instance UIDs of its images."""
+        paths = (file.path.split("/") for file in self.files)
+        return frozenset({self.study_instance_uid, *(parts[1] for parts in paths if len(parts) == 4)})
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 

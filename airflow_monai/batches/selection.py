@@ -13,7 +13,7 @@ from airflow_monai.errors import ConditionError, InvalidArgument, StoreError
 from airflow_monai.specs.check_schedule import UID, moment_of
 from airflow_monai.specs.conditions import evaluate
 from airflow_monai.specs.context import ExecutionContext
-from airflow_monai.specs.plan import Selection, WorkflowPlan
+from airflow_monai.specs.plan import LateImages, Selection, WorkflowPlan
 from airflow_monai.store.base import Store
 from airflow_monai.store.payloads import load_payload, load_series_tags, manifest_key, payload_ids
 from airflow_monai.types import Payload, SeriesTags
@@ -90,7 +90,7 @@ class _Judge:
     now: datetime
 
     def __call__(self, payload: Payload) -> str:
-        for question in (self._titles, self._window, self._studies, self._records, self._conditions):
+        for question in (self._titles, self._images, self._window, self._studies, self._records, self._conditions):
             reason = question(payload)
             if reason:
                 return reason
@@ -103,6 +103,15 @@ class _Judge:
             return f"not sent to {' or '.join(titles)}"
         if origins and not {caller.strip(" ") for caller in payload.calling_aets}.intersection(origins):
             return f"not from {' or '.join(origins)}"
+        return ""
+
+    def _images(self, payload: Payload) -> str:
+        """Late images are worked on as the workflow says: by themselves, not at all, or together with those before."""
+        late = self.plan.late_images or LateImages.NEW_PAYLOAD
+        if payload.is_late and late is not LateImages.NEW_PAYLOAD:
+            return f"its images came late, and the workflow says late_images: {late.value}"
+        if payload.includes and late is not LateImages.RERUN:
+            return "its images are in other payloads"
         return ""
 
     def _window(self, payload: Payload) -> str:
@@ -118,7 +127,7 @@ class _Judge:
 
     def _studies(self, payload: Payload) -> str:
         uids = self.wish.study_instance_uids
-        return "not among the studies that are asked for" if uids and payload.study_instance_uid not in uids else ""
+        return "not among the studies that are asked for" if uids and payload.studies.isdisjoint(uids) else ""
 
     def _records(self, payload: Payload) -> str:
         if is_being_handled(self.store, payload.payload_id, self.plan.dag_id):

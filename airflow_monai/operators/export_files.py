@@ -148,7 +148,8 @@ def _made(payload: Payload, artifact: str, instance: Instance) -> ExportFile:
 
 def _mix_up(head: Head, payload: Payload) -> str | None:
     """Why a result does not belong to the payload, None when it does."""
-    if head.study_instance_uid != payload.study_instance_uid:
+    study = head.study_instance_uid
+    if study != payload.study_instance_uid and study not in payload.studies:
         return f"its StudyInstanceUID is not the one of the payload ({_PERMIT})"
     if payload.patient.id is not None and head.patient_id.strip() != payload.patient.id.strip():
         return f"its PatientID is not the one of the payload ({_PERMIT})"

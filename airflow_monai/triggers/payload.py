@@ -78,7 +78,7 @@ class PayloadTrigger(BaseTrigger):
     def _wanted(self, payload: Payload, since: datetime) -> bool:
         return (
             payload.called_aet == self.ae_title
-            and self.study_instance_uid in ("", payload.study_instance_uid)
+            and (not self.study_instance_uid or self.study_instance_uid in payload.studies)
             and datetime.fromisoformat(payload.closed) > since
         )
 

@@ -12,7 +12,7 @@ import pytest
 from airflow_monai.batches.claims import PayloadClaims
 from airflow_monai.batches.selection import TAKEN, select, with_overrides
 from airflow_monai.errors import InvalidArgument
-from airflow_monai.specs.plan import Selection, WorkflowPlan
+from airflow_monai.specs.plan import LateImages, Selection, WorkflowPlan
 from airflow_monai.store.local import LocalStore
 from tests.batches.conftest import Put
 
@@ -103,3 +103,27 @@ def test_a_form_that_means_nothing_is_refused_without_what_it_says(form: dict[st
     with pytest.raises(InvalidArgument) as caught:
         with_overrides(Selection(), form)
     assert "1.02" not in str(caught.value) and "yesterday" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("late_images", "taken"),
+    [(None, ("first", "late")), (LateImages.IGNORE, ("first",)), (LateImages.RERUN, ("first", "whole"))],
+)
+def test_late_images_are_taken_as_the_workflow_says(
+    store: LocalStore, put: Put, plan: Plan, late_images: LateImages | None, taken: tuple[str, ...]
+) -> None:
+    ids = {"first": put(), "late": put(), "whole": put()}
+    for name, more in (("late", {"sequence": 1}), ("whole", {"sequence": 1, "includes": [ids["first"], ids["late"]]})):
+        key = f"payloads/{ids[name]}/payload.json"
+        store.write_json(key, {**store.read_json(key), **more})
+    selected = select(store, replace(plan(), late_images=late_images), Selection(), NOW)
+    assert set(selected.payloads) == {ids[name] for name in taken}
+
+
+def test_any_study_of_a_patients_payload_can_be_asked_for(store: LocalStore, put: Put, plan: Plan) -> None:
+    payload_id = put()
+    key = f"payloads/{payload_id}/payload.json"
+    file = {"path": f"dcm/{UID}/1.2/1.3.dcm", "size": 1, "sop_instance_uid": "1.3", "sop_class_uid": "1"}
+    manifest = store.read_json(key) | {"files": [{**file, "series_instance_uid": "1.2", "transfer_syntax_uid": "1"}]}
+    store.write_json(key, manifest)
+    assert select(store, plan(), Selection(study_instance_uids=(UID,)), NOW).payloads == (payload_id,)

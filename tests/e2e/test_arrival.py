@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_monai.local.stack import LocalStack
+from airflow_monai.store.payloads import run_id_of
 from tests.e2e.helpers import (
     Auditor,
     Maps,
@@ -24,6 +25,7 @@ from tests.e2e.helpers import (
     wait_for_runs,
     work,
     workflow,
+    write_spec,
 )
 
 MANY, PAUSED = 50, 20
@@ -167,3 +169,25 @@ def test_studies_for_a_paused_workflow_wait_and_then_all_run(
         stack.api.call("PATCH", "/dags/paused", {"is_paused": False})
     wait_for_runs(stack, "paused", PAUSED, seconds=180)
     assert_delivered_once(stack, auditor, "paused", studies)
+
+
+def test_series_are_grouped_and_a_late_image_reruns_its_series_as_the_folders_defaults_say(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    folder = stack.options.workflows / "grouped"  # type: ignore[operator]
+    folder.mkdir()
+    (folder / "defaults.yaml").write_text("informatics_gateway: {grouping: series, late_images: rerun}\n")
+    write_spec(stack, workflow("grouped", "GROUPED", {"id": "route", "type": "router"}), "grouped/grouped.yaml")
+    stack.wait_for_dag("grouped", seconds=60)
+    study = make_study(tmp_path, "GROUPED", slices=2, series=2)
+    assert storescu(stack, "GROUPED", study.files[:3]).returncode == 0
+    wait_for_runs(stack, "grouped", 2)
+    assert storescu(stack, "GROUPED", study.files).returncode == 0
+    runs = wait_for_runs(stack, "grouped", 3)
+    assert {run["state"] for run in runs.values()} == {"success"}
+    payloads = {run_id_of(payload["payload_id"]): payload for payload in payloads_of(stack, "GROUPED")}
+    worked_on = [{file["sop_instance_uid"] for file in payloads[run_id]["files"]} for run_id in runs]
+    first, second = set(study.sop_uids[:2]), set(study.sop_uids[2:])
+    assert sorted(worked_on, key=sorted) == sorted([first, second, second & set(study.sop_uids[:3])], key=sorted)
+    shown = json.dumps(stack.api.call("GET", "/dagSources/grouped"))
+    assert "grouping: series, late_images: rerun" in shown, "the Code tab shows the defaults"

@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -292,6 +292,17 @@ def test_a_result_of_another_study_or_patient_is_not_sent(site: Site, other: dic
         assert len(receiver.seen) == 2
 
 
+def test_a_result_of_any_study_of_a_patients_payload_is_sent(site: Site) -> None:
+    other = replace(site.payload.files[0], path="dcm/1.2.3.4/1.2.3/1.2.3.9.dcm", sop_instance_uid="1.2.3.9")
+    manifest = replace(site.payload, files=(*site.payload.files, other), grouping="patient").to_dict()
+    LocalStore(site.folder / "store").write_json(manifest_key(site.payload.payload_id), manifest)
+    site.made(*make_images(site.output, 1, study=STUDY), *make_images(site.output, 1, study="1.2.3.4"))
+    with difficult(lambda *_: 0) as receiver:
+        site.dicom("PACS", receiver.port)
+        site.export("PACS")
+        assert len(receiver.seen) == 2
+
+
 def test_a_damaged_dicom_file_is_not_sent(site: Site) -> None:
     (result,) = make_images(site.output, 1, study=STUDY)
     result.write_bytes(result.read_bytes()[:140])
@@ -446,9 +457,7 @@ def test_any_file_goes_to_a_folder_and_none_but_dicom_to_a_dicom_node(site: Site
     archive = site.archive()
     with difficult(lambda *_: 0) as receiver:
         site.dicom("PACS", receiver.port)
-        with pytest.raises(
-            AirflowFailException, match=r"PACS is a DICOM node .* 1 of 2 files are none.*ARCHIVE: 2"
-        ):
+        with pytest.raises(AirflowFailException, match=r"PACS is a DICOM node .* 1 of 2 files are none.*ARCHIVE: 2"):
             site.export("PACS", "ARCHIVE", operator_class=Hl7ExportOperator)
         assert receiver.seen == []
     assert sorted(path.suffix for path in archive.rglob("*") if path.is_file()) == [".dcm", ".hl7"]

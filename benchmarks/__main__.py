@@ -21,6 +21,7 @@ from benchmarks.table import Row, Unavailable, print_table
 BENCHMARKS = {
     "yaml_to_dag": "YAML to DAG, against plain Python and dag-factory",
     "worker_load": "what a worker pays to load its one workflow among many, against the only one",
+    "trial_start": "`airflow monai run` from the command to its first task, against importing Airflow alone",
     "map_overhead": "a MAP task against a bare `docker run` of the same image",
     "receive": "C-STORE received, against dcmtk's storescp",
     "send": "C-STORE sent, against dcmtk's storescu",

@@ -54,10 +54,9 @@ def _types(field: Schema) -> Schema:
 
 
 def _rule(spec: TaskTypeSpec) -> Schema:
-    """What a task of this type has: its arguments, and what else it needs."""
+    """What a task of this type has: its arguments, and what else it needs; destinations often come from defaults."""
     needed = ["args"] if any(arg.required for arg in spec.args) else []
     needed += ["artifacts"] if spec.needs_input else []
-    needed += ["export_destinations"] if spec.uses_destinations else []
     then: Schema = {"properties": {"args": {"description": spec.summary, "$ref": f"#/$defs/{_name(spec)}"}}}
     if needed:
         then["allOf"] = required_fields(needed)

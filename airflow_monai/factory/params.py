@@ -20,9 +20,8 @@ def form_params(plan: WorkflowPlan) -> dict[str, AirflowParam]:
 
     Every field has a value without a person: a run that a study starts gives none.
     """
-    payload = AirflowParam(
-        None, description=_PAYLOAD_HELP, type=["null", "string"], title="Payload", pattern=PAYLOAD_PATTERN
-    )
+    schema = {"type": ["null", "string"], "title": "Payload", "pattern": PAYLOAD_PATTERN}
+    payload = AirflowParam(None, description=_PAYLOAD_HELP, source="dag", schema=schema)
     return {"payload_id": payload, **{param.name: _field(param) for param in plan.params}}
 
 
@@ -36,7 +35,7 @@ def _field(param: Param) -> AirflowParam:
         limit = getattr(param, name)
         if limit is not None:
             schema[name] = int(limit) if limit == int(limit) else limit
-    return AirflowParam(param.default, description=param.description or None, **schema)
+    return AirflowParam(param.default, description=param.description or None, source="dag", schema=schema)
 
 
 def _json_type(param: Param) -> str | list[str]:

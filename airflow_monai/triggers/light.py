@@ -10,6 +10,7 @@ import asyncio
 import traceback
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, ClassVar
 
@@ -27,6 +28,10 @@ CANCEL_SECONDS = 15.0
 """How long the end of what runs elsewhere may take; Airflow gives a killed trigger 30 s for all."""
 OTHER_TRIGGERER_SECONDS = 5.0
 """How long a triggerer may take to begin what it has taken over from another one."""
+
+
+_ENDING: set[asyncio.Future[None]] = set()
+"""Ends of killed tasks that are under way; asyncio itself does not keep them."""
 
 
 class LightTrigger(BaseTrigger):
@@ -69,7 +74,18 @@ class LightTrigger(BaseTrigger):
         yield TaskSuccessEvent(xcoms={"return_value": return_value(outcome, self.light_task["result_keys"]), **links})
 
     async def on_kill(self) -> None:
-        """A person ended or cleared the task."""
+        """A person ended or cleared the task.
+
+        Airflow cancels a killed trigger once a second until it is gone, and this method with it; its work goes on.
+        """
+        ending = asyncio.ensure_future(self._end())
+        _ENDING.add(ending)
+        ending.add_done_callback(_ENDING.discard)
+        while not ending.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(ending)
+
+    async def _end(self) -> None:
         run = self._run
         if run is None or not await self._is_ended_by_person(run):
             return

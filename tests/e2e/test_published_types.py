@@ -70,18 +70,18 @@ def published_docker() -> str:
             "command": "python3 -u /opt/holoscan/app && touch /var/monai/scratch",
             "task_timeout_minutes": "5",
             "temp_storage_container_path": "/var/lib/mde/",
-            "env_MONAI_INPUTPATH": "/var/monai/input/",
-            "env_MONAI_OUTPUTPATH": "/var/monai/output/",
+            "env_HOLOSCAN_INPUT_PATH": "/var/monai/input/",
+            "env_HOLOSCAN_OUTPUT_PATH": "/var/monai/output/",
             "env_MONAI_WORKDIR": "/var/monai/",
             "env_NOOP_MODE": "leak",
         },
         "artifacts": {
-            "input": [{"name": "env_MONAI_INPUTPATH", "value": "{{ context.input.dicom }}"}],
-            "output": [{"name": "env_MONAI_OUTPUTPATH", "mandatory": True}],
+            "input": [{"name": "env_HOLOSCAN_INPUT_PATH", "value": "{{ context.input.dicom }}"}],
+            "output": [{"name": "env_HOLOSCAN_OUTPUT_PATH", "mandatory": True}],
         },
         "task_destinations": [destination("send", f"{result} > '500'"), destination("archive", f"{result} <= '500'")],
     }
-    value = "{{ context.executions.segment.artifacts.env_MONAI_OUTPUTPATH }}"
+    value = "{{ context.executions.segment.artifacts.env_HOLOSCAN_OUTPUT_PATH }}"
     send_on = export(artifacts={"input": [{"name": "export-dicom", "value": value, "mandatory": True}], "output": []})
     archive = export(
         "archive", ["ARCHIVE"], artifacts={"input": [{"name": "all", "value": "{{ context.input.dicom }}"}]}

@@ -20,6 +20,7 @@ from airflow_monai.operators.argo import ArgoOperator
 from airflow_monai.store import Store
 from airflow_monai.store.payloads import manifest_key, payload_key
 from airflow_monai.triggers import argo as argo_trigger
+from airflow_monai.triggers import light as trigger_light
 from airflow_monai.types import PatientDetails, Payload, PayloadFile, TaskRecord, TaskStatus
 from tests.argo_server import ArgoProcess, argo_server
 from tests.triggers.conftest import PAYLOAD_ID, SECRET, Tries
@@ -279,7 +280,12 @@ def test_somebody_who_ends_the_task_ends_the_workflow(tries: Tries, argo: ArgoPr
         while not until():
             await asyncio.sleep(0.02)
         events.cancel()
-        await trigger.on_kill()
+        ending = asyncio.ensure_future(asyncio.wait_for(trigger.on_kill(), 30))
+        while not ending.done():  # as Airflow does
+            await asyncio.sleep(0.5)
+            ending.cancel()
+        while trigger_light._ENDING:
+            await asyncio.sleep(0.1)
 
     asyncio.run(run(lambda: "Running" in argo.phases()))
     assert wait_until(lambda: argo.phases() == ["Failed"], 5)

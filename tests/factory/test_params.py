@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.serialization.serialized_objects import DagSerialization
 
+from airflow_monai.bundles.reader import entry_of
 from airflow_monai.factory.batch import build_batch_dag
 from airflow_monai.factory.builder import build_dag
 from airflow_monai.specs import load_text, plan_of
@@ -104,3 +107,11 @@ def test_a_workflow_without_a_schedule_has_no_batch() -> None:
 def test_a_workflow_cannot_take_the_place_of_anothers_batch() -> None:
     taker = plan_of(load_text(TEXT.replace("name: form", "name: form.batch"), "taker.yaml"))
     assert taker.dag_id.startswith("form.batch-")
+
+
+def test_the_generated_file_holds_both_dags(tmp_path: Path) -> None:
+    for name, content in entry_of(TEXT, "form.yaml").dag_files():
+        (tmp_path / name).write_bytes(content)
+    found = runpy.run_path(str(tmp_path / "form.yaml.py"))
+    assert (found["dag"].dag_id, found["batch_dag"].dag_id) == ("form", "form.batch")
+    assert found["batch_dag"].tags - found["dag"].tags == {"batch"}

@@ -80,6 +80,13 @@ _VALIDATE = Command(
                 "for what lies below it, else the folder given or, as long as it has defaults, the one above.",
             },
         ),
+        Argument(
+            ("--site",),
+            {
+                "action": "store_true",
+                "help": "Also warn of what this site lacks: cards, connections of destinations, applications.",
+            },
+        ),
         _JSON,
     ),
 )

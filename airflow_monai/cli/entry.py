@@ -42,7 +42,13 @@ def _ends(function: Callable[[Namespace], int], *, refused: int = 1) -> Callable
 def validate(args: Namespace) -> int:
     from airflow_monai.cli import validate as command
 
-    return command.run(args.paths, args.json, sys.stdout, root=args.root, site=_known_workflow_folder())
+    against = None
+    if args.site:
+        from airflow_monai.cli.site import this_site
+
+        against = this_site()
+    site = _known_workflow_folder()
+    return command.run(args.paths, args.json, sys.stdout, root=args.root, site=site, against=against)
 
 
 @_ends

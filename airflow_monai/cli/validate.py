@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -19,18 +20,30 @@ from airflow_monai.specs.folder import (
     spec_paths,
 )
 from airflow_monai.specs.problems import Problem, errors_of
+from airflow_monai.specs.site import Site
 
 
-def run(paths: Sequence[str], as_json: bool, out: TextIO, *, root: str | None = None, site: str | None = None) -> int:
+def run(
+    paths: Sequence[str],
+    as_json: bool,
+    out: TextIO,
+    *,
+    root: str | None = None,
+    site: str | None = None,
+    against: Site | None = None,
+) -> int:
     """Check files, and all workflow files below folders, and print what is wrong with them.
 
     :param as_json: print a list of objects (file, line, column, code, message, hint, severity) instead of text.
     :param root: no files of defaults are looked for above this folder.
     :param site: the site's folder of workflows: the ``root`` of what lies below it, where none is given. Of others it
         is the folder given, or that of the file, or the one above as long as that has defaults, too.
+    :param against: what the good files are checked against, too; that gives warnings only.
     :return: exit code: 1 when there is an error, 0 when all files can be used.
     """
     files, defaults = _read(paths, _absolute(root) if root else None, _absolute(site) if site else None)
+    if against is not None:
+        files = {path: _against(path, file, against) for path, file in files.items()}
     problems = (*_empty_folders(paths), *combined(files, defaults).problems)
     if as_json:
         out.write(json.dumps([problem.to_dict() for problem in problems], indent=2, ensure_ascii=False) + "\n")
@@ -56,6 +69,15 @@ def _read(paths: Iterable[str], root: Path | None, site: Path | None) -> tuple[d
         for folder in defaults_folders(path) if within else ():
             found += tree.above(_absolute(folder))[:1]
     return files, found
+
+
+def _against(path: Path, file: SpecFile, site: Site) -> SpecFile:
+    """A file with what the site lacks for it among its problems."""
+    if file.plan is None:
+        return file
+    from airflow_monai.specs.reading import check_with
+
+    return replace(file, problems=tuple(check_with(path, file.defaults, site)[1]))
 
 
 def _tree(path: Path, folder: Path, root: Path | None, site: Path | None) -> DefaultsTree:

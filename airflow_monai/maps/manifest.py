@@ -54,6 +54,8 @@ class Manifest:
     :param environment: as ``app.json`` has it; :func:`run_environment` makes it complete.
     :param input_path: and ``output_path``, ``working_directory``, ``application_root``, ``models_path``: absolute.
     :param timeout_seconds: None without limit.
+    :param result_keys: ``resultKeys`` of ``app.json``, a field of ours: the keys of ``metadata.json`` that conditions
+        may ask for; None where it does not say.
     :param version: of ``app.json``, else of ``pkg.json``, as text; empty when neither says.
     """
 
@@ -68,6 +70,7 @@ class Manifest:
     resources: MapResources = MapResources()
     sdk: str = ""
     version: str = ""
+    result_keys: tuple[str, ...] | None = None
 
 
 def read_folder(folder: Path) -> Manifest:
@@ -105,6 +108,7 @@ def parse_manifest(app: bytes | None, pkg: bytes | None, *, where: str) -> Manif
         resources=_resources(package),
         sdk=application.text("sdk"),
         version=application.text("version") or package.text("version"),
+        result_keys=application.names("resultKeys"),
     )
     return _with_separate_folders(manifest, application)
 
@@ -236,6 +240,14 @@ class _File:
             return memory_bytes(str(value))
         except ValueError as error:
             raise self.error(f"has {key}: {error}") from None
+
+    def names(self, key: str) -> tuple[str, ...] | None:
+        value = self.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.error(f"has a {key!r} that is no list of texts")
+        return tuple(value)
 
     def path(self, key: str, default: str) -> str:
         """An absolute folder, without a final slash."""

@@ -200,7 +200,7 @@ def _task(
         timeout_minutes=_timeout_minutes(task, kind),
         retry_delay_seconds=task.retry_delay,
         retry_policy={kind.strip().lower(): answer.strip().lower() for kind, answer in task.retry_policy.items()},
-        resources=_resources(task.resources),
+        resources=resources_of(task.resources),
         for_each=task.for_each,
         on_failure=task.on_failure,
         priority=task.priority or spec.priority or Priority.ROUTINE,
@@ -209,7 +209,8 @@ def _task(
     )
 
 
-def _resources(spec: ResourcesSpec | None) -> Resources | None:
+def resources_of(spec: ResourcesSpec | None) -> Resources | None:
+    """The resources of a task as its plan has them."""
     if spec is None:
         return None
     return Resources(spec.cpu, spec.memory, spec.shared_memory, spec.gpu, spec.gpu_memory)

@@ -18,6 +18,7 @@ from airflow_monai.specs.nodes import Node, Shape
 from airflow_monai.specs.problems import Problem, errors_of, in_order
 from airflow_monai.specs.reporting import Reporter, TooMany, node_at
 from airflow_monai.specs.shaping import Shaper
+from airflow_monai.specs.site import Site
 from airflow_monai.specs.spelling import spell_arguments
 from airflow_monai.specs.validation import validated
 
@@ -64,25 +65,28 @@ def check_file(
     return check_with(path, defaults_above(path, Path(root) if root else None))
 
 
-def check_with(path: Path, defaults: Sequence[Defaults]) -> tuple[WorkflowSpec | None, list[Problem]]:
-    """As :func:`check_file`, for a caller that knows the defaults."""
+def check_with(
+    path: Path, defaults: Sequence[Defaults], site: Site | None = None
+) -> tuple[WorkflowSpec | None, list[Problem]]:
+    """As :func:`check_file`, for a caller that knows the defaults, and may know the site."""
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         return None, [Problem(str(path), 1, 1, "unreadable", f"the file cannot be read: {reason}", "check the path")]
-    return check_text(data, str(path), defaults)
+    return check_text(data, str(path), defaults, site)
 
 
 def check_text(
-    text: str | bytes, source: str, defaults: Sequence[Defaults] = ()
+    text: str | bytes, source: str, defaults: Sequence[Defaults] = (), site: Site | None = None
 ) -> tuple[WorkflowSpec | None, list[Problem]]:
     """The workflow of a text, or None, and all problems of the text and of its defaults, in the order of their lines.
 
     :param defaults: what it takes where it does not say it, the nearest first.
+    :param site: what it is checked against, too, when it has no error.
     """
-    reader = _Reader(source, defaults)
+    reader = _Reader(source, defaults, site)
     try:
         spec = reader.read(text)
     except LoadError as error:
@@ -97,7 +101,8 @@ def check_text(
 class _Reader:
     """One reading of one text."""
 
-    def __init__(self, source: str, defaults: Sequence[Defaults]):
+    def __init__(self, source: str, defaults: Sequence[Defaults], site: Site | None):
+        self.site = site
         self.reporter = Reporter(source)
         self.defaults = defaults
         self.layers = [parsed(one) for one in defaults]
@@ -146,6 +151,10 @@ class _Reader:
             lost = frozenset([*refused, *shaper.lost, *([()] if twice else [])])
             checked = check(spec, Doubts(lost, invented_ids(spec, data)))
             self.reporter.found((found for found in checked if not _depends(found.at, refused)), shaper.places)
+            if self.site is not None and not errors_of(self.reporter.problems):
+                from airflow_monai.specs.check_site import check_site
+
+                self.reporter.found(check_site(spec, self.site), shaper.places)
         return spec, shaper.places
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,12 @@ class Mailbox:
         if not self.answer:
             server.transport.abort()
         return self.answer or "250 never read"
+
+    @property
+    def connection(self) -> str:
+        """An Airflow connection to it, as an environment variable has it."""
+        extra = {"from_email": "monai@hospital.example", "disable_tls": True, "disable_ssl": True, "timeout": 5}
+        return json.dumps({"conn_type": "smtp", "host": "127.0.0.1", "port": self.port, "extra": extra})
 
     @property
     def recipients(self) -> list[str]:

@@ -12,7 +12,7 @@ from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow_monai.errors import InvalidArgument, JobTimedOut, NothingToReview, ReviewError
 from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, series_name
 from airflow_monai.operators.links import ReviewedTaskLink, task_page
-from airflow_monai.operators.review_text import ReviewText, Shown, form_of
+from airflow_monai.operators.review_text import NO_REASON, ReviewText, Shown, form_of
 from airflow_monai.types import TaskStatus
 
 if TYPE_CHECKING:
@@ -187,6 +187,8 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
             raise InvalidArgument(f"Task {self.task_id}: the answer is neither {ACCEPT} nor {REJECT}. Clear the task.")
         given = event.get("params_input") or {}
         reason, message = _text_of(given.get("reason")), _text_of(given.get(MESSAGE))
+        if reason == NO_REASON:
+            reason = None
         if reason and reason not in self.reasons:
             reason, message = None, "\n".join(part for part in (reason, message) if part)
         user = event.get("responded_by_user") or {}

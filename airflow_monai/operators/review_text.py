@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 REMARK_WARNING = (
-    "**Name no patient here**, and nothing by which one could be known: Airflow keeps this text in its own database."
+    "NAME NO PATIENT HERE, and nothing by which one could be known: Airflow keeps this text in its own database."
 )
+NO_REASON = "no reason given"
+"""Of the list of reasons, what is chosen until somebody chooses."""
 REASON_HELP = "Why, if you reject it."
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#])")
 
@@ -68,7 +70,7 @@ class ReviewText:
         return [self.instructions.strip(), "  \n".join(facts), self._table(), self._where(), _ANSWERS]
 
     def _who(self) -> str:
-        return "" if self.users else " (this site has not said which users these are: anyone who may answer can)"
+        return "" if self.users else " (no users are set down for that: anyone with the right to answer may)"
 
     def _table(self) -> str:
         rows = [f"| {plain(item.name)} | {item.type} | {item.files} |" for item in self.artifacts]
@@ -82,8 +84,8 @@ class ReviewText:
 
 
 _ANSWERS = (
-    "**Accept** lets the workflow go on with these results. **Reject** ends this way of the workflow: nothing goes on "
-    "but what its author wants done after a rejection."
+    "**Accept** lets the workflow go on with these results. After **Reject** nothing is done with them but what the "
+    "workflow has for that case."
 )
 
 
@@ -100,15 +102,15 @@ def form_of(reasons: Sequence[str]) -> dict[str, Any]:
     """The fields of the answer, as a task's params."""
     from airflow.sdk import Param
 
-    choices = [None, *reasons]
+    choices = [NO_REASON, *reasons]
     return {
-        "reason": Param(None, type=["null", "string"], enum=choices, title="Reason", description=REASON_HELP),
+        "reason": Param(NO_REASON, type=["null", "string"], enum=choices, title="Reason", description=REASON_HELP),
         "message": Param(
             None,
             type=["null", "string"],
             format="multiline",
             maxLength=4000,
             title="Remark",
-            description_md=REMARK_WARNING,
+            description=REMARK_WARNING,
         ),
     }

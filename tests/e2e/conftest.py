@@ -22,6 +22,7 @@ from airflow_monai.local.stack import LocalStack, StackOptions
 from tests.conftest import PARTS, require
 from tests.e2e.helpers import Auditor, Maps
 from tests.fixtures_maps import map_images  # noqa: F401
+from tests.mailbox import Mailbox, mailbox
 
 HEARTBEAT_TIMEOUT = 30
 ENVIRONMENT = {
@@ -68,7 +69,16 @@ def auditor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Auditor]:
 
 
 @pytest.fixture(scope="session")
-def stack(maps: Maps, auditor: Auditor, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+def mail() -> Iterator[Mailbox]:
+    """The SMTP server behind Airflow's connection smtp_default."""
+    with mailbox() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def stack(
+    maps: Maps, auditor: Auditor, mail: Mailbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalStack]:
     """PostgreSQL, Airflow, the gateway and a PACS (Orthanc where it is installed), on free ports."""
     require("dcmtk")
     workflows = tmp_path_factory.mktemp("workflows")
@@ -80,7 +90,11 @@ def stack(maps: Maps, auditor: Auditor, tmp_path_factory: pytest.TempPathFactory
         runner=maps.runner,
         map_path=(maps.folder,),
         heartbeat_timeout=HEARTBEAT_TIMEOUT,
-        environment={**ENVIRONMENT, "AIRFLOW_CONN_AUDIT": json.dumps(audit)},
+        environment={
+            **ENVIRONMENT,
+            "AIRFLOW_CONN_AUDIT": json.dumps(audit),
+            "AIRFLOW_CONN_SMTP_DEFAULT": mail.connection,
+        },
         pacs=available_kind(),
         usual_ports=False,
     )

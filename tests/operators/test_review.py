@@ -70,7 +70,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 
 def test_an_acceptance_goes_on(site: Site) -> None:
-    left = site.complete(site.review(), answer("Accept", reason=None, message=None))
+    left = site.complete(site.review(), answer("Accept", reason="no reason given", message=None))
     assert left["skipped"] == ["bad"]
     record = site.record()
     assert record.status is TaskStatus.SUCCEEDED
@@ -152,7 +152,8 @@ def test_the_form_has_no_fields_of_the_workflows_own(site: Site) -> None:
     with DAG(DAG_ID, params={"threshold": 5}):
         review = site.review()
     assert set(review.serialized_params) == {"reason", "message"}
-    assert review.serialized_params["reason"]["schema"]["enum"] == [None, "wrong anatomy"]
+    assert "NAME NO PATIENT" in review.serialized_params["message"]["description"], "the UI shows this field only"
+    assert review.serialized_params["reason"]["schema"]["enum"] == ["no reason given", "wrong anatomy"]
 
 
 def test_it_is_one_of_airflows_own_human_in_the_loop_tasks(site: Site) -> None:

@@ -69,9 +69,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     result = {"volume_ml": 1234}
     folder.write_record(TaskRecord("segment", "map", TaskStatus.SUCCEEDED, "x", result=result))
     with mailbox() as box:
-        extra = {"from_email": "monai@hospital.example", "disable_tls": True, "disable_ssl": True, "timeout": 5}
-        connection = {"conn_type": "smtp", "host": "127.0.0.1", "port": box.port, "extra": extra}
-        monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+        monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", box.connection)
         monkeypatch.setenv("AIRFLOW__MONAI__STORE", store)
         yield Site(box, payload_id, folder)
 

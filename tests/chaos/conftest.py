@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import auditor, map_images, maps, orthanc_stack, stack  # noqa: F401
+from tests.e2e.conftest import auditor, mail, map_images, maps, orthanc_stack, stack  # noqa: F401
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

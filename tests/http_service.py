@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+from urllib.request import urlopen
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class HttpService:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def finish(self, job_path: str) -> None:
+        """Let a job come to its end."""
+        with urlopen(f"{self.url}{job_path}/finish"):
+            pass
 
     def asked(self, path: str = "", method: str = "") -> list[dict[str, Any]]:
         """The requests that came so far: of a path's beginning, of a method."""
@@ -135,13 +141,16 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(302, b"", Location=f"/loop/{int(number) + 1}")
 
     def answer_jobs(self, job: str = "", part: str = "") -> None:
-        """POST starts a job that ends as its body says, after so many seconds; GET tells its status."""
+        """POST starts a job that ends as its body says, after so many seconds or by /finish; GET tells its status."""
         if self.command == "POST" and not job:
             self._start_job()
         elif job not in self.jobs:
             self._answer(404, {})
         elif self.command == "DELETE":
             self.jobs[job]["cancelled"] = True
+            self._answer(200, {})
+        elif part == "finish":
+            self.jobs[job]["seconds"] = 0
             self._answer(200, {})
         elif part == "result":
             self._answer(200, {"volume": 99, "number": self.jobs[job]["number"]})

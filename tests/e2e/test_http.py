@@ -43,7 +43,7 @@ def started(stack: LocalStack, service: HttpService) -> None:
         workflow(WAY, "HTTP_W", *way(service)),
         workflow(AGAIN, "HTTP_A", call(service, "/flaky/e2e", retries=1, retry_delay="1s")),
         workflow(REFUSED, "HTTP_R", call(service, "/status/404", retries=2, retry_delay="1s")),
-        workflow(JOB, "HTTP_J", job(service, seconds=25)),
+        workflow(JOB, "HTTP_J", job(service, seconds=900)),
         workflow(ENDED, "HTTP_E", job(service, seconds=600)),
     )
     for dag_id in (JOB, ENDED, WAY, AGAIN, REFUSED):
@@ -145,11 +145,14 @@ def kept_or_none(stack: LocalStack) -> TaskStatus | None:
 def test_the_triggerer_is_killed_while_it_follows_a_job(stack: LocalStack, service: HttpService) -> None:
     parsed = last_parsed(stack)
     wait_for_state(stack, JOB, RUN, "work", "deferred")
-    stack.wait_for(lambda: jobs_of(service, 25), seconds=60, what="the job")
+    stack.wait_for(lambda: jobs_of(service, 900), seconds=60, what="the job")
     stack.kill("triggerer", group=True)
+    polls = len(service.asked("/jobs/", "GET"))
     stack.restart("triggerer")
-    assert stack.wait_for_run(JOB, RUN, seconds=180)["state"] == "success"
-    assert len(jobs_of(service, 25)) == 1
+    last = stack.wait_for(lambda: service.asked("/jobs/", "GET")[polls:], seconds=120, what="its next question")[-1]
+    service.finish(last["path"])
+    assert stack.wait_for_run(JOB, RUN)["state"] == "success"
+    assert len(jobs_of(service, 900)) == 1
     record = kept(stack, JOB, "work")
     assert record.result["volume"] == 99 and (record.generation, record.try_number) == (1, 1)
     assert last_parsed(stack) == parsed, "what a trigger ends with must not have files parsed without end"

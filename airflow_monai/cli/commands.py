@@ -87,6 +87,7 @@ _VALIDATE = Command(
                 "help": "Also warn of what this site lacks: cards, connections of destinations, applications.",
             },
         ),
+        Argument(("--strict",), {"action": "store_true", "help": "Exit code 1 also when there are warnings only."}),
         _JSON,
     ),
 )

@@ -47,8 +47,8 @@ def validate(args: Namespace) -> int:
         from airflow_monai.cli.site import this_site
 
         against = this_site()
-    site = _known_workflow_folder()
-    return command.run(args.paths, args.json, sys.stdout, root=args.root, site=site, against=against)
+    roots = {"root": args.root, "site": _known_workflow_folder()}
+    return command.run(args.paths, args.json, sys.stdout, **roots, against=against, strict=args.strict)
 
 
 @_ends

@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from airflow_monai.cli.explain_text import lines
 from airflow_monai.errors import MonaiError
 from airflow_monai.specs.context import ExecutionContext
+from airflow_monai.specs.defaults import defaults_above
 from airflow_monai.specs.fields import AE_TITLE
 from airflow_monai.specs.folder import FolderSpecs, combined, load_folder, read_spec
 from airflow_monai.specs.foresight import EdgeView, Fate, Foresight, foresee
@@ -129,7 +130,7 @@ def read_specs(path: Path) -> FolderSpecs:
     """The workflows of a folder or of one file."""
     if not path.exists():
         raise MonaiError(f"There is no workflow file or folder {path}: name one with --specs.")
-    found = load_folder(path) if path.is_dir() else combined({path: read_spec(path)})
+    found = load_folder(path) if path.is_dir() else combined({path: read_spec(path, defaults=defaults_above(path))})
     if not found.workflows and not found.problems:
         raise MonaiError(f"The folder {path} holds no workflow file: name another one with --specs.")
     return found

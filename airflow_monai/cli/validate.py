@@ -31,6 +31,7 @@ def run(
     root: str | None = None,
     site: str | None = None,
     against: Site | None = None,
+    strict: bool = False,
 ) -> int:
     """Check files, and all workflow files below folders, and print what is wrong with them.
 
@@ -39,6 +40,7 @@ def run(
     :param site: the site's folder of workflows: the ``root`` of what lies below it, where none is given. Of others it
         is the folder given, or that of the file, or the one above as long as that has defaults, too.
     :param against: what the good files are checked against, too; that gives warnings only.
+    :param strict: a warning counts as an error.
     :return: exit code: 1 when there is an error, 0 when all files can be used.
     """
     files, defaults = _read(paths, _absolute(root) if root else None, _absolute(site) if site else None)
@@ -50,7 +52,7 @@ def run(
     else:
         out.writelines(f"{problem}\n" for problem in problems)
         out.write(_summary(len(files), problems) + "\n")
-    return 1 if errors_of(problems) else 0
+    return 1 if errors_of(problems) or (strict and problems) else 0
 
 
 def _read(paths: Iterable[str], root: Path | None, site: Path | None) -> tuple[dict[Path, SpecFile], list[Defaults]]:

@@ -381,6 +381,15 @@ def test_a_workflow_that_takes_each_series_decides_on_each(tmp_path, capsys):
     assert "takes each series by itself: 2 of 3 would run" in text(capsys, "--study", study, "--specs", spec)
 
 
+def test_defaults_of_the_folder_count_for_one_file_too(studies, tmp_path, capsys):
+    (tmp_path / "defaults.yaml").write_text("informatics_gateway: {data_origins: [CT07]}\n")
+    spec = tmp_path / "own.yaml"
+    spec.write_text("name: own\nversion: 1\ninformatics_gateway: {ae_title: O}\ntasks: [{id: a, type: router}]\n")
+    for specs in (spec, tmp_path):
+        _, report = explain(capsys, "--study", studies["ct"], "--specs", specs, "--called", "O", "--calling", "CT01")
+        assert "CT07" in workflows_of(report)["own"]["reason"]
+
+
 def test_files_of_workflows_with_errors_are_named_and_the_others_explained(studies, tmp_path, capsys):
     (tmp_path / "bad.yaml").write_text("name: x\n")
     (tmp_path / "good.yaml").write_text(SPEC.format(name="good", ae="G", origins=[], predicate="[]", more=""))

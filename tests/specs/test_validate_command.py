@@ -28,6 +28,12 @@ def test_a_warning_is_shown_and_is_no_failure():
     assert text.endswith("2 files, 0 errors, 1 warning\n")
 
 
+def test_a_warning_fails_where_that_is_asked_for():
+    paths = [str(VALID / "published.json")]
+    assert run(paths, False, io.StringIO(), strict=True) == 1
+    assert run([str(VALID / "join.yaml")], False, io.StringIO(), strict=True) == 0
+
+
 def test_an_error_is_shown_with_its_line_and_a_hint():
     path = INVALID / "typo-in-field.yaml"
     code, text = validate(path, VALID / "join.yaml")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,10 +100,10 @@ class TrialReport:
             yield f"  exported to {name}: {_count(len(files), 'file')}"
             yield from _files(files)
         for mail in self.mails:
-            yield f"  e-mail to {', '.join(mail.to)}, not sent: {mail.subject!r}: {mail.file}"
-        yield f"  all of it: {self.folder}"
+            yield f"  e-mail to {', '.join(mail.to)}, not sent: {mail.subject!r}: {_near(mail.file)}"
+        yield f"  all of it: {_near(self.folder)}"
         if self.state != "success":
-            yield f"  Airflow's log: {self.airflow_log}"
+            yield f"  Airflow's log: {_near(self.airflow_log)}"
 
 
 def _task_lines(task: TaskReport) -> Iterator[str]:
@@ -116,13 +117,18 @@ def _task_lines(task: TaskReport) -> Iterator[str]:
         yield f"    {name}: {_count(len(files), 'file')}"
         yield from _files(files)
     if task.log:
-        yield f"    log: {task.log}"
+        yield f"    log: {_near(task.log)}"
 
 
 def _files(files: Sequence[str]) -> Iterator[str]:
-    yield from (f"      {file}" for file in files[:_SHOWN])
+    yield from (f"      {_near(file)}" for file in files[:_SHOWN])
     if len(files) > _SHOWN:
         yield f"      and {len(files) - _SHOWN} more"
+
+
+def _near(path: str | Path) -> str:
+    """A path as it is typed where one is."""
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else str(path)
 
 
 def task_report(state: TaskState, plan: WorkflowPlan, folder: RunFolder | None, why: Sequence[str] = ()) -> TaskReport:

@@ -69,10 +69,8 @@ def workflow(name: str, *tasks: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def map_task(task: str, reference: str, *following: Any, **more: Any) -> dict[str, Any]:
-    return {
-        **{"id": task, "type": "map", "args": {"map": reference}, "artifacts": INPUT, **more},
-        "task_destinations": list(following),
-    }
+    own = {"id": task, "type": "map", "args": {"map": reference}, "artifacts": INPUT}
+    return {**own, **more, "task_destinations": list(following)}
 
 
 @pytest.fixture(scope="module")

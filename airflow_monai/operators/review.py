@@ -65,6 +65,8 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
     :param reasons: what the reviewer can choose as the reason.
     :param instructions: what the reviewer shall look at; a fixed text, Markdown.
     :param response_timeout: how long it waits for the answer; None for ever.
+    :param skips_successors: after a rejection, skip every task right behind it that is no node of its ``edges``. False
+        where all that follows is told by conditions of its own, as in a workflow's DAG.
     """
 
     spec_type = custom_operator_name = "clinical_review"
@@ -83,6 +85,7 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
         reasons: Sequence[str] = (),
         instructions: str = "",
         response_timeout: timedelta | None = None,
+        skips_successors: bool = True,
         result_keys: Sequence[str] = (),
         params: object = None,
         **kwargs: Any,
@@ -103,6 +106,7 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
         self.reviewer_roles = list(reviewer_roles) or list(DEFAULT_ROLES)
         self.reasons = list(reasons)
         self.instructions = instructions
+        self.skips_successors = skips_successors
         self._rejected = False
 
     def perform(self, run: TaskRun, context: Context) -> Outcome:
@@ -221,7 +225,7 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
     def _untaken_edges(self, run: TaskRun, context: Context) -> list[str]:
         """In a hand-written DAG also what follows the review without an edge of its own: never after a rejection."""
         untaken = super()._untaken_edges(run, context)
-        if not self._rejected:
+        if not self._rejected or not self.skips_successors:
             return untaken
         nodes = {edge["node"] for edge in self.edges} | self._gates()
         return [*untaken, *sorted(self.downstream_task_ids - nodes)]

@@ -10,6 +10,7 @@ import pytest
 from airflow_monai.factory.builder import build_dag
 from airflow_monai.operators.email import EmailOperator
 from airflow_monai.operators.export import Hl7ExportOperator
+from airflow_monai.operators.gate import GateOperator
 from airflow_monai.operators.remote_app import RemoteAppOperator
 from airflow_monai.operators.review import ClinicalReviewOperator
 from tests.factory.plans import plan_of_text
@@ -70,6 +71,20 @@ def test_a_review_knows_what_it_is_of(tasks: dict[str, Any]) -> None:
 def test_every_way_out_of_a_review_can_be_skipped(tasks: dict[str, Any]) -> None:
     look = tasks["look"]
     assert {edge["node"] for edge in look.edges} == look.downstream_task_ids == {"look.to.keep", "look.to.tell"}
+
+
+def test_a_review_of_each_series_leaves_its_ways_to_gates() -> None:
+    text = TEXT
+    for task in ("Segment", "look", "keep", "tell"):
+        text = text.replace(f"- id: {task}\n", f"- id: {task}\n    for_each: series\n")
+    dag = build_dag(plan_of_text(text))
+    look = dag.task_dict["look"]
+    assert (look.edges, look.for_each, look.skips_successors) == ([], "series", False)
+    gates = {task: dag.task_dict[task] for task in look.downstream_task_ids}
+    assert {gate.conditions[0] for gate in gates.values() if isinstance(gate, GateOperator)} == {
+        "{{ context.executions.look.status }} == 'Succeeded'",
+        "{{ context.executions.look.result.acceptance }} == 'false'",
+    }
 
 
 def test_the_others_get_what_their_file_says(tasks: dict[str, Any]) -> None:

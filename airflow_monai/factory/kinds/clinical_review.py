@@ -29,6 +29,7 @@ def make(request: TaskRequest) -> BaseOperator:
         reviewer_roles=listed(args.get("reviewer_roles")),
         reasons=listed(args.get("reasons")) or REASONS,
         instructions=str(args.get("instructions", "")),
+        skips_successors=False,  # the plan has the acceptance among the conditions of every way
         response_timeout=timedelta(minutes=task.timeout_minutes) if task.timeout_minutes else None,
         **monai_arguments(request),
         **request.common,

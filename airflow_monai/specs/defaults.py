@@ -6,17 +6,17 @@ of the folder above, and so on up to the root of the folder of workflows.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_monai.specs.defaults_text import Defaults
 from airflow_monai.specs.stamp import FileStamp, stamp_of
 
-if TYPE_CHECKING:  # every DAG file imports this module
+if TYPE_CHECKING:
     from airflow_monai.specs.nodes import Node
     from airflow_monai.specs.problems import Problem
 
@@ -30,32 +30,11 @@ LINK_HINT = "put the file itself here"
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
-    """A defaults file as it was read.
-
-    :param source: its name, for messages.
-    :param problem: why it has no text that could be looked at.
-    """
-
-    source: str
-    text: str = ""
-    problem: Problem | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ParsedDefaults:
     """What a defaults file says, as a tree whose nodes know it; None where it cannot be read."""
 
     root: Node | None
     problems: tuple[Problem, ...]
-
-
-def text_digest(text: str, defaults: Sequence[Defaults] = ()) -> str:
-    """SHA-256 of a workflow's text and, where it takes some, of its defaults."""
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
-    for one in defaults:
-        digest.update(hashlib.sha256(one.text.encode("utf-8", "surrogatepass")).digest())
-    return digest.hexdigest()
 
 
 def is_defaults_name(name: str) -> bool:

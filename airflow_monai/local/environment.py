@@ -135,6 +135,8 @@ def airflow_environment(
             "load_examples": False,
             "fernet_key": keys.fernet_key,
             "parallelism": TASKS_PER_CORE * (os.cpu_count() or 2),
+            # less than refresh_interval: Airflow's 30 s would pass over an edit that soon follows another one
+            "min_serialized_dag_update_interval": 3,
             "test_connection": "Enabled",  # the Test button of connections, which Airflow leaves off
             "simple_auth_manager_users": f"{USER}:admin",
             "simple_auth_manager_passwords_file": layout.passwords,

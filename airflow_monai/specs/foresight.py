@@ -16,7 +16,7 @@ from airflow_monai.specs.condition_ast import And, Node, Or, templates
 from airflow_monai.specs.condition_eval import holds
 from airflow_monai.specs.conditions import parse
 from airflow_monai.specs.context import ExecutionContext
-from airflow_monai.specs.plan import Edge, TaskType, WorkflowPlan
+from airflow_monai.specs.plan import Edge, WorkflowPlan
 from airflow_monai.specs.routing import seen_values
 
 
@@ -96,16 +96,7 @@ def _leaving(plan: WorkflowPlan, source: str, tasks: Mapping[str, Fate], context
         for edge in plan.edges
         if edge.source == source
     ]
-    if plan.task(source).type is TaskType.CLINICAL_REVIEW:
-        views = [_when_accepted(view) for view in views]
     return [replace(view, fate=_all((tasks[source], view.verdict))) for view in views]
-
-
-def _when_accepted(view: EdgeView) -> EdgeView:
-    """Nothing follows a review that ends with a rejection."""
-    if view.verdict is Fate.NO:
-        return view
-    return replace(view, verdict=Fate.OPEN, decided_by=tuple(dict.fromkeys((*view.decided_by, view.source))))
 
 
 def _judge_each(edge: Edge, tasks: Mapping[str, Fate], context: ExecutionContext) -> EdgeView:

@@ -344,6 +344,21 @@ def test_branches_are_followed_as_far_as_the_study_decides(tmp_path, capsys):
     assert "-> mr: not taken: {{ context.dicom.series.any('0008','0060') }} == 'MR'" in shown
 
 
+def test_what_follows_a_review_is_decided_by_it(tmp_path, capsys):
+    spec = tmp_path / "review.yaml"
+    artifacts = 'artifacts: {input: [{name: s, value: "{{ context.input.dicom }}"}]}'
+    spec.write_text(
+        "name: review\nversion: 1\ninformatics_gateway: {ae_title: R}\ntasks:\n"
+        f'  - {{id: seg, type: map, args: {{map: "s:1"}}, {artifacts}, task_destinations: [{{name: look}}]}}\n'
+        f"  - {{id: look, type: clinical_review, args: {{reviewed_task_id: seg}}, {artifacts},"
+        " task_destinations: [{name: send}]}\n  - {id: send, type: router}\n"
+    )
+    _, report = explain(capsys, "--study", write_study(tmp_path / "study"), "--specs", spec)
+    tasks = {task["id"]: task for task in workflows_of(report)["review"]["tasks"]}
+    assert tasks["look"]["runs"] == "yes"
+    assert tasks["send"]["runs"] == "open" and tasks["send"]["decided_by"] == ["look"]
+
+
 def test_ways_of_a_task_that_runs_for_each_series_are_counted(tmp_path, capsys):
     ct = {"name": "ct", "conditions": ["{{ context.dicom.series.any('0008','0060') }} == 'CT'"]}
     us = {"name": "us", "conditions": ["{{ context.dicom.series.any('0008','0060') }} == 'US'"]}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from airflow_monai.local.trial.watch import TaskState
 from airflow_monai.specs.context import ExecutionContext
 from airflow_monai.specs.edges import judge_edge
-from airflow_monai.specs.plan import Edge, TaskType, WorkflowPlan
+from airflow_monai.specs.plan import WorkflowPlan
 from airflow_monai.store.payloads import load_series_tags, series_of
 from airflow_monai.store.runs import RunFolder
-from airflow_monai.types import Payload, SeriesTags, TaskRecord, TaskStatus
+from airflow_monai.types import Payload, SeriesTags, TaskRecord
 
 
 def why_skipped(
@@ -23,17 +23,8 @@ def why_skipped(
     ran = {item.task_id for item in states if item.state == "success"}
     context = _context(task.map_index, plan, folder, payload, given)
     ways = [edge for edge in plan.edges if edge.target == task.task_id and edge.source in ran]
-    return [f"from {edge.source}: {reason}" for edge in ways for reason in _reasons(edge, plan, context)]
-
-
-def _reasons(edge: Edge, plan: WorkflowPlan, context: ExecutionContext) -> Iterator[str]:
-    verdict = judge_edge(edge.conditions, context)
-    if not verdict.taken:
-        yield verdict.reason
-    elif plan.task(edge.source).type is TaskType.CLINICAL_REVIEW:
-        record = context.task_record(edge.source)
-        if record is not None and record.status is TaskStatus.PARTIAL_FAIL:
-            yield "not taken: the review ended with a rejection"
+    verdicts = [(edge.source, judge_edge(edge.conditions, context)) for edge in ways]
+    return [f"from {source}: {verdict.reason}" for source, verdict in verdicts if not verdict.taken]
 
 
 def _context(map_index: int, plan: WorkflowPlan, folder: RunFolder, payload: Payload, given: dict) -> ExecutionContext:

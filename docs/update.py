@@ -115,7 +115,13 @@ _PLAIN = {"string": "text", "integer": "whole number", "object": "mapping", "boo
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """A cell that Markdown shows as it is: no column of its own, no HTML outside code."""
+    parts = text.replace("|", "\\|").split("`")
+    return "`".join(part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts))
 
 
 _MAKERS: dict[str, Callable[[str], str]] = {"fields": fields, "arguments": arguments, "file": file}

@@ -40,7 +40,7 @@ FIELD_HELP: Mapping[str, Mapping[str, Help]] = {
             "Values that whoever triggers a run may give, by name: {{ context.params.<name> }}. The UI shows a form."
         ),
         "schedule": Help("Starts runs on payloads that are in the store already."),
-        "data_retention_days": Help("How long the received images are kept, in days; -1 for ever."),
+        "data_retention_days": Help("Read for published files; this version deletes nothing."),
         "tasks": Help("The tasks. The first one is the root; each other one is named in somebody's task_destinations."),
     },
     "InformaticsGateway": {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from airflow_monai.specs.model import ParamSpec, ResourcesSpec, ScheduleSpec, TaskSpec, WorkflowSpec
@@ -44,9 +43,8 @@ def plan_of(spec: WorkflowSpec) -> WorkflowPlan:
     previous: dict[str, tuple[str, ...]] = {task.id: () for task in spec.tasks}
     for edge in edges:
         previous[edge.target] += (edge.source,)
-    texts = [canonical_templates(text, ids) for text in _texts(spec)]
-    keys = result_keys(texts)
-    asked_for = {task for task, _, _ in executions_of(texts)}
+    references = tuple(executions_of(canonical_templates(text, ids) for text in _texts(spec)))
+    keys, asked_for = result_keys(references), {task for task, _, _ in references}
     gateway = spec.informatics_gateway
     return WorkflowPlan(
         name=spec.name,
@@ -66,8 +64,12 @@ def plan_of(spec: WorkflowSpec) -> WorkflowPlan:
         params=tuple(_param(name, param) for name, param in spec.params.items()),
         schedule=_schedule(spec.schedule, ids) if spec.schedule else None,
         tasks=tuple(
-            replace(
-                _task(task, spec, ids, previous[task.id], keys.get(task.id, set())),
+            _task(
+                task,
+                spec,
+                ids,
+                result_keys=tuple(sorted(keys.get(task.id, ()))),
+                previous=previous[task.id],
                 is_join=is_join(task.id, previous[task.id], mapped),
                 is_asked_for=task.id in asked_for,
             )
@@ -179,9 +181,7 @@ def _retries(task: TaskSpec, kind: TaskType) -> int:
     return 0 if kind in NEVER_RETRIED else DEFAULT_RETRIES
 
 
-def _task(
-    task: TaskSpec, spec: WorkflowSpec, ids: Mapping[str, str], previous: tuple[str, ...], keys: set[str]
-) -> TaskPlan:
+def _task(task: TaskSpec, spec: WorkflowSpec, ids: Mapping[str, str], **of_the_graph: Any) -> TaskPlan:
     kind = TaskType(task.type)
     return TaskPlan(
         id=task.id,
@@ -204,8 +204,7 @@ def _task(
         for_each=task.for_each,
         on_failure=task.on_failure,
         priority=task.priority or spec.priority or Priority.ROUTINE,
-        result_keys=tuple(sorted(keys)),
-        previous=previous,
+        **of_the_graph,
     )
 
 

@@ -70,7 +70,7 @@ def compose(text: str, is_json: bool = False) -> tuple[Node, list[LoadError]]:
         raise LoadError("too-large", f"the text has {len(text)} characters; {MAX_BYTES} are allowed")
     composer = _Composer()
     try:
-        for event in yaml.parse(_readable(text), Loader=_PARSER):
+        for event in _events(_readable(text)):
             composer.take(event)
     except yaml.MarkedYAMLError as error:
         if is_json and (told := _json_error(text)):
@@ -87,6 +87,18 @@ def compose(text: str, is_json: bool = False) -> tuple[Node, list[LoadError]]:
     if composer.root is None or composer.root.is_null:
         raise LoadError("empty-file", "the file holds no workflow")
     return composer.root, composer.problems
+
+
+def _events(text: str) -> Iterator[yaml.Event]:
+    """As ``yaml.parse``, which asks for each event twice."""
+    parser = _PARSER(text)
+    try:
+        event = parser.get_event()
+        while not isinstance(event, yaml.StreamEndEvent):
+            yield event
+            event = parser.get_event()
+    finally:
+        parser.dispose()
 
 
 def _readable(text: str) -> str:
@@ -163,24 +175,25 @@ class _Composer:
             if self.documents > 1:
                 raise _at(event, "several-documents", "one file holds one workflow, and a second document begins here")
 
-    def _scalar(self, event: yaml.ScalarEvent) -> Node:
-        tag = _checked_tag(event)
-        node = _node(Shape.SCALAR, event)
-        node.text = event.value
-        node.length = len(event.value)
-        node.style = event.style or ("" if tag not in _TEXT_TAGS else "!")
-        node.end = _end(event)
-        return node
+    def _scalar(self, event: Any) -> Node:
+        if event.tag is not None:
+            _check_tag(event)
+        mark, text = event.start_mark, event.value
+        style = event.style or ("!" if event.tag in _TEXT_TAGS else "")
+        end = event.end_mark.index
+        return Node(Shape.SCALAR, mark.line, mark.column, mark.index, end, text, style, length=len(text))
 
-    def _open(self, event: yaml.MappingStartEvent | yaml.SequenceStartEvent) -> None:
-        _checked_tag(event)
+    def _open(self, event: Any) -> None:
+        if event.tag is not None:
+            _check_tag(event)
         shape = Shape.MAPPING if isinstance(event, yaml.MappingStartEvent) else Shape.LIST
         if len(self.stack) >= MAX_DEPTH:
             raise _at(event, "too-deep", f"the file is nested deeper than {MAX_DEPTH} levels")
         self._expect_no_key(event)
         if event.anchor:
             self.anchors[event.anchor] = None
-        self.stack.append(_Open(_node(shape, event), event.anchor))
+        mark = event.start_mark
+        self.stack.append(_Open(Node(shape, mark.line, mark.column, mark.index), event.anchor))
 
     def _expect_no_key(self, event: Any) -> None:
         if self.stack and self.stack[-1].node.shape is Shape.MAPPING and self.stack[-1].key is None:
@@ -188,8 +201,8 @@ class _Composer:
 
     def _close(self, event: Any) -> None:
         done = self.stack.pop()
-        done.node.end = _end(event)
-        if done.node.shape is Shape.MAPPING:
+        done.node.end = event.end_mark.index
+        if "<<" in done.seen:
             self._merge(done.node)
         self._add(done.node, done.anchor)
 
@@ -267,7 +280,8 @@ def _merged(value: Node) -> Iterator[Node]:
 def _grow(parent: Node, child: Node) -> None:
     parent.size += child.size
     parent.length += child.length
-    parent.height = max(parent.height, child.height + 1)
+    if parent.height <= child.height:
+        parent.height = child.height + 1
     if parent.length > MAX_BYTES:
         message = f"the file's texts have more than {MAX_BYTES} characters, those behind aliases counted each time"
         raise LoadError("too-large", message, child.line, child.column, "use fewer aliases")
@@ -278,21 +292,10 @@ def _grow(parent: Node, child: Node) -> None:
         raise LoadError("too-deep", f"the file is nested deeper than {MAX_DEPTH} levels", child.line, child.column)
 
 
-def _node(shape: Shape, event: Any) -> Node:
-    mark = event.start_mark
-    return Node(shape, mark.line, mark.column, mark.index)
-
-
-def _end(event: Any) -> int:
-    return event.end_mark.index
-
-
-def _checked_tag(event: Any) -> str | None:
-    tag = event.tag
-    if tag is None or tag == "!" or tag in _CORE_TAGS:
-        return tag
-    hint = "remove it: values are text, lists, mappings"
-    raise _at(event, "custom-tag", f"the tag {tag[:80]!r} is not allowed", hint)
+def _check_tag(event: Any) -> None:
+    if event.tag != "!" and event.tag not in _CORE_TAGS:
+        hint = "remove it: values are text, lists, mappings"
+        raise _at(event, "custom-tag", f"the tag {event.tag[:80]!r} is not allowed", hint)
 
 
 def _at(event: Any, code: str, message: str, hint: str = "") -> LoadError:

@@ -99,10 +99,10 @@ def _short(text: str) -> str:
     return text if len(text) <= 80 else text[:80] + "..."
 
 
-def result_keys(texts: Iterable[str]) -> dict[str, set[str]]:
-    """Task id (as written) -> keys of its result that templates of the texts ask for."""
+def result_keys(references: Iterable[tuple[str, str, str]]) -> dict[str, set[str]]:
+    """Task id (as written) -> keys of its result among what :func:`executions_of` found."""
     found: dict[str, set[str]] = {}
-    for task, part, key in executions_of(texts):
+    for task, part, key in references:
         if part == "result" and key:
             found.setdefault(task, set()).add(key)
     return found
@@ -112,7 +112,7 @@ def executions_of(texts: Iterable[str]) -> Iterator[tuple[str, str, str]]:
     """(task, part, key) of every ``context.executions.<task>.<part>.<key>`` in templates of the texts; an ``any`` or
     ``all`` before the part is left out."""
     for text in texts:
-        for path in paths_of(text):
+        for path in paths_of(text) if "context.executions." in text else ():
             parts = path.split(".")
             if parts[:2] == ["context", "executions"] and len(parts) > 2:
                 if parts[3:4] in (["any"], ["all"]):

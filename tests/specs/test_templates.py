@@ -12,6 +12,7 @@ from airflow_monai.specs.templates import (
     TemplateError,
     canonical_templates,
     canonical_value,
+    executions_of,
     parse_artifact,
     paths_of,
     result_keys,
@@ -79,7 +80,7 @@ def test_result_keys_are_whole_with_their_dots():
         "{{ context.executions.b.result.x }}",
         "{{ context.executions.b.status }} {{ context.executions.b.result }}",
     ]
-    assert result_keys(texts) == {"a": {"x", "y.z"}, "b": {"x"}}
+    assert result_keys(executions_of(texts)) == {"a": {"x", "y.z"}, "b": {"x"}}
 
 
 def test_ids_in_templates_are_spelled_as_the_tasks_are():

@@ -43,8 +43,8 @@ def plan_of(spec: WorkflowSpec) -> WorkflowPlan:
     previous: dict[str, tuple[str, ...]] = {task.id: () for task in spec.tasks}
     for edge in edges:
         previous[edge.target] += (edge.source,)
-    references = tuple(executions_of(canonical_templates(text, ids) for text in _texts(spec)))
-    keys, asked_for = result_keys(references), {task for task, _, _ in references}
+    keys = result_keys(_references(_judged(spec), ids))
+    asked_for = {task for task, _, _ in _references(_texts(spec), ids)}
     gateway = spec.informatics_gateway
     return WorkflowPlan(
         name=spec.name,
@@ -120,12 +120,23 @@ def _conditions(texts: list[str], ids: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(canonical_templates(text.strip(), ids) for text in texts if text.strip())
 
 
-def _texts(spec: WorkflowSpec) -> Iterator[str]:
-    """Every text of a workflow that may hold templates."""
+def _references(texts: Iterable[str], ids: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    return executions_of(canonical_templates(text, ids) for text in texts)
+
+
+def _judged(spec: WorkflowSpec) -> Iterator[str]:
+    """The conditions of a workflow. What they ask of a result is shown in Airflow; what an argument asks is not, since
+    an argument may well carry a patient's value from one task to the next."""
     yield from spec.predicate
     for task in spec.tasks:
         for target in task.task_destinations:
             yield from target.conditions
+
+
+def _texts(spec: WorkflowSpec) -> Iterator[str]:
+    """Every text of a workflow that may hold templates."""
+    yield from _judged(spec)
+    for task in spec.tasks:
         yield from leaves(task.args)
         yield from (artifact.value for artifact in task.artifacts.input)
         yield from (artifact.value for artifact in task.artifacts.output if artifact.value)

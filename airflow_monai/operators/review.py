@@ -51,7 +51,8 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
     costs no process and no pool slot. Its result has ``acceptance`` (true or false), ``reason``, ``message`` and
     ``user_id``. After a rejection the task's status is ``PartialFail``, it shows as success in the UI since it has done
     what it had to, and it starts nothing but the edges whose conditions ask for that; the run does not fail. Without an
-    answer in time it fails.
+    answer in time it fails. An answer that comes within a second or two of the question, before Airflow's scheduler has
+    seen that the asking process ended, is lost: Airflow tries the task again, and the review asks again.
 
     What a reviewer reads holds no patient data, since Airflow keeps it; so it does the answer, with the free text in
     it. That text goes to the record in the store, and to no log and no XCom.

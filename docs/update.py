@@ -38,7 +38,7 @@ def updated(text: str) -> str:
 
 def fields(model: str) -> str:
     """The fields of an object of the language, as the JSON Schema has them."""
-    from airflow_monai.specs.schema import workflow_schema
+    from airflow_monai.specs.schema.workflow import workflow_schema
 
     schema = workflow_schema()
     described = schema if model == "WorkflowSpec" else schema["$defs"][model]

@@ -10,8 +10,8 @@ from typing import Any
 
 from airflow_monai.batches.claims import is_being_handled, versions_run
 from airflow_monai.errors import ConditionError, InvalidArgument, StoreError
-from airflow_monai.specs.check_schedule import UID, moment_of
-from airflow_monai.specs.conditions import evaluate
+from airflow_monai.specs.checks.schedule import UID, moment_of
+from airflow_monai.specs.conditions.parser import evaluate
 from airflow_monai.specs.context import ExecutionContext
 from airflow_monai.specs.plan import LateImages, Selection, WorkflowPlan
 from airflow_monai.store.base import Store

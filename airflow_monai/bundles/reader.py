@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_monai.bundles.snapshot import Snapshot, SpecEntry, snapshot_of
-from airflow_monai.specs.defaults import Defaults, DefaultsTree
+from airflow_monai.specs.defaults.lookup import Defaults, DefaultsTree
 from airflow_monai.specs.stamp import FileStamp, stamp_of
-
 
 _NO_STAMP = FileStamp()
 
@@ -74,7 +73,7 @@ class SpecFolderReader:
         return _Read(before.entry if before is not None and before.entry == entry else entry, stamp, defaults)
 
     def _entry(self, path: Path, defaults: Sequence[Defaults]) -> SpecEntry | None:
-        from airflow_monai.specs.loader import MAX_BYTES, LoadError, decode
+        from airflow_monai.specs.tree.loader import MAX_BYTES, LoadError, decode
 
         source = self._source(path)
         try:

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from airflow_monai.cli.explain_text import lines
 from airflow_monai.errors import MonaiError
 from airflow_monai.specs.context import ExecutionContext
-from airflow_monai.specs.defaults import defaults_above
+from airflow_monai.specs.defaults.lookup import defaults_above
 from airflow_monai.specs.fields import AE_TITLE
 from airflow_monai.specs.folder import FolderSpecs, combined, load_folder, read_spec
 from airflow_monai.specs.foresight import EdgeView, Fate, Foresight, foresee

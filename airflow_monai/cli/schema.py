@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TextIO
 
 from airflow_monai.errors import MonaiError
-from airflow_monai.specs.schema import schema_text
+from airflow_monai.specs.schema.workflow import schema_text
 
 
 def run(output: str | None, out: TextIO) -> int:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from airflow_monai.specs.defaults import Defaults, DefaultsTree, root_above
+from airflow_monai.specs.defaults.lookup import Defaults, DefaultsTree, root_above
 from airflow_monai.specs.folder import (
     SUFFIXES,
     SpecFile,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow_monai.specs.defaults_text import Defaults, text_digest
+from airflow_monai.specs.defaults.text import Defaults, text_digest
 from airflow_monai.specs.plan import WorkflowPlan
 
 PLAN_FORMAT = 3

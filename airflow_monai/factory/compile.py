@@ -9,7 +9,7 @@ from airflow_monai.errors import SpecError
 from airflow_monai.specs.plan import WorkflowPlan
 
 if TYPE_CHECKING:
-    from airflow_monai.specs.defaults_text import Defaults
+    from airflow_monai.specs.defaults.text import Defaults
     from airflow_monai.specs.problems import Problem
 
 

@@ -9,7 +9,7 @@ from airflow_monai.errors import SpecError
 from airflow_monai.factory.builder import build_dag
 from airflow_monai.factory.cache import plan_path, read_plan
 from airflow_monai.factory.compile import compile_plan
-from airflow_monai.specs.defaults_text import Defaults
+from airflow_monai.specs.defaults.text import Defaults
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG

@@ -12,8 +12,8 @@ from airflow_monai.errors import InvalidArgument
 from airflow_monai.hooks.http_client import HttpRequest
 from airflow_monai.hooks.http_endpoint import Endpoint
 from airflow_monai.specs.arguments import as_text, resolved
+from airflow_monai.specs.conditions.values import SeriesValues
 from airflow_monai.specs.http_request import RequestSpec
-from airflow_monai.specs.values import SeriesValues
 
 Resolve = Callable[[str], Any]
 _TEMPLATE = re.compile(r"\{\{([^{}]{0,500})\}\}")

@@ -61,9 +61,7 @@ class SelectPayloadsOperator(BaseOperator):
             self.log.info("Nothing is started%s", ": this is a dry run" if given.get("dry_run") else "")
             context["ti"].xcom_push(key="return_value", value=value)
             raise DownstreamTasksSkipped(tasks=sorted(self.downstream_task_ids))
-        plan = BatchPlan(
-            self.workflow.dag_id, batch, self.workflow.version, wish.include_processed, selected.payloads
-        )
+        plan = BatchPlan(self.workflow.dag_id, batch, self.workflow.version, wish.include_processed, selected.payloads)
         return {**value, "taken": len(plan.keep(store).payloads)}
 
     def _select(self, store: Any, given: Mapping[str, Any]) -> tuple[Selection, Selected]:

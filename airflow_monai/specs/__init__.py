@@ -1,7 +1,7 @@
 """The workflow language: files, model, checks, conditions, plan.
 
 What needs pydantic and YAML is imported when it is first asked for, so that ``airflow_monai.specs.plan`` and
-``airflow_monai.specs.conditions`` stay cheap.
+``airflow_monai.specs.conditions.parser`` stay cheap.
 """
 
 from __future__ import annotations

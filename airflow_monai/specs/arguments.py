@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_monai.specs.values import Operand, Quantifier, SeriesValues, operand
+from airflow_monai.specs.conditions.values import Operand, Quantifier, SeriesValues, operand
 
 _TEMPLATE = re.compile(r"\{\{([^{}]{0,500})\}\}")
 

@@ -8,7 +8,7 @@ from datetime import date, datetime, timezone
 from typing import Any
 
 from airflow_monai.specs.attributes import attribute, canonical
-from airflow_monai.specs.values import Quantifier, SeriesValues
+from airflow_monai.specs.conditions.values import Quantifier, SeriesValues
 from airflow_monai.types import Payload, SeriesTags, TaskRecord
 
 PATIENT_PARTS = frozenset({"id", "name", "sex", "dob", "age", "hospital_id"})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_monai.specs.conditions import ConditionError, evaluate
+from airflow_monai.specs.conditions.parser import ConditionError, evaluate
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airflow_monai.specs.claims import Claim, Claims
-from airflow_monai.specs.defaults import (
+from airflow_monai.specs.defaults.lookup import (
     LINK_CODE,
     LINK_HINT,
     LINK_MESSAGE,

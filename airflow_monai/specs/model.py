@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from airflow_monai.specs.defaults_text import Defaults, text_digest
+from airflow_monai.specs.defaults.text import Defaults, text_digest
 from airflow_monai.specs.fields import (
     AeTitle,
     ArtifactKind,

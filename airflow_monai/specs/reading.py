@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from airflow_monai.errors import SpecError
-from airflow_monai.specs.checks import check
-from airflow_monai.specs.defaults import Defaults, defaults_above, parsed
+from airflow_monai.specs.checks.workflow import check
+from airflow_monai.specs.defaults.lookup import Defaults, defaults_above, parsed
 from airflow_monai.specs.doubts import Doubts, invented_ids
 from airflow_monai.specs.findings import Location
-from airflow_monai.specs.loader import MAX_BYTES, LoadError, compose, decode
-from airflow_monai.specs.merging import filled
 from airflow_monai.specs.model import WorkflowSpec
-from airflow_monai.specs.nodes import Node, Shape
 from airflow_monai.specs.problems import Problem, errors_of, in_order
 from airflow_monai.specs.reporting import Reporter, TooMany, node_at
-from airflow_monai.specs.shaping import Shaper
 from airflow_monai.specs.site import Site
-from airflow_monai.specs.spelling import spell_arguments
+from airflow_monai.specs.tree.loader import MAX_BYTES, LoadError, compose, decode
+from airflow_monai.specs.tree.merging import filled
+from airflow_monai.specs.tree.nodes import Node, Shape
+from airflow_monai.specs.tree.shaping import Shaper
+from airflow_monai.specs.tree.spelling import spell_arguments
 from airflow_monai.specs.validation import validated
 
 
@@ -152,7 +152,7 @@ class _Reader:
             checked = check(spec, Doubts(lost, invented_ids(spec, data)))
             self.reporter.found((found for found in checked if not _depends(found.at, refused)), shaper.places)
             if self.site is not None and not errors_of(self.reporter.problems):
-                from airflow_monai.specs.check_site import check_site
+                from airflow_monai.specs.checks.site import check_site
 
                 self.reporter.found(check_site(spec, self.site), shaper.places)
         return spec, shaper.places

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from airflow_monai.specs.findings import Finding, Location
-from airflow_monai.specs.loader import LoadError
-from airflow_monai.specs.nodes import Node, Origin, lines_of, place_within
 from airflow_monai.specs.problems import Problem, Severity
+from airflow_monai.specs.tree.loader import LoadError
+from airflow_monai.specs.tree.nodes import Node, Origin, lines_of, place_within
 
 MAX_PROBLEMS = 100
 MAX_TOLD = 1_000

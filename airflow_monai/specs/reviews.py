@@ -12,9 +12,9 @@ from enum import Enum
 from typing import Any
 
 from airflow_monai.errors import ConditionError
-from airflow_monai.specs.condition_ast import And, Node, Or, templates
-from airflow_monai.specs.condition_eval import holds
-from airflow_monai.specs.conditions import parse
+from airflow_monai.specs.conditions.ast import And, Node, Or, templates
+from airflow_monai.specs.conditions.evaluation import holds
+from airflow_monai.specs.conditions.parser import parse
 from airflow_monai.types import TaskStatus
 
 ACCEPTANCE = "acceptance"

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_monai.errors import ConditionError
-from airflow_monai.specs.condition_ast import templates
-from airflow_monai.specs.conditions import evaluate, parse
+from airflow_monai.specs.conditions.ast import templates
+from airflow_monai.specs.conditions.parser import evaluate, parse
+from airflow_monai.specs.conditions.values import SeriesValues, operand
 from airflow_monai.specs.context import ExecutionContext
 from airflow_monai.specs.folder import FolderSpecs, SpecFolder, load_folder
 from airflow_monai.specs.plan import LateImages, WorkflowPlan
-from airflow_monai.specs.values import SeriesValues, operand
 from airflow_monai.types import Payload, SeriesTags
 
 __all__ = ["Decision", "FolderSpecs", "Judged", "SpecFolder", "decide", "load_folder", "seen_values"]

@@ -190,9 +190,7 @@ def _described(spec: JobSpec, answer: HttpAnswer) -> dict[str, Any]:
     return found
 
 
-async def _asked(
-    run: LightRun, client: HttpClient, spec: RequestSpec, job: Mapping[str, Any], note: str
-) -> HttpAnswer:
+async def _asked(run: LightRun, client: HttpClient, spec: RequestSpec, job: Mapping[str, Any], note: str) -> HttpAnswer:
     """The answer to a question about the job."""
     from airflow_monai.hooks.http_request import filled_request
     from airflow_monai.triggers.http_exchange import sent_once

@@ -12,7 +12,7 @@ import pytest
 from airflow_monai.specs import check_file, plan_of
 from airflow_monai.specs.folder import spec_paths
 from airflow_monai.specs.plan import TaskType
-from airflow_monai.specs.schema import workflow_schema
+from airflow_monai.specs.schema.workflow import workflow_schema
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"

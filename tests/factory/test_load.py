@@ -72,7 +72,7 @@ def test_import_weight(tmp_path: Path, kept_plan: bool) -> None:
     assert not HEAVY & {name.partition(".")[0] for name in loaded}
     if kept_plan:
         ours = {name for name in loaded if name.startswith("airflow_monai.specs.")}
-        assert not ours & {f"airflow_monai.specs.{name}" for name in ("loader", "model", "reading", "compile")}
+        assert not ours & {f"airflow_monai.specs.{name}" for name in ("tree.loader", "model", "reading", "compile")}
 
 
 def _modules_after(dag_file: Path) -> set[str]:

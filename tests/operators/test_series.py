@@ -14,7 +14,7 @@ from airflow_monai.errors import InvalidArgument
 from airflow_monai.operators.artifacts import resolve_input
 from airflow_monai.operators.base import TaskRun, condition_context, series_name
 from airflow_monai.operators.series import SeriesOperator
-from airflow_monai.specs.conditions import evaluate
+from airflow_monai.specs.conditions.parser import evaluate
 from airflow_monai.store import Store, open_store
 from airflow_monai.store.payloads import manifest_key, payload_key, tags_key
 from airflow_monai.store.runs import RunFolder

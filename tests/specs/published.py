@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_monai.specs.conditions.values import SeriesValues
 from airflow_monai.specs.context import ExecutionContext
-from airflow_monai.specs.values import SeriesValues
 from airflow_monai.types import PatientDetails, TaskRecord, TaskStatus
 from tests.specs.samples import payload
 

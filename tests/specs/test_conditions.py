@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_monai.specs.conditions import ConditionError, SeriesValues, evaluate, evaluate_all, parse, paths
+from airflow_monai.specs.conditions.parser import ConditionError, SeriesValues, evaluate, evaluate_all, parse, paths
 from tests.specs.published import published_context
 
 VALUES = {

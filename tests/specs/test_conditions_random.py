@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from airflow_monai.specs.conditions import ConditionError, SeriesValues, evaluate, parse
+from airflow_monai.specs.conditions.parser import ConditionError, SeriesValues, evaluate, parse
 from airflow_monai.specs.edges import judge_edge
 
 SCALARS = ["CT", "ct ", "MR", "5", "5.0", "-1.5", "1e3", "abc", "it is (a) text", " AND ", "[x", None]

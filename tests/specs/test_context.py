@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_monai.specs.conditions import ConditionError, evaluate
+from airflow_monai.specs.conditions.parser import ConditionError, evaluate
+from airflow_monai.specs.conditions.values import Quantifier, SeriesValues
 from airflow_monai.specs.context import ExecutionContext, is_known_path
-from airflow_monai.specs.values import Quantifier, SeriesValues
 from airflow_monai.store.payloads import dicom_key
 from airflow_monai.types import PatientDetails, TaskRecord, TaskStatus
 from tests.specs.samples import payload

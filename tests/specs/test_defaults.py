@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from airflow_monai.specs import check_file, load_workflow, plan_of, stamp
-from airflow_monai.specs import defaults as module
-from airflow_monai.specs.defaults import DefaultsTree
+from airflow_monai.specs.defaults import lookup as module
+from airflow_monai.specs.defaults.lookup import DefaultsTree
 from airflow_monai.specs.folder import SpecFolder, load_folder
 from airflow_monai.specs.plan import Grouping, OnFailure, Priority, TaskPlan, WorkflowPlan
-from airflow_monai.specs.schema import defaults_schema
+from airflow_monai.specs.schema.workflow import defaults_schema
 
 SPEC = """\
 name: {name}

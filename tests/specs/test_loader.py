@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_monai.errors import SpecError
-from airflow_monai.specs import check_text, load_text, loader
-from airflow_monai.specs.loader import MAX_BYTES, LoadError, compose, decode
-from airflow_monai.specs.nodes import place_within
+from airflow_monai.specs import check_text, load_text
+from airflow_monai.specs.choices import TASK_TYPES
 from airflow_monai.specs.reporting import MAX_PROBLEMS
+from airflow_monai.specs.task_types import TASK_TYPE_SPECS
+from airflow_monai.specs.tree import loader
+from airflow_monai.specs.tree.loader import MAX_BYTES, LoadError, compose, decode
+from airflow_monai.specs.tree.nodes import place_within
 from tests.specs.fixtures import FIXTURES
 
 
@@ -167,18 +170,48 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=8,
 )
-FIELDS = ["name", "version", "informatics_gateway", "tasks", "predicate", "dataRetentionDays"]
-TASK_FIELDS = ["id", "type", "args", "artifacts", "task_destinations", "export_destinations", "resources", "retries"]
-GATEWAY_FIELDS = ["ae_title", "data_origins", "export_destinations", "quiet_seconds"]
+FIELDS = ["name", "version", "predicate", "dataRetentionDays", "priority", "params", "schedule", "informatics_gateway"]
+TASK_FIELDS = [
+    "id",
+    "type",
+    "args",
+    "artifacts",
+    "task_destinations",
+    "export_destinations",
+    "resources",
+    "retries",
+    "retry_delay",
+    "retry_policy",
+    "for_each",
+    "on_failure",
+    "priority",
+    "timeout_minutes",
+]
+GATEWAY_FIELDS = ["ae_title", "data_origins", "export_destinations", "quiet_seconds", "grouping", "late_images"]
+PARAM = ["type", "default", "title", "choices", "minimum", "maximum"]
+SCHEDULE = ["cron", "timezone", "select", "max_active", "limit", "priority"]
+ARGUMENTS = sorted({arg.name for kind in TASK_TYPE_SPECS.values() for arg in kind.args} | {"env_A", "nothing"})
+LIKELY = {
+    "type": st.sampled_from(TASK_TYPES),
+    "args": st.dictionaries(st.sampled_from(ARGUMENTS), json_values, max_size=5),
+    "params": st.dictionaries(st.text(max_size=5), st.dictionaries(st.sampled_from(PARAM), json_values), max_size=3),
+    "schedule": st.dictionaries(st.sampled_from(SCHEDULE), json_values),
+    "retry_policy": st.dictionaries(st.sampled_from(["timeout", "connection", "x"]), json_values),
+}
+
+
+def likely(names):
+    """Each field with values of any form, often of the one that it should have."""
+    return {name: json_values | LIKELY[name] if name in LIKELY else json_values for name in names}
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     st.fixed_dictionaries(
         {},
-        optional=dict.fromkeys(FIELDS, json_values)
+        optional=likely(FIELDS)
         | {
-            "tasks": st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(TASK_FIELDS, json_values)), max_size=3),
+            "tasks": st.lists(st.fixed_dictionaries({}, optional=likely(TASK_FIELDS)), max_size=3),
             "informatics_gateway": st.fixed_dictionaries({}, optional=dict.fromkeys(GATEWAY_FIELDS, json_values)),
         },
     )

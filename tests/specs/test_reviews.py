@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_monai.specs import load_text, plan_of
-from airflow_monai.specs.conditions import evaluate_all
+from airflow_monai.specs.conditions.parser import evaluate_all
 from airflow_monai.specs.reviews import ReviewRoute, route_of, with_acceptance
 
 ACCEPTANCE = "{{ context.executions.look.result.acceptance }}"

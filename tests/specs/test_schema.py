@@ -10,9 +10,9 @@ import pytest
 
 from airflow_monai.cli.standalone import main
 from airflow_monai.specs import model
-from airflow_monai.specs.field_help import FIELD_HELP
 from airflow_monai.specs.reading import check_text
-from airflow_monai.specs.schema import SCHEMA_FILE, editor_schema, schema_text, workflow_schema
+from airflow_monai.specs.schema.field_help import FIELD_HELP
+from airflow_monai.specs.schema.workflow import SCHEMA_FILE, editor_schema, schema_text, workflow_schema
 from airflow_monai.specs.task_types import TASK_TYPE_SPECS
 from tests.specs.fixtures import spec_files
 

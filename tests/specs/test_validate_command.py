@@ -105,9 +105,7 @@ def test_defaults_above_a_single_file_are_found(tmp_path: Path):
     path.write_bytes((VALID / "join.yaml").read_bytes())
     defaults = tmp_path / "specs" / "defaults.yaml"
     defaults.write_text("tasks: {retries: many}")
-    told = (
-        f"{defaults}:1:18: error: 'many' is no number (it keeps join.yaml from loading) [wrong-type]"
-    )
+    told = f"{defaults}:1:18: error: 'many' is no number (it keeps join.yaml from loading) [wrong-type]"
     out = io.StringIO()
     for given, more in (([path], {}), ([tmp_path / "specs"], {}), ([path.parent], {"site": str(tmp_path / "specs")})):
         out = io.StringIO()

@@ -7,7 +7,8 @@ import time
 import pytest
 import yaml
 
-from airflow_monai.specs import check_text, loader
+from airflow_monai.specs import check_text
+from airflow_monai.specs.tree import loader
 
 
 @pytest.fixture(params=["libyaml", "pure Python"])

@@ -7,8 +7,8 @@ from functools import cache
 
 from airflow_monai.errors import ConditionError
 from airflow_monai.specs.compile import resources_of
-from airflow_monai.specs.condition_ast import templates
-from airflow_monai.specs.conditions import parse
+from airflow_monai.specs.conditions.ast import templates
+from airflow_monai.specs.conditions.parser import parse
 from airflow_monai.specs.findings import Finding, Location, warning
 from airflow_monai.specs.model import TaskSpec, WorkflowSpec
 from airflow_monai.specs.plan import TaskType

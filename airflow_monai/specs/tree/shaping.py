@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from airflow_monai.specs.choices import IGNORED_FIELDS, LATER_FIELDS, OTHER_PLACES, SCHEMA_FIELD
 from airflow_monai.specs.findings import KEY, Location
-from airflow_monai.specs.nodes import Node, Shape
 from airflow_monai.specs.problems import Severity, nearest, nearest_word
+from airflow_monai.specs.tree.nodes import Node, Shape
 
 Report = Callable[..., None]
 

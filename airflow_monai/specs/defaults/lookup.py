@@ -13,12 +13,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_monai.specs.defaults_text import Defaults
+from airflow_monai.specs.defaults.text import Defaults
 from airflow_monai.specs.stamp import FileStamp, stamp_of
 
 if TYPE_CHECKING:
-    from airflow_monai.specs.nodes import Node
     from airflow_monai.specs.problems import Problem
+    from airflow_monai.specs.tree.nodes import Node
 
 STEM = "defaults"
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -46,7 +46,7 @@ def is_defaults_name(name: str) -> bool:
 @lru_cache(maxsize=256)
 def parsed(defaults: Defaults) -> ParsedDefaults:
     """The tree of a defaults file, and everything that is wrong with it."""
-    from airflow_monai.specs.defaults_reading import read_defaults
+    from airflow_monai.specs.defaults.reading import read_defaults
 
     if defaults.problem:
         return ParsedDefaults(None, (defaults.problem,))
@@ -112,7 +112,7 @@ class DefaultsTree:
         return known[1]
 
     def _load(self, path: Path) -> Defaults:
-        from airflow_monai.specs.loader import LoadError, decode
+        from airflow_monai.specs.tree.loader import LoadError, decode
 
         try:
             with open(path, "rb") as file:

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from airflow_monai.specs.nodes import Node, Shape
-from airflow_monai.specs.yaml_hints import QUOTES, syntax_hint
+from airflow_monai.specs.tree.nodes import Node, Shape
+from airflow_monai.specs.tree.yaml_hints import QUOTES, syntax_hint
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40

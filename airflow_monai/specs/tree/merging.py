@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from airflow_monai.specs.defaults_model import DefaultsSpec, type_name
-from airflow_monai.specs.loader import MAX_BYTES, MAX_DEPTH, MAX_NODES, LoadError
+from airflow_monai.specs.defaults.model import DefaultsSpec, type_name
 from airflow_monai.specs.model import TaskSpec, WorkflowSpec
-from airflow_monai.specs.nodes import Node, Shape
-from airflow_monai.specs.shaping import FieldShape, fields_of
+from airflow_monai.specs.tree.loader import MAX_BYTES, MAX_DEPTH, MAX_NODES, LoadError
+from airflow_monai.specs.tree.nodes import Node, Shape
+from airflow_monai.specs.tree.shaping import FieldShape, fields_of
 
 Entry = tuple[Node, Node]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from airflow_monai.errors import ConditionError
-from airflow_monai.specs.check_attributes import attribute_of, names_attribute
-from airflow_monai.specs.condition_ast import templates
-from airflow_monai.specs.conditions import parse
+from airflow_monai.specs.checks.attributes import attribute_of, names_attribute
+from airflow_monai.specs.conditions.ast import templates
+from airflow_monai.specs.conditions.parser import parse
 from airflow_monai.specs.context import INPUT_PATHS, is_known_path
 from airflow_monai.specs.doubts import INVENTED
 from airflow_monai.specs.findings import Finding, Location, warning

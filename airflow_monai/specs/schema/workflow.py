@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from airflow_monai.specs.choices import SCHEMA_FIELD
-from airflow_monai.specs.field_help import FIELD_HELP
 from airflow_monai.specs.model import WorkflowSpec
+from airflow_monai.specs.schema.field_help import FIELD_HELP
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
-SCHEMA_FILE = Path(__file__).with_name("workflow.schema.json")
+SCHEMA_FILE = Path(__file__).parents[1] / "workflow.schema.json"
 """The editors' schema as it is shipped; a test keeps it equal to what :func:`editor_schema` makes."""
 _BOUNDS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 
@@ -34,15 +34,15 @@ def workflow_schema() -> dict[str, Any]:
 
 def editor_schema() -> dict[str, Any]:
     """JSON Schema by which an editor completes and checks workflow files while they are written."""
-    from airflow_monai.specs.schema_args import with_arguments
-    from airflow_monai.specs.schema_leniency import lenient
+    from airflow_monai.specs.schema.args import with_arguments
+    from airflow_monai.specs.schema.leniency import lenient
 
     return with_arguments(lenient(workflow_schema()))
 
 
 def defaults_schema() -> dict[str, Any]:
     """JSON Schema of a ``defaults`` file."""
-    from airflow_monai.specs.defaults_model import DefaultsSpec
+    from airflow_monai.specs.defaults.model import DefaultsSpec
 
     schema = _tidy(DefaultsSpec.model_json_schema(by_alias=True, mode="validation"))
     schema["properties"][SCHEMA_FIELD] = {"type": "string", "description": "Where this JSON Schema is, for editors."}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from airflow_monai.errors import ConditionError
-from airflow_monai.specs.condition_ast import templates
-from airflow_monai.specs.conditions import parse
+from airflow_monai.specs.conditions.ast import templates
+from airflow_monai.specs.conditions.parser import parse
 from airflow_monai.specs.context import QUANTIFIERS
 from airflow_monai.specs.findings import Finding, Location, warning
 from airflow_monai.specs.model import TaskSpec

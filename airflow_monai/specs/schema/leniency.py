@@ -12,7 +12,7 @@ from typing import Any
 from airflow_monai.specs.choices import IGNORED_FIELDS
 from airflow_monai.specs.fields import AE_TITLE, ARTIFACT_NAME, TASK_ID
 from airflow_monai.specs.model import WorkflowSpec
-from airflow_monai.specs.shaping import fields_of
+from airflow_monai.specs.tree.shaping import fields_of
 
 Schema = dict[str, Any]
 _NUMBER = r"^\s*[+-]?[0-9]*\.?[0-9]*([eE][+-]?[0-9]{1,3})?\s*$"

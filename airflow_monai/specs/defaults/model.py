@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from airflow_monai.specs.check_args import arguments
-from airflow_monai.specs.check_policy import retry_policies
+from airflow_monai.specs.checks.args import arguments
+from airflow_monai.specs.checks.policy import retry_policies
 from airflow_monai.specs.choices import TASK_TYPE_ALIASES, TASK_TYPES
 from airflow_monai.specs.doubts import Doubts
 from airflow_monai.specs.fields import (

@@ -7,8 +7,8 @@ from typing import Any
 
 from airflow_monai.specs.choices import TASK_TYPE_ALIASES
 from airflow_monai.specs.findings import KEY, Finding, Location
-from airflow_monai.specs.nodes import Node
 from airflow_monai.specs.task_types import TASK_TYPE_SPECS, TaskTypeSpec
+from airflow_monai.specs.tree.nodes import Node
 
 _KINDS = {kind.value: spec for kind, spec in TASK_TYPE_SPECS.items()}
 

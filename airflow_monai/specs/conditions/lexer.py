@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from airflow_monai.errors import ConditionError
-from airflow_monai.specs.condition_ast import ArrayLiteral, OperandNode, Operator, Template, Text
-from airflow_monai.specs.values import element, is_null, scalar
+from airflow_monai.specs.conditions.ast import ArrayLiteral, OperandNode, Operator, Template, Text
+from airflow_monai.specs.conditions.values import element, is_null, scalar
 
 MAX_LENGTH = 10_000
 MAX_PATH = 500

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_monai.specs.choices import TASK_TYPE_ALIASES
 from airflow_monai.specs.plan import TaskType
-from airflow_monai.specs.schema_leniency import (
+from airflow_monai.specs.schema.leniency import (
     Schema,
     any_case,
     boolean,

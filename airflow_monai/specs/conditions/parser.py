@@ -12,10 +12,10 @@ from functools import lru_cache
 from typing import Any
 
 from airflow_monai.errors import ConditionError
-from airflow_monai.specs.condition_ast import And, Comparison, Node, OperandNode, Operator, Or, Text, templates
-from airflow_monai.specs.condition_eval import holds
-from airflow_monai.specs.condition_lexer import Kind, Token, tokens
-from airflow_monai.specs.values import SeriesValues, decimal_of
+from airflow_monai.specs.conditions.ast import And, Comparison, Node, OperandNode, Operator, Or, Text, templates
+from airflow_monai.specs.conditions.evaluation import holds
+from airflow_monai.specs.conditions.lexer import Kind, Token, tokens
+from airflow_monai.specs.conditions.values import SeriesValues, decimal_of
 
 __all__ = ["ConditionError", "Node", "SeriesValues", "evaluate", "evaluate_all", "parse", "paths"]
 

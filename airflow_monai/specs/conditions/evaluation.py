@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from airflow_monai.errors import ConditionError
-from airflow_monai.specs.condition_ast import And, ArrayLiteral, Comparison, Node, OperandNode, Operator, Or, Template
-from airflow_monai.specs.values import (
+from airflow_monai.specs.conditions.ast import And, ArrayLiteral, Comparison, Node, OperandNode, Operator, Or, Template
+from airflow_monai.specs.conditions.values import (
     Array,
     Operand,
     Quantifier,

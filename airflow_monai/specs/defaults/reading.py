@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from airflow_monai.specs.defaults import ParsedDefaults
-from airflow_monai.specs.defaults_model import DefaultsSpec, check_defaults
-from airflow_monai.specs.loader import LoadError, compose
-from airflow_monai.specs.nodes import Node, Origin, Shape
+from airflow_monai.specs.defaults.lookup import ParsedDefaults
+from airflow_monai.specs.defaults.model import DefaultsSpec, check_defaults
 from airflow_monai.specs.problems import in_order
 from airflow_monai.specs.reporting import Reporter, TooMany
-from airflow_monai.specs.shaping import Shaper
+from airflow_monai.specs.tree.loader import LoadError, compose
+from airflow_monai.specs.tree.nodes import Node, Origin, Shape
+from airflow_monai.specs.tree.shaping import Shaper
 from airflow_monai.specs.validation import findings_of
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from airflow_monai.specs.check_args import arguments
-from airflow_monai.specs.check_params import parameters
-from airflow_monai.specs.check_policy import retry_policies
-from airflow_monai.specs.check_references import artifact_values, conditions
-from airflow_monai.specs.check_regions import regions
-from airflow_monai.specs.check_schedule import schedules
+from airflow_monai.specs.checks.args import arguments
+from airflow_monai.specs.checks.params import parameters
+from airflow_monai.specs.checks.policy import retry_policies
+from airflow_monai.specs.checks.references import artifact_values, conditions
+from airflow_monai.specs.checks.regions import regions
+from airflow_monai.specs.checks.schedule import schedules
 from airflow_monai.specs.choices import LATER_TASK_TYPES, TASK_TYPES
 from airflow_monai.specs.doubts import Doubts
 from airflow_monai.specs.findings import Finding, Location, warning

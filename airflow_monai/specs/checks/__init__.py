@@ -1,0 +1,1 @@
+"""Checks of a workflow whose fields are well-formed, one module each."""

@@ -1,0 +1,1 @@
+"""The condition language: text to tree, and its evaluation."""

@@ -1,0 +1,1 @@
+"""``defaults`` files: what the workflows of a folder take where they do not say it."""

@@ -6,6 +6,7 @@ is mounted in them.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 OUTPUT_PATH = "output_path"
 """Name of the parameter that says where results go."""
+_BRACE_BEFORE_BRACE = re.compile(r"\{(?=\{)")
 
 
 def parameters(run: LightRun, task: Mapping[str, Any], store_path: str) -> dict[str, str]:
@@ -32,7 +34,7 @@ def parameters(run: LightRun, task: Mapping[str, Any], store_path: str) -> dict[
     from airflow_monai.maps.job import staging_folder
 
     staging = staging_folder(run.run)
-    given = {name: _argo_text(run, value) for name, value in task["parameters"].items()}
+    given = {name: argo_text(run, value) for name, value in task["parameters"].items()}
     inputs = {
         item.name: _as_pods_see(
             run.run, input_folder(run.run.store, [item], staging / safe_name(item.name)), store_path
@@ -55,11 +57,11 @@ def prepare_output(run: TaskRun) -> None:
         raise MapError(f"The output folder {folder} cannot be prepared: {error.strerror or error}.") from error
 
 
-def _argo_text(run: LightRun, value: Any) -> str:
-    """A parameter with its values; what a study holds must not become a template of Argo's."""
+def argo_text(run: LightRun, value: Any) -> str:
+    """A text for Argo with its values; what a study holds must not become a template of Argo's."""
     text = str(value)
     resolved = str(run.resolve(text))
-    return resolved.replace("{{", "{ {") if resolved != text else text
+    return _BRACE_BEFORE_BRACE.sub("{ ", resolved) if resolved != text else text
 
 
 def _as_pods_see(run: TaskRun, path: Path, store_path: str) -> str:

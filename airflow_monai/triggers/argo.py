@@ -101,7 +101,7 @@ class ArgoTrigger(LightTrigger):
         await asyncio.to_thread(lambda: run.keep(submitted=followed.name))
 
     def _prepared(self, run: LightRun, site: ArgoSite, followed: _Followed) -> Submission:
-        from airflow_monai.argo.inputs import parameters, prepare_output
+        from airflow_monai.argo.inputs import argo_text, parameters, prepare_output
         from airflow_monai.argo.submission import Submission, run_labels, task_labels
 
         task, number = self.light_task, run.state.get("number", 1)
@@ -113,7 +113,7 @@ class ArgoTrigger(LightTrigger):
             template=task["template"],
             parameters=parameters(run, task, site.store_path),
             labels={**task_labels(run.run), **run_labels(run.run)},
-            limits={name: str(run.resolve(value)) for name, value in task["limits"].items()},
+            limits={name: argo_text(run, value) for name, value in task["limits"].items()},
             priority_class=task["priority_class"],
             deadline_seconds=task["deadline_seconds"] or int(task["timeout_seconds"]) or None,
         )

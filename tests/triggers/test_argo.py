@@ -314,14 +314,15 @@ def test_clearing_ends_what_was_started_before(tries: Tries, argo: ArgoProcess) 
     assert sorted(argo.phases()) == ["Failed", "Succeeded"]
 
 
-def test_what_a_study_holds_is_no_template_of_argo(tries: Tries, argo: ArgoProcess) -> None:
+@pytest.mark.parametrize("braces", [2, 3, 4, 5])
+def test_what_a_study_holds_is_no_template_of_argo(tries: Tries, argo: ArgoProcess, braces: int) -> None:
     value = "{{ context.input.patient_details.id }}"
     payload = json.loads(tries.store.read(manifest_key(PAYLOAD_ID)))
-    payload["patient"]["id"] = "{{workflow.parameters.secret}}"
+    payload["patient"]["id"] = "{" * braces + "workflow.parameters.secret}}"
     tries.store.write_json(manifest_key(PAYLOAD_ID), payload)
     succeeded(tries, task(argo.template("measure", WRITES), parameters={"id": value}))
     given = {one["name"]: one["value"] for one in argo.workflows()[0]["spec"]["arguments"]["parameters"]}
-    assert given["id"] == "{ {workflow.parameters.secret}}"
+    assert given["id"] == " ".join("{" * braces) + "workflow.parameters.secret}}"
 
 
 def test_a_token_goes_to_its_own_server_only(argo: ArgoProcess) -> None:

@@ -78,7 +78,7 @@ class BatchTrigger(BaseTrigger):
                 told = runs.told()
                 self.log.info("%s", told)
             if not runs.is_done:
-                await asyncio.sleep(min(POLL_SECONDS * 2**troubles, LONGEST_WAIT))
+                await asyncio.sleep(min(POLL_SECONDS * 2 ** min(troubles, 10), LONGEST_WAIT))
 
     def _open(self) -> BatchRuns:
         from airflow_monai import settings

@@ -60,12 +60,15 @@ class HttpAnswer:
 
     :param headers: by name in lower case.
     :param url: that gave it, after redirects.
+    :param is_of_another: the request was answered with a redirect to another page, which this is the answer of: its
+        status says nothing of what became of the request.
     """
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     content: bytes = field(repr=False)
     url: str = field(repr=False)
+    is_of_another: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +85,17 @@ class HttpClient:
         :raises ServiceRefused: the answer is too large, or leads in a circle.
         :raises InvalidArgument: the host may not be called.
         """
+        elsewhere = False
         for _ in range(MAX_REDIRECTS + 1):
-            with _nothing_logged():
-                answer = await self._within_time(request)
+            try:
+                with _nothing_logged():
+                    answer = await self._within_time(request)
+            except NotSent as error:
+                raise (AnswerLost(str(error)) if elsewhere else error) from None
             following = _redirected(request, answer) if request.follows else None
             if following is None:
-                return answer
+                return replace(answer, is_of_another=elsewhere)
+            elsewhere = elsewhere or following.method != request.method
             request = following
         raise ServiceRefused(f"{request.shown}: the service redirects more than {MAX_REDIRECTS} times.")
 

@@ -64,6 +64,8 @@ async def sent_once(
         raise (_unknown(spec, str(error)) if sealed else error) from None
     if spec.expects(answer.status):
         return answer
+    if sealed and answer.is_of_another:
+        raise _unknown(spec, f"{spec.shown}: the page that it redirected to has status {answer.status}.")
     if 400 <= answer.status < 500 or answer.status == _UNAVAILABLE:
         await _unseal(run, sealed, note)
     elif sealed and answer.status >= 500:

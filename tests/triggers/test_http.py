@@ -12,6 +12,9 @@ import pytest
 from airflow.sdk import DAG
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
 
+from airflow_monai.hooks.http_client import AnswerLost, HttpAnswer, HttpClient, HttpRequest, NotSent
+from airflow_monai.hooks.http_endpoint import Endpoint
+from airflow_monai.hooks.http_hosts import HostRules
 from airflow_monai.local.ports import choose
 from airflow_monai.local.processes import wait_until
 from airflow_monai.operators.http import HttpRequestOperator
@@ -190,6 +193,33 @@ def test_a_service_that_is_not_there_is_tried_again_also_with_a_post(tries: Trie
 def test_redirects_on_the_same_host_are_followed(tries: Tries, service: HttpService, status: str, method: str) -> None:
     echo = succeeded(tries, http(service, f"/redirect/{status}?to=/echo", body="x")).result
     assert (echo["method"], echo["body"]) == (method, "x" if method == "POST" else "")
+
+
+@pytest.mark.parametrize("status", ["301", "302", "303"])
+@pytest.mark.parametrize("place", ["/status/503", "/status/404", "/status/500", "/drop"])
+def test_a_post_that_was_answered_with_another_page_is_not_sent_again(
+    tries: Tries, service: HttpService, status: str, place: str
+) -> None:
+    """Whatever becomes of the page, the service has had the request (RFC 9110 section 15.4.4)."""
+    task = http(service, f"/redirect/{status}?to={place}", body="x", timeout_seconds=1)
+    task.light_task["failure_policy"] = {"refused": "retry"}
+    before = len(service.asked(f"/redirect/{status}", "POST"))
+    for one in (tries, tries.next()):
+        assert failed(one, task) == ("refused", True)
+    assert len(service.asked(f"/redirect/{status}", "POST")) == before + 1
+
+
+def test_a_page_that_cannot_be_reached_after_a_post_is_an_answer_that_was_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def exchange(client: HttpClient, request: HttpRequest) -> HttpAnswer:
+        if request.method == "POST":
+            return HttpAnswer(303, {"location": "/done"}, b"", request.url)
+        raise NotSent("not there")
+
+    monkeypatch.setattr(HttpClient, "_exchange", exchange)
+    with pytest.raises(AnswerLost):
+        asyncio.run(HttpClient(Endpoint(), HostRules()).send(HttpRequest("POST", "http://localhost/start")))
 
 
 def test_a_service_that_failed_is_asked_again_by_the_retry(tries: Tries, service: HttpService) -> None:

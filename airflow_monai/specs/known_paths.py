@@ -78,6 +78,8 @@ def _execution(parts: list[str]) -> list[str] | None:
     part = nearest_word(parts[1], sorted(PLAIN_PARTS | KEYED_PARTS))
     if part in KEYED_PARTS:
         return [parts[0], part, *(parts[2:] or ["<key>"])]
+    if part is None and len(parts) == 2 and parts[1]:
+        return [parts[0], "result", parts[1]]
     return [parts[0], part] if part else None
 
 

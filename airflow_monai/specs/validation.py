@@ -69,6 +69,10 @@ _FORMS = {
     ("artifacts", True): "write {input: [...], output: [...]}",
     ("resources", True): "write {memory: 8Gi}",
     ("retry_policy", True): "write {connection: retry}",
+    ("params", True): "write {<name>: {type: number, default: 1}}",
+    ("param", True): "write {type: number, default: 1}",
+    ("schedule", True): 'write {cron: "0 22 * * *"}',
+    ("select", True): "write {received_within: 30d}",
 }
 _UNITS = {
     "timeout_minutes": "minutes, as in 30; 0 for no limit",
@@ -120,7 +124,8 @@ def _finding(item: Any) -> Finding:
     if kind in _EXPECTED:
         message, hint = _EXPECTED[kind]
         is_mapping = kind in ("dict_type", "model_type")
-        hint = _FORMS.get((field, is_mapping)) or hint or _UNITS.get(field, "")
+        asked = "param" if at[:1] == ("params",) and len(at) == 2 else field
+        hint = _FORMS.get((asked, is_mapping)) or hint or _UNITS.get(field, "")
         return Finding(at, "wrong-type", f"{field}: {message}", hint)
     why = re.sub(r"^(Input|String|Value) should", "must", item["msg"])
     return Finding(at, _CODES.get(kind, "wrong-value"), f"{field}: {why[:1].lower()}{why[1:]}", _UNITS.get(field, ""))

@@ -25,6 +25,7 @@ from airflow_monai.specs.known_paths import better_path
         ("context.dicom.series.any(' - ')", "context.dicom.series.any('gggg','eeee')"),
         ("context.executions.work.results.volume_ml", "context.executions.work.result.volume_ml"),
         ("context.executions.work.result", "context.executions.work.result.<key>"),
+        ("context.executions.work.volume_ml", "context.executions.work.result.volume_ml"),
         ("context.execution.work.result.volume_ml", "context.executions.work.result.volume_ml"),
         ("contxt.executions.work.state", "context.executions.work.status"),
         ("context.input.patient_detail.sex", "context.input.patient_details.sex"),

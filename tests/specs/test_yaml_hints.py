@@ -49,6 +49,8 @@ COLUMNS = (
         ("a: [b, c\nd: e\n", "the bracket that opens on line 1 is not closed, or a comma is missing"),
         ("a: {b: c\nd: e\n", "the bracket that opens on line 1 is not closed, or a comma is missing"),
         ("a: @b\n", "put a text that begins with '@' in quotes"),
+        ("cron: * * * * *\n", "put a text that begins with '*' in quotes"),
+        ("cron: */5 * * * *\n", "put a text that begins with '*' in quotes"),
     ],
 )
 def test_common_mistakes_have_a_hint(parser: str, text: str, hint: str):

@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_monai.specs.findings import KEY, Finding, Location, warning
 from airflow_monai.specs.model import TaskSpec
-from airflow_monai.specs.problems import nearest, nearest_word
+from airflow_monai.specs.problems import nearest_word
 from airflow_monai.specs.task_types.base import Arg, Form, TaskTypeSpec
 from airflow_monai.specs.units import duration_seconds
 from airflow_monai.specs.view import SpecView
@@ -15,6 +15,16 @@ from airflow_monai.specs.view import SpecView
 _TRUTHS = ("true", "false")
 ENVIRONMENT = "env_"
 """Begins arguments that an application gets as variables of its environment."""
+_ENVIRONMENTS = ("env", "environment", "envs", "variables")
+# Words that authors write -> arguments that may be meant, the first that the type has.
+_OTHER_WORDS = {
+    "image": ("map", "container_image"),
+    "container_image": ("map",),
+    "application": ("map",),
+    "recipients": ("recipient_emails",),
+    "recipient": ("recipient_emails",),
+    "to": ("recipient_emails",),
+}
 
 
 def arguments(view: SpecView, at: Location, task: TaskSpec, kind: TaskTypeSpec) -> Iterator[Finding]:
@@ -26,7 +36,7 @@ def arguments(view: SpecView, at: Location, task: TaskSpec, kind: TaskTypeSpec) 
             given.add(arg.name)
             yield from _value((*at, "args", name), task, arg, value)
         elif not _takes(kind, task, name):
-            meant.add(nearest_word(name, [arg.name for arg in kind.args]))
+            meant.add(_meant(name, kind))
             yield _unknown((*at, "args", name, KEY), task, kind, name)
     for arg in kind.args:
         if arg.required and arg.name not in given | meant and not view.doubts.lost(*at, "args"):
@@ -53,10 +63,19 @@ def _unknown(at: Location, task: TaskSpec, kind: TaskTypeSpec, name: str) -> Fin
 def _instead_of(name: str, kind: TaskTypeSpec) -> str:
     """What to write in place of an argument that the type does not know."""
     names = [arg.name for arg in kind.args]
-    near = nearest(name, names)
+    near = _meant(name, kind)
     if near or ENVIRONMENT not in kind.prefixes:
-        return near or f"it takes: {', '.join(names)}"
+        return f"did you mean {near!r}?" if near else f"it takes: {', '.join(names)}"
+    if name.lower() in _ENVIRONMENTS:
+        return f"write each variable as an argument of its own: {ENVIRONMENT}NAME: value"
     return f"write {ENVIRONMENT}{name} for a variable of the application's environment; it takes: {', '.join(names)}"
+
+
+def _meant(name: str, kind: TaskTypeSpec) -> str | None:
+    """The argument that an unknown one most likely is."""
+    names = [arg.name for arg in kind.args]
+    other = next((known for known in _OTHER_WORDS.get(name.lower(), ()) if known in names), None)
+    return other or nearest_word(name, names)
 
 
 def _artifact_names(task: TaskSpec) -> set[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from airflow_monai.errors import ConditionError
 from airflow_monai.specs.checks.attributes import attribute_of, names_attribute
-from airflow_monai.specs.conditions.ast import templates
+from airflow_monai.specs.conditions.ast import Comparison, Template, Text, comparisons, templates
 from airflow_monai.specs.conditions.parser import parse
 from airflow_monai.specs.context import INPUT_PATHS, is_known_path
 from airflow_monai.specs.doubts import INVENTED
@@ -27,6 +28,13 @@ from airflow_monai.specs.templates import (
     paths_of,
 )
 from airflow_monai.specs.view import SpecView
+from airflow_monai.types import TaskStatus
+
+_STATUS = re.compile(r"context\.executions\.[^.]+\.((any|all)\.)?status")
+_STATUSES = frozenset(status.value.lower() for status in TaskStatus)
+_ENDS = tuple(
+    status.value for status in (TaskStatus.SUCCEEDED, TaskStatus.FAILED, TaskStatus.PARTIAL_FAIL, TaskStatus.CANCELED)
+)
 
 
 def conditions(view: SpecView) -> Iterator[Finding]:
@@ -58,6 +66,20 @@ def _condition(view: SpecView, at: Location, text: str, done: set[str]) -> Itera
         return
     for template in templates(tree):
         yield from _path(view, at, template.path, done, template.column - 1)
+    for comparison in comparisons(tree):
+        yield from _status(at, comparison)
+
+
+def _status(at: Location, comparison: Comparison) -> Iterator[Finding]:
+    """A task's status compared with a word that no task ever has as its status."""
+    sides = (comparison.left, comparison.right)
+    for side, other in (sides, sides[::-1]):
+        if not isinstance(side, Template) or not _STATUS.fullmatch(side.path) or not isinstance(other, Text):
+            continue
+        if other.value is not None and other.value.strip().lower() not in _STATUSES:
+            hint = nearest(other.value, _ENDS) or f"one of: {', '.join(_ENDS)}"
+            message = f"no task has the status {other.value[:60]!r}"
+            yield warning(at, "unknown-status", message, hint, other.column - 1)
 
 
 def _argument(view: SpecView, at: Location, value: Any, done: set[str], own: tuple[str, ...] = ()) -> Iterator[Finding]:

@@ -79,13 +79,19 @@ class Or:
 Node = Comparison | And | Or
 
 
+def comparisons(node: Node) -> Iterator[Comparison]:
+    """Every comparison of a condition, in the order of its text."""
+    if isinstance(node, Comparison):
+        yield node
+        return
+    for part in node.parts:
+        yield from comparisons(part)
+
+
 def templates(node: Node) -> Iterator[Template]:
     """Every template of a condition, in the order of its text."""
-    if isinstance(node, (And, Or)):
-        for part in node.parts:
-            yield from templates(part)
-        return
-    for side in (node.left, node.right):
-        for item in side.items if isinstance(side, ArrayLiteral) else (side,):
-            if isinstance(item, Template):
-                yield item
+    for comparison in comparisons(node):
+        for side in (comparison.left, comparison.right):
+            for item in side.items if isinstance(side, ArrayLiteral) else (side,):
+                if isinstance(item, Template):
+                    yield item

@@ -167,6 +167,8 @@ def _word(text: str, at: int, word: str) -> Token:
         raise ConditionError(f"write {upper} in capitals instead of {word!r}", column=at + 1)
     if upper == "NOT":
         raise ConditionError("NOT is not part of the language: use != or NOT_CONTAINS", column=at + 1)
+    if upper == "IN":
+        raise ConditionError("IN is not part of the language: write CONTAINS", column=at + 1)
     shown = repr(word if len(word) <= 40 else word[:40] + "...")
     raise ConditionError(
         f"{shown} is not known here: text stands in single quotes, a value in {{{{ }}}}", column=at + 1

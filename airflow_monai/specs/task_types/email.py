@@ -28,7 +28,10 @@ def _check(view: SpecView, at: Location, task: TaskSpec) -> Iterator[Finding]:
         yield Finding(place, "missing-argument", message, "recipient_emails: a@hospital.example")
     for name, check in (("recipient_emails", _addresses), ("metadata_values", _metadata)):
         if name in args:
-            yield from check((*at, "args", args[name]), task, listed(task.args[args[name]]))
+            given = task.args[args[name]]
+            place = (*at, "args", args[name])
+            for index, part in enumerate(given) if isinstance(given, list) else [(None, given)]:
+                yield from check(place if index is None else (*place, index), task, listed(part))
     for name in ("subject", "body"):
         text = task.args.get(args.get(name, ""))
         for path in paths_of(text) if isinstance(text, str) else ():

@@ -86,6 +86,11 @@ def _first_character(at: _Stumble) -> str:
     return f"put a text that begins with {at.here[at.column : at.column + 1]!r} in quotes"
 
 
+def _star(at: _Stumble) -> str:
+    """A cron expression such as ``* * * * *`` begins as an alias of YAML does."""
+    return "put a text that begins with '*' in quotes" if "scanning an alias" in at.told else ""
+
+
 def _no_blank(at: _Stumble) -> str:
     for number in at.suspects():
         found = _NO_BLANK.match(at.lines[number])
@@ -138,6 +143,7 @@ _RULES: tuple[Callable[[_Stumble], str], ...] = (
     _open_quote,
     _open_bracket,
     _first_character,
+    _star,
     _no_blank,
     _no_colon,
     _more_than_quoted,

@@ -73,7 +73,8 @@ def run(study: Path, specs: Path, question: Question, as_json: bool, out: TextIO
     """Explain each study of a folder.
 
     :param specs: folder of workflow files, or one file.
-    :return: exit code: 0 when a workflow wants one of the studies, 1 when none does.
+    :return: exit code: 0 when a workflow wants one of the studies, 1 when none does, 2 when no
+        workflow file can be used.
     :raises MonaiError: when a folder, or the question, cannot be used.
     """
     found = read_specs(specs)
@@ -123,6 +124,8 @@ def finish(report: Mapping[str, Any], as_json: bool, out: TextIO) -> int:
     else:
         out.writelines(f"{line}\n" for line in lines(report))
     told = [item for study in report["studies"] for answer in study["answers"] for item in answer["workflows"]]
+    if not report["specs"]["workflows"]:
+        return 2  # no file could be used
     return 0 if any(item["wanted"] for item in told) else 1
 
 
@@ -155,7 +158,7 @@ def _answer(
         callers = (question.calling,) if question.calling else plan.data_origins[:1] or (ANYBODY,)
         units = list(_units(plan, series, content, called, callers))
         answer = _workflow(plan, units, called, callers)
-        if not question.calling and plan.data_origins:
+        if not question.calling and plan.data_origins and plan.ae_title == called:
             answer["origins"] = list(plan.data_origins)
         told.append(answer)
     return {"called": called, "calling": question.calling, "workflows": told, **_nobody(called, found)}

@@ -234,6 +234,12 @@ def test_without_a_called_ae_title_each_is_explained_with_its_own_workflows(stud
     assert from_ct01["wanted"] and from_ct01["origins"] == ["CT01", "CT 02"]
 
 
+def test_origins_are_named_only_by_workflows_that_listen_to_the_ae_title(studies, specs, capsys):
+    _, report = explain(capsys, "--study", studies["ct"], "--specs", specs, "--called", "HEAD")
+    from_ct01 = workflows_of(report)["from-ct01"]
+    assert not from_ct01["wanted"] and "origins" not in from_ct01
+
+
 def test_damaged_and_strange_files_are_listed(studies, specs, capsys):
     _, report = explain(capsys, "--study", studies["damaged"], "--specs", specs, "--called", "CHEST")
     assert report["files"]["passed_over"] == 1
@@ -411,6 +417,12 @@ def test_files_of_workflows_with_errors_are_named_and_the_others_explained(studi
     code, report = explain(capsys, "--study", studies["ct"], "--specs", tmp_path)
     assert code == 0 and report["specs"]["problems"][0]["file"].endswith("bad.yaml")
     assert "bad.yaml:1" in text(capsys, "--study", studies["ct"], "--specs", tmp_path)
+
+
+def test_where_no_file_can_be_used_nothing_can_be_said(studies, tmp_path, capsys):
+    (tmp_path / "bad.yaml").write_text("name: bad\n")
+    code, report = explain(capsys, "--study", studies["ct"], "--specs", tmp_path / "bad.yaml")
+    assert code == 2 and report["specs"]["problems"]
 
 
 def test_a_payload_of_the_store_is_explained_as_it_was_sent(specs, tmp_path, monkeypatch, capsys):

@@ -74,6 +74,6 @@ def _image(reference: str, settings: Settings) -> Application:
     engine = Engine(settings.docker_url, settings.docker_conn_id)
     if engine.image(reference) is None:
         return Application(
-            f"the image {reference} is not on this Docker host: a task pulls it, if there is such an image"
+            f"the image {reference} is not on this Docker host, and a map task pulls none: build or pull it there"
         )
     return Application(result_keys=find_image(engine, open_store(settings.store), reference).manifest.result_keys)

@@ -36,5 +36,5 @@ def find_folder(reference: str, map_path: Iterable[str]) -> tuple[Path, Manifest
     searched = ", ".join(seen) or "nothing, [monai] map_path is empty"
     raise MapNotFound(
         f"There is no unpacked MAP {reference!r}. Looked at: {searched}. "
-        "Add its folder to [monai] map_path, or correct args.map."
+        "Add the folder that holds it to [monai] map_path (`airflow monai run`: --map-path), or correct args.map."
     )

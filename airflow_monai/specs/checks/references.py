@@ -10,6 +10,7 @@ from airflow_monai.errors import ConditionError
 from airflow_monai.specs.checks.attributes import attribute_of, names_attribute
 from airflow_monai.specs.conditions.ast import Comparison, Template, Text, comparisons, templates
 from airflow_monai.specs.conditions.parser import parse
+from airflow_monai.specs.conditions.values import decimal_of
 from airflow_monai.specs.context import INPUT_PATHS, is_known_path
 from airflow_monai.specs.doubts import INVENTED
 from airflow_monai.specs.findings import Finding, Location, warning
@@ -68,6 +69,17 @@ def _condition(view: SpecView, at: Location, text: str, done: set[str]) -> Itera
         yield from _path(view, at, template.path, done, template.column - 1)
     for comparison in comparisons(tree):
         yield from _status(at, comparison)
+        yield from _order(at, comparison)
+
+
+def _order(at: Location, comparison: Comparison) -> Iterator[Finding]:
+    """An order of a value and of a text that is no number. The parser refuses one of two such texts."""
+    for side in (comparison.left, comparison.right) if comparison.operator.orders else ():
+        if isinstance(side, Text) and decimal_of(side.value) is None:
+            shown = "NULL" if side.value is None else repr(side.value[:60])
+            message = f"{shown} is no number, so that the comparison never holds"
+            hint = "== and != compare text; >, <, >= and <= numbers"
+            yield warning(at, "never-holds", message, hint, side.column - 1)
 
 
 def _status(at: Location, comparison: Comparison) -> Iterator[Finding]:

@@ -257,7 +257,7 @@ _BATCH = Command(
     description="Tell which payloads of the store the schedule of a workflow would take now, and why not the others. "
     "Nothing is started: for that, trigger the DAG <workflow>.batch.",
     function=f"{ENTRY}.batch",
-    example="airflow monai batch ct-lung --json",
+    example="airflow monai batch bone-age --json",
     arguments=(Argument(("workflow",), {"metavar": "WORKFLOW", "help": "Name of a workflow with a schedule."}), _JSON),
 )
 

@@ -61,7 +61,7 @@ def _condition(view: SpecView, at: Location, text: str, done: set[str]) -> Itera
     try:
         tree = parse(text)
     except ConditionError as error:
-        hint = "for example: {{ context.executions.<task>.result.<key> }} > '500' AND 'a' == 'a'"
+        hint = "for example: {{ context.executions.<task>.result.<key> }} > '500' AND {{ context.workflow.name }} == 'ct'"
         message = f"the condition cannot be read: {error.message}"
         yield Finding(at, "bad-condition", message, hint, offset=error.column - 1)
         return

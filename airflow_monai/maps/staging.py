@@ -35,13 +35,13 @@ def present_inputs(run: TaskRun, inputs: Iterable[Mapping[str, Any]]) -> list[Na
 
     found = []
     for item in inputs:
-        files = resolve_input(run, str(item["value"]))
+        files = resolve_input(run, str(item["value"]), item.get("reviews", ()))
         if files.keys:
             found.append(NamedInput(str(item["name"]), files))
         elif item.get("mandatory", True):
             raise MapError(
-                f"Task {run.task_id}: its mandatory input {item['name']!r} ({item['value']}) has no files. "
-                "If it may be absent, write `mandatory: false`."
+                f"Task {run.task_id}: its mandatory input {item['name']!r} ({item['value']}) has no files."
+                f"{files.why_missing} If it may be absent, write `mandatory: false`."
             )
     return found
 

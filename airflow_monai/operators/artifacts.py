@@ -5,17 +5,28 @@ These values are never Airflow templates: what they lead to is read from the sto
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from airflow_monai.errors import MonaiError
 from airflow_monai.store.payloads import dicom_key, payload_key
+from airflow_monai.types import TaskStatus
 
 if TYPE_CHECKING:
     from airflow_monai.operators.base import TaskRun
     from airflow_monai.specs.templates import ArtifactReference
     from airflow_monai.types import TaskRecord
+
+
+REVIEWED = "reviewed"
+"""Of a review's execution stats: what it showed, by :func:`result_name`, each with its execution id, which is another
+one when the task that made it was cleared."""
+
+
+def result_name(record: TaskRecord) -> str:
+    """A task and its series (-1 for none)."""
+    return f"{record.task_id}/{record.map_index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +37,15 @@ class ArtifactFiles:
     :param keys: store keys of the files, sorted; empty when the artifact is not there.
     :param root_key: the folder that the files' relative names start from.
     :param names: key -> relative name, where the files of several series are put together.
+    :param withheld: of how many results (one of each series) the files are kept back, since a review has not accepted
+        these.
     """
 
     folder_key: str | None
     keys: tuple[str, ...]
     root_key: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
+    withheld: int = 0
 
     def relative(self, key: str) -> str:
         """The name of one of the files below :attr:`root_key`; of several series each has a folder with its number."""
@@ -39,12 +53,18 @@ class ArtifactFiles:
             return self.names[key]
         return key.removeprefix(f"{self.root_key}/") if self.root_key else key.rpartition("/")[2]
 
+    @property
+    def why_missing(self) -> str:
+        """What a message about a missing artifact has to add."""
+        return " It was made, and no review has accepted it as it is now." if self.withheld else ""
 
-def resolve_input(run: TaskRun, value: str) -> ArtifactFiles:
+
+def resolve_input(run: TaskRun, value: str, reviews: Sequence[str] = ()) -> ArtifactFiles:
     """The files that an artifact's value stands for; no files when the task it names did not make them.
 
     :param value: ``{{ context.input.dicom }}``, ``{{ context.executions.<task>.artifacts.<name> }}`` or
         ``{{ context.executions.<task>.output_dir }}``, each with an optional ``/path`` behind it.
+    :param reviews: tasks that review it: what one of them was asked about and has not accepted is left out.
     :raises MonaiError: when the value is none of these.
     """
     from airflow_monai.specs.templates import ArtifactSource, TemplateError, parse_artifact
@@ -57,7 +77,9 @@ def resolve_input(run: TaskRun, value: str) -> ArtifactFiles:
         return _below(_received(run), reference.suffix)
     record = run.record(reference.task or "")
     if record is None and run.map_index < 0:
-        return _of_all_series(run, reference)
+        return _of_all_series(run, reference, reviews)
+    if record is not None and _is_withheld(run, record, reviews):
+        return ArtifactFiles(None, (), withheld=1)
     return _produced(run, record, reference)
 
 
@@ -69,13 +91,34 @@ def _received(run: TaskRun) -> ArtifactFiles:
     return ArtifactFiles(folder if is_own else None, keys, folder)
 
 
-def _of_all_series(run: TaskRun, reference: ArtifactReference) -> ArtifactFiles:
+def _is_withheld(run: TaskRun, made: TaskRecord, reviews: Sequence[str]) -> bool:
+    """Whether a review was asked about what a task made, and has not accepted just that.
+
+    One that has no record was not asked: the ways of the workflow lead past it.
+    """
+    index = made.map_index if made.map_index >= 0 else run.map_index
+    for review in reviews:
+        own = run.folder.record(review, index)
+        own = run.folder.record(review) if own is None and index >= 0 else own
+        answers = [own] if own is not None else (run.folder.records(review) if index < 0 else [])
+        for answer in answers:
+            was = answer.stats.get(REVIEWED, {}).get(result_name(made), made.execution_id)
+            if answer.status is not TaskStatus.SUCCEEDED or was != made.execution_id:
+                return True
+    return False
+
+
+def _of_all_series(run: TaskRun, reference: ArtifactReference, reviews: Sequence[str]) -> ArtifactFiles:
     """What a task that runs for each series left for all of them."""
     names: dict[str, str] = {}
+    withheld = 0
     for record in run.folder.records(reference.task or ""):
+        if _is_withheld(run, record, reviews):
+            withheld += 1
+            continue
         found = _produced(run, record, reference)
         names |= {key: f"{record.map_index}/{found.relative(key)}" for key in found.keys}
-    return ArtifactFiles(None, tuple(sorted(names)), names=names)
+    return ArtifactFiles(None, tuple(sorted(names)), names=names, withheld=withheld)
 
 
 def _produced(run: TaskRun, record: TaskRecord | None, reference: ArtifactReference) -> ArtifactFiles:

@@ -51,11 +51,11 @@ def collect(run: TaskRun, inputs: Sequence[Mapping[str, Any]], scratch: Path) ->
     files: dict[str, ExportFile] = {}
     received = _received(run.payload)
     for artifact in inputs:
-        found = resolve_input(run, artifact["value"])
+        found = resolve_input(run, artifact["value"], artifact.get("reviews", ()))
         if not found.keys and artifact.get("mandatory", True):
             raise NothingToExport(
                 f"Input artifact {artifact['name']!r} of task {run.task_id} ({artifact['value']}) has no files: the "
-                "task that should have made it did not. Set mandatory: false if it may be absent."
+                f"task that should have made it did not.{found.why_missing} Set mandatory: false if it may be absent."
             )
         for key in found.keys:
             if key not in files:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.standard.operators.hitl import HITLOperator
 
 from airflow_monai.errors import InvalidArgument, JobTimedOut, NothingToReview, ReviewError
-from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, series_name
+from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, series_name, task_record
 from airflow_monai.operators.links import ReviewedTaskLink, task_page
 from airflow_monai.operators.review_text import NO_REASON, ReviewText, Shown, form_of
 from airflow_monai.types import TaskStatus
@@ -116,7 +116,7 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
         if kept is None:
             self._ask(run, context)
         self.log.info("An earlier try has got the answer; it stands")
-        return self._outcome(Answer(**kept))
+        return self._outcome(run, Answer(**kept))
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> Any:
         """Take the answer, or the news that none came in time."""
@@ -130,7 +130,7 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
         def work() -> Outcome:
             answer = self._answer_of(event)
             run.write_note(ANSWER, asdict(answer))
-            return self._outcome(answer)
+            return self._outcome(run, answer)
 
         return self._finish(run, context, started, work)
 
@@ -147,9 +147,38 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
         text = self._text(run, len(users))
         self.subject, self.body = text.subject, text.body
         self.assigned_users = [{"id": user, "name": user} for user in users]
-        run.write_note(ASKED, {"started": _now(), "users": users, "roles": self.reviewer_roles})
+        started = _now()
+        asked = {"started": started, "users": users, "roles": self.reviewer_roles, "reviewed": self._reviewed(run)}
+        run.write_note(ASKED, asked)
+        self._keep_waiting(run, started)
         HITLOperator.execute(self, context)
         raise AssertionError("a review waits for its answer")  # HITLOperator always ends by waiting
+
+    def _keep_waiting(self, run: TaskRun, started: str) -> None:
+        """A record that says that nothing is accepted yet, whatever was in an earlier round."""
+        record = task_record(
+            run,
+            self.spec_type,
+            TaskStatus.DISPATCHED,
+            Outcome(),
+            error=None,
+            started=started,
+            previous_task_id=self._previous_task_id(),
+        )
+        run.folder.write_record(replace(record, end_time=None))
+
+    def _reviewed(self, run: TaskRun) -> dict[str, str]:
+        """What is shown: the results of tasks, each with its execution id."""
+        from airflow_monai.operators.artifacts import result_name
+        from airflow_monai.specs.templates import parse_artifact
+
+        tasks = {self.reviewed_task_id, *(parse_artifact(str(item["value"])).task or "" for item in self.inputs)}
+        found: dict[str, str] = {}
+        for task in sorted(tasks - {""}):
+            own = run.record(task)
+            records = [own] if own is not None else (run.folder.records(task) if run.map_index < 0 else [])
+            found |= {result_name(record): record.execution_id for record in records}
+        return found
 
     def _text(self, run: TaskRun, users: int) -> ReviewText:
         folder = run.folder
@@ -174,7 +203,7 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
 
         found = []
         for item in self.inputs:
-            files = len(resolve_input(run, str(item["value"])).keys)
+            files = len(resolve_input(run, str(item["value"]), item.get("reviews", ())).keys)
             if not files and item.get("mandatory", True):
                 raise NothingToReview(
                     f"Task {run.task_id}: its mandatory input {item['name']!r} ({item['value']}) has no files, so that "
@@ -215,12 +244,17 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
             )
         raise ReviewError(f"Airflow could not get the answer to review {self.task_id}. Clear the task to ask again.")
 
-    def _outcome(self, answer: Answer) -> Outcome:
+    def _outcome(self, run: TaskRun, answer: Answer) -> Outcome:
+        from airflow_monai.operators.artifacts import REVIEWED
+
         self._rejected = not answer.acceptance
         word = "Rejected" if self._rejected else "Accepted"
         self.log.info("%s by user %s%s", word, answer.user_id, f": {answer.reason}" if answer.reason else "")
+        shown = (run.note(ASKED) or {}).get("reviewed")
         return Outcome(
-            result=asdict(answer), status=TaskStatus.PARTIAL_FAIL if self._rejected else TaskStatus.SUCCEEDED
+            result=asdict(answer),
+            stats={REVIEWED: shown} if shown else {},
+            status=TaskStatus.PARTIAL_FAIL if self._rejected else TaskStatus.SUCCEEDED,
         )
 
     def _untaken_edges(self, run: TaskRun, context: Context) -> list[str]:

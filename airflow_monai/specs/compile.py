@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any
 
 from airflow_monai.specs.model import ParamSpec, ResourcesSpec, ScheduleSpec, TaskSpec, WorkflowSpec
@@ -22,8 +22,16 @@ from airflow_monai.specs.plan import (
     TaskType,
     WorkflowPlan,
 )
-from airflow_monai.specs.reviews import with_acceptance
-from airflow_monai.specs.templates import canonical_templates, canonical_value, executions_of, leaves, result_keys
+from airflow_monai.specs.reviews import guards, with_acceptance
+from airflow_monai.specs.templates import (
+    TemplateError,
+    canonical_templates,
+    canonical_value,
+    executions_of,
+    leaves,
+    parse_artifact,
+    result_keys,
+)
 
 DEFAULT_RETRIES = 2
 NEVER_RETRIED = frozenset({TaskType.ROUTER})
@@ -45,6 +53,7 @@ def plan_of(spec: WorkflowSpec) -> WorkflowPlan:
         previous[edge.target] += (edge.source,)
     keys = result_keys(_references(_judged(spec), ids))
     asked_for = {task for task, _, _ in _references(_texts(spec), ids)}
+    reviews = guards(dict(_shown(spec, ids)), edges)
     gateway = spec.informatics_gateway
     return WorkflowPlan(
         name=spec.name,
@@ -68,6 +77,7 @@ def plan_of(spec: WorkflowSpec) -> WorkflowPlan:
                 task,
                 spec,
                 ids,
+                reviews,
                 result_keys=tuple(sorted(keys.get(task.id, ()))),
                 previous=previous[task.id],
                 is_join=is_join(task.id, previous[task.id], mapped),
@@ -192,7 +202,32 @@ def _retries(task: TaskSpec, kind: TaskType) -> int:
     return 0 if kind in NEVER_RETRIED else DEFAULT_RETRIES
 
 
-def _task(task: TaskSpec, spec: WorkflowSpec, ids: Mapping[str, str], **of_the_graph: Any) -> TaskPlan:
+def _shown(spec: WorkflowSpec, ids: Mapping[str, str]) -> Iterator[tuple[str, frozenset[str]]]:
+    """Each review and the tasks whose results it shows."""
+    for task in spec.tasks:
+        if task.type == TaskType.CLINICAL_REVIEW.value:
+            args = {name.lower(): value for name, value in task.args.items()}
+            reviewed = str(args.get("reviewed_task_id", "")).strip().lower()
+            sources = (_source(item.value, ids) for item in task.artifacts.input)
+            yield task.id, frozenset({ids.get(reviewed, reviewed), *sources})
+
+
+def _source(value: str, ids: Mapping[str, str]) -> str:
+    """The task that made what an artifact's value points at; empty for the received images."""
+    try:
+        task = parse_artifact(value).task or ""
+    except TemplateError:
+        return ""
+    return ids.get(task.lower(), task)
+
+
+def _task(
+    task: TaskSpec,
+    spec: WorkflowSpec,
+    ids: Mapping[str, str],
+    reviews: Callable[[str, str], tuple[str, ...]],
+    **of_the_graph: Any,
+) -> TaskPlan:
     kind = TaskType(task.type)
     return TaskPlan(
         id=task.id,
@@ -200,7 +235,13 @@ def _task(task: TaskSpec, spec: WorkflowSpec, ids: Mapping[str, str], **of_the_g
         description=task.description,
         args=_filled(task.args, ids),
         inputs=tuple(
-            InputArtifact(item.name, canonical_value(item.value, ids), item.mandatory) for item in task.artifacts.input
+            InputArtifact(
+                item.name,
+                canonical_value(item.value, ids),
+                item.mandatory,
+                reviews(task.id, source) if (source := _source(item.value, ids)) else (),
+            )
+            for item in task.artifacts.input
         ),
         outputs=tuple(
             OutputArtifact(item.name, item.type, item.value and canonical_value(item.value, ids), item.mandatory)

@@ -79,11 +79,19 @@ class Kind(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class InputArtifact:
-    """What a task reads: ``value`` is a template such as ``{{ context.input.dicom }}``."""
+    """What a task reads: ``value`` is a template such as ``{{ context.input.dicom }}``.
+
+    :param reviews: ids of the reviews of it that lead to the task: what one of them did not accept is not there.
+    """
 
     name: str
     value: str
     mandatory: bool = True
+    reviews: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> InputArtifact:
+        return cls(**{**data, "reviews": tuple(data.get("reviews", ()))})
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +180,7 @@ class TaskPlan:
         known["for_each"] = ForEach(known["for_each"]) if known.get("for_each") else None
         known["on_failure"] = OnFailure(known.get("on_failure", OnFailure.STOP))
         known["priority"] = Priority(known.get("priority", Priority.ROUTINE))
-        known["inputs"] = tuple(InputArtifact(**item) for item in known.get("inputs", ()))
+        known["inputs"] = tuple(InputArtifact.from_dict(item) for item in known.get("inputs", ()))
         known["outputs"] = tuple(OutputArtifact(**item) for item in known.get("outputs", ()))
         resources = known.get("resources")
         known["resources"] = Resources(**resources) if resources else None

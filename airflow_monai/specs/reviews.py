@@ -3,11 +3,13 @@
 As published, a rejected review ends as ``PartialFail`` and starts nothing. Here an author may also say what follows a
 rejection: a destination whose conditions can hold only when the review was rejected is a way for that. All others are
 taken only after an acceptance, whatever their conditions say, so that nothing rejected is ever exported by oversight.
+Since a task may be reached by other ways too, by those of other series for example, what a review did not accept is
+also kept from every task to which the acceptance leads (:func:`guards`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -15,6 +17,8 @@ from airflow_monai.errors import ConditionError
 from airflow_monai.specs.conditions.ast import And, Node, Or, templates
 from airflow_monai.specs.conditions.evaluation import holds
 from airflow_monai.specs.conditions.parser import parse
+from airflow_monai.specs.graph import reachable
+from airflow_monai.specs.plan import Edge
 from airflow_monai.types import TaskStatus
 
 ACCEPTANCE = "acceptance"
@@ -50,6 +54,22 @@ def with_acceptance(review: str, conditions: tuple[str, ...]) -> tuple[str, ...]
     if route_of(review, conditions) in (ReviewRoute.REJECTED, ReviewRoute.NEVER):
         return conditions
     return (f"{{{{ {_status(review)} }}}} == '{TaskStatus.SUCCEEDED.value}'", *conditions)
+
+
+def guards(shown: Mapping[str, Collection[str]], edges: Iterable[Edge]) -> Callable[[str, str], tuple[str, ...]]:
+    """Gives the reviews that decide whether a task may use what another one made.
+
+    :param shown: id of each review -> ids of the tasks whose results it shows.
+    :param edges: all ways of the workflow.
+    """
+    graph: dict[str, tuple[str, ...]] = {}
+    accepted: dict[str, list[str]] = {review: [] for review in shown}
+    for edge in edges:
+        graph[edge.source] = (*graph.get(edge.source, ()), edge.target)
+        if edge.source in shown and route_of(edge.source, edge.conditions) is ReviewRoute.ACCEPTED:
+            accepted[edge.source].append(edge.target)
+    behind = {review: reachable(graph, *targets) for review, targets in accepted.items()}
+    return lambda task, source: tuple(review for review in shown if source in shown[review] and task in behind[review])
 
 
 def _status(review: str) -> str:

@@ -95,3 +95,9 @@ def test_the_others_get_what_their_file_says(tasks: dict[str, Any]) -> None:
     assert told["recipient_emails"] == ["a@hospital.example", "b@hospital.example"]
     assert told["metadata"] == [["Modality", "00080060"]]
     assert tasks["Segment"].failure_policy == {"exit_code": "retry"}
+
+
+def test_what_goes_on_after_a_review_knows_it(tasks: dict[str, Any]) -> None:
+    """So that nothing rejected is sent, whichever way the run came there."""
+    assert [item.get("reviews") for item in tasks["keep"].inputs] == [["look"]]
+    assert [item.get("reviews") for item in tasks["elsewhere"].inputs] == [None]

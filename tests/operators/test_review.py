@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.providers.standard.operators.hitl import HITLOperator
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped
+from airflow.sdk.exceptions import AirflowFailException, DownstreamTasksSkipped, TaskDeferred
 
 from airflow_monai.operators.gate import EdgeNode, GateOperator
 from airflow_monai.operators.review import ClinicalReviewOperator
@@ -160,3 +160,38 @@ def test_it_is_one_of_airflows_own_human_in_the_loop_tasks(site: Site) -> None:
     review = site.review()
     assert isinstance(review, HITLOperator)
     assert review.template_fields == ("payload_id",), "a text for the reviewer is no template of Airflow's"
+
+
+def asked(site: Site, review: ClinicalReviewOperator, monkeypatch: pytest.MonkeyPatch, **how: Any) -> None:
+    """Let it ask, as far as Airflow takes it over."""
+
+    def waits(self: HITLOperator, context: Any) -> None:
+        raise TaskDeferred(trigger=None, method_name="execute_complete")
+
+    monkeypatch.setattr(HITLOperator, "execute", waits)
+    with pytest.raises(TaskDeferred):
+        review.execute(context_of(review, site.payload_id, **how))
+
+
+def made(site: Site, execution_id: str) -> None:
+    site.folder.write_record(TaskRecord("segment", "map", TaskStatus.SUCCEEDED, execution_id))
+
+
+def test_while_it_waits_no_answer_of_before_counts(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who marks the waiting task as success does not accept anything."""
+    made(site, "first")
+    asked(site, site.review(), monkeypatch)
+    assert site.record().status is TaskStatus.DISPATCHED and site.record().end_time is None
+    site.complete(site.review(), answer("Accept"))
+    assert site.record().status is TaskStatus.SUCCEEDED
+    asked(site, site.review(), monkeypatch, try_number=2, cleared=1)
+    assert (site.record().status, site.record().generation) == (TaskStatus.DISPATCHED, 2)
+
+
+def test_an_answer_is_of_what_was_shown(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of what the application has made since."""
+    made(site, "first")
+    asked(site, site.review(), monkeypatch)
+    made(site, "second")
+    site.complete(site.review(), answer("Accept"))
+    assert site.record().stats == {"reviewed": {"segment/-1": "first"}}

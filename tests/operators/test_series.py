@@ -185,3 +185,58 @@ def test_records_behind_a_way_that_is_given_up_are_retired_for_one_series_or_for
     folder.retire(["each", "once"])
     assert folder.records("each") == [] and folder.record("once") is None
     assert store.exists(payload_key(PAYLOAD_ID, "workflows", "dag", "run", "each", "0", "task.retired.json"))
+
+
+SEG = "{{ context.executions.each.artifacts.seg }}"
+
+
+def review(store: Store, map_index: int, status: TaskStatus, **reviewed: str) -> None:
+    """Let the review ``look`` have come so far, of results that it showed."""
+    stats = {"reviewed": reviewed} if reviewed else {}
+    record = TaskRecord("look", "clinical_review", status, "id", map_index=map_index, stats=stats)
+    RunFolder(store, PAYLOAD_ID, "dag", "run").write_record(record)
+
+
+def test_a_series_that_was_not_accepted_is_left_out(store: Store) -> None:
+    """Also one that nobody has answered, and one whose review somebody ended; not one that needed no review."""
+    payload = make_payload(store, *((f"1.{number}", CT) for number in range(5)))
+    for index in range(5):
+        leave(store, "each", index, "a.dcm")
+    statuses = (TaskStatus.SUCCEEDED, TaskStatus.PARTIAL_FAIL, TaskStatus.DISPATCHED, TaskStatus.FAILED)
+    for index, status in enumerate(statuses):
+        review(store, index, status)
+    found = resolve_input(make_run(store, payload, -1), SEG, reviews=("look",))
+    assert [found.relative(key) for key in found.keys] == ["0/a.dcm", "4/a.dcm"]
+    assert found.withheld == 3
+    own = [resolve_input(make_run(store, payload, index), SEG, reviews=("look",)) for index in range(5)]
+    assert [bool(files.keys) for files in own] == [True, False, False, False, True]
+
+
+def test_what_a_task_made_anew_is_not_what_was_accepted(store: Store) -> None:
+    """Somebody cleared the application alone, and later the export."""
+    payload = make_payload(store, ("1.1", CT), ("1.2", CT))
+    leave(store, "each", 0, "a.dcm")
+    leave(store, "each", 1, "a.dcm")
+    review(store, 0, TaskStatus.SUCCEEDED, **{"each/0": "id"})
+    review(store, 1, TaskStatus.SUCCEEDED, **{"each/1": "of-before"})
+    found = resolve_input(make_run(store, payload, -1), SEG, reviews=("look",))
+    assert ([found.relative(key) for key in found.keys], found.withheld) == (["0/a.dcm"], 1)
+
+
+def test_a_result_of_the_study_that_was_rejected_is_not_there(store: Store) -> None:
+    payload = make_payload(store, ("1.1", CT))
+    leave(store, "each", -1, "a.dcm")
+    run = make_run(store, payload, -1, for_each=False)
+    review(store, -1, TaskStatus.PARTIAL_FAIL)
+    assert (resolve_input(run, SEG, reviews=("look",)).keys, resolve_input(run, SEG).keys != ()) == ((), True)
+    review(store, -1, TaskStatus.SUCCEEDED)
+    assert resolve_input(run, SEG, reviews=("look",)).keys
+
+
+def test_a_result_of_the_study_that_was_rejected_for_one_series_is_not_there(store: Store) -> None:
+    payload = make_payload(store, ("1.1", CT), ("1.2", CT))
+    leave(store, "each", -1, "a.dcm")
+    review(store, 0, TaskStatus.SUCCEEDED)
+    review(store, 1, TaskStatus.PARTIAL_FAIL)
+    assert not resolve_input(make_run(store, payload, -1, for_each=False), SEG, reviews=("look",)).keys
+    assert resolve_input(make_run(store, payload, 0), SEG, reviews=("look",)).keys

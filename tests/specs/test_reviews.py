@@ -73,3 +73,56 @@ tasks:
     assert edges["good"].conditions == ("{{ context.executions.look.status }} == 'Succeeded'",)
     assert edges["bad"].conditions == ("{{ context.executions.look.result.acceptance }} == 'false'",)
     assert (edges["good"].node_id, edges["bad"].node_id) == ("look.to.good", "look.to.bad")
+
+
+EACH = """
+name: each
+version: 1.0.0
+informatics_gateway: {ae_title: EACH, export_destinations: [PACS]}
+tasks:
+  - id: segment
+    type: map
+    for_each: series
+    args: {map: "lung-seg:1.2.0"}
+    artifacts:
+      input: [{name: series, value: "{{ context.input.dicom }}"}]
+      output: [{name: seg, type: SEG}]
+    task_destinations: [{name: Look}, {name: other}]
+  - id: Look
+    type: clinical_review
+    for_each: series
+    args: {reviewed_task_id: SEGMENT}
+    task_destinations:
+      - {name: out}
+      - {name: mark, conditions: ["{{ context.executions.look.result.acceptance }} == 'false'"]}
+  - id: mark
+    type: map
+    for_each: series
+    args: {map: "mark:1"}
+    artifacts:
+      input: [{name: seg, value: "{{ context.executions.segment.artifacts.seg }}"}]
+      output: [{name: marked, type: SEG}]
+    task_destinations: [{name: out}]
+  - id: other
+    type: router
+    for_each: series
+    task_destinations: [{name: out}]
+  - id: out
+    type: export
+    export_destinations: [{name: PACS}]
+    artifacts:
+      input:
+        - {name: seg, value: "{{ context.executions.segment.artifacts.seg }}"}
+        - {name: marked, value: "{{ context.executions.mark.artifacts.marked }}", mandatory: false}
+        - {name: study, value: "{{ context.input.dicom }}"}
+"""
+
+
+def test_what_was_reviewed_is_kept_from_all_that_is_for_the_accepted() -> None:
+    """Also where other ways lead there; what is for the rejected only gets it as it is."""
+    plan = plan_of(load_text(EACH, source="each.yaml"))
+    given = {task.id: {item.name: item.reviews for item in task.inputs} for task in plan.tasks}
+    assert given["out"] == {"seg": ("Look",), "marked": (), "study": ()}
+    assert given["mark"] == {"seg": ()}
+    assert given["segment"] == {"series": ()}
+    assert type(plan).from_dict(plan.to_dict()) == plan

@@ -45,7 +45,15 @@ class TaskKind:
 
 def inputs_of(task: TaskPlan) -> list[dict[str, Any]]:
     """The input artifacts as operators take them."""
-    return [{"name": item.name, "value": item.value, "mandatory": item.mandatory} for item in task.inputs]
+    return [
+        {
+            "name": item.name,
+            "value": item.value,
+            "mandatory": item.mandatory,
+            **({"reviews": list(item.reviews)} if item.reviews else {}),
+        }
+        for item in task.inputs
+    ]
 
 
 def outputs_of(task: TaskPlan) -> list[dict[str, Any]]:

@@ -138,7 +138,8 @@ class Fence:
         """
         last = self._last()
         self._compare(last)
-        again = last.generation > 0 and goes_on(last.generation)
+        is_same_try = (last.run_started, last.try_number) == (self.run_started, self.try_number)
+        again = last.generation > 0 and (is_same_try or goes_on(last.generation))
         generation = last.generation if again else last.generation + 1
         self.folder.store.write_json(self._key, asdict(_Claim(self.run_started, self.try_number, generation)))
         return generation

@@ -179,15 +179,21 @@ class LightTrigger(BaseTrigger):
             self.log.error("%s", error)
         else:
             self.log.error("%s at %s", _message(error), _places(error))
+        message, may_retry = _message(error), is_retried(error, self.light_task["failure_policy"])
         if self._run is not None and not isinstance(error, Fenced):
             try:
                 await asyncio.to_thread(self._keep_failure, self._run, error)
-            except MonaiError as second:
-                self.log.error("The failure could not be kept: %s", second)
+            except Fenced as second:
+                self.log.error("The failure is not kept: %s", second)
+            except Exception as second:  # noqa: BLE001 - as above
+                self.log.error("The failure could not be kept: %s", _message(second))
+                # the next try would know nothing of this one, and do again what may have been done
+                may_retry = False
+                message += " The store could not keep that, so it is not tried again by itself. Clear the task."
         # Airflow retries every failure of a trigger; one that must be final has to end in a worker process
-        if is_retried(error, self.light_task["failure_policy"]) or not self.light_task["retries"]:
+        if may_retry or not self.light_task["retries"]:
             return TaskFailedEvent()
-        return TriggerEvent({"failed": _message(error)})
+        return TriggerEvent({"failed": message})
 
     def _keep_failure(self, run: LightRun, error: Exception) -> None:
         retried = is_retried(error, self.light_task["failure_policy"])

@@ -125,9 +125,25 @@ def _goes_on(run: TaskRun, generation: int, where: Mapping[str, Any], task: Mapp
         return False
     if state["try_id"] == where["try_id"]:
         return True
+    later = run.try_number - int(state["first_try"])
+    if not 0 < later <= int(task["retries"]):
+        return False
     failed = state.get("failed") or {}
-    is_later = run.try_number > int(state["first_try"])
-    return bool(failed.get("retried") and is_later and run.try_number - int(state["first_try"]) <= int(task["retries"]))
+    return bool(failed.get("retried")) or _was_given_up(run, generation, state, task)
+
+
+def _was_given_up(run: TaskRun, generation: int, state: Mapping[str, Any], task: Mapping[str, Any]) -> bool:
+    """Whether Airflow ended the try before for its time, when no triggerer was there that could have told of its end:
+    what it had sent may not be sent again without a person."""
+    from airflow_monai.operators.light import GRACE
+
+    record = run.folder.record(run.task_id, run.map_index)
+    has_told = "failed" in state or (record is not None and record.generation == generation)
+    limit = float(task["timeout_seconds"] or 0)
+    if has_told or not limit:
+        return False
+    passed = datetime.now(timezone.utc) - datetime.fromisoformat(state["began"])
+    return passed.total_seconds() >= limit + GRACE.total_seconds()
 
 
 def _state(run: TaskRun, generation: int) -> dict[str, Any]:

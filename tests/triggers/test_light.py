@@ -12,12 +12,13 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
-from airflow_monai.errors import Fenced, MonaiError, ServiceRefused, ServiceUnavailable
-from airflow_monai.operators.base import Outcome
+from airflow_monai.errors import Fenced, MonaiError, ServiceRefused, ServiceUnavailable, StoreError
+from airflow_monai.operators.base import Outcome, sortable_time
 from airflow_monai.operators.light import LightOperator
+from airflow_monai.store.runs import Fence, RunFolder
 from airflow_monai.triggers.light import LightRun, LightTrigger
 from airflow_monai.types import TaskRecord, TaskStatus
-from tests.triggers.conftest import SECRET, Tries, first_event
+from tests.triggers.conftest import PAYLOAD_ID, SECRET, Tries, first_event
 
 Work = Callable[[LightRun], Any]
 WORK: dict[str, Work] = {}
@@ -131,6 +132,63 @@ def test_a_retry_stays_in_its_generation_and_keeps_what_was_noted(tries: Tries) 
     for one in (tries, tries.next(), tries.next().next()):
         one.event(task)
     assert noted == [True, False, False]
+    assert generations(tries, task) == 1
+
+
+async def cut_off(trigger: Any) -> None:
+    """Airflow ends it, and neither the trigger nor a person says a word."""
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(first_event(trigger), 0.5)
+
+
+@pytest.mark.parametrize("given_up", [True, False], ids=["given up", "cleared"])
+def test_a_try_that_airflow_gave_up_when_no_triggerer_was_there_is_not_begun_anew(
+    tries: Tries, monkeypatch: pytest.MonkeyPatch, given_up: bool
+) -> None:
+    """By its own time limit, which is later than ours."""
+    noted = []
+
+    def work(run: LightRun) -> Any:
+        noted.append(run.note_once("sent", {}))
+        return asyncio.sleep(60) if run.run.try_number == 1 else Outcome()
+
+    task = operator(work, timeout_minutes=1, retries=1)
+    asyncio.run(cut_off(tries.trigger(task)))
+    if given_up:
+        monkeypatch.setattr("airflow_monai.operators.light.GRACE", timedelta(minutes=-1))
+    tries.next().event(task)
+    assert noted == [True, not given_up]
+    assert generations(tries, task) == (1 if given_up else 2)
+
+
+def test_a_task_that_ended_well_long_ago_is_begun_anew(tries: Tries, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = operator(lambda run: Outcome(), timeout_minutes=1, retries=1)
+    tries.event(task)
+    monkeypatch.setattr("airflow_monai.operators.light.GRACE", timedelta(minutes=-1))
+    tries.next().event(task)
+    assert generations(tries, task) == 2
+
+
+def test_a_failure_that_cannot_be_kept_is_not_tried_again(tries: Tries, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next try would know nothing of this one, and do again what may have been done."""
+
+    def full(*_: Any) -> None:
+        raise StoreError("The disk is full.")
+
+    task = operator(failing(ServiceUnavailable("later")), retries=2)
+    monkeypatch.setattr(TriedTrigger, "_keep_failure", full)
+    event = tries.event(task)
+    assert not isinstance(event, TaskFailedEvent)
+    assert event.payload["failed"].startswith("later") and "Clear the task" in event.payload["failed"]
+
+
+def test_two_triggerers_have_one_generation_when_the_first_stops_while_it_begins(tries: Tries) -> None:
+    fence = Fence(
+        RunFolder(tries.store, PAYLOAD_ID, "ct", tries.run_id), "call", -1, 1, sortable_time(tries.run_started)
+    )
+    assert fence.claim_after(lambda generation: False) == 1
+    task = operator(lambda run: Outcome())
+    tries.event(task)
     assert generations(tries, task) == 1
 
 

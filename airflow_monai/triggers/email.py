@@ -81,5 +81,8 @@ def _note(run: LightRun) -> None:
 
 
 def _answered(run: LightRun, accepted: tuple[str, ...]) -> None:
+    """The sending has its answer; one that was not begun has none, and another process may have begun it."""
+    if (run.noted(_name(run)) or {}).get("life") != run.life:
+        return
     sent = [*run.state.get("sent", ()), *accepted]
     run.keep(answered=run.state.get("answered", 0) + 1, sent=sent)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
-from airflow_monai.errors import InvalidArgument
+from airflow_monai.errors import InvalidArgument, ServiceUnavailable
 from airflow_monai.operators.email import EmailOperator
 from airflow_monai.store.payloads import tags_key
 from airflow_monai.store.runs import RunFolder
@@ -156,6 +156,22 @@ def test_a_server_that_says_nothing_after_the_text_is_not_asked_again(site: Site
     assert site.box.recipients == TO, "sent once"
     site.send(try_number=3)  # somebody has cleared the task
     assert site.box.recipients == TO * 2
+
+
+def test_a_triggerer_without_a_connection_frees_not_what_another_one_sends(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both go on with the same try: the other one notes its sending while this one still waits for the server."""
+
+    async def out_of_reach(server: Any, text: bytes, missing: Any, *, before_data: Any) -> None:
+        site.folder.store.write_json(site.folder.note_key("mail", -1, 1, "sending-0"), {"life": "the other"})
+        raise ServiceUnavailable("not there")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("airflow_monai.hooks.smtp.post", out_of_reach)
+        assert isinstance(site.send(), TaskFailedEvent)
+    assert "may or may not have gone out" in site.send(try_number=2).payload["failed"]
+    assert site.box.recipients == []
 
 
 def test_a_server_that_cannot_be_reached_is_tried_again(site: Site, monkeypatch: pytest.MonkeyPatch, free_port: int):

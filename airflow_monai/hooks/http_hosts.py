@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -27,6 +28,10 @@ NEVER = tuple(
 )  # fmt: skip
 """Link-local and metadata addresses, multicast, and those that mean no host; only an address range that the site
 allows by name opens them."""
+
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""RFC 6052: the last four bytes are an address of IPv4."""
 
 
 class HostUnknown(Exception):
@@ -108,14 +113,18 @@ def _network(text: str) -> Network | None:
 
 
 def _address(text: str) -> Address | None:
-    try:
+    """The address that a text is, also in the spellings of IPv4 that only resolvers know: 0xa9fea9fe, 169.254.43518."""
+    with suppress(ValueError):
         return ipaddress.ip_address(text.strip("[]"))
-    except ValueError:
-        return None
+    with suppress(OSError, UnicodeError):
+        return ipaddress.IPv4Address(socket.inet_aton(text))
+    return None
 
 
 def _plain(address: Address) -> Address:
     """An IPv4 address that is written as one of IPv6, as itself."""
+    if address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
     return getattr(address, "ipv4_mapped", None) or address
 
 

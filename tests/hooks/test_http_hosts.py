@@ -71,3 +71,17 @@ def test_a_name_that_does_not_resolve() -> None:
 def test_a_pattern_that_is_none(pattern: str) -> None:
     with pytest.raises(SettingsError, match="http_allowed_hosts"):
         HostRules.parse([pattern])
+
+
+@pytest.mark.parametrize("host", ["2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "169.254.43518"])
+def test_a_proxy_is_asked_for_no_metadata_in_another_spelling(host: str) -> None:
+    with pytest.raises(InvalidArgument):
+        HostRules().check_name(host)
+    HostRules().check_name("pacs.hospital.example")
+
+
+def test_an_address_behind_nat64_is_the_one_of_ipv4() -> None:
+    """RFC 6052 section 2.1."""
+    with pytest.raises(InvalidArgument):
+        asyncio.run(HostRules().addresses("64:ff9b::a9fe:a9fe", 80))
+    assert asyncio.run(HostRules().addresses("64:ff9b::a01:203", 80)) == ["64:ff9b::a01:203"]

@@ -85,7 +85,8 @@ def test_every_setting_is_described_with_the_default_that_it_has(monkeypatch, tm
     for name, option in options.items():
         assert option["example"] and option["description"].endswith(".")
         value = getattr(fallbacks, name)
-        assert option["default"].replace("{AIRFLOW_HOME}", str(tmp_path)) == ("" if value in ((), {}) else str(value)), name
+        shown = "" if value in ((), {}) else str(value)
+        assert option["default"].replace("{AIRFLOW_HOME}", str(tmp_path)) == shown, name
 
 
 def test_airflow_gives_the_defaults(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 from airflow_monai.specs.defaults.text import Defaults, text_digest
 from airflow_monai.specs.plan import WorkflowPlan
 
-PLAN_FORMAT = 4
+PLAN_FORMAT = 5
 """To be raised whenever the shape or the meaning of a stored plan changes: older ones are then made anew."""
 
 

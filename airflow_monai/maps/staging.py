@@ -31,11 +31,11 @@ class NamedInput:
 
 def present_inputs(run: TaskRun, inputs: Iterable[Mapping[str, Any]]) -> list[NamedInput]:
     """The input artifacts that are there; :class:`MapError` when a mandatory one is not."""
-    from airflow_monai.operators.artifacts import resolve_input
+    from airflow_monai.operators.artifacts import resolve_artifact
 
     found = []
     for item in inputs:
-        files = resolve_input(run, str(item["value"]), item.get("reviews", ()))
+        files = resolve_artifact(run, item)
         if files.keys:
             found.append(NamedInput(str(item["name"]), files))
         elif item.get("mandatory", True):

@@ -6,8 +6,8 @@ These values are never Airflow templates: what they lead to is read from the sto
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MonaiError
 from airflow_monai.store.payloads import dicom_key, payload_key
@@ -59,12 +59,21 @@ class ArtifactFiles:
         return " It was made, and no review has accepted it as it is now." if self.withheld else ""
 
 
-def resolve_input(run: TaskRun, value: str, reviews: Sequence[str] = ()) -> ArtifactFiles:
+def resolve_artifact(run: TaskRun, item: Mapping[str, Any]) -> ArtifactFiles:
+    """The files of an input artifact as operators are given it: ``value``, ``reviews``, ``conditions``."""
+    return resolve_input(run, str(item["value"]), item.get("reviews", ()), item.get("conditions", ()))
+
+
+def resolve_input(
+    run: TaskRun, value: str, reviews: Sequence[str] = (), conditions: Sequence[str] = ()
+) -> ArtifactFiles:
     """The files that an artifact's value stands for; no files when the task it names did not make them.
 
     :param value: ``{{ context.input.dicom }}``, ``{{ context.executions.<task>.artifacts.<name> }}`` or
         ``{{ context.executions.<task>.output_dir }}``, each with an optional ``/path`` behind it.
     :param reviews: tasks that review it: what one of them was asked about and has not accepted is left out.
+    :param conditions: of the way here from tasks for each series: what a series made for which they do not hold is left
+        out.
     :raises MonaiError: when the value is none of these.
     """
     from airflow_monai.specs.templates import ArtifactSource, TemplateError, parse_artifact
@@ -77,7 +86,7 @@ def resolve_input(run: TaskRun, value: str, reviews: Sequence[str] = ()) -> Arti
         return _below(_received(run), reference.suffix)
     record = run.record(reference.task or "")
     if record is None and run.map_index < 0:
-        return _of_all_series(run, reference, reviews)
+        return _of_all_series(run, reference, reviews, conditions)
     if record is not None and _is_withheld(run, record, reviews):
         return ArtifactFiles(None, (), withheld=1)
     return _produced(run, record, reference)
@@ -108,11 +117,26 @@ def _is_withheld(run: TaskRun, made: TaskRecord, reviews: Sequence[str]) -> bool
     return False
 
 
-def _of_all_series(run: TaskRun, reference: ArtifactReference, reviews: Sequence[str]) -> ArtifactFiles:
+def _has_come(run: TaskRun, made: TaskRecord, conditions: Sequence[str]) -> bool:
+    """Whether a series has come this way: judged anew from the store, as its gate has judged it."""
+    if not conditions:
+        return True
+    from airflow_monai.operators.base import condition_context
+    from airflow_monai.specs.edges import judge_edge
+
+    series = replace(run, map_index=made.map_index, for_each_series=True)
+    return judge_edge(conditions, condition_context(series)).taken
+
+
+def _of_all_series(
+    run: TaskRun, reference: ArtifactReference, reviews: Sequence[str], conditions: Sequence[str]
+) -> ArtifactFiles:
     """What a task that runs for each series left for all of them."""
     names: dict[str, str] = {}
     withheld = 0
     for record in run.folder.records(reference.task or ""):
+        if not _has_come(run, record, conditions):
+            continue
         if _is_withheld(run, record, reviews):
             withheld += 1
             continue

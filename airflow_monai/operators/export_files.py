@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import ExportError, ExportRefused, NothingToExport
-from airflow_monai.operators.artifacts import resolve_input
+from airflow_monai.operators.artifacts import resolve_artifact
 from airflow_monai.sinks.base import Instance
 from airflow_monai.sinks.part10 import Head, read_head
 from airflow_monai.store.base import safe_name
@@ -51,7 +51,7 @@ def collect(run: TaskRun, inputs: Sequence[Mapping[str, Any]], scratch: Path) ->
     files: dict[str, ExportFile] = {}
     received = _received(run.payload)
     for artifact in inputs:
-        found = resolve_input(run, artifact["value"], artifact.get("reviews", ()))
+        found = resolve_artifact(run, artifact)
         if not found.keys and artifact.get("mandatory", True):
             raise NothingToExport(
                 f"Input artifact {artifact['name']!r} of task {run.task_id} ({artifact['value']}) has no files: the "

@@ -10,10 +10,10 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import StartTriggerArgs
 
-from airflow_monai.errors import MonaiError
+from airflow_monai.errors import InvalidArgument, MonaiError
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from airflow_monai.triggers.light import LightTrigger
 
@@ -49,7 +49,7 @@ class LightOperator(BaseOperator):
     :param previous_task_id: the task before it, for its record.
     :param for_each: ``series`` in a mapped task: its map index counts the series of the payload, and of the payload it
         sees only that one.
-    :param payload_id: (templated) the payload, where the DAG run does not name it.
+    :param payload_id: (templated) the payload, where the DAG run does not name it; may be the output of a task.
     """
 
     spec_type = ""
@@ -69,11 +69,11 @@ class LightOperator(BaseOperator):
         workflow_params: Mapping[str, Any] | None = None,
         previous_task_id: str | None = None,
         for_each: str | None = None,
-        payload_id: str | None = None,
+        payload_id: str | XComArg | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.where = {**WHERE, **({"payload_id": payload_id} if payload_id else {})}
+        self.where = {**WHERE, **({"payload_id": self._handed_on(payload_id)} if payload_id else {})}
         self.light_task = {
             **task,
             "dag_id": self.dag_id,
@@ -96,6 +96,17 @@ class LightOperator(BaseOperator):
             trigger_kwargs={"where": self.where, "task": self.light_task},
             timeout=self.limit,
         )
+
+    def _handed_on(self, payload_id: str | XComArg) -> str:
+        """The payload as a template; the output of another task as one that a triggerer can resolve."""
+        if isinstance(payload_id, str):
+            return payload_id
+        (operator, key), *more = payload_id.iter_references()
+        if more:
+            raise InvalidArgument(f"Task {self.task_id}: payload_id must be the output of one task.")
+        self.set_upstream(operator)
+        # without map_indexes a triggerer sends a request that nobody answers
+        return f"{{{{ ti.xcom_pull(task_ids={operator.task_id!r}, key={key!r}, map_indexes=-1) }}}}"
 
     def execute(self, context: Context) -> None:
         """Only where no triggerer starts the task by itself (Airflow's DAG test mode): hand over to the trigger."""

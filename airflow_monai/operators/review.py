@@ -199,11 +199,11 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
         )
 
     def _artifacts(self, run: TaskRun) -> list[Shown]:
-        from airflow_monai.operators.artifacts import resolve_input
+        from airflow_monai.operators.artifacts import resolve_artifact
 
         found = []
         for item in self.inputs:
-            files = len(resolve_input(run, str(item["value"]), item.get("reviews", ())).keys)
+            files = len(resolve_artifact(run, item).keys)
             if not files and item.get("mandatory", True):
                 raise NothingToReview(
                     f"Task {run.task_id}: its mandatory input {item['name']!r} ({item['value']}) has no files, so that "

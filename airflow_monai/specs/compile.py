@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_monai.specs.model import ParamSpec, ResourcesSpec, ScheduleSpec, TaskSpec, WorkflowSpec
@@ -22,6 +23,7 @@ from airflow_monai.specs.plan import (
     TaskType,
     WorkflowPlan,
 )
+from airflow_monai.specs.regions import only_ways
 from airflow_monai.specs.reviews import guards, with_acceptance
 from airflow_monai.specs.templates import (
     TemplateError,
@@ -53,7 +55,7 @@ def plan_of(spec: WorkflowSpec) -> WorkflowPlan:
         previous[edge.target] += (edge.source,)
     keys = result_keys(_references(_judged(spec), ids))
     asked_for = {task for task, _, _ in _references(_texts(spec), ids)}
-    reviews = guards(dict(_shown(spec, ids)), edges)
+    guarded = _Guards(guards(dict(_shown(spec, ids)), edges), only_ways(edges, mapped))
     gateway = spec.informatics_gateway
     return WorkflowPlan(
         name=spec.name,
@@ -77,7 +79,7 @@ def plan_of(spec: WorkflowSpec) -> WorkflowPlan:
                 task,
                 spec,
                 ids,
-                reviews,
+                guarded,
                 result_keys=tuple(sorted(keys.get(task.id, ()))),
                 previous=previous[task.id],
                 is_join=is_join(task.id, previous[task.id], mapped),
@@ -212,6 +214,18 @@ def _shown(spec: WorkflowSpec, ids: Mapping[str, str]) -> Iterator[tuple[str, fr
             yield task.id, frozenset({ids.get(reviewed, reviewed), *sources})
 
 
+@dataclass(frozen=True, slots=True)
+class _Guards:
+    """What of an earlier task's results a task may not see.
+
+    :param reviews: (task, source) -> reviews that must have accepted them.
+    :param ways: (source, task) -> conditions that must hold for the series that made them.
+    """
+
+    reviews: Callable[[str, str], tuple[str, ...]]
+    ways: Mapping[tuple[str, str], tuple[str, ...]]
+
+
 def _source(value: str, ids: Mapping[str, str]) -> str:
     """The task that made what an artifact's value points at; empty for the received images."""
     try:
@@ -225,7 +239,7 @@ def _task(
     task: TaskSpec,
     spec: WorkflowSpec,
     ids: Mapping[str, str],
-    reviews: Callable[[str, str], tuple[str, ...]],
+    guarded: _Guards,
     **of_the_graph: Any,
 ) -> TaskPlan:
     kind = TaskType(task.type)
@@ -239,7 +253,8 @@ def _task(
                 item.name,
                 canonical_value(item.value, ids),
                 item.mandatory,
-                reviews(task.id, source) if (source := _source(item.value, ids)) else (),
+                guarded.reviews(task.id, source) if (source := _source(item.value, ids)) else (),
+                guarded.ways.get((source, task.id), ()),
             )
             for item in task.artifacts.input
         ),

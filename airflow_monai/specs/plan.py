@@ -82,16 +82,19 @@ class InputArtifact:
     """What a task reads: ``value`` is a template such as ``{{ context.input.dicom }}``.
 
     :param reviews: ids of the reviews of it that lead to the task: what one of them did not accept is not there.
+    :param conditions: of the way here from the task for each series that made it: what series made for which they do
+        not hold is not there.
     """
 
     name: str
     value: str
     mandatory: bool = True
     reviews: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> InputArtifact:
-        return cls(**{**data, "reviews": tuple(data.get("reviews", ()))})
+        return cls(**{**data, **{name: tuple(data.get(name, ())) for name in ("reviews", "conditions")}})
 
 
 @dataclass(frozen=True, slots=True)

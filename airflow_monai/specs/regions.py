@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from airflow_monai.specs.graph import Graph, reachable
+from airflow_monai.specs.plan import Edge
 
 Way = tuple[str, str]
 
@@ -65,3 +68,21 @@ def returns(region: Region, ways: Sequence[Way]) -> Iterator[tuple[str, ...]]:
                     yield (*path, target)
                 else:
                     paths.append((*path, target))
+
+
+def only_ways(edges: Sequence[Edge], mapped: Container[str]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """(source, target) -> conditions of the way from a task for each series to one for all of them, where it is the
+    only way between the two: a series for which they do not hold has not come there."""
+    leaving = [edge for edge in edges if edge.conditions and edge.source in mapped and edge.target not in mapped]
+    return {
+        (edge.source, edge.target): edge.conditions
+        for edge in leaving
+        if edge.target not in reachable(_graph(other for other in edges if other is not edge), edge.source)
+    }
+
+
+def _graph(edges: Iterable[Edge]) -> Graph:
+    found: dict[str, tuple[str, ...]] = {}
+    for edge in edges:
+        found[edge.source] = (*found.get(edge.source, ()), edge.target)
+    return found

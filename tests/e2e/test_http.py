@@ -22,6 +22,26 @@ RUN = "by-hand"
 SEX = "{{ context.input.patient_details.sex }}"
 VOLUME = "{{ context.executions.score.result.volume }}"
 WAY, AGAIN, REFUSED, JOB, ENDED = "http-way", "http-again", "http-refused", "http-job", "http-ended"
+BY_HAND = "http-hand-written"
+HAND_WRITTEN = """\
+from airflow.sdk import dag, task
+
+from airflow_monai.operators.http import HttpRequestOperator
+
+
+@dag(dag_id="{dag_id}", schedule=None, is_paused_upon_creation=False)
+def made_by_hand():
+    @task
+    def find() -> str:
+        return "{payload_id}"
+
+    body = {{"sex": "{{{{ context.input.patient_details.sex }}}}"}}
+    request = {{"url": "{url}/echo?by=hand", "json": body}}
+    HttpRequestOperator(task_id="tell", request=request, payload_id=find())
+
+
+made_by_hand()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +66,9 @@ def started(stack: LocalStack, service: HttpService) -> None:
         workflow(JOB, "HTTP_J", job(service, seconds=900)),
         workflow(ENDED, "HTTP_E", job(service, seconds=600)),
     )
+    source = HAND_WRITTEN.format(dag_id=BY_HAND, payload_id=PAYLOAD_ID, url=service.url)
+    assert stack.options.dags is not None
+    (stack.options.dags / f"{BY_HAND}.py").write_text(source)
     for dag_id in (JOB, ENDED, WAY, AGAIN, REFUSED):
         body = {"dag_run_id": RUN, "logical_date": None, "conf": {"payload_id": PAYLOAD_ID}}
         stack.api.call("POST", f"/dags/{dag_id}/dagRuns", body)
@@ -95,6 +118,14 @@ def instances(stack: LocalStack, dag_id: str) -> dict[str, dict[str, Any]]:
 
 def jobs_of(service: HttpService, seconds: float) -> list[dict[str, Any]]:
     return [one for one in service.asked("/jobs", "POST") if f'"seconds": {seconds:g}' in one["body"]]
+
+
+def test_a_dag_written_by_hand_hands_the_payload_of_another_task_on(stack: LocalStack, service: HttpService) -> None:
+    stack.wait_for(lambda: stack.api.dag(BY_HAND), seconds=60, what=f"DAG {BY_HAND}")
+    stack.api.call("POST", f"/dags/{BY_HAND}/dagRuns", {"dag_run_id": RUN, "logical_date": None, "conf": {}})
+    assert stack.wait_for_run(BY_HAND, RUN)["state"] == "success"
+    (told,) = service.asked("/echo?by=hand")
+    assert json.loads(told["body"]) == {"sex": "F"}
 
 
 def test_an_answer_decides_the_way_and_is_passed_on(stack: LocalStack, service: HttpService) -> None:

@@ -240,3 +240,16 @@ def test_a_result_of_the_study_that_was_rejected_for_one_series_is_not_there(sto
     review(store, 1, TaskStatus.PARTIAL_FAIL)
     assert not resolve_input(make_run(store, payload, -1, for_each=False), SEG, reviews=("look",)).keys
     assert resolve_input(make_run(store, payload, 0), SEG, reviews=("look",)).keys
+
+
+def test_a_series_that_has_not_come_the_conditional_way_is_left_out(store: Store) -> None:
+    payload = make_payload(store, ("1.1", CT), ("1.2", MR), ("1.3", CT))
+    for index, volume in enumerate((700, 900, 100)):
+        leave(store, "each", index, "a.dcm", volume=volume)
+    modalities = {"1.1": "CT", "1.2": "MR", "1.3": "CT"}
+    store.write_json(tags_key(PAYLOAD_ID), {series: {"00080060": [value]} for series, value in modalities.items()})
+    run = make_run(store, payload, -1)
+    by_result = resolve_input(run, SEG, conditions=["{{ context.executions.each.result.volume }} > '500'"])
+    assert [by_result.relative(key) for key in by_result.keys] == ["0/a.dcm", "1/a.dcm"]
+    by_tag = resolve_input(run, SEG, conditions=["{{ context.dicom.series.any('0008','0060') }} == 'CT'"])
+    assert [by_tag.relative(key) for key in by_tag.keys] == ["0/a.dcm", "2/a.dcm"]

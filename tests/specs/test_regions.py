@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from airflow_monai.specs import load_text, plan_of
 from airflow_monai.specs.regions import Region, regions_of, returns
 
 
@@ -36,3 +37,41 @@ def test_a_thousand_tasks_take_no_time() -> None:
     (region,) = regions_of(ids, ways)
     assert region.first == "t0"
     assert list(returns(region, ways)) == []
+
+
+FILTERED = """\
+name: filtered
+version: 1.0.0
+informatics_gateway: {ae_title: AE, export_destinations: [PACS]}
+tasks:
+  - id: work
+    type: map
+    for_each: series
+    args: {map: "a:1"}
+    artifacts:
+      input: [{name: in, value: "{{ context.input.dicom }}"}]
+      output: [{name: out}]
+    task_destinations:
+      - {name: send, conditions: ["{{ context.executions.work.result.n }} > '1'"]}
+%s
+  - id: send
+    type: export
+    export_destinations: [{name: PACS}]
+    artifacts: {input: [{name: out, value: "{{ context.executions.work.artifacts.out }}"}]}
+"""
+BESIDE = """\
+      - {name: more, conditions: ["{{ context.executions.work.result.n }} <= '1'"]}
+  - id: more
+    type: router
+    for_each: series
+    task_destinations: [{name: send}]"""
+
+
+def test_a_conditional_way_out_of_tasks_for_each_series_says_whose_results_come_along():
+    (artifact,) = plan_of(load_text(FILTERED % "", "filtered.yaml")).task("send").inputs
+    assert artifact.conditions == ("{{ context.executions.work.result.n }} > '1'",)
+
+
+def test_what_may_have_come_another_way_is_not_held_back():
+    (artifact,) = plan_of(load_text(FILTERED % BESIDE, "filtered.yaml")).task("send").inputs
+    assert artifact.conditions == ()

@@ -51,6 +51,7 @@ def inputs_of(task: TaskPlan) -> list[dict[str, Any]]:
             "value": item.value,
             "mandatory": item.mandatory,
             **({"reviews": list(item.reviews)} if item.reviews else {}),
+            **({"conditions": list(item.conditions)} if item.conditions else {}),
         }
         for item in task.inputs
     ]

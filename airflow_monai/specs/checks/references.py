@@ -38,6 +38,9 @@ _ENDS = tuple(
 )
 
 
+_EXAMPLE = "{{ context.executions.<task>.result.<key> }} > '500' AND {{ context.workflow.name }} == 'ct'"
+
+
 def conditions(view: SpecView) -> Iterator[Finding]:
     """Conditions that cannot be parsed, and paths that can never have a value."""
     for index, text in enumerate(view.spec.predicate):
@@ -61,7 +64,7 @@ def _condition(view: SpecView, at: Location, text: str, done: set[str]) -> Itera
     try:
         tree = parse(text)
     except ConditionError as error:
-        hint = "for example: {{ context.executions.<task>.result.<key> }} > '500' AND {{ context.workflow.name }} == 'ct'"
+        hint = f"for example: {_EXAMPLE}"
         message = f"the condition cannot be read: {error.message}"
         yield Finding(at, "bad-condition", message, hint, offset=error.column - 1)
         return

@@ -73,14 +73,14 @@ def build_dag(
         for task in plan.tasks
     }
     # An edge that its source skips has to be there when the source ends: one of many series may not be expanded yet
-    light = {task.id for task in plan.tasks if task.for_each or kinds[task.type].light}
+    gated = {task.id for task in plan.tasks if task.for_each or kinds[task.type].has_gates}
     ways: list[tuple[Edge, BaseOperator]] = []
     for edge in plan.edges:
         source = operators[edge.source]
         if edge.node_id is None:
             ways.append((edge, source))
             continue
-        gate = edge.source in light and bool(edge.conditions)
+        gate = edge.source in gated and bool(edge.conditions)
         node = _edge_node(dag, plan, edge, behind(edge.target) if gate else None, regions.get(edge.source))
         _connect(source, node)
         ways.append((edge, node))
@@ -173,7 +173,7 @@ def _make_task(
     behind: Callable[[str], list[str]],
     region: RegionNodes | None,
 ) -> BaseOperator:
-    gates = kind.light or region is not None
+    gates = kind.has_gates or region is not None
     edges = [] if gates else [_skippable(edge, behind(edge.target)) for edge in leaving if edge.conditions]
     common = _common(dag, plan, task)
     return kind.make(TaskRequest(plan, task, edges, {**common, **region.placing()} if region else common, inventory))

@@ -122,6 +122,15 @@ class LightOperator(BaseOperator):
         """End a task that failed for good although it has tries left, which a trigger alone cannot; in DAG test mode,
         end as the trigger's event says."""
         if isinstance(event, Mapping) and "failed" in event:
+            self._note(str(event.get("told") or ""))
             raise AirflowFailException(str(event["failed"]))
         if str(event) != "success":
             raise MonaiError(f"Task {self.task_id} failed; the trigger's log says why.")
+
+    def _note(self, key: str) -> None:
+        """Note that the failure is told, so that what comes after it is a person who has cleared the task."""
+        from airflow_monai import settings
+        from airflow_monai.store import open_store
+
+        if key:
+            open_store(settings.load().store).write_json(key, {})

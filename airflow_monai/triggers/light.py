@@ -19,7 +19,7 @@ from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent
 from airflow_monai.errors import Fenced, JobTimedOut, MonaiError
 from airflow_monai.failures import is_retried, kind_of
 from airflow_monai.operators.base import Outcome, one_line, return_value, task_record
-from airflow_monai.triggers.light_run import LightRun, begin, given_params, note_key
+from airflow_monai.triggers.light_run import TOLD, LightRun, begin, given_params, note_key
 from airflow_monai.types import FailureKind, TaskStatus
 
 __all__ = ["LightRun", "LightTrigger", "given_params", "note_key"]
@@ -193,7 +193,8 @@ class LightTrigger(BaseTrigger):
         # Airflow retries every failure of a trigger; one that must be final has to end in a worker process
         if may_retry or not self.light_task["retries"]:
             return TaskFailedEvent()
-        return TriggerEvent({"failed": message})
+        told = note_key(self._run.run, self._run.run.generation, TOLD) if self._run is not None else ""
+        return TriggerEvent({"failed": message, "told": told})
 
     def _keep_failure(self, run: LightRun, error: Exception) -> None:
         retried = is_retried(error, self.light_task["failure_policy"])

@@ -65,6 +65,10 @@ class LightRun:
         return note_key(self.run, self.run.generation, name)
 
 
+TOLD = "told"
+"""Note that Airflow has been told of a failure that is final."""
+
+
 def note_key(run: TaskRun, generation: int, name: str) -> str:
     """Store key of a note of a generation."""
     return run.folder.note_key(run.task_id, run.map_index, generation, name)
@@ -129,6 +133,9 @@ def _goes_on(run: TaskRun, generation: int, where: Mapping[str, Any], task: Mapp
     if not 0 < later <= int(task["retries"]):
         return False
     failed = state.get("failed") or {}
+    if failed and not failed.get("retried"):
+        # final, but the worker that had to tell Airflow so was killed: this is no clear, so nothing begins anew
+        return not run.store.exists(note_key(run, generation, TOLD))
     return bool(failed.get("retried")) or _was_given_up(run, generation, state, task)
 
 

@@ -93,9 +93,21 @@ def test_a_failure_that_another_try_may_mend_is_left_to_airflow(tries: Tries, re
 def test_a_final_failure_ends_the_task_although_it_has_tries_left(tries: Tries) -> None:
     task = operator(failing(ServiceRefused("not here")), retries=2)
     event = tries.event(task)
-    assert not isinstance(event, TaskFailedEvent) and event.payload == {"failed": "not here"}
+    assert not isinstance(event, TaskFailedEvent) and event.payload["failed"] == "not here"
     with pytest.raises(AirflowFailException, match="not here"):
         task.finish({}, event.payload)  # type: ignore[arg-type]
+
+
+def test_a_final_failure_that_airflow_was_not_told_of_is_not_begun_anew(tries: Tries) -> None:
+    """The worker that had to tell it was killed, and Airflow tries again; only then somebody clears the task."""
+    task = operator(failing(ServiceRefused("not here")), retries=2)
+    tries.event(task)
+    event = (again := tries.next()).event(task)
+    assert generations(tries, task) == 1
+    with pytest.raises(AirflowFailException):
+        task.finish({}, event.payload)  # type: ignore[arg-type]
+    again.next().event(task)
+    assert generations(tries, task) == 2
 
 
 def test_a_final_failure_of_a_task_without_retries_needs_no_process(tries: Tries) -> None:

@@ -37,10 +37,17 @@ class TaskKind:
     """How one task type runs.
 
     :param light: it never has a worker process, so its conditional edges are gates in the triggerer.
+    :param is_answered: a person ends it, who may also mark it as success: its conditional edges are gates, so that even
+        then they are judged by what its record says.
     """
 
     make: Callable[[TaskRequest], BaseOperator]
     light: bool = False
+    is_answered: bool = False
+
+    @property
+    def has_gates(self) -> bool:
+        return self.light or self.is_answered
 
 
 def inputs_of(task: TaskPlan) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ def make(request: TaskRequest) -> BaseOperator:
     )
 
 
-KIND = TaskKind(make)
+KIND = TaskKind(make, is_answered=True)
 
 
 def _reviewed(request: TaskRequest, written: str) -> TaskPlan:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from airflow_monai.errors import SettingsError
@@ -50,10 +50,10 @@ class Settings:
     dicom_port: int
     quiet_seconds: float
     task_log: str
-    http_allowed_hosts: tuple[str, ...]
-    smtp_conn_id: str
-    reviewer_roles: Mapping[str, tuple[str, ...]]
-    recipient_roles: Mapping[str, tuple[str, ...]]
+    http_allowed_hosts: tuple[str, ...] = ()
+    smtp_conn_id: str = "smtp_default"
+    reviewer_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    recipient_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def load() -> Settings:

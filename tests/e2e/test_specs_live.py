@@ -102,8 +102,8 @@ def test_a_bad_file_is_one_import_error_with_its_place_and_the_others_go_on(
         assert runs[study.run_id]["state"] == "success"
 
         saved = time.monotonic()
-        write_spec(stack, workflow("mended", "MENDED", work(maps.reference()), export()), f"{BAD[0]}.yaml")
-        stack.wait_for_dag("mended", seconds=SECONDS)
+        write_spec(stack, workflow("mended-file", "MENDED_FILE", work(maps.reference()), export()), f"{BAD[0]}.yaml")
+        stack.wait_for_dag("mended-file", seconds=SECONDS)
         print(f"a mended file is a DAG after {time.monotonic() - saved:.1f} s")
         stack.wait_for(lambda: import_error(stack, BAD[0]) is None, seconds=SECONDS, what="its error to go away")
     finally:

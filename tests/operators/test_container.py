@@ -44,10 +44,10 @@ def run(site: Site, *, try_number: int = 1, cleared: int = 0, **arguments: Any) 
 
 def test_every_artifact_is_at_its_own_path(site: Site) -> None:
     script = (
-        "set -e; find /data/in -name '*.dcm' | wc -l; echo hello > /out/report/a.txt; echo seg > /work/seg/s.bin;"
+        "set -e; find /data/in -name '*.dcm' | wc -l; echo hello > /out/report/a.txt; echo seg > /made/seg/s.bin;"
         """ echo '{"volume_ml": 12}' > /out/report/metadata.json; touch /data/in/x 2>/dev/null || echo closed"""
     )
-    paths = {**STUDY_AT, "report": "/out/report", "seg": "/work/seg/"}
+    paths = {**STUDY_AT, "report": "/out/report", "seg": "/made/seg/"}
     operator = ContainerOperator(**task(site, script, paths=paths, outputs=[REPORT, SEG]), result_keys=["volume_ml"])
     value = operator.execute(context_of(operator, site.payload_id))
     record, output = site.record(), site.folder.output_key("segment", -1, 1)

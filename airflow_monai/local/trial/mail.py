@@ -37,13 +37,8 @@ class MailDesk:
 
     def start(self) -> int:
         """Listen; the port."""
-        desk = self
-
-        class Handler(_Conversation):
-            def take(self, to: tuple[str, ...], data: bytes) -> None:
-                desk.take(to, data)
-
-        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        handler = type("Handler", (_Conversation,), {"desk": self})
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         return int(self._server.server_address[1])
@@ -65,8 +60,7 @@ class MailDesk:
 class _Conversation(socketserver.StreamRequestHandler):
     """One connection."""
 
-    def take(self, to: tuple[str, ...], data: bytes) -> None:
-        raise NotImplementedError
+    desk: MailDesk
 
     def handle(self) -> None:
         self._say("220 trial")
@@ -79,7 +73,7 @@ class _Conversation(socketserver.StreamRequestHandler):
                 return
             if verb == "DATA":
                 self._say("354 go on")
-                self.take(tuple(to), self._data())
+                self.desk.take(tuple(to), self._data())
             elif verb == "RCPT":
                 to.append(words.partition(":")[2].split(">")[0].strip(" <>"))
             elif verb in ("MAIL", "RSET"):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow_monai.errors import Fenced, JobInterrupted, MonaiError, ServiceUnavailable
+from airflow_monai.errors import Fenced, JobInterrupted, MonaiError
 from airflow_monai.operators.base import Outcome
 from airflow_monai.triggers.light import LightRun, LightTrigger
+from airflow_monai.triggers.patience import T, patiently
 
 if TYPE_CHECKING:
     from airflow_monai.argo.status import WorkflowStatus
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 FIRST_WAIT, LONGEST_WAIT, GROWTH = 1.0, 15.0, 1.5
 """Seconds between two looks at a workflow."""
-PATIENCE = 300.0
-"""Seconds that a server may be out of reach while its workflow goes on; then the try fails, and a retry looks again."""
 ENDED_BADLY = "ended_badly"
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +162,7 @@ class ArgoTrigger(LightTrigger):
         return Outcome(collected.result, artifacts, {**facts, **status.stats()}, folder, xcom=facts)
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """An answer, in spite of a server that cannot be reached for a while."""
-        missing_since: float | None = None
-        while True:
-            try:
-                return await ask()
-            except ServiceUnavailable as error:
-                missing_since = missing_since or time.monotonic()
-                if time.monotonic() - missing_since > PATIENCE:
-                    raise
-                self.log.warning("%s Asking again", error)
-            await asyncio.sleep(min(5.0, LONGEST_WAIT))
+        return await patiently(ask, min(5.0, LONGEST_WAIT), self.log)
 
 
 def _number(run: LightRun) -> int:

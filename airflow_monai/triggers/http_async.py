@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import JobFailed, MonaiError, ServiceRefused, ServiceUnavailable
+from airflow_monai.errors import JobFailed, MonaiError, ServiceRefused
 from airflow_monai.operators.base import Outcome
 from airflow_monai.triggers.light import LightRun, LightTrigger
+from airflow_monai.triggers.patience import patiently
 from airflow_monai.types import FailureKind
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from airflow_monai.specs.http_job import JobSpec
     from airflow_monai.specs.http_request import RequestSpec
 
-PATIENCE = 300.0
-"""Seconds that a service may be out of reach while its job goes on; then the try fails, and a retry looks again."""
 CALLBACK_INTERVAL = 2.0
 _OVER = frozenset({FailureKind.EXIT_CODE.value, FailureKind.TIMEOUT.value})
 """Kinds of failure after which the job is over, so that a retry starts another one."""
@@ -51,7 +49,7 @@ class HttpJobTrigger(LightTrigger):
         else:
             answer = await self._polled(run, spec, client, job)
         if spec.result_url:
-            answer = await self._patiently(lambda: _asked(run, client, spec.result, job, "result"), spec.interval)
+            answer = await patiently(lambda: _asked(run, client, spec.result, job, "result"), spec.interval, self.log)
         return await asyncio.to_thread(outcome_of, run.run, spec.result, answer, self.light_task["outputs"])
 
     async def cancel(self, run: LightRun) -> None:
@@ -102,7 +100,7 @@ class HttpJobTrigger(LightTrigger):
         if not spec.status_url and not job.get("url"):
             raise ServiceRefused(f"{spec.start.shown}: the answer has no Location, and the task says no status_url.")
         while True:
-            answer = await self._patiently(lambda: _asked(run, client, question, job, "status"), spec.interval)
+            answer = await patiently(lambda: _asked(run, client, question, job, "status"), spec.interval, self.log)
             if _has_ended(spec, json_of(question, answer)):
                 return answer
             await asyncio.sleep(spec.interval)
@@ -116,19 +114,6 @@ class HttpJobTrigger(LightTrigger):
             await asyncio.sleep(CALLBACK_INTERVAL)
         _has_ended(spec, note["body"])  # an answer without a status that means failure is a success
         return HttpAnswer(200, {"content-type": "application/json"}, json.dumps(note["body"]).encode(), "")
-
-    async def _patiently(self, ask: Callable[[], Any], interval: float) -> HttpAnswer:
-        """An answer, in spite of a service that cannot be reached for a while."""
-        missing_since: float | None = None
-        while True:
-            try:
-                return await ask()
-            except ServiceUnavailable as error:
-                missing_since = missing_since or time.monotonic()
-                if time.monotonic() - missing_since > PATIENCE:
-                    raise
-                self.log.warning("%s Asking again", error)
-            await asyncio.sleep(interval)
 
 
 def _job_to_follow(run: LightRun, refresh: bool = False) -> tuple[dict[str, Any] | None, int]:

@@ -247,7 +247,7 @@ def test_a_server_that_is_away_for_a_while(tries: Tries, argo: ArgoProcess, monk
     life.join(20)
     assert record(tries, operator).status is TaskStatus.SUCCEEDED
     argo.kill()
-    monkeypatch.setattr(argo_trigger, "PATIENCE", 0.5)
+    monkeypatch.setattr("airflow_monai.triggers.patience.PATIENCE", 0.5)
     assert failed(tries.next().next().next(), operator)[:2] == ("connection", True)
 
 

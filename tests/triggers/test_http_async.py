@@ -124,7 +124,7 @@ def test_a_retry_after_a_bad_end_starts_another_job_where_the_author_wants_that(
 def test_a_retry_after_a_lost_connection_goes_on_with_the_job(
     tries: Tries, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_monai.triggers.http_async.PATIENCE", 0.2)
+    monkeypatch.setattr("airflow_monai.triggers.patience.PATIENCE", 0.2)
     task = jobs.task(seconds=0.5)
     task.light_task["request"]["status_url"] = "/status/503"
     assert failed(tries, task) == ("connection", True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
 from airflow_monai.errors import InvalidArgument, ServiceUnavailable
@@ -152,8 +153,11 @@ def test_a_server_that_says_nothing_after_the_text_is_not_asked_again(site: Site
     site.send(failure_policy={"refused": "retry"})
     assert "may or may not have been delivered" in str(site.record().error_msg)
     site.box.answer = "250 kept"
-    assert "may or may not have gone out" in site.send(try_number=2).payload["failed"]
+    final = site.send(try_number=2).payload
+    assert "may or may not have gone out" in final["failed"]
     assert site.box.recipients == TO, "sent once"
+    with pytest.raises(AirflowFailException):
+        EmailOperator(task_id="mail", recipient_emails=TO).finish({}, final)  # type: ignore[arg-type]
     site.send(try_number=3)  # somebody has cleared the task
     assert site.box.recipients == TO * 2
 

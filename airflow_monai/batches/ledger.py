@@ -193,11 +193,3 @@ def _readable(lines: Iterable[str]) -> Iterable[tuple[str, str]]:
 
 def _key(dag_id: str, batch: str, name: str) -> str:
     return f"batches/{safe_name(dag_id)}/{safe_name(batch)}/{name}"
-
-
-def plan_key(dag_id: str, batch: str) -> str:
-    """Where a batch's plan lies in the store."""
-    return _key(dag_id, batch, "plan.json")
-
-
-__all__ = ["BatchPlan", "BatchRuns", "Runs", "load_plan", "plan_key"]

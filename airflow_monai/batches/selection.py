@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from airflow_monai.batches.claims import is_being_handled, versions_run
@@ -16,7 +17,7 @@ from airflow_monai.specs.context import ExecutionContext
 from airflow_monai.specs.plan import LateImages, Selection, WorkflowPlan
 from airflow_monai.store.base import Store
 from airflow_monai.store.payloads import load_payload, load_series_tags, manifest_key, payload_ids
-from airflow_monai.types import Payload, SeriesTags
+from airflow_monai.types import Payload
 
 TAKEN = "taken"
 BEYOND_LIMIT = "left for a later batch by the limit"
@@ -142,7 +143,7 @@ class _Judge:
     def _conditions(self, payload: Payload) -> str:
         context = ExecutionContext(
             payload=payload,
-            series_tags=_once(lambda: load_series_tags(self.store, payload.payload_id)),
+            series_tags=cache(lambda: load_series_tags(self.store, payload.payload_id)),
             workflow_name=self.plan.name,
             workflow_description=self.plan.description,
             params={param.name: param.default for param in self.plan.params},
@@ -154,17 +155,6 @@ class _Judge:
             except ConditionError as error:
                 return f"the condition {condition!r} cannot be evaluated: {error}"
         return ""
-
-
-def _once(load: Callable[[], SeriesTags]) -> Callable[[], SeriesTags]:
-    loaded: list[SeriesTags] = []
-
-    def once() -> SeriesTags:
-        if not loaded:
-            loaded.append(load())
-        return loaded[0]
-
-    return once
 
 
 def with_overrides(wish: Selection, given: Mapping[str, Any]) -> Selection:

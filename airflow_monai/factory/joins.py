@@ -16,6 +16,7 @@ from airflow.sdk import XComArg
 from airflow.sdk.definitions._internal.expandinput import DictOfListsExpandInput
 from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 
+from airflow_monai.factory.ways import JOIN_RULE, connect
 from airflow_monai.operators.base import SERIES_NAME
 from airflow_monai.operators.gate import EdgeNode
 from airflow_monai.operators.join import JoinOperator, VerdictNode
@@ -26,7 +27,6 @@ from airflow_monai.specs.regions import Region, regions_of
 if TYPE_CHECKING:
     from airflow.sdk import DAG, BaseOperator
 
-JOIN_RULE = "none_failed_min_one_success"
 SERIES_RETRIES = 3
 SERIES_RETRY_DELAY = timedelta(seconds=10)
 VERDICT = "workflow.verdict"
@@ -183,10 +183,3 @@ def _lead_to_series(nodes: RegionNodes, common: Mapping[str, Any]) -> None:
     connect(entries, unneeded)
     connect([unneeded], nodes.series)
     nodes.series.trigger_rule = unneeded.trigger_rule
-
-
-def connect(sources: Iterable[BaseOperator], target: BaseOperator) -> None:
-    """What ``sources >> target`` comes to, without its check that all are of one DAG: a fifth of a build's time."""
-    for source in sources:
-        source.downstream_task_ids.add(target.task_id)
-        target.upstream_task_ids.add(source.task_id)

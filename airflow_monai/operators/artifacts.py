@@ -5,8 +5,9 @@ These values are never Airflow templates: what they lead to is read from the sto
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MonaiError
@@ -117,15 +118,17 @@ def _is_withheld(run: TaskRun, made: TaskRecord, reviews: Sequence[str]) -> bool
     return False
 
 
-def _has_come(run: TaskRun, made: TaskRecord, conditions: Sequence[str]) -> bool:
-    """Whether a series has come this way: judged anew from the store, as its gate has judged it."""
-    if not conditions:
-        return True
+def _that_have_come(run: TaskRun, task: str, conditions: Sequence[str]) -> Iterator[TaskRecord]:
+    """Records of the series that have come the way with these conditions, judged anew as their gates have judged it."""
     from airflow_monai.operators.base import condition_context
     from airflow_monai.specs.edges import judge_edge
+    from airflow_monai.store.payloads import load_series_tags
 
-    series = replace(run, map_index=made.map_index, for_each_series=True)
-    return judge_edge(conditions, condition_context(series)).taken
+    tags = cache(lambda: load_series_tags(run.store, run.payload.payload_id))
+    for record in run.folder.records(task):
+        series = replace(run, map_index=record.map_index, for_each_series=True)
+        if not conditions or judge_edge(conditions, condition_context(series, tags)).taken:
+            yield record
 
 
 def _of_all_series(
@@ -134,9 +137,7 @@ def _of_all_series(
     """What a task that runs for each series left for all of them."""
     names: dict[str, str] = {}
     withheld = 0
-    for record in run.folder.records(reference.task or ""):
-        if not _has_come(run, record, conditions):
-            continue
+    for record in _that_have_come(run, reference.task or "", conditions):
         if _is_withheld(run, record, reviews):
             withheld += 1
             continue

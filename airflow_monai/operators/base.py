@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -154,20 +155,23 @@ class TaskRun:
         return str(uuid.uuid5(uuid.NAMESPACE_OID, self.output_key))
 
 
-def condition_context(run: TaskRun) -> ExecutionContext:
-    """Resolver of condition paths over the run's payload and the tasks of its workflow instance, from the store."""
+def condition_context(run: TaskRun, tags: Callable[[], SeriesTags] | None = None) -> ExecutionContext:
+    """Resolver of condition paths over the run's payload and the tasks of its workflow instance, from the store.
+
+    :param tags: gives the payload's attributes where they are at hand.
+    """
     from airflow_monai.specs.context import ExecutionContext
     from airflow_monai.store.payloads import load_series_tags
 
     series = run.series_uid
 
     def series_tags() -> SeriesTags:
-        tags = load_series_tags(run.store, run.payload.payload_id)
-        return tags if series is None else {uid: known for uid, known in tags.items() if uid == series}
+        found = tags() if tags else load_series_tags(run.store, run.payload.payload_id)
+        return found if series is None else {uid: known for uid, known in found.items() if uid == series}
 
     return ExecutionContext(
         payload=run.payload,
-        series_tags=series_tags,
+        series_tags=cache(series_tags),
         task_record=run.record,
         task_records=run.folder.records,
         input_folder=run.input_key,

@@ -12,13 +12,12 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_monai.errors import MonaiError
-from airflow_monai.operators.light import WHERE
+from airflow_monai.operators.light import TRIGGERER_AWAY, WHERE
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 TRIGGER = "airflow_monai.triggers.gate.GateTrigger"
-GATE_TIMEOUT = timedelta(minutes=10)
 GATE_RETRIES = 3
 GATE_RETRY_DELAY = timedelta(seconds=10)
 
@@ -84,7 +83,7 @@ class GateOperator(BaseOperator):
         self.workflow_params = dict(workflow_params or {})
         self.for_each = for_each
         self.start_trigger_args = StartTriggerArgs(
-            trigger_cls=TRIGGER, next_method="finish", trigger_kwargs=self._trigger_kwargs(), timeout=GATE_TIMEOUT
+            trigger_cls=TRIGGER, next_method="finish", trigger_kwargs=self._trigger_kwargs(), timeout=TRIGGERER_AWAY
         )
 
     def _trigger_kwargs(self) -> dict[str, Any]:
@@ -106,7 +105,7 @@ class GateOperator(BaseOperator):
         """Only where no triggerer starts the task by itself (Airflow's DAG test mode): hand over to the trigger."""
         from airflow_monai.triggers.gate import GateTrigger
 
-        self.defer(trigger=GateTrigger(**self._trigger_kwargs()), method_name="finish", timeout=GATE_TIMEOUT)
+        self.defer(trigger=GateTrigger(**self._trigger_kwargs()), method_name="finish", timeout=TRIGGERER_AWAY)
 
     def finish(self, context: Context, event: Any = None) -> None:
         """End as the trigger's event says; called in DAG test mode only."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
@@ -12,13 +11,12 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_monai.errors import MonaiError
-from airflow_monai.operators.light import WHERE
+from airflow_monai.operators.light import TRIGGERER_AWAY, WHERE
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 TRIGGER = "airflow_monai.triggers.join.JoinTrigger"
-JOIN_TIMEOUT = timedelta(minutes=10)
 
 
 class VerdictNode(EmptyOperator):
@@ -52,7 +50,7 @@ class JoinOperator(BaseOperator):
         self.map_index = WHERE["map_index"]
         self.ways = list(ways)
         self.start_trigger_args = StartTriggerArgs(
-            trigger_cls=TRIGGER, next_method="finish", trigger_kwargs=self._trigger_kwargs(), timeout=JOIN_TIMEOUT
+            trigger_cls=TRIGGER, next_method="finish", trigger_kwargs=self._trigger_kwargs(), timeout=TRIGGERER_AWAY
         )
 
     def _trigger_kwargs(self) -> dict[str, Any]:
@@ -62,7 +60,7 @@ class JoinOperator(BaseOperator):
         """Only where no triggerer starts the task by itself (Airflow's DAG test mode): hand over to the trigger."""
         from airflow_monai.triggers.join import JoinTrigger
 
-        self.defer(trigger=JoinTrigger(**self._trigger_kwargs()), method_name="finish", timeout=JOIN_TIMEOUT)
+        self.defer(trigger=JoinTrigger(**self._trigger_kwargs()), method_name="finish", timeout=TRIGGERER_AWAY)
 
     def finish(self, context: Context, event: Any = None) -> None:
         """End as the trigger's event says; called in DAG test mode only."""

@@ -30,6 +30,8 @@ WHERE = {
 
 ``try_id`` is of one try only, and stays when another triggerer takes the try over.
 """
+TRIGGERER_AWAY = timedelta(days=1)
+"""How long what needs but a moment in the triggerer may wait for one: work goes on when it is back."""
 GRACE = timedelta(minutes=5)
 """The trigger ends its task at its time limit itself; Airflow steps in so much later, should that fail."""
 

@@ -266,7 +266,7 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
         return [*untaken, *sorted(self.downstream_task_ids - nodes)]
 
     def _gates(self) -> set[str]:
-        """Edges that are judged in the triggerer: those of a review for each series."""
+        """Edges that are judged in the triggerer by the review's record, as those of a workflow are."""
         from airflow_monai.operators.gate import GateOperator
 
         following = self.downstream_list if self.has_dag() else []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.configuration import conf
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
@@ -30,6 +29,8 @@ class SeriesOperator(BaseOperator):
         self.payload_id = payload_id
 
     def execute(self, context: Context) -> list[int]:
+        from airflow.sdk.configuration import conf
+
         from airflow_monai import settings
         from airflow_monai.errors import NoPayload, PayloadNotFound
         from airflow_monai.operators.base import payload_id_from

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from enum import Enum
@@ -66,11 +65,6 @@ def resolve_callback(store: Store, token: str, body: Any) -> Reception:
     received = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
     taken = store.create_json(key, {"received": received, "body": body})
     return Reception.TAKEN if taken else Reception.REPEATED
-
-
-def answer_of(note: Mapping[str, Any] | None) -> Any:
-    """The body of an answer, from its note."""
-    return None if note is None else note["body"]
 
 
 def _key(token: str) -> str:

@@ -108,11 +108,17 @@ class HttpJobTrigger(LightTrigger):
     async def _called_back(self, run: LightRun, spec: JobSpec, job: Mapping[str, Any]) -> HttpAnswer:
         """The answer that the service sends; the API that takes it writes it into the run's folder."""
         from airflow_monai.hooks.http_client import HttpAnswer
+        from airflow_monai.specs.json_path import look_up
 
         name = _callback_note(job["number"])
         while (note := await asyncio.to_thread(run.noted, name)) is None:
             await asyncio.sleep(CALLBACK_INTERVAL)
-        _has_ended(spec, note["body"])  # an answer without a status that means failure is a success
+        if not _has_ended(spec, note["body"]) and look_up(note["body"], spec.status_key) is not None:
+            # of several answers only the first counts, so it must not be one on the way
+            raise ServiceRefused(
+                f"{spec.start.shown}: the service called back before the job had ended. Let it call once, with a "
+                f"status at {spec.status_key!r} that succeeded or failed names."
+            )
         return HttpAnswer(200, {"content-type": "application/json"}, json.dumps(note["body"]).encode(), "")
 
 

@@ -248,5 +248,15 @@ def test_a_callback_that_came_while_no_triggerer_lived(tries: Tries, jobs: Jobs)
     assert len(jobs.started()) == 1
 
 
+def test_a_callback_on_the_way_is_no_success(tries: Tries, jobs: Jobs) -> None:
+    task = callback_task(jobs)
+    life = tries.living(task)
+    assert wait_until(lambda: tries.store.exists(tries.note(task, "state")) and "job" in state(tries, task), 10)
+    life.kill()
+    life.join()
+    resolve_callback(tries.store, state(tries, task)["token1"], {"status": "running"})
+    assert failed(tries, task)[0] == "refused"
+
+
 def state(tries: Tries, task: HttpJobOperator) -> dict[str, Any]:
     return tries.store.read_json(tries.note(task, "state"))

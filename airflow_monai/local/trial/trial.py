@@ -39,7 +39,7 @@ from airflow_monai.store.study_folder import read_folder, tags_of
 from airflow_monai.types import Payload
 
 LOOK_SECONDS = 0.2
-SUCCESS, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, FAILED, INTERRUPTED = 0, 1, 130
 
 
 def run(options: TrialOptions) -> int:

@@ -9,17 +9,17 @@ from pathlib import Path
 from airflow_monai.errors import SpecError
 from airflow_monai.specs.checks.workflow import check
 from airflow_monai.specs.defaults.lookup import Defaults, defaults_above, parsed
+from airflow_monai.specs.defaults.merging import filled
 from airflow_monai.specs.doubts import Doubts, invented_ids
 from airflow_monai.specs.findings import Location
 from airflow_monai.specs.model import WorkflowSpec
 from airflow_monai.specs.problems import Problem, errors_of, in_order
 from airflow_monai.specs.reporting import Reporter, TooMany, node_at
 from airflow_monai.specs.site import Site
+from airflow_monai.specs.spelling import spell_arguments
 from airflow_monai.specs.tree.loader import MAX_BYTES, LoadError, compose, decode
-from airflow_monai.specs.tree.merging import filled
 from airflow_monai.specs.tree.nodes import Node, Shape
 from airflow_monai.specs.tree.shaping import Shaper
-from airflow_monai.specs.tree.spelling import spell_arguments
 from airflow_monai.specs.validation import validated
 
 

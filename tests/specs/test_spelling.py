@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from airflow_monai.specs import check_text, load_text, plan_of
-from airflow_monai.specs.tree.spelling import spell_arguments
+from airflow_monai.specs.spelling import spell_arguments
 
 INPUT = {"input": [{"name": "study", "value": "{{ context.input.dicom }}"}]}
 

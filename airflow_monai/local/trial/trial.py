@@ -59,7 +59,7 @@ def run(options: TrialOptions) -> int:
     try:
         return trial.run()
     except KeyboardInterrupt:
-        trial.say("interrupted: everything that was started has been ended")
+        trial.say(f"interrupted: everything that was started has been ended; what it left lies in {folder.path}")
         return INTERRUPTED
 
 

@@ -279,3 +279,8 @@ class InvalidArgument(MonaiError):
     """An argument of a task cannot be used, now that its templates are resolved. The message names it."""
 
     failure = FailureKind.INVALID
+
+
+class UnexpectedError(MonaiError):
+    """Something failed that nobody foresaw. The message tells its class and where it came from; what the error itself
+    says may quote data."""

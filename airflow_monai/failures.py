@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from enum import Enum
 
+from airflow_monai.errors import MonaiError, UnexpectedError
 from airflow_monai.types import FailureKind
 
-__all__ = ["DEFAULT_POLICY", "MEANINGS", "Answer", "FailureKind", "is_retried", "kind_of"]
+__all__ = ["DEFAULT_POLICY", "MEANINGS", "Answer", "FailureKind", "is_retried", "kind_of", "without_data"]
+
+PLACES = 8
+"""Frames of a traceback that are told of an unexpected error, the innermost."""
 
 
 class Answer(str, Enum):
@@ -60,3 +65,12 @@ def is_retried(error: BaseException, policy: Mapping[str, str] | None = None, ki
     """
     kind = kind or kind_of(error)
     return Answer((policy or {}).get(kind.value, DEFAULT_POLICY[kind])) is Answer.RETRY
+
+
+def without_data(error: Exception) -> MonaiError:
+    """The error as it may be told: our own say nothing of a patient, of others their class and places are told."""
+    if isinstance(error, MonaiError):
+        return error
+    frames = traceback.extract_tb(error.__traceback__)[-PLACES:]
+    places = ", ".join(f"{frame.filename}:{frame.lineno} ({frame.name})" for frame in frames) or "an unknown place"
+    return UnexpectedError(f"The task failed by an unexpected {type(error).__name__}, at {places}.")

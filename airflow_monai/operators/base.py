@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import (
+    AirflowException,
     AirflowFailException,
     AirflowSkipException,
     AirflowTaskTimeout,
@@ -26,7 +27,7 @@ from airflow.sdk.exceptions import (
 )
 
 from airflow_monai.errors import Fenced, InvalidArgument, MonaiError, NoPayload
-from airflow_monai.failures import is_retried, kind_of
+from airflow_monai.failures import is_retried, kind_of, without_data
 from airflow_monai.store.runs import Fence, RunFolder
 from airflow_monai.types import FailureKind, Payload, PayloadFile, SeriesTags, TaskRecord, TaskStatus
 
@@ -307,11 +308,15 @@ class MonaiOperator(BaseOperator):
         except (*NO_FAILURES, Fenced, AirflowFailException):
             raise  # no failure, no business of this try any more, or final already
         except BaseException as error:
-            kind = failure_kind(error)
+            kind, is_foreign = failure_kind(error), _is_foreign(error)
             if self.is_retried(error):
                 self.log.error("Kind of failure: %s; another try may follow, as far as there are retries", kind.value)
+                if is_foreign:
+                    raise without_data(error) from None  # type: ignore[arg-type]
                 raise
             self.log.error("Kind of failure: %s; no other try follows, whatever retries there are", kind.value)
+            if is_foreign:
+                raise AirflowFailException(str(without_data(error))) from None  # type: ignore[arg-type]
             raise AirflowFailException(str(error) or type(error).__name__) from error
 
     def is_retried(self, error: BaseException) -> bool:
@@ -434,6 +439,11 @@ def task_record(
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """Whether nobody foresaw it: what it says may quote what was read."""
+    return isinstance(error, Exception) and not isinstance(error, (MonaiError, AirflowException))
 
 
 def failure_kind(error: BaseException) -> FailureKind:

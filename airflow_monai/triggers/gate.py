@@ -8,7 +8,8 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
-from airflow_monai.errors import MonaiError, NoPayload
+from airflow_monai.errors import NoPayload
+from airflow_monai.failures import without_data
 from airflow_monai.specs.edges import EdgeVerdict
 
 _ARGUMENTS = (
@@ -62,9 +63,10 @@ class GateTrigger(BaseTrigger):
         try:
             # The store may be a slow disk or a bucket: never on the event loop that all triggers share
             verdict = await asyncio.to_thread(self.judge)
-        except MonaiError as error:
-            self.log.error("The edge cannot be judged: %s", error)
-            yield TaskFailedEvent(xcoms={"edge": f"cannot be judged: {error}"})
+        except Exception as error:  # noqa: BLE001 - the trigger's edge: Airflow would log a message that may quote data
+            told = without_data(error)
+            self.log.error("The edge cannot be judged: %s", told)
+            yield TaskFailedEvent(xcoms={"edge": f"cannot be judged: {told}"})
             return
         self.log.info("%s", verdict.reason)
         if verdict.taken:

@@ -7,7 +7,6 @@ twice is noted in the store first (:meth:`LightRun.note_once`), and what was rea
 from __future__ import annotations
 
 import asyncio
-import traceback
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -17,7 +16,7 @@ from typing import Any, ClassVar
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
 from airflow_monai.errors import Fenced, JobTimedOut, MonaiError
-from airflow_monai.failures import is_retried, kind_of
+from airflow_monai.failures import is_retried, kind_of, without_data
 from airflow_monai.operators.base import Outcome, one_line, return_value, task_record
 from airflow_monai.triggers.light_run import TOLD, LightRun, begin, given_params, note_key
 from airflow_monai.types import FailureKind, TaskStatus
@@ -175,18 +174,15 @@ class LightTrigger(BaseTrigger):
 
     async def _failed(self, error: Exception) -> TriggerEvent:
         """Tell the log and the store; the event for Airflow."""
-        if isinstance(error, MonaiError):
-            self.log.error("%s", error)
-        else:
-            self.log.error("%s at %s", _message(error), _places(error))
-        message, may_retry = _message(error), is_retried(error, self.light_task["failure_policy"])
+        message, may_retry = str(without_data(error)), is_retried(error, self.light_task["failure_policy"])
+        self.log.error("%s", message)
         if self._run is not None and not isinstance(error, Fenced):
             try:
                 await asyncio.to_thread(self._keep_failure, self._run, error)
             except Fenced as second:
                 self.log.error("The failure is not kept: %s", second)
             except Exception as second:  # noqa: BLE001 - as above
-                self.log.error("The failure could not be kept: %s", _message(second))
+                self.log.error("The failure could not be kept: %s", without_data(second))
                 # the next try would know nothing of this one, and do again what may have been done
                 may_retry = False
                 message += " The store could not keep that, so it is not tried again by itself. Clear the task."
@@ -210,15 +206,3 @@ class _FailedBefore(MonaiError):
     def __init__(self, failed: Mapping[str, Any]):
         super().__init__(failed["error"])
         self.failure = FailureKind(failed["kind"])
-
-
-def _message(error: Exception) -> str:
-    """What may be told of a failure: our own messages hold no data, others may."""
-    if isinstance(error, MonaiError):
-        return str(error)
-    return f"The task failed by an unexpected {type(error).__name__}; its trigger's log says where"
-
-
-def _places(error: Exception) -> str:
-    frames = traceback.extract_tb(error.__traceback__)[-8:]
-    return ", ".join(f"{frame.filename}:{frame.lineno} ({frame.name})" for frame in frames)

@@ -92,3 +92,13 @@ def test_failed_when_the_store_is_damaged(store: Any) -> None:
     event = ended("'1' == '1'")
     assert isinstance(event, TaskFailedEvent) and event.xcoms
     assert "damaged" in event.xcoms["edge"]
+
+
+def test_an_unforeseen_error_is_told_without_what_it_quotes(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(*_: Any) -> None:
+        raise ValueError("DOE^JANE is no number")
+
+    monkeypatch.setattr("airflow_monai.specs.edges.judge_edge", stumble)
+    event = ended("'1' == '1'")
+    assert isinstance(event, TaskFailedEvent) and event.xcoms
+    assert "unexpected ValueError" in event.xcoms["edge"] and "JANE" not in event.xcoms["edge"]

@@ -82,7 +82,8 @@ class ArgoProcess:
     def workflows(self) -> list[Workflow]:
         """All that were ever started, oldest first."""
         found = [json.loads(path.read_text()) for path in self.folder.glob("workflows/*/*.json")]
-        return sorted(found, key=lambda workflow: workflow["metadata"]["creationTimestamp"])
+        # their times have whole seconds, as Argo's; of one second, a retry's name goes on from the one before
+        return sorted(found, key=lambda one: (one["metadata"]["creationTimestamp"], one["metadata"]["name"]))
 
     def phases(self) -> list[str]:
         return [(workflow.get("status") or {}).get("phase", "") for workflow in self.workflows()]

@@ -70,8 +70,7 @@ def compose(text: str, is_json: bool = False) -> tuple[Node, list[LoadError]]:
         raise LoadError("too-large", f"the text has {len(text)} characters; {MAX_BYTES} are allowed")
     composer = _Composer()
     try:
-        for event in _events(_readable(text)):
-            composer.take(event)
+        composer.read(_PARSER(_readable(text)))
     except yaml.MarkedYAMLError as error:
         if is_json and (told := _json_error(text)):
             raise told from error
@@ -87,18 +86,6 @@ def compose(text: str, is_json: bool = False) -> tuple[Node, list[LoadError]]:
     if composer.root is None or composer.root.is_null:
         raise LoadError("empty-file", "the file holds no workflow")
     return composer.root, composer.problems
-
-
-def _events(text: str) -> Iterator[yaml.Event]:
-    """As ``yaml.parse``, which asks for each event twice."""
-    parser = _PARSER(text)
-    try:
-        event = parser.get_event()
-        while not isinstance(event, yaml.StreamEndEvent):
-            yield event
-            event = parser.get_event()
-    finally:
-        parser.dispose()
 
 
 def _readable(text: str) -> str:
@@ -160,20 +147,29 @@ class _Composer:
     documents: int = 0
     count: int = 0
 
-    def take(self, event: yaml.Event) -> None:
-        """Add one parser event to the tree."""
-        if isinstance(event, yaml.ScalarEvent):
-            self._add(self._scalar(event), event.anchor)
-        elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
-            self._open(event)
-        elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
-            self._close(event)
-        elif isinstance(event, yaml.AliasEvent):
-            self._alias(event)
-        elif isinstance(event, yaml.DocumentStartEvent):
-            self.documents += 1
-            if self.documents > 1:
-                raise _at(event, "several-documents", "one file holds one workflow, and a second document begins here")
+    def read(self, parser: Any) -> None:
+        """Take all events of a parser. (``yaml.parse`` asks for each event twice.)"""
+        takers = {
+            yaml.MappingStartEvent: self._open,
+            yaml.SequenceStartEvent: self._open,
+            yaml.MappingEndEvent: self._close,
+            yaml.SequenceEndEvent: self._close,
+            yaml.AliasEvent: self._alias,
+            yaml.DocumentStartEvent: self._begin,
+        }
+        try:
+            while (kind := type(event := parser.get_event())) is not yaml.StreamEndEvent:
+                if kind is yaml.ScalarEvent:
+                    self._add(self._scalar(event), event.anchor)
+                elif take := takers.get(kind):
+                    take(event)
+        finally:
+            parser.dispose()
+
+    def _begin(self, event: Any) -> None:
+        self.documents += 1
+        if self.documents > 1:
+            raise _at(event, "several-documents", "one file holds one workflow, and a second document begins here")
 
     def _scalar(self, event: Any) -> Node:
         if event.tag is not None:
@@ -186,14 +182,19 @@ class _Composer:
     def _open(self, event: Any) -> None:
         if event.tag is not None:
             _check_tag(event)
-        shape = Shape.MAPPING if isinstance(event, yaml.MappingStartEvent) else Shape.LIST
+        is_mapping = type(event) is yaml.MappingStartEvent
         if len(self.stack) >= MAX_DEPTH:
             raise _at(event, "too-deep", f"the file is nested deeper than {MAX_DEPTH} levels")
         self._expect_no_key(event)
         if event.anchor:
             self.anchors[event.anchor] = None
         mark = event.start_mark
-        self.stack.append(_Open(Node(shape, mark.line, mark.column, mark.index), event.anchor))
+        node = Node(Shape.MAPPING if is_mapping else Shape.LIST, mark.line, mark.column, mark.index)
+        if is_mapping:
+            node.entries = []
+        else:
+            node.items = []
+        self.stack.append(_Open(node, event.anchor))
 
     def _expect_no_key(self, event: Any) -> None:
         if self.stack and self.stack[-1].node.shape is Shape.MAPPING and self.stack[-1].key is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import Any
@@ -41,6 +41,9 @@ def lines_of(text: str) -> list[str]:
     return text.split("\n")
 
 
+_NOTHING: Any = ()  # shared by all nodes that hold none: most are single values
+
+
 @dataclass(slots=True)
 class Node:
     """One value of a file.
@@ -60,8 +63,8 @@ class Node:
     end: int = 0
     text: str = ""
     style: str = ""
-    items: list[Node] = field(default_factory=list)
-    entries: list[tuple[Node, Node]] = field(default_factory=list)
+    items: list[Node] = _NOTHING
+    entries: list[tuple[Node, Node]] = _NOTHING
     size: int = 1
     height: int = 1
     length: int = 0

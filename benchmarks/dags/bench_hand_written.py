@@ -24,10 +24,10 @@ class BranchByModality(BaseOperator):
     def execute(self, context) -> None:
         from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-        from airflow_monai.operators.base import task_run_from
+        from airflow_monai.operators.base import condition_context, task_run_from
         from airflow_monai.specs.edges import judge_edge
 
-        if not judge_edge([IS_CT], task_run_from(context).condition_context()).taken:
+        if not judge_edge([IS_CT], condition_context(task_run_from(context))).taken:
             raise DownstreamTasksSkipped(tasks=["segment"])
 
 

@@ -42,6 +42,9 @@ class Recorder(Runner):
     def discard(self, job: MapJob) -> None:
         self._call("discard")
 
+    def holds(self, name: str, state: Path) -> bool:
+        return "start" in self.calls and "discard" not in self.calls
+
     def discard_other_generations(self, job: MapJob) -> None:
         self._call("discard others")
 

@@ -80,6 +80,9 @@ class MapJob:
     :param scratch: folders in the application's own memory that it may write to, beside ``/tmp``.
     :param state: host folder where a runner may keep what it needs to find the job again.
     :param user: ``uid:gid`` that the application runs as where the runner can choose.
+    :param gpus: how many cards it gets.
+    :param devices: ids of the cards that it was leased (``GPU-...``, ``MIG-...``, or an index); empty where the engine
+        itself chooses cards.
     """
 
     name: str
@@ -94,11 +97,25 @@ class MapJob:
     timeout_seconds: float | None = None
     user: str = ""
     gpus: int = 0
+    devices: tuple[str, ...] = ()
     scratch: tuple[str, ...] = ()
 
     @property
     def command(self) -> tuple[str, ...]:
         return self.found.manifest.command
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an application used at most or in all; None where nobody could measure it.
+
+    :param cpu_seconds: of all its processes.
+    :param gpu_memory_bytes: of all its cards together, at most.
+    """
+
+    peak_memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    gpu_memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +127,7 @@ class Exit:
     :param timed_out: it was stopped because its time was over.
     :param seconds: how long it ran.
     :param reattached: an earlier try had started it.
+    :param usage: what it used, as far as the runner measures it.
     """
 
     code: int
@@ -117,6 +135,7 @@ class Exit:
     timed_out: bool = False
     seconds: float = 0.0
     reattached: bool = False
+    usage: Usage = Usage()
 
     @property
     def killed(self) -> bool:
@@ -134,6 +153,8 @@ class Runner(ABC):
     """Runs MAPs. Every method raises a :class:`~airflow_monai.errors.MapError` that names what it is about."""
 
     name: str = ""
+    leases_cards: bool = True
+    """Cards are leased for its jobs on this host; False for an engine that hands out cards itself."""
 
     @abstractmethod
     def find(self, reference: str) -> FoundMap:
@@ -164,6 +185,13 @@ class Runner(ABC):
     @abstractmethod
     def discard(self, job: MapJob) -> None:
         """Stop the job if it runs and remove every trace of it but its output; nothing when there is none."""
+
+    @abstractmethod
+    def holds(self, name: str, state: Path) -> bool:
+        """Whether there is a trace of the job with this name and state folder, which may still use what it was given.
+
+        :raises RunnerUnavailable: when that cannot be told now.
+        """
 
     @abstractmethod
     def discard_other_generations(self, job: MapJob) -> None:

@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from airflow_monai.errors import MapError, MapInterrupted, RunnerUnavailable
@@ -91,6 +92,9 @@ class DockerRunner(Runner):
                 engine.stop(job.name, STOP_GRACE_SECONDS)
             engine.remove(job.name)
         self._place(engine).leave(job)
+
+    def holds(self, name: str, state: Path) -> bool:
+        return self.engine.inspect(name) is not None
 
     def discard_other_generations(self, job: MapJob) -> None:
         for container in self.engine.find(job.task_labels):

@@ -82,6 +82,9 @@ class ProcessRunner(Runner):
         kept.remove(STOP_GRACE_SECONDS)
         PLACE.leave(job)
 
+    def holds(self, name: str, state: Path) -> bool:
+        return _Kept(state).is_alive(None)
+
     def discard_other_generations(self, job: MapJob) -> None:
         for folder in job.state.parent.glob("g*.run"):
             if folder != job.state:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import posixpath
 import re
 import shlex
@@ -29,6 +30,8 @@ _SHELL = re.compile(r"[|&;<>()$`*?~{}\n]|^\s*[A-Za-z_]\w*=")
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
 """Characters that JSON can name and no process can be given."""
 
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
+MAX_MODEL_NAME = 128
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*\Z")
 
 
@@ -57,6 +60,9 @@ class Manifest:
     :param result_keys: ``resultKeys`` of ``app.json``, a field of ours: the keys of ``metadata.json`` that conditions
         may ask for; None where it does not say.
     :param version: of ``app.json``, else of ``pkg.json``, as text; empty when neither says.
+    :param models: name -> absolute path of its folder.
+    :param input_formats: and ``output_formats``: what the files say, as text; empty in nearly every real one.
+    :param platform: ``dgpu``, ``igpu``... as the packager wrote it; empty where it did not.
     """
 
     command: tuple[str, ...]
@@ -71,44 +77,85 @@ class Manifest:
     sdk: str = ""
     version: str = ""
     result_keys: tuple[str, ...] | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
+    input_formats: tuple[str, ...] = ()
+    output_formats: tuple[str, ...] = ()
+    platform: str = ""
 
 
-def read_folder(folder: Path) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class ManifestFiles:
+    """Both files as they are.
+
+    :param where: image or folder, for messages.
+    :param generation: of the folder that they lie in, ``holoscan`` or ``monai``; empty where that does not say it.
+    """
+
+    app: bytes | None
+    pkg: bytes | None
+    where: str
+    generation: str = ""
+
+    def parsed(self) -> Manifest:
+        return parse_manifest(self.app, self.pkg, where=self.where, generation=self.generation)
+
+
+def load_manifests(folder: str | os.PathLike[str]) -> Manifest:
     """The manifest of an unpacked MAP: ``app.json`` and ``pkg.json`` in the folder or below ``etc/``.
 
     :raises MapNotFound: when there is no ``app.json``.
-    :raises ManifestError: when one of the files cannot be used.
+    :raises ManifestError: when one of the files cannot be used; it names file, field and cause.
     """
-    for top in (folder, folder / "etc", *(folder / "etc" / name for name in GENERATION_FOLDERS)):
+    return manifest_files(Path(folder)).parsed()
+
+
+def manifest_files(folder: Path) -> ManifestFiles:
+    """Both files of an unpacked MAP, not looked into.
+
+    :raises MapNotFound: when there is no ``app.json``.
+    :raises ManifestError: when one cannot be read.
+    """
+    below = {folder / "etc" / name: name for name in GENERATION_FOLDERS}
+    for top in (folder, folder / "etc", *below):
         if (top / "app.json").is_file():
-            return parse_manifest(_read(top / "app.json"), _read(top / "pkg.json"), where=str(top))
+            generation = below.get(top, top.name if top.name in GENERATION_FOLDERS else "")
+            return ManifestFiles(_read(top / "app.json"), _read(top / "pkg.json"), str(top), generation)
     raise MapNotFound(f"{folder} is no unpacked MAP: it holds no app.json, nor does its etc/.")
 
 
-def parse_manifest(app: bytes | None, pkg: bytes | None, *, where: str) -> Manifest:
+def parse_manifest(app: bytes | None, pkg: bytes | None, *, where: str, generation: str = "") -> Manifest:
     """The manifest that the two files say.
 
     :param where: image or folder, for messages.
+    :param generation: of the folder that they lie in, where that is known; what the files say goes first.
     :raises ManifestError: naming file, field and cause.
     """
     application = _File("app.json", where, app)
     package = _File("pkg.json", where, pkg)
-    old = "api-version" in application.raw or "working-directory" in application.raw
-    generation = "monai" if old else "holoscan"
+    if _is_kebab(application.raw) or _is_kebab(package.raw):
+        generation = "monai"
+    generation = generation or "holoscan"
     workdir = application.path("workingDirectory", f"/var/{generation}")
+    environment = _environment(application)
+    models_path = package.path("modelRoot", f"/opt/{generation}/models")
+    sdk = application.text("sdk")
     manifest = Manifest(
-        command=_command(application),
-        environment=_environment(application),
+        command=_with_config(_command(application), sdk, environment),
+        environment=environment,
         working_directory=workdir,
         input_path=application.folder("input", workdir),
         output_path=application.folder("output", workdir),
         application_root=_application_root(package, workdir, f"/opt/{generation}/app"),
-        models_path=package.path("modelRoot", f"/opt/{generation}/models"),
+        models_path=models_path,
         timeout_seconds=application.number("timeout") or None,
         resources=_resources(package),
-        sdk=application.text("sdk"),
+        sdk=sdk,
         version=application.text("version") or package.text("version"),
         result_keys=application.names("resultKeys"),
+        models=_models(package, models_path),
+        input_formats=application.formats("input"),
+        output_formats=application.formats("output"),
+        platform=package.text("platformConfig"),
     )
     return _with_separate_folders(manifest, application)
 
@@ -249,6 +296,13 @@ class _File:
             raise self.error(f"has a {key!r} that is no list of texts")
         return tuple(value)
 
+    def formats(self, key: str) -> tuple[str, ...]:
+        """Formats of the section ``input`` or ``output``, which is ``formats`` or ``format``, as text."""
+        section = self.section(key)
+        value = section.get("formats") if section.get("formats") is not None else section.get("format")
+        items = value if isinstance(value, list) else [value]
+        return tuple(_shown(item) for item in items if item not in (None, "", {}, []))
+
     def path(self, key: str, default: str) -> str:
         """An absolute folder, without a final slash."""
         path = self.text(key) or default
@@ -266,6 +320,12 @@ class _File:
 
 def _normal(path: str) -> str:
     return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def _shown(value: Any) -> str:
+    """A value of a manifest in one short line."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return " ".join(text.encode("utf-8", "replace").decode().split())[:200]
 
 
 def _is_io_folder(name: str) -> bool:
@@ -315,6 +375,50 @@ def _variable(value: Any) -> str:
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _is_kebab(fields: Mapping[str, Any]) -> bool:
+    return any("-" in name for name in fields)
+
+
+def _with_config(command: tuple[str, ...], sdk: str, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The command of a Holoscan application (HAP), which its host owes ``--config FILE``; of any other as it is."""
+    if sdk.lower() != "holoscan" or any("--config" in word for word in command):
+        return command
+    config = environment.get("HOLOSCAN_CONFIG_PATH") or "/var/holoscan/app.yaml"
+    if command[:2] == ("/bin/sh", "-c"):
+        return (*command[:2], f"{command[2]} --config {shlex.quote(config)}")
+    return (*command, "--config", config)
+
+
+def _models(package: _File, models_path: str) -> dict[str, str]:
+    """Models by name, from a list of objects (the specification) or an object of paths (the packager)."""
+    value = package.get("models")
+    if not value:
+        return {}
+    if isinstance(value, list):
+        items = [_model(package, item) for item in value]
+    elif isinstance(value, Mapping):
+        items = [(str(name), path) for name, path in value.items()]
+    else:
+        raise package.error("has models that are neither a list nor an object")
+    models: dict[str, str] = {}
+    for name, path in items:
+        bad_path = path is not None and (not isinstance(path, str) or _UNUSABLE.search(path))
+        if bad_path or not name or len(name.encode("utf-8", "surrogatepass")) > MAX_MODEL_NAME or _BLANK.search(name):
+            raise package.error(
+                f"has the model {name!r} in models: it needs a name of at most {MAX_MODEL_NAME} bytes without blanks, "
+                "and a path"
+            )
+        models[name] = _normal(posixpath.join(models_path, path or name))
+    return models
+
+
+def _model(package: _File, item: Any) -> tuple[str, Any]:
+    fields = {_plain(str(key)): value for key, value in item.items()} if isinstance(item, Mapping) else {"name": item}
+    if not isinstance(fields.get("name"), str):
+        raise package.error("has a model in models without a name")
+    return fields["name"], fields.get("path")
 
 
 def _application_root(package: _File, workdir: str, default: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from airflow_monai.errors import MapNotFound
-from airflow_monai.maps.manifest import Manifest, read_folder, same_version
+from airflow_monai.maps.manifest import Manifest, load_manifests, same_version
 
 _REFERENCE = re.compile(r"(?:[A-Za-z0-9._:-]+/)*(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?::(?P<version>[A-Za-z0-9._-]+))?")
 
@@ -29,7 +29,7 @@ def find_folder(reference: str, map_path: Iterable[str]) -> tuple[Path, Manifest
         if not folder.is_dir():
             seen.append(f"{folder} (absent)")
             continue
-        manifest = read_folder(folder)
+        manifest = load_manifests(folder)
         if not version or same_version(version, manifest.version):
             return folder.resolve(), manifest
         seen.append(f"{folder} (version {manifest.version or 'unknown'})")

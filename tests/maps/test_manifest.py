@@ -9,8 +9,8 @@ import pytest
 from airflow_monai.errors import ManifestError, MapNotFound
 from airflow_monai.maps.manifest import (
     MapResources,
+    load_manifests,
     parse_manifest,
-    read_folder,
     run_environment,
     same_version,
     with_resources,
@@ -178,7 +178,7 @@ def unpacked(folder: Path, version: str, *, below: str = "") -> None:
 @pytest.mark.parametrize("below", ["", "etc", "etc/holoscan", "etc/monai"])
 def test_folder_of_an_unpacked_map(tmp_path: Path, below: str) -> None:
     unpacked(tmp_path / "lung", "1.2.0", below=below)
-    assert read_folder(tmp_path / "lung").version == "1.2.0"
+    assert load_manifests(tmp_path / "lung").version == "1.2.0"
 
 
 def test_find_folder_by_name_and_version(tmp_path: Path) -> None:

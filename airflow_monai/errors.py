@@ -59,13 +59,32 @@ class MapError(MonaiError):
 
 
 class ManifestError(MapError):
-    """``app.json`` or ``pkg.json`` is missing or cannot be used."""
+    """``app.json`` or ``pkg.json`` is missing or cannot be used.
+
+    :param field: file and field that are wrong, as ``app.json timeout``; empty where it is about neither.
+    """
+
+    def __init__(self, message: str, *, field: str = ""):
+        super().__init__(message)
+        self.field = field
 
 
 class MapNotFound(MapError):
     """The image or the folder of a MAP does not exist here."""
 
     failure = FailureKind.NOT_FOUND
+
+
+class MapUnregistered(MapNotFound):
+    """A MAP was registered once and is not any more: nothing starts it."""
+
+
+class MapChanged(MapNotFound):
+    """What is here under the name of a registered MAP is not what was registered."""
+
+
+class RegistryError(MapError):
+    """A MAP cannot be registered. The message says what is in its way."""
 
 
 class MapFailed(MapError):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_monai.bundles.snapshot import Snapshot, SpecEntry, snapshot_of
 from airflow_monai.specs.defaults.lookup import Defaults, DefaultsTree
 from airflow_monai.specs.stamp import FileStamp, stamp_of
+
+if TYPE_CHECKING:
+    from airflow_monai.maps.workflows import RegisteredText
 
 _NO_STAMP = FileStamp()
 
@@ -26,10 +30,14 @@ class SpecFolderReader:
     """The folder of workflow files, scanned again and again.
 
     :param folder: may come into being later; until then it holds nothing.
+    :param registered: gives the workflows of registered MAPs, which come after those of the folder.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, registered: Callable[[], Iterable[RegisteredText]] | None = None):
         self.folder = folder
+        self._registered = registered
+        self._made: dict[RegisteredText, SpecEntry] = {}
+        self._entries: list[SpecEntry] = []
         self._known: dict[Path, _Read] = {}
         self._snapshot: Snapshot | None = None
         self._defaults = DefaultsTree(folder, self._source)
@@ -44,11 +52,17 @@ class SpecFolderReader:
             read = self._read(path)
             if read is not None:
                 known[path] = read
-        same = self._snapshot is not None and _entries(known) == _entries(self._known)
+        entries = [*(read.entry for read in known.values()), *self._of_registered()]
         self._known = known
-        if self._snapshot is None or not same:
-            self._snapshot = snapshot_of(_entries(known))
+        if self._snapshot is None or entries != self._entries:
+            self._snapshot = snapshot_of(entries)
+        self._entries = entries
         return self._snapshot
+
+    def _of_registered(self) -> list[SpecEntry]:
+        texts = self._registered() if self._registered else ()
+        self._made = {text: self._made.get(text) or _entry_of_registered(text) for text in texts}
+        return list(self._made.values())
 
     def _read(self, path: Path) -> _Read | None:
         """The file, from memory when it and its defaults are as before; None when it has just gone."""
@@ -121,9 +135,12 @@ def entry_of(text: str, source: str, defaults: Sequence[Defaults] = ()) -> SpecE
         return SpecEntry(source, text, defaults=texts)
 
 
+def _entry_of_registered(text: RegisteredText) -> SpecEntry:
+    if text.problem:
+        told = f"{text.source}:1:1: {text.problem} [registered-map]"
+        return SpecEntry(text.source, "", told, is_registered=True)
+    return replace(entry_of(text.text, text.source), is_registered=True)
+
+
 def _printable(char: str) -> str:
     return char if char.isprintable() else ascii(char)[1:-1]
-
-
-def _entries(known: dict[Path, _Read]) -> list[SpecEntry]:
-    return [read.entry for read in known.values()]

@@ -30,6 +30,7 @@ class SpecEntry:
     :param refused: why it cannot be used whatever its text says, or an empty text.
     :param plan: its plan as :func:`airflow_monai.factory.cache.plan_record` writes it; None where it has none.
     :param defaults: path and text of the defaults files above it, the nearest first.
+    :param is_registered: it is no file, but made of a registered MAP.
     """
 
     source: str
@@ -37,6 +38,7 @@ class SpecEntry:
     refused: str = ""
     plan: Mapping[str, Any] | None = None
     defaults: tuple[tuple[str, str], ...] = ()
+    is_registered: bool = False
 
     def dag_files(self) -> Iterator[tuple[str, bytes]]:
         """Path and content of the files made of it: the DAG file, and beside it the plan."""
@@ -115,7 +117,7 @@ def snapshot_of(entries: Iterable[SpecEntry]) -> Snapshot:
     """The snapshot of files as read; of two that lay claim to the same the later is refused."""
     claims = Claims()
     kept = []
-    for entry in sorted(entries, key=lambda entry: entry.source.split("/")):
+    for entry in sorted(entries, key=lambda entry: (entry.is_registered, entry.source.split("/"))):
         claim = _claim(entry)
         conflict = claims.take(claim) if claim else None
         if conflict:

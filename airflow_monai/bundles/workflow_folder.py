@@ -23,6 +23,7 @@ from airflow_monai.bundles.snapshot import Snapshot
 from airflow_monai.errors import StoreError
 
 if TYPE_CHECKING:
+    from airflow_monai.maps.workflows import RegisteredText, RegisteredWorkflows
     from airflow_monai.store.base import Store
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ _MTIME_AHEAD_SECONDS = 3.0
 
 
 class WorkflowSpecBundle(BaseDagBundle):
-    """DAGs of the workflow files in a folder.
+    """DAGs of the workflow files in a folder, and of the registered MAPs.
 
     :param path: the folder; by default the setting ``[monai] workflow_folder``.
     """
@@ -44,7 +45,8 @@ class WorkflowSpecBundle(BaseDagBundle):
     def __init__(self, *, path: str | os.PathLike[str] | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.folder = Path(path or _default_folder()).expanduser().absolute()
-        self._reader = SpecFolderReader(self.folder)
+        self._reader = SpecFolderReader(self.folder, self._registered)
+        self._workflows: RegisteredWorkflows | None = None
         self._snapshot: Snapshot | None = None
 
     @property
@@ -108,6 +110,14 @@ class WorkflowSpecBundle(BaseDagBundle):
         from airflow_monai.store import safe_name
 
         return f"bundles/{safe_name(self.name)}/{version}.json"
+
+    def _registered(self) -> list[RegisteredText]:
+        """The workflows of registered MAPs as they are now."""
+        from airflow_monai.maps.workflows import RegisteredWorkflows
+
+        if self._workflows is None:
+            self._workflows = RegisteredWorkflows(self._store())
+        return self._workflows.texts()
 
     def _store(self) -> Store:
         from airflow_monai import settings

@@ -10,6 +10,7 @@ from airflow_monai.gateway.events import EventKind, EventLog
 from airflow_monai.gateway.receiver import Receiver, SpoolFolder, StoreDesk
 from airflow_monai.gateway.shepherd import Shepherd
 from airflow_monai.gateway.workflows import Workflows
+from airflow_monai.maps.workflows import RegisteredWorkflows
 from airflow_monai.settings import Settings
 from airflow_monai.store import Store, open_store
 from airflow_monai.store.intake import Intake
@@ -52,7 +53,8 @@ class Gateway:
 
     def __init__(self, store: Store, options: GatewayOptions, api: RunCreator):
         self.events = EventLog(options.events)
-        self.workflows = Workflows(options.workflow_folder, options.quiet_seconds, self.events)
+        registered = RegisteredWorkflows(store).files
+        self.workflows = Workflows(options.workflow_folder, options.quiet_seconds, self.events, registered)
         self.intake = Intake(store)
         self._store = store
         self._options = options

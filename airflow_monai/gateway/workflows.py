@@ -1,15 +1,17 @@
-"""The workflow folder as the gateway sees it: AE titles, quiet times, groupings; always as the folder is now."""
+"""The workflows of the folder and of registered MAPs as the gateway sees them; always as they are now."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_monai.errors import StoreError
 from airflow_monai.gateway.events import EventKind, EventLog, log
-from airflow_monai.specs.folder import FolderSpecs, SpecFolder
+from airflow_monai.specs.folder import FolderSpecs, SpecFile, SpecFolder
 from airflow_monai.specs.plan import Grouping, WorkflowPlan
 
 _FRESH_SECONDS = 2.0
@@ -30,10 +32,17 @@ class Workflows:
     """The workflows of a folder, looked at again when what is known is older than two seconds.
 
     :param quiet_seconds: of workflows that do not say their own.
+    :param registered: gives the workflows of registered MAPs.
     """
 
-    def __init__(self, folder: str | Path, quiet_seconds: float, events: EventLog):
-        self._folder = SpecFolder(folder, keep=True)
+    def __init__(
+        self,
+        folder: str | Path,
+        quiet_seconds: float,
+        events: EventLog,
+        registered: Callable[[], Mapping[Path, SpecFile]] | None = None,
+    ):
+        self._folder = SpecFolder(folder, keep=True, more=registered)
         self._default_quiet = quiet_seconds
         self._events = events
         self._lock = threading.Lock()
@@ -80,6 +89,8 @@ class Workflows:
             self._specs = self._folder.scan()
         except OSError as error:
             unreadable = f"the workflow folder {self._folder.folder} cannot be read ({error.strerror or error})"
+        except StoreError as error:
+            unreadable = f"the registered MAPs cannot be read ({error})"
         if unreadable and unreadable != self._unreadable:
             log.error("%s, going on as before", unreadable)
         self._groupings = {plan.ae_title: plan.grouping or Grouping.STUDY for plan in self._specs.workflows}

@@ -96,6 +96,14 @@ class ManifestFiles:
     where: str
     generation: str = ""
 
+    def fields(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """The fields of both files as they are, their names in small letters without ``-`` and ``_``.
+
+        :raises ManifestError: when one is missing or no JSON object.
+        """
+        app, pkg = _File("app.json", self.where, self.app), _File("pkg.json", self.where, self.pkg)
+        return app.fields, pkg.fields
+
     def parsed(self) -> Manifest:
         return parse_manifest(self.app, self.pkg, where=self.where, generation=self.generation)
 
@@ -249,8 +257,8 @@ class _File:
             raise self.error("must hold a JSON object")
         return value
 
-    def error(self, problem: str) -> ManifestError:
-        return ManifestError(f"{self.name} of {self.where} {problem}.")
+    def error(self, problem: str, field: str = "") -> ManifestError:
+        return ManifestError(f"{self.name} of {self.where} {problem}.", field=f"{self.name} {field}".strip())
 
     def get(self, key: str) -> Any:
         return self.fields.get(_plain(key))
@@ -258,13 +266,13 @@ class _File:
     def section(self, key: str) -> _File:
         value = self.get(key)
         if value is not None and not isinstance(value, Mapping):
-            raise self.error(f"has a {key!r} that is not an object")
+            raise self.error(f"has a {key!r} that is not an object", key)
         return _File.of({_plain(name): item for name, item in (value or {}).items()}, self.name, self.where)
 
     def text(self, key: str) -> str:
         value = self.get(key)
         if isinstance(value, (Mapping, list)):
-            raise self.error(f"has a {key!r} that is not text")
+            raise self.error(f"has a {key!r} that is not text", key)
         return "" if value is None else str(value).strip()
 
     def number(self, key: str, default: float = 0.0) -> float:
@@ -276,7 +284,7 @@ class _File:
         except (InvalidOperation, ValueError):
             number = math.nan
         if not math.isfinite(number) or number < 0:
-            raise self.error(f"has {key} = {value!r}: it must be a number, 0 or more")
+            raise self.error(f"has {key} = {value!r}: it must be a number, 0 or more", key)
         return number
 
     def memory(self, key: str, default: int) -> int:
@@ -286,14 +294,14 @@ class _File:
         try:
             return memory_bytes(str(value))
         except ValueError as error:
-            raise self.error(f"has {key}: {error}") from None
+            raise self.error(f"has {key}: {error}", key) from None
 
     def names(self, key: str) -> tuple[str, ...] | None:
         value = self.get(key)
         if value is None:
             return None
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.error(f"has a {key!r} that is no list of texts")
+            raise self.error(f"has a {key!r} that is no list of texts", key)
         return tuple(value)
 
     def formats(self, key: str) -> tuple[str, ...]:
@@ -307,14 +315,14 @@ class _File:
         """An absolute folder, without a final slash."""
         path = self.text(key) or default
         if not path.startswith("/") or _UNUSABLE.search(path):
-            raise self.error(f"has {key} = {path!r}: it must be an absolute path")
+            raise self.error(f"has {key} = {path!r}: it must be an absolute path", key)
         return _normal(path)
 
     def folder(self, key: str, workdir: str) -> str:
         """Path of the section ``input`` or ``output``, made absolute."""
         path = self.section(key).text("path") or key
         if _UNUSABLE.search(path):
-            raise self.error(f"has an {key} path with a null character or half a character")
+            raise self.error(f"has an {key} path with a null character or half a character", f"{key}.path")
         return _normal(posixpath.join(workdir, path))
 
 
@@ -338,12 +346,12 @@ def _command(file: _File) -> tuple[str, ...]:
         try:
             command = json.loads(command)
         except (ValueError, RecursionError) as error:
-            raise file.error(f"has a command that begins like a JSON array but is none: {error}") from None
+            raise file.error(f"has a command that begins like a JSON array but is none: {error}", "command") from None
     if isinstance(command, str) and command.strip():
         command = _split(file, command)
     if isinstance(command, (list, tuple)) and command and all(_is_word(part) for part in command) and command[0]:
         return tuple(command)
-    raise file.error("has no usable command: it must be a shell command or a JSON array of its words")
+    raise file.error("has no usable command: it must be a shell command or a JSON array of its words", "command")
 
 
 def _is_word(part: object) -> bool:
@@ -356,17 +364,17 @@ def _split(file: _File, command: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(command))
     except ValueError as error:
-        raise file.error(f"has a command that cannot be split into words: {error}") from None
+        raise file.error(f"has a command that cannot be split into words: {error}", "command") from None
 
 
 def _environment(file: _File) -> dict[str, str]:
     value = file.get("environment") or {}
     if not isinstance(value, Mapping):
-        raise file.error("has an environment that is not an object")
+        raise file.error("has an environment that is not an object", "environment")
     environment: dict[str, str] = {}
     for name, text in value.items():
         if not _VARIABLE.match(name) or isinstance(text, (Mapping, list)) or _UNUSABLE.search(str(text)):
-            raise file.error(f"has the environment variable {name!r}, which cannot be set")
+            raise file.error(f"has the environment variable {name!r}, which cannot be set", f"environment.{name}")
         environment[name] = _variable(text)
     return environment
 
@@ -401,14 +409,15 @@ def _models(package: _File, models_path: str) -> dict[str, str]:
     elif isinstance(value, Mapping):
         items = [(str(name), path) for name, path in value.items()]
     else:
-        raise package.error("has models that are neither a list nor an object")
+        raise package.error("has models that are neither a list nor an object", "models")
     models: dict[str, str] = {}
     for name, path in items:
         bad_path = path is not None and (not isinstance(path, str) or _UNUSABLE.search(path))
         if bad_path or not name or len(name.encode("utf-8", "surrogatepass")) > MAX_MODEL_NAME or _BLANK.search(name):
             raise package.error(
                 f"has the model {name!r} in models: it needs a name of at most {MAX_MODEL_NAME} bytes without blanks, "
-                "and a path"
+                "and a path",
+                "models",
             )
         models[name] = _normal(posixpath.join(models_path, path or name))
     return models
@@ -417,7 +426,7 @@ def _models(package: _File, models_path: str) -> dict[str, str]:
 def _model(package: _File, item: Any) -> tuple[str, Any]:
     fields = {_plain(str(key)): value for key, value in item.items()} if isinstance(item, Mapping) else {"name": item}
     if not isinstance(fields.get("name"), str):
-        raise package.error("has a model in models without a name")
+        raise package.error("has a model in models without a name", "models")
     return fields["name"], fields.get("path")
 
 
@@ -464,7 +473,8 @@ def _with_separate_folders(manifest: Manifest, file: _File) -> Manifest:
     if first.startswith(second) or second.startswith(first):
         raise file.error(
             f"puts input ({manifest.input_path}) and output ({manifest.output_path}) into one another: "
-            "the input is mounted read-only, so they must be folders beside each other"
+            "the input is mounted read-only, so they must be folders beside each other",
+            "output.path",
         )
     return manifest
 

@@ -23,8 +23,9 @@ class MapOperator(ApplicationOperator):
     One input artifact becomes the application's input folder, several are folders in it. ``resources`` are in place of
     the MAP's own. Of ``timeout_minutes`` and the time limit in its manifest the shorter one counts.
 
-    :param map: the MAP: an image reference (``lung-seg:1.2.0``) for the docker runner, ``name:version`` of an unpacked
-        MAP below ``[monai] map_path`` for the process runner.
+    :param map: the MAP: ``name:version`` of a registered one, which is run exactly as it was registered; else an image
+        reference (``lung-seg:1.2.0``) for the docker runner, ``name:version`` of an unpacked MAP below ``[monai]
+        map_path`` for the process runner.
     """
 
     spec_type = custom_operator_name = noun = "map"
@@ -36,5 +37,6 @@ class MapOperator(ApplicationOperator):
 
     def job_of(self, run: TaskRun, runner: Runner, inputs: list[NamedInput]) -> MapJob:
         from airflow_monai.maps.job import map_job
+        from airflow_monai.maps.pinning import find_map
 
-        return map_job(run, runner.find(self.map), inputs, self.wish(run))
+        return map_job(run, find_map(run, runner, self.map), inputs, self.wish(run))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,9 +105,14 @@ def is_spec_name(name: str) -> bool:
     return suffix.lower() in SUFFIXES and stem != STEM and not name.startswith(".")
 
 
-def load_folder(folder: str | os.PathLike[str]) -> FolderSpecs:
-    """The workflows below a folder, and all problems of its files; a missing folder holds nothing."""
-    return SpecFolder(folder).scan()
+def load_folder(
+    folder: str | os.PathLike[str], more: Callable[[], Mapping[Path, SpecFile]] | None = None
+) -> FolderSpecs:
+    """The workflows below a folder, and all problems of its files; a missing folder holds nothing.
+
+    :param more: as :class:`SpecFolder` takes it.
+    """
+    return SpecFolder(folder, more=more).scan()
 
 
 class SpecFolder:
@@ -115,11 +120,18 @@ class SpecFolder:
 
     :param folder: may come into being later.
     :param keep: the workflow of a file that becomes bad stays as it was, until the file is good again or gone.
+    :param more: gives workflows that are no files of the folder, and come after those.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], keep: bool = False):
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        keep: bool = False,
+        more: Callable[[], Mapping[Path, SpecFile]] | None = None,
+    ):
         self.folder = Path(folder)
         self._keep = keep
+        self._more = more
         self._files: dict[Path, SpecFile] = {}
         self._defaults = DefaultsTree(self.folder)
 
@@ -130,7 +142,8 @@ class SpecFolder:
         paths = _sorted(entry for entry in entries if is_spec_name(entry.name))
         folders = {Path(entry.path).parent for entry in entries if is_defaults_name(entry.name)}
         self._files = {path: read for path in paths if (read := self._read(path))}
-        return combined(self._files, _nearest(self._defaults, sorted(folders)))
+        more = self._more() if self._more else {}
+        return combined({**self._files, **more}, _nearest(self._defaults, sorted(folders)))
 
     def _read(self, path: Path) -> SpecFile | None:
         try:

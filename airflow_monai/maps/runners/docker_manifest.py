@@ -5,16 +5,18 @@ from __future__ import annotations
 import base64
 import time
 import uuid
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapNotFound
-from airflow_monai.maps.manifest import GENERATION_FOLDERS, Manifest, parse_manifest
+from airflow_monai.maps.manifest import GENERATION_FOLDERS, ManifestFiles
 from airflow_monai.maps.runners.base import FoundMap
 
 if TYPE_CHECKING:
     from airflow_monai.maps.runners.docker_engine import Engine
     from airflow_monai.store.base import Store
 
+_GENERATION = "generation"
 _LABELS = {"monai.purpose": "manifest"}
 _LEFT_BEHIND_SECONDS = 300
 
@@ -22,7 +24,7 @@ _LEFT_BEHIND_SECONDS = 300
 def find_image(engine: Engine, store: Store, reference: str) -> FoundMap:
     """The MAP in the image ``reference`` of the engine.
 
-    :raises MapNotFound: when the engine does not have it; images are not pulled.
+    :raises MapNotFound: when the engine does not have it; it is not pulled.
     :raises ManifestError: when it holds no usable manifests.
     """
     image = engine.image(reference)
@@ -31,18 +33,28 @@ def find_image(engine: Engine, store: Store, reference: str) -> FoundMap:
             f"The image {reference!r} is not on the Docker engine at {engine.url}. Build or pull it there "
             f"(docker pull {reference}), or correct args.map."
         )
-    manifest = _manifest(engine, store, image["Id"], reference)
-    return FoundMap(reference, image["Id"], manifest)
+    return found_map(engine, store, reference, image)
 
 
-def _manifest(engine: Engine, store: Store, image_id: str, reference: str) -> Manifest:
+def found_map(engine: Engine, store: Store, reference: str, image: Mapping[str, Any]) -> FoundMap:
+    """The MAP in an image, of which the engine says this."""
+    return FoundMap(reference, image["Id"], image_manifests(engine, store, image["Id"], reference).parsed())
+
+
+def image_manifests(engine: Engine, store: Store, image_id: str, reference: str) -> ManifestFiles:
+    """Both manifests in an image that the engine has, not looked into.
+
+    :param reference: of the image, for messages.
+    :raises MapNotFound: when it holds none.
+    """
     key = f"cache/manifests/{image_id.rpartition(':')[2]}.json"
     if store.exists(key):
         files = {name: base64.b64decode(text) for name, text in store.read_json(key).items()}
     else:
         files = _read(engine, image_id, reference)
         store.create_json(key, {name: base64.b64encode(data).decode() for name, data in files.items()})
-    return parse_manifest(files.get("app.json"), files.get("pkg.json"), where=reference)
+    generation = files.get(_GENERATION, b"").decode()
+    return ManifestFiles(files.get("app.json"), files.get("pkg.json"), reference, generation)
 
 
 def _read(engine: Engine, image_id: str, reference: str) -> dict[str, bytes]:
@@ -55,7 +67,8 @@ def _read(engine: Engine, image_id: str, reference: str) -> dict[str, bytes]:
             app = engine.file(name, f"/etc/{generation}/app.json")
             if app is not None:
                 pkg = engine.file(name, f"/etc/{generation}/pkg.json")
-                return {"app.json": app} | ({"pkg.json": pkg} if pkg is not None else {})
+                found = {"app.json": app, _GENERATION: generation.encode()}
+                return found | ({"pkg.json": pkg} if pkg is not None else {})
     finally:
         engine.remove(name)
     raise MapNotFound(

@@ -1,0 +1,94 @@
+"""Which MAP a task runs: the registered one, pinned, where ``args.map`` names one; else what the runner finds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_monai.errors import MapChanged, MapNotFound, MapUnregistered
+from airflow_monai.maps.contents import folder_digest
+from airflow_monai.maps.registry import MapKind, MapRegistry, RegisteredMap, split_label
+from airflow_monai.maps.runners.base import FoundMap, Runner
+
+if TYPE_CHECKING:
+    from airflow_monai.operators.base import TaskRun
+
+NOTE = "map"
+"""Note of a generation: the revision that it began with, and stays with whatever becomes of the registration."""
+
+
+def find_map(run: TaskRun, runner: Runner, reference: str) -> FoundMap:
+    """The MAP that ``args.map`` of a task means.
+
+    :raises MapUnregistered: when it was registered and is not any more, unless the task had begun before.
+    :raises MapNotFound: when it is not here; :class:`MapChanged` when what is here is something else.
+    """
+    record = _pinned(run, reference)
+    return runner.find(reference) if record is None else registered_map(runner, record)
+
+
+def _pinned(run: TaskRun, reference: str) -> RegisteredMap | None:
+    parts = split_label(reference)
+    if parts is None:
+        return None
+    registry = MapRegistry(run.store)
+    noted = run.note(NOTE)
+    if noted:
+        return registry.revision(*parts, noted["revision"])
+    record = registry.newest(*parts)
+    if record is None:
+        return None
+    if not record.is_registered:
+        raise unregistered(record)
+    run.write_note(NOTE, {"label": record.label, "revision": record.revision, "digest": record.digest})
+    return record
+
+
+def unregistered(record: RegisteredMap) -> MapUnregistered:
+    """The error of who asks for a MAP that is not registered any more."""
+    return MapUnregistered(
+        f"The MAP {record.label} was unregistered at {record.changed_at}{_by(record)}: nothing starts it any more. "
+        "Register it again (`airflow monai maps register`), or name another one in args.map."
+    )
+
+
+def registered_map(runner: Runner, record: RegisteredMap) -> FoundMap:
+    """A registered MAP as the runner can run it.
+
+    :raises MapNotFound: when it is not here, or of a kind that the runner cannot run.
+    """
+    if record.kind is MapKind.FOLDER:
+        return _folder(runner, record)
+    if runner.name == "process":
+        raise MapNotFound(
+            f"The registered MAP {record.label} is the image {record.location}, and the process runner runs folders. "
+            "Set [monai] runner to one that runs images, or register its unpacked folder under another version."
+        )
+    try:
+        return runner.find(record.pinned)
+    except MapNotFound:
+        if record.pinned == record.digest:
+            raise
+        return runner.find(record.digest)  # an image that was loaded from a file is known by its id only
+
+
+def _folder(runner: Runner, record: RegisteredMap) -> FoundMap:
+    if runner.name != "process":
+        raise MapNotFound(
+            f"The registered MAP {record.label} is the folder {record.location}, which only the process runner runs. "
+            f"Set [monai] runner = process, or register its image under another version."
+        )
+    folder = Path(record.location)
+    if not folder.is_dir():
+        raise MapNotFound(f"The folder {folder} of the registered MAP {record.label} is not on this host.")
+    digest = folder_digest(folder)
+    if digest != record.digest:
+        raise MapChanged(
+            f"The folder {folder} of the registered MAP {record.label} has changed since it was registered (it was "
+            f"{record.digest}, it is {digest}). Bring the old files back, or register the new ones under a new version."
+        )
+    return FoundMap(record.label, str(folder), record.manifest())
+
+
+def _by(record: RegisteredMap) -> str:
+    return f" by {record.changed_by}" if record.changed_by else ""

@@ -226,6 +226,23 @@ class CapacityError(MonaiError):
     failure = FailureKind.INVALID
 
 
+class LeaseError(MonaiError):
+    """The folder that says who has which card of this host cannot be used. Nothing is leased then."""
+
+
+class CardsBusy(MonaiError):
+    """No card was free within the time that a task may wait for one.
+
+    :param back_in_seconds: when it should ask again; its place in the queue is kept until then.
+    """
+
+    failure = FailureKind.CONNECTION
+
+    def __init__(self, message: str, *, back_in_seconds: float):
+        super().__init__(message)
+        self.back_in_seconds = back_in_seconds
+
+
 class ServiceError(MonaiError):
     """A service that a task calls over HTTP did not do what it was asked."""
 

@@ -10,7 +10,9 @@ A person writes it as YAML or JSON::
         - {class: small, model: NVIDIA T4, memory: 15}
 
 ``memory`` is GiB where it has no unit. Cards of one class are interchangeable and so have the same memory: ``class`` is
-made from model and MIG profile unless it is given. The store keeps the checked inventory as ``gpu/inventory.json``.
+made from model and MIG profile unless it is given. ``ids`` are those of the driver (``GPU-...``, ``MIG-...``), and
+``indexes`` the numbers of the cards in its list; without them the cards of a host are numbered as they are listed. The
+store keeps the checked inventory as ``gpu/inventory.json``.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ EXAMPLE = "hosts: {gpu01: [{model: NVIDIA A100, memory: 40 GiB, count: 2}]}"
 GIB = 1 << 30
 MAX_FILE_BYTES = 1 << 20
 MAX_CARDS_A_LINE = 1024
-_CARD_KEYS = ("model", "class", "memory", "count", "mig")
+_CARD_KEYS = ("model", "class", "memory", "count", "mig", "ids", "indexes")
+_ID = re.compile(r"(GPU|MIG)-[A-Za-z0-9/-]{1,120}\Z")
 _CLASS = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}\Z")
 
 
@@ -42,6 +45,8 @@ class Cards:
     :param card_class: name of the class, lower case, as in the pool ``gpu_<class>``.
     :param memory_bytes: of one card, or of one slice.
     :param mig: MIG profile when these are slices (``1g.10gb``), else None.
+    :param ids: of each card, where they are known.
+    :param indexes: of each card in the driver's list, where they are known; of slices never.
     """
 
     card_class: str
@@ -49,6 +54,8 @@ class Cards:
     memory_bytes: int
     count: int = 1
     mig: str | None = None
+    ids: tuple[str, ...] = ()
+    indexes: tuple[int, ...] = ()
 
     @property
     def slots(self) -> int:
@@ -105,7 +112,7 @@ class Inventory:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Inventory:
         """The inventory that ``to_dict`` made this of."""
-        return cls(tuple(Host(h["name"], tuple(Cards(**cards) for cards in h["cards"])) for h in data["hosts"]))
+        return cls(tuple(Host(h["name"], tuple(_kept(cards) for cards in h["cards"])) for h in data["hosts"]))
 
     def _lines(self) -> Iterator[tuple[Host, Cards]]:
         for host in self.hosts:
@@ -154,6 +161,7 @@ def parse_inventory(data: object, *, source: str = "inventory") -> Inventory:
         raise InventoryError(f"{source}: unknown field {extra[0]!r}; the only one at the top is 'hosts'.")
     inventory = Inventory(tuple(_host(name, cards, source) for name, cards in data["hosts"].items()))
     _check_classes(inventory, source)
+    _check_ids(inventory, source)
     return inventory
 
 
@@ -174,6 +182,10 @@ def save_inventory(store: Store, inventory: Inventory) -> None:
     store.write(INVENTORY_KEY, json.dumps(inventory.to_dict(), indent=2).encode())
 
 
+def _kept(cards: Mapping[str, Any]) -> Cards:
+    return Cards(**{**cards, "ids": tuple(cards.get("ids", ())), "indexes": tuple(cards.get("indexes", ()))})
+
+
 def _host(name: object, lines: object, source: str) -> Host:
     place = f"{source}: hosts.{name}"
     if not isinstance(name, str) or not name.strip():
@@ -190,13 +202,37 @@ def _cards(line: object, place: str) -> Cards:
     if unknown:
         raise InventoryError(f"{place}: unknown field {unknown[0]!r}; a card has {', '.join(_CARD_KEYS)}.")
     model, mig = _text(line, "model", place), _text(line, "mig", place)
-    return Cards(
+    ids, indexes = _ids(line, place), _indexes(line, place)
+    given = len(ids or indexes) or 1
+    cards = Cards(
         card_class=_class_name(_text(line, "class", place), model, mig, place),
         model=model or str(line["class"]),
         memory_bytes=_memory(line.get("memory"), f"{place}.memory"),
-        count=_count(line.get("count", 1), f"{place}.count"),
+        count=_count(line.get("count", given), f"{place}.count"),
         mig=mig,
+        ids=ids,
+        indexes=indexes,
     )
+    for name, each in (("ids", ids), ("indexes", indexes)):
+        if each and len(each) != cards.count:
+            raise InventoryError(f"{place}.{name}: {len(each)} of them for {cards.count} cards.")
+    return cards
+
+
+def _ids(line: Mapping[str, Any], place: str) -> tuple[str, ...]:
+    ids = line.get("ids") or []
+    if not isinstance(ids, list) or not all(isinstance(id_, str) and _ID.match(id_) for id_ in ids):
+        raise InventoryError(f"{place}.ids: expected a list of ids as `nvidia-smi -L` shows them, as in GPU-5a1c...")
+    return tuple(ids)
+
+
+def _indexes(line: Mapping[str, Any], place: str) -> tuple[int, ...]:
+    indexes = line.get("indexes") or []
+    if not isinstance(indexes, list) or not all(type(index) is int and 0 <= index < 4096 for index in indexes):
+        raise InventoryError(f"{place}.indexes: expected a list of whole numbers from 0.")
+    if indexes and line.get("mig"):
+        raise InventoryError(f"{place}.indexes: a slice has no index of its own; give 'ids', as in MIG-5a1c...")
+    return tuple(indexes)
 
 
 def _text(line: Mapping[str, Any], key: str, place: str) -> str | None:
@@ -235,6 +271,17 @@ def _count(value: object, place: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_CARDS_A_LINE:
         raise InventoryError(f"{place}: expected a whole number from 1 to {MAX_CARDS_A_LINE}, not {value!r}.")
     return value
+
+
+def _check_ids(inventory: Inventory, source: str) -> None:
+    """Refuse a card that is there twice: it would be given twice."""
+    seen: set[object] = set()
+    for host, cards in inventory._lines():
+        for card in (*cards.ids, *((host.name, index) for index in cards.indexes)):
+            if card in seen:
+                name = card if isinstance(card, str) else f"index {card[1]}"  # type: ignore[index]
+                raise InventoryError(f"{source}: hosts.{host.name}: the card {name} is there twice.")
+            seen.add(card)
 
 
 def _check_classes(inventory: Inventory, source: str) -> None:

@@ -1,0 +1,266 @@
+"""The folder of leases: one file of state, changed under a lock, and a mark for each process that holds or waits.
+
+    leases.json   the state; replaced whole, so that whoever looks sees one that was true
+    leases.lock   locked while it is changed
+    owners/<mark> locked as long as the process lives that holds a lease or waits for one
+
+Locks of the kernel tell who is alive: they end with the process, however it ends, and with the host. No clock and no
+process id is asked, so neither a wrong clock, nor an id that is used again, nor workers in containers of their own
+deceive. The folder must be on a disk of the host that has the cards, and the same for all workers there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from airflow_monai.errors import LeaseError
+from airflow_monai.gpu.lease_state import State
+
+LOCK_SECONDS = 30.0
+"""A change takes milliseconds; who cannot begin one for so long waits for a process that was stopped."""
+
+STRAY_MARKS = 50
+_REMOTE = ("nfs", "cifs", "smb", "9p", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "fuse.sshfs", "afs", "ocfs2")
+
+
+class LeaseFolder:
+    """One folder; every error is a :class:`~airflow_monai.errors.LeaseError` that names it."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file = path / "leases.json"
+        self._owners = path / "owners"
+        self._changing: int | None = None
+        self._marks: dict[str, int] = {}
+
+    @property
+    def is_changing(self) -> bool:
+        """This thread is in the middle of a change: a signal handler must not begin another."""
+        return self._changing == threading.get_ident()
+
+    @contextmanager
+    def change(self) -> Iterator[Change]:
+        """Read the state, and write it when the block has put another one in its place."""
+        self._prepare()
+        with self._locked():
+            change = Change(self, self.read())
+            before = change.state
+            try:
+                yield change
+                if change.state != before:
+                    self._write(change.state)
+            except BaseException:
+                for mark in change.begun:
+                    self.end(mark)
+                raise
+            used = change.state.owners()
+            for mark in before.owners() - used:
+                self._forget(mark)
+            for mark in set(change.begun) - used:
+                self.end(mark)
+            self._sweep(used)
+
+    def read(self) -> State:
+        """The state as it is now, without a lock: the file is only ever replaced whole."""
+        try:
+            text = self._file.read_bytes()
+        except FileNotFoundError:
+            return State(boot=boot_id())
+        except OSError as error:
+            raise self._unusable("cannot be read", error) from error
+        try:
+            return State.from_json(text)
+        except ValueError as error:
+            raise LeaseError(
+                f"{self._file}, which says who has which GPU, is damaged ({error}). Nothing is leased on this host "
+                "until that is mended, since a card might be given twice: when no container of a GPU task is left "
+                "here (`docker ps --filter label=monai.task`), remove the file."
+            ) from None
+
+    def begin(self) -> str:
+        """A mark of this process, locked as long as it lives. Only within a change."""
+        mark = f"{os.getpid()}-{secrets.token_hex(8)}"
+        try:
+            fd = os.open(self._owners / mark, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except OSError as error:
+            raise self._unusable("cannot be written", error) from error
+        self._marks[mark] = fd
+        return mark
+
+    def descriptor(self, mark: str) -> int | None:
+        """What another process must keep open to count as the owner too."""
+        return self._marks.get(mark)
+
+    def end(self, mark: str) -> None:
+        """Give up a mark of this process."""
+        fd = self._marks.pop(mark, None)
+        if fd is not None:
+            os.close(fd)
+        self._forget(mark)
+
+    def lives(self, mark: str) -> bool:
+        """Whether the process with this mark lives."""
+        if not mark:
+            return False
+        if mark in self._marks:
+            return True
+        try:
+            fd = os.open(self._owners / mark, os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # nobody can tell
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def _prepare(self) -> None:
+        try:
+            self._owners.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable("cannot be made", error) from error
+        kind = file_system(str(self.path.resolve()))
+        if kind.startswith(_REMOTE):
+            raise LeaseError(
+                f"The folder of GPU leases {self.path} is on a network file system ({kind}): other hosts would share "
+                "it. Set [monai] gpu_lease_folder to a folder on a disk of this host."
+            )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self.is_changing:
+            raise RuntimeError("a change of leases within a change")
+        deadline = time.monotonic() + LOCK_SECONDS
+        try:
+            fd = os.open(self.path / "leases.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise self._unusable("cannot be written", error) from error
+        try:
+            pause = 0.001
+            while not _flocked(fd):
+                if time.monotonic() > deadline:
+                    raise LeaseError(
+                        f"{self.path}/leases.lock has been held by another process for {LOCK_SECONDS:.0f} s, which "
+                        f"should take milliseconds: see `fuser {self.path}/leases.lock` for one that is stopped."
+                    )
+                time.sleep(pause)
+                pause = min(0.02, pause * 1.5)
+            self._changing = threading.get_ident()
+            try:
+                yield
+            finally:
+                self._changing = None
+        finally:
+            os.close(fd)
+
+    def _write(self, state: State) -> None:
+        """Replace the file. Flushed before it gets its name, so that a power cut never leaves half of one; whether it
+        then has the new or the last state does not matter, since no job outlives that."""
+        try:
+            state.check()
+        except ValueError as error:
+            raise LeaseError(f"A change of {self._file} would be wrong and is not made: {error}.") from None
+        temporary = self.path / f".leases-{os.getpid()}.tmp"
+        try:
+            with open(temporary, "wb") as file:
+                file.write(state.to_json())
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise self._unusable("cannot be written", error) from error
+
+    def _forget(self, mark: str) -> None:
+        with contextlib.suppress(OSError):
+            (self._owners / mark).unlink()
+
+    def _sweep(self, used: set[str]) -> None:
+        """Remove marks of processes that died before they were noted, once there are many files."""
+        with contextlib.suppress(OSError):
+            marks = os.listdir(self._owners)
+            if len(marks) > len(used) + STRAY_MARKS:
+                for mark in set(marks) - used:
+                    if not self.lives(mark):
+                        self._forget(mark)
+                for left in self.path.glob(".leases-*.tmp"):
+                    left.unlink()
+
+    def _unusable(self, what: str, error: OSError) -> LeaseError:
+        hint = "free some space there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "let the workers write there"
+        return LeaseError(
+            f"The folder of GPU leases {self.path} {what}: {error.strerror or error}. {hint[0].upper()}{hint[1:]}, or "
+            "set [monai] gpu_lease_folder to another folder of this host, the same for all of its workers."
+        )
+
+
+class Change:
+    """A change under way: put the new state into ``state``."""
+
+    def __init__(self, folder: LeaseFolder, state: State):
+        self.folder = folder
+        self.state = state
+        self.begun: list[str] = []
+
+    def begin(self) -> str:
+        """A mark for this process; given up again if nothing in the new state has it."""
+        mark = self.folder.begin()
+        self.begun.append(mark)
+        return mark
+
+
+@cache
+def boot_id() -> str:
+    """Which start of the host this is."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def since_boot() -> float:
+    """Seconds since the host was started, asleep or not; nobody can set this clock."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+@cache
+def file_system(path: str) -> str:
+    """Type of the file system that a path is on, empty where that cannot be told."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    best, kind = "", ""
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        point = left.split()[4].encode().decode("unicode_escape")
+        inside = path == point or path.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, right.split()[0]
+    return kind
+
+
+def _flocked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise LeaseError(f"The file system of the GPU leases has no locks ({error.strerror or error}).") from error
+    return True

@@ -6,6 +6,7 @@ the task log gets lines in which what may be about the patient is masked, and no
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -13,7 +14,6 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO
 
 from airflow_monai.maps import masks
 from airflow_monai.store.tags import OTHER_GROUPS
@@ -25,6 +25,10 @@ LINES_A_SECOND = 50
 BURST_LINES = 200
 MAX_LINE_CHARACTERS = 1000
 TAIL_LINES = 40
+STORED_TAIL_LINES, STORED_TAIL_BYTES = 1000, 256 * 1024
+"""Of a log that is too long the store keeps the last lines too: they say why an application failed."""
+BAR_SECONDS = 10.0
+"""How often a bar that overwrites itself is shown."""
 MASK = "[masked]"
 
 TEXT_TAGS = (
@@ -103,27 +107,49 @@ def _texts(values: Iterable[object]) -> Iterator[str]:
 
 
 class StoredLog:
-    """The whole log as a file of the store, written line by line, so that it can be read while the task runs."""
+    """The whole log as a file of the store, written line by line, so that it can be read while the task runs.
+
+    Only its owner and their group may read it: unlike received files, no application has to.
+    """
 
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         # an older try's process, if it still lives, goes on writing to the file it has open, not to this one
         path.unlink(missing_ok=True)
-        self._file: IO[bytes] = open(path, "xb", buffering=0)  # noqa: SIM115 - closed by close()
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         self._left = MAX_LOG_BYTES
+        self._last: deque[bytes] = deque()
+        self._last_bytes = self._left_out = 0
 
     def line(self, line: bytes) -> None:
-        if self._left <= 0:
-            return
-        self._left -= len(line) + 1
-        if self._left <= 0:
-            line = f"[airflow-monai: the log is longer than {MAX_LOG_BYTES} bytes; the rest is left out]".encode()
-        self._file.write(line + b"\n")
+        if not line.endswith(b"\r"):
+            line += b"\n"
+        if self._left > 0:
+            self._left -= len(line)
+            if self._left > 0:
+                self._write(line)
+                return
+        self._last.append(line)
+        self._last_bytes += len(line)
+        while len(self._last) > STORED_TAIL_LINES or self._last_bytes > STORED_TAIL_BYTES:
+            dropped = len(self._last.popleft())
+            self._last_bytes -= dropped
+            self._left_out += dropped
 
     def close(self) -> None:
-        if not self._file.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+        if self._file < 0:
+            return
+        if self._left_out:
+            limit = f"the log is longer than {MAX_LOG_BYTES} bytes"
+            self._write(f"[airflow-monai: {limit}; {self._left_out} bytes are left out here]\n".encode())
+        self._write(b"".join(self._last))
+        os.fsync(self._file)
+        os.close(self._file)
+        self._file = -1
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._file, data) :]
 
 
 class TaskLog:
@@ -136,28 +162,36 @@ class TaskLog:
 
     def __init__(self, mode: str, log_filter: LogFilter, emit: Callable[[str], None], whole: str):
         self.mode, self._filter, self._emit, self._whole = mode, log_filter, emit, whole
-        self.tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._tail: deque[bytes] = deque(maxlen=TAIL_LINES)
         self._shown = 0
         self._dropped = 0
         self._allowance = float(BURST_LINES)
         self._refilled = time.monotonic()
+        self._bar_shown = -math.inf
 
     def line(self, raw: bytes) -> None:
-        if self.mode == "none":
+        if raw.endswith(b"\r"):
+            self._bar(raw)
             return
-        if self.mode == "filtered" and not self._may_show():
-            self.tail.append(raw.decode("utf-8", "replace"))
-            self._dropped += 1
+        self._tail.append(raw)
+        if self.mode != "filtered":
             return
-        text = raw.decode("utf-8", "replace")
-        self.tail.append(text)
-        if self.mode == "filtered":
+        if self._may_show():
             self._tell_dropped()
-            self._emit(self._filter(text))
+            self._emit(self._filter(_text(raw)))
+        else:
+            self._dropped += 1
+
+    def _bar(self, raw: bytes) -> None:
+        """One that overwrites itself: now and then, and never among the last lines, which it would crowd out."""
+        now = time.monotonic()
+        if self.mode == "filtered" and now - self._bar_shown >= BAR_SECONDS and self._may_show():
+            self._bar_shown = now
+            self._emit(self._filter(_text(raw.rstrip(b"\r"))))
 
     def filtered_tail(self) -> tuple[str, ...]:
-        """The last lines, filtered."""
-        return tuple(self._filter(line) for line in self.tail)
+        """The last lines, filtered; none where the site shows nothing of the log."""
+        return () if self.mode == "none" else tuple(self._filter(_text(line)) for line in self._tail)
 
     def close(self, *, failed: bool) -> None:
         """Tell what was left out; after a failure also the last lines, where they were not shown."""
@@ -182,3 +216,7 @@ class TaskLog:
         if self._dropped:
             self._emit(f"[{self._dropped} lines left out here; the store has the whole log: {self._whole}]")
             self._dropped = 0
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")

@@ -206,15 +206,49 @@ def test_stored_log_has_every_byte_and_starts_anew(tmp_path: Path) -> None:
     assert path.read_bytes() == b"\xff whole\n"
 
 
-def test_stored_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_log_is_bounded_and_has_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "MAX_LOG_BYTES", 100)
+    monkeypatch.setattr(logs, "STORED_TAIL_LINES", 5)
     log = StoredLog(tmp_path / "g1.log")
-    for _ in range(100):
-        log.line(b"0123456789")
+    for number in range(100):
+        log.line(b"line %04d" % number)
     log.close()
-    text = (tmp_path / "g1.log").read_text()
-    assert len(text) < 250
-    assert "the rest is left out" in text
+    log.close()
+    lines = (tmp_path / "g1.log").read_text().splitlines()
+    assert lines[:9] == [f"line {number:04}" for number in range(9)]
+    assert "longer than 100 bytes; 860 bytes are left out here" in lines[9]
+    assert lines[10:] == [f"line {number:04}" for number in range(95, 100)]
+
+
+def test_only_owner_and_group_may_read_the_whole_log(tmp_path: Path) -> None:
+    StoredLog(tmp_path / "g1.log").close()
+    assert (tmp_path / "g1.log").stat().st_mode & 0o777 & ~0o640 == 0
+
+
+def test_a_flood_costs_little_and_its_last_words_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A twentieth of a log of a gigabyte, with a twentieth of the bound."""
+    monkeypatch.setattr(logs, "MAX_LOG_BYTES", 256 * 1024**2 // 20)
+    shown: list[str] = []
+    stored, task = StoredLog(tmp_path / "g1.log"), TaskLog("filtered", FILTER, shown.append, "g1.log")
+
+    def on_line(line: bytes) -> None:
+        stored.line(line)
+        task.line(line)
+
+    splitter = LineSplitter(on_line)
+    chunk = b"an ordinary line of an application that talks too much\n" * 1000
+    begun = time.process_time()
+    for _ in range(1024**3 // 20 // len(chunk)):
+        splitter.feed(chunk)
+    splitter.feed(b"out of ideas for Doe^Jane\n")
+    splitter.close()
+    stored.close()
+    task.close(failed=True)
+    assert time.process_time() - begun < 20
+    size = (tmp_path / "g1.log").stat().st_size
+    assert size < logs.MAX_LOG_BYTES + logs.STORED_TAIL_BYTES + 1000
+    assert (tmp_path / "g1.log").read_bytes().endswith(b"out of ideas for Doe^Jane\n")
+    assert shown[-1] == f"out of ideas for {MASK}" and len(shown) < logs.MAX_TASK_LINES + 100
 
 
 def test_lines_come_whole_from_any_chunks() -> None:
@@ -226,3 +260,50 @@ def test_lines_come_whole_from_any_chunks() -> None:
     assert lines[:3] == [b"ab", b"c", b""]
     assert [len(line) for line in lines[3:5]] == [MAX_LINE_BYTES, 1]
     assert lines[-1] == b"end"
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([b"\r 10%|a", b"\r 20%|b\r", b"\n"], [b" 10%|a\r", b" 20%|b"]),
+        ([b"a\r", b"b\r", b"c\n"], [b"a\r", b"b\r", b"c"]),
+        ([b"x\r\r\n", b"a\r\r\rb"], [b"x", b"a\r", b"b"]),
+        ([b"a\r", b"\nb\r"], [b"a", b"b"]),
+        ([b"x" * MAX_LINE_BYTES + b"y\rz"], [b"x" * MAX_LINE_BYTES, b"y\r", b"z"]),
+    ],
+)
+def test_a_bar_that_overwrites_itself_comes_piece_by_piece(chunks: list[bytes], expected: list[bytes]) -> None:
+    lines: list[bytes] = []
+    splitter = LineSplitter(lines.append)
+    for chunk in chunks:
+        splitter.feed(chunk)
+    splitter.close()
+    assert lines == expected
+
+
+@pytest.mark.parametrize("hostile", [b"\r" * 65536, b"\r" * 65535 + b"x", b"\r\n" * 32768, b"\rx" * 32768])
+def test_hostile_line_ends_cost_no_time(hostile: bytes) -> None:
+    splitter = LineSplitter(lambda _: None)
+    begun = time.process_time()
+    for _ in range(5):
+        splitter.feed(hostile)
+    splitter.close()
+    assert time.process_time() - begun < 2
+
+
+def test_a_bar_does_not_flood_the_task_log_and_stays_whole_in_the_store(tmp_path: Path) -> None:
+    bar = b"".join(b"\r%3d%%|####    | %d/100" % (number, number) for number in range(101)) + b"\n"
+    shown: list[str] = []
+    stored, task = StoredLog(tmp_path / "g1.log"), TaskLog("filtered", FILTER, shown.append, "g1.log")
+
+    def on_line(line: bytes) -> None:
+        stored.line(line)
+        task.line(line)
+
+    splitter = LineSplitter(on_line)
+    splitter.feed(b"why it failed\n" + bar)
+    splitter.close()
+    stored.close()
+    task.close(failed=True)
+    assert shown == ["why it failed", "  0%|####    | 0/100", "100%|####    | 100/100"]
+    assert (tmp_path / "g1.log").read_bytes() == b"why it failed\n" + bar.removeprefix(b"\r")

@@ -7,6 +7,7 @@ finds the one that runs or has ended. A runner keeps it until it is told to disc
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 from abc import ABC, abstractmethod
@@ -152,9 +153,13 @@ Check = Callable[[], None]
 class Runner(ABC):
     """Runs MAPs. Every method raises a :class:`~airflow_monai.errors.MapError` that names what it is about."""
 
+_RETURNS = re.compile(rb"\r+")
+_LINE_ENDS = re.compile(rb"\r?\n|(?<=\r)")
     name: str = ""
     leases_cards: bool = True
     """Cards are leased for its jobs on this host; False for an engine that hands out cards itself."""
+"""Takes a line of an application's output. One that ends with a carriage return is overwritten by the next, as the bars
+of progress are."""
 
     @abstractmethod
     def find(self, reference: str) -> FoundMap:
@@ -177,7 +182,7 @@ class Runner(ABC):
 
         The job stays until :meth:`discard`, so that its verdict can be had again.
 
-        :param on_line: gets every line of its output from the first one on, without line end.
+        :param on_line: gets every line of its output from the first one on, without line end (:data:`OnLine`).
         :param check: called right before and after the start, and now and then; what it raises ends the waiting and
             leaves the job alone.
         """
@@ -200,28 +205,34 @@ class Runner(ABC):
 
 @dataclass(slots=True)
 class LineSplitter:
-    """Cuts a stream of bytes into lines; a line longer than :data:`MAX_LINE_BYTES` is cut into several."""
+    """Cuts a stream of bytes into lines; a line longer than :data:`MAX_LINE_BYTES` is cut into several.
+
+    What a carriage return alone ends is a line too, and keeps that mark: a bar would else come only when it is full.
+    """
 
     on_line: OnLine
-    _rest: bytearray = field(default_factory=bytearray)
+    _rest: bytes = b""
 
     def feed(self, data: bytes) -> None:
-        self._rest += data
-        *lines, rest = self._rest.split(b"\n")
+        whole = self._rest + data
+        # what follows the carriage returns at the end will tell what they mean
+        body = whole.rstrip(b"\r")
+        *lines, rest = _LINE_ENDS.split(_RETURNS.sub(b"\r", body)) if b"\r" in body else body.split(b"\n")
         for line in lines:
-            self._emit(bytes(line))
+            self._emit(line)
         while len(rest) > MAX_LINE_BYTES:
-            self.on_line(bytes(rest[:MAX_LINE_BYTES]))
+            self.on_line(rest[:MAX_LINE_BYTES])
             rest = rest[MAX_LINE_BYTES:]
-        self._rest = bytearray(rest)
+        self._rest = rest + b"\r" if len(body) < len(whole) else rest
 
     def close(self) -> None:
-        if self._rest:
-            self._emit(bytes(self._rest))
-            self._rest.clear()
+        rest, self._rest = self._rest.rstrip(b"\r"), b""
+        if rest:
+            self._emit(rest)
 
     def _emit(self, line: bytes) -> None:
-        line = line.removesuffix(b"\r")
+        if line == b"\r":
+            return  # before the first bar: it overwrites nothing
         for start in range(0, max(len(line), 1), MAX_LINE_BYTES):
             self.on_line(line[start : start + MAX_LINE_BYTES])
 

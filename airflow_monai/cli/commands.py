@@ -261,9 +261,102 @@ _BATCH = Command(
     arguments=(Argument(("workflow",), {"metavar": "WORKFLOW", "help": "Name of a workflow with a schedule."}), _JSON),
 )
 
+_MAP_LABEL = {"metavar": "NAME:VERSION", "help": "As `airflow monai maps list` shows it."}
+
+_MAPS = Group(
+    name="maps",
+    help="MONAI Application Packages: look into them, and register them.",
+    example="airflow monai maps register lung-seg:1.2.0",
+    commands=(
+        Command(
+            name="inspect",
+            help="Show what an image or a folder would run, with what, and what is wrong with it.",
+            description="Show what a MAP would run and with which resources and environment, and what is wrong or "
+            "doubtful with it, without starting it. Exit code 1: something keeps it from running here.",
+            function=f"{ENTRY}.maps_inspect",
+            example="airflow monai maps inspect lung-seg:1.2.0 --json",
+            arguments=(
+                Argument(
+                    ("map",),
+                    {
+                        "metavar": "IMAGE|DIR",
+                        "help": "An image that the Docker engine has, a folder with an unpacked MAP, or NAME:VERSION "
+                        "of a registered one.",
+                    },
+                ),
+                _JSON,
+            ),
+        ),
+        Command(
+            name="register",
+            help="Register a MAP: its image is pinned, and it gets a workflow.",
+            description="Register an image that the Docker engine has, or for the process runner a folder with an "
+            "unpacked MAP. It is pinned: what is run from now on under its name and version is exactly this. It gets a "
+            "workflow of one task, which a study sent to its AE title starts, or a person.",
+            function=f"{ENTRY}.maps_register",
+            example="airflow monai maps register registry.hospital.example/lung-seg:1.2.0 --ae-title LUNGSEG",
+            arguments=(
+                Argument(("map",), {"metavar": "IMAGE|DIR", "help": "Image reference, or folder."}),
+                Argument(("--name",), {"help": "Default: of the image, without registry and tag, or of the folder."}),
+                Argument(("--version",), {"help": "Default: the image's tag where it is one, else the manifest's."}),
+                Argument(
+                    ("--ae-title",), {"metavar": "AE", "help": "Studies sent there start it. Default: by its name."}
+                ),
+                Argument(
+                    ("--export",),
+                    {
+                        "metavar": "DEST",
+                        "action": "append",
+                        "help": "Deliver its results to this destination (an Airflow connection); may be given more "
+                        "than once. Default: they stay in the store.",
+                    },
+                ),
+                Argument(
+                    ("--no-gpu",), {"action": "store_true", "help": "Run it without a card although it asks for one."}
+                ),
+                Argument(
+                    ("--replace",),
+                    {
+                        "action": "store_true",
+                        "help": "Give one that is registered already other options. Its content stays what it is.",
+                    },
+                ),
+                _JSON,
+            ),
+        ),
+        Command(
+            name="list",
+            help="List the registered MAPs.",
+            function=f"{ENTRY}.maps_list",
+            example="airflow monai maps list --json",
+            arguments=(
+                Argument(("--all",), {"action": "store_true", "help": "Also those that are not registered any more."}),
+                _JSON,
+            ),
+        ),
+        Command(
+            name="describe",
+            help="Show a registered MAP: what it is, what it runs, its history.",
+            function=f"{ENTRY}.maps_describe",
+            example="airflow monai maps describe lung-seg:1.2.0",
+            arguments=(
+                Argument(("map",), {"metavar": "NAME[:VERSION]", "help": "As `airflow monai maps list` shows it."}),
+                _JSON,
+            ),
+        ),
+        Command(
+            name="unregister",
+            help="Take a MAP out of use: nothing starts it any more, and what runs ends normally.",
+            function=f"{ENTRY}.maps_unregister",
+            example="airflow monai maps unregister lung-seg:1.2.0",
+            arguments=(Argument(("map",), _MAP_LABEL), _JSON),
+        ),
+    ),
+)
+
 MONAI = Group(
     name="monai",
     help="Clinical imaging-AI workflows.",
     example="airflow monai validate workflow_specs/",
-    commands=(_VALIDATE, _SCHEMA, _EXPLAIN, _RUN, _GATEWAY, _POOLS, _PAYLOADS, _BATCH),
+    commands=(_VALIDATE, _SCHEMA, _EXPLAIN, _RUN, _GATEWAY, _POOLS, _PAYLOADS, _MAPS, _BATCH),
 )

@@ -141,6 +141,55 @@ def batch(args: Namespace) -> int:
     return command.run(_store(), _workflow_folder(), args.workflow, args.json, sys.stdout)
 
 
+@_ends
+def maps_inspect(args: Namespace) -> int:
+    from airflow_monai import settings
+    from airflow_monai.cli import maps as command
+
+    return command.run_inspect(settings.load(), args.map, args.json, sys.stdout)
+
+
+@_ends
+def maps_register(args: Namespace) -> int:
+    from airflow_monai import settings
+    from airflow_monai.cli import maps as command
+    from airflow_monai.maps.registration import Wanted
+
+    wanted = Wanted(
+        name=args.name,
+        version=args.version,
+        ae_title=args.ae_title,
+        export_destinations=tuple(args.export) if args.export else None,
+        use_gpu=False if args.no_gpu else None,
+        replace=args.replace,
+    )
+    return command.run_register(settings.load(), args.map, wanted, args.json, sys.stdout)
+
+
+@_ends
+def maps_list(args: Namespace) -> int:
+    from airflow_monai import settings
+    from airflow_monai.cli import maps as command
+
+    return command.run_list(settings.load(), args.all, args.json, sys.stdout)
+
+
+@_ends
+def maps_describe(args: Namespace) -> int:
+    from airflow_monai import settings
+    from airflow_monai.cli import maps as command
+
+    return command.run_describe(settings.load(), args.map, args.json, sys.stdout)
+
+
+@_ends
+def maps_unregister(args: Namespace) -> int:
+    from airflow_monai import settings
+    from airflow_monai.cli import maps as command
+
+    return command.run_unregister(settings.load(), args.map, args.json, sys.stdout)
+
+
 def _store() -> Store:
     from airflow_monai import settings
     from airflow_monai.store import open_store

@@ -1,0 +1,357 @@
+"""Runs a MAP as a pod of a Kubernetes cluster.
+
+The cluster keeps the pod when the worker dies, so a new try finds it by its name: it follows one that waits or runs,
+and takes the verdict of one that has ended. A pod whose time is over is ended by its own deadline, not deleted, so that
+this verdict can be had again too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_monai.errors import MapError, MapInterrupted, RunnerUnavailable
+from airflow_monai.gpu.inventory import load_inventory
+from airflow_monai.maps.policy import Policy
+from airflow_monai.maps.runners import kubernetes_settings
+from airflow_monai.maps.runners import kubernetes_status as status
+from airflow_monai.maps.runners.base import (
+    STOP_GRACE_SECONDS,
+    Check,
+    ContainerImage,
+    Exit,
+    FoundMap,
+    MapJob,
+    OnLine,
+    Runner,
+    default_user,
+)
+from airflow_monai.maps.runners.docker_user import check_readable, prepare_output
+from airflow_monai.maps.runners.kubernetes_log import LOG_END, PodLog
+from airflow_monai.maps.runners.kubernetes_manifest import find_in_cluster
+from airflow_monai.maps.runners.kubernetes_pod import Placed, pod_manifest, pod_name, selector
+from airflow_monai.maps.runners.kubernetes_usage import PodUsage
+from airflow_monai.maps.runners.only_one import only_one
+from airflow_monai.maps.runners.place import Place
+from airflow_monai.settings import Settings
+from airflow_monai.store.base import Store
+
+if TYPE_CHECKING:
+    from airflow_monai.maps.runners.kubernetes_cluster import Cluster
+
+LOOK_SECONDS = 1.0
+"""How often the pod's state is asked for; at once when its log ends."""
+
+UNREACHABLE_SECONDS = 120.0
+"""A running pod survives an API server that is away for so long (an upgrade of a control plane)."""
+
+REMOVAL_SECONDS = 45.0
+"""How long a pod that was told to end may take for it, beyond its own grace."""
+
+NEWS_SECONDS = 60.0
+"""How often the task log repeats why a pod still waits."""
+
+EVENTS_AFTER_SECONDS = 10.0
+"""A pod that has not begun by then is asked for what the cluster reports about it."""
+
+log = logging.getLogger(__name__)
+
+
+class KubernetesRunner(Runner):
+    """Pods in one namespace of the cluster that ``[monai] kubernetes_conn_id`` names."""
+
+    name = "kubernetes"
+    leases_cards = False
+    reads_images = False
+
+    def __init__(self, settings: Settings, store: Store):
+        self.policy = Policy.of(settings)
+        self.site = kubernetes_settings.load(settings.image_pull)
+        self.user = default_user(settings.container_user)
+        self.store = store
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        from airflow_monai.maps.runners.kubernetes_cluster import Cluster
+
+        return Cluster(self.site.conn_id, self.site.namespace)
+
+    def find(self, reference: str) -> FoundMap:
+        self.policy.check_image(reference)
+        return find_in_cluster(self.cluster, self.site, self.store, reference, self.user, self.check)
+
+    def image(self, reference: str, *, always_pull: bool = False) -> ContainerImage:
+        """The image, of which the cluster tells nothing before it runs: the task says its command."""
+        self.policy.check_image(reference)
+        if always_pull:
+            self.site = replace(self.site, pull_policy="Always")
+        return ContainerImage(reference, reference, working_directory="", is_known=False)
+
+    def run(self, job: MapJob, *, on_line: OnLine, check: Check) -> Exit:
+        pod = self._usable(self.cluster, job, check)
+        reattached = pod is not None
+        if pod is None:
+            pod, reattached = self._start(job, check)
+            check()  # whoever ended this task meanwhile did not find it
+        return _Waiting(self, job, pod, reattached=reattached).until_exit(on_line, check)
+
+    def kill(self, job: MapJob) -> None:
+        self.cluster.fresh().end_within(pod_name(job.name), 1)
+
+    def discard(self, job: MapJob) -> None:
+        cluster = self.cluster.fresh()  # a signal handler may call this while a request of `run` is under way
+        pod = cluster.get(pod_name(job.name))
+        if pod is None:
+            self._place(cluster).require_here(job)
+        else:
+            self.remove(cluster, pod)
+        self._place(cluster).leave(job)
+        _lock(job).unlink(missing_ok=True)
+
+    def holds(self, name: str, state: Path) -> bool:
+        return self.cluster.get(pod_name(name)) is not None
+
+    def discard_other_generations(self, job: MapJob) -> None:
+        for pod in self.cluster.find(selector(job.task_labels)):
+            if pod["metadata"]["name"] != pod_name(job.name):
+                self.remove(self.cluster, pod)
+        self._place().leave_others(job)
+        for file in job.state.parent.glob(f"g*{_LOCK}"):
+            if file != _lock(job):
+                file.unlink(missing_ok=True)
+
+    def remove(self, cluster: Cluster, pod: status.Pod) -> None:
+        """End a pod and wait until it is gone: first politely, then by force.
+
+        :raises RunnerUnavailable: when its node does not answer, so that nobody can tell whether it still runs.
+        """
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        cluster.delete(name, STOP_GRACE_SECONDS, uid)
+        deadline = time.monotonic() + REMOVAL_SECONDS
+        while (now := cluster.get(name)) is not None and now["metadata"]["uid"] == uid:
+            if time.monotonic() > deadline:
+                if status.node_is_lost(now):
+                    raise RunnerUnavailable(
+                        f"The pod {name} cannot be removed: its node does not answer, and the application may still "
+                        f"run there. When the node is surely off, `kubectl delete pod {name} --force` frees it."
+                    )
+                log.warning("The pod %s does not end in %g s and is removed by force", name, REMOVAL_SECONDS)
+                cluster.delete(name, 0, uid)
+                return
+            time.sleep(0.2)
+
+    def _place(self, cluster: Cluster | None = None) -> Place:
+        asked = cluster or self.cluster
+        return Place("Kubernetes cluster", asked.identities)
+
+    def _usable(self, cluster: Cluster, job: MapJob, check: Check) -> dict[str, Any] | None:
+        """The job's pod if it can still give a verdict; one that is being deleted is waited out."""
+        deadline = time.monotonic() + REMOVAL_SECONDS + job.confinement.grace_seconds
+        while True:
+            pod = cluster.get(pod_name(job.name))
+            if pod is None or not status.is_being_deleted(pod):
+                return pod
+            if time.monotonic() > deadline:
+                raise RunnerUnavailable(
+                    f"The pod {pod_name(job.name)} is being deleted and does not end: does its node answer?"
+                )
+            check()
+            time.sleep(LOOK_SECONDS)
+
+    def _start(self, job: MapJob, check: Check) -> tuple[dict[str, Any], bool]:
+        """Create the pod, unless somebody else was faster; whether that was so.
+
+        A pod may begin to write as soon as it is there. So nobody empties its output folder without the lock, and
+        whoever has it looks first.
+        """
+        check()
+        with only_one(_lock(job), check):
+            found = self._usable(self.cluster, job, check)
+            if found is not None:
+                return found, True
+            self._place().enter(job)
+            check_readable(job)
+            prepare_output(job, empty=True)
+            check()
+            self.cluster.create(pod_manifest(job, self._placed(job)))
+        created = self.cluster.get(pod_name(job.name))
+        if created is None:
+            raise MapInterrupted(f"The pod {pod_name(job.name)} was deleted as soon as it was there.")
+        return created, False
+
+    def _placed(self, job: MapJob) -> Placed:
+        root = self.store.local_path("payloads")
+        if root is None:
+            raise MapError(f"The store {self.store.url} is no folder: the kubernetes runner needs a shared one so far.")
+        return Placed(self.site, root.parent, self._mig_profile(job))
+
+    def _mig_profile(self, job: MapJob) -> str:
+        """The MIG profile of the cards that the task's pool stands for."""
+        inventory = load_inventory(self.store) if job.gpus and job.card_class else None
+        classes = {card.name: card for card in inventory.classes()} if inventory else {}
+        found = classes.get(job.card_class)
+        return (found.mig or "") if found else ""
+
+
+class _Waiting:
+    """Follows one pod: why it does not start yet, its output line by line, its time limit, its end."""
+
+    def __init__(self, runner: KubernetesRunner, job: MapJob, pod: dict[str, Any], *, reattached: bool):
+        self.runner = runner
+        self.cluster = runner.cluster
+        self.job = job
+        self.name = pod["metadata"]["name"]
+        self.pod = pod
+        self.reattached = reattached
+        self.log = PodLog(self._read_log)
+        self.usage = PodUsage(lambda: self.cluster.metrics(self.name))
+        self.stopped = False
+        self.begun: float | None = None
+        self._made = time.monotonic() - (status.age_seconds(pod) if reattached else 0.0)
+        self._told: tuple[str, str] = ("", "")
+        self._told_at = 0.0
+        self._pull_problem = ""
+
+    def until_exit(self, on_line: OnLine, check: Check) -> Exit:
+        try:
+            while not status.is_over(self.pod):
+                self._hand_out(on_line, LOOK_SECONDS)
+                check()
+                self.pod = self._look()
+                self._wait_or_run()
+            self._finish_log(on_line, check)
+        finally:
+            self.log.give_up()
+        ended = status.verdict(
+            self.pod,
+            self.job.found.reference,
+            stopped=self.stopped,
+            reattached=self.reattached,
+            limit=self.job.timeout_seconds,
+        )
+        return replace(ended, usage=self.usage.so_far)
+
+    def _look(self) -> dict[str, Any]:
+        """The pod as it is now; an API server that is away is borne with for a while."""
+        deadline = time.monotonic() + UNREACHABLE_SECONDS
+        while True:
+            try:
+                pod = self.cluster.get(self.name)
+                break
+            except RunnerUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                log.info("The Kubernetes cluster does not answer; %s is asked for again", self.name)
+                time.sleep(2.0)
+        if pod is None or pod["metadata"]["uid"] != self.pod["metadata"]["uid"]:
+            raise MapInterrupted(f"The pod {self.name} was deleted while it was needed.")
+        return pod
+
+    def _wait_or_run(self) -> None:
+        if status.has_begun(self.pod):
+            if not self.log.started:
+                self.begun = time.monotonic() - (status.running_seconds(self.pod) if self.reattached else 0.0)
+                self.log.start()
+            self.usage.look()
+            self._stop_when_over()
+        elif not status.is_over(self.pod):
+            self._wait_for_start()
+
+    def _wait_for_start(self) -> None:
+        reason, message = self._why_waiting()
+        error = status.hopeless(reason, message, self.job.found.reference)
+        waited = time.monotonic() - self._made
+        if error is None and waited > self.runner.site.pending_seconds:
+            error = status.unstarted(reason, message, self.job.found.reference, self.runner.site.pending_seconds / 60)
+        if error is not None:
+            self.runner.remove(self.cluster, self.pod)
+            raise error
+        news = (reason, message)
+        if reason and (news != self._told or time.monotonic() - self._told_at > NEWS_SECONDS):
+            self._told, self._told_at = news, time.monotonic()
+            log.info("%s is waiting for %.0f s: %s%s", self.name, waited, reason, f": {message}" if message else "")
+
+    def _why_waiting(self) -> tuple[str, str]:
+        """Reason and message; the cluster says only at first why an image could not be pulled, then that it is slow."""
+        reason, message = status.waiting_for(self.pod)
+        if reason in status.UNPULLED:
+            if reason == "ImagePullBackOff":
+                self._pull_problem = self._pull_problem or self._warning("Failed", "pull") or message
+                return reason, self._pull_problem
+            self._pull_problem = message
+        if not reason and time.monotonic() - self._made > EVENTS_AFTER_SECONDS:
+            return "ContainerCreating", self._warning()
+        return reason, message
+
+    def _warning(self, reason: str = "", word: str = "") -> str:
+        """What the cluster warned of last about this pod."""
+        for event in reversed(self.cluster.events(self.pod)):
+            message = " ".join(str(event.get("message") or "").split())[:600]
+            if event.get("type") == "Warning" and event.get("reason", "").startswith(reason) and word in message:
+                return message
+        return ""
+
+    def _stop_when_over(self) -> None:
+        """Stop the application when its time is over; a cluster that is away just then is asked again."""
+        limit = self.job.timeout_seconds
+        if limit is None or self.stopped or self.begun is None or time.monotonic() - self.begun < limit:
+            return
+        with contextlib.suppress(RunnerUnavailable):
+            self.cluster.end_within(self.name, 1)
+            self.stopped = True
+
+    def _hand_out(self, on_line: OnLine, seconds: float) -> bool:
+        """Hand out lines for so long, or until the stream breaks; whether the log has ended."""
+        until = time.monotonic() + self._time_left(seconds)
+        while not self.log.idle.is_set() and (left := until - time.monotonic()) > 0:
+            if not self.log.started:
+                time.sleep(min(left, 0.3))
+                return False
+            line = self.log.next(min(left, 0.1))
+            if line is LOG_END:
+                return True
+            if line is not None:
+                on_line(line)
+        self.log.idle.clear()
+        return False
+
+    def _time_left(self, seconds: float) -> float:
+        limit = self.job.timeout_seconds
+        if limit is None or self.stopped or self.begun is None:
+            return seconds
+        return min(seconds, max(0.01, self.begun + limit - time.monotonic()))
+
+    def _finish_log(self, on_line: OnLine, check: Check) -> None:
+        """Hand out what the log still holds."""
+        if not self.log.started:
+            if not status.has_begun(self.pod):
+                return
+            self.log.start()
+        self.log.container_ended()
+        next_check = time.monotonic() + LOOK_SECONDS
+        while (line := self.log.next(LOOK_SECONDS)) is not LOG_END:
+            if line is not None:
+                on_line(line)
+            if time.monotonic() > next_check:
+                check()
+                next_check = time.monotonic() + LOOK_SECONDS
+
+    def _read_log(self, since: str, follow: bool) -> Iterator[bytes]:
+        return self._reader.log(self.name, since=since, follow=follow)
+
+    @cached_property
+    def _reader(self) -> Cluster:
+        return self.cluster.fresh()  # for the log's thread
+
+
+_LOCK = ".lock"
+
+
+def _lock(job: MapJob) -> Path:
+    return job.state.with_suffix(_LOCK)

@@ -1,0 +1,149 @@
+"""Manifests out of an image of a cluster: by a short pod that prints them and never runs the application.
+
+A registered MAP needs none, since its manifests are in the store. What a digest names is read once; what a tag names
+can change, so it is read for each task.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from airflow_monai.errors import MapError, MapInterrupted, MapNotFound
+from airflow_monai.maps.manifest import GENERATION_FOLDERS, ManifestFiles
+from airflow_monai.maps.runners import kubernetes_status as status
+from airflow_monai.maps.runners.base import FoundMap
+from airflow_monai.maps.runners.kubernetes_pod import CONTAINER, bare_pod, container_security, selector
+from airflow_monai.maps.runners.kubernetes_settings import KubernetesSettings
+
+if TYPE_CHECKING:
+    from airflow_monai.maps.runners.kubernetes_cluster import Cluster
+    from airflow_monai.store.base import Store
+
+LABELS = {"monai.purpose": "manifest", "monai.network": "none"}
+LOOK_SECONDS = 0.5
+LEFT_BEHIND_SECONDS = 300
+_RESOURCES = {"cpu": "100m", "memory": "64Mi"}
+_DIGEST = re.compile(r".+@sha256:(?P<hash>[0-9a-f]{64})\Z")
+_PULLABLE = re.compile(r"(?:docker-pullable://)?(?P<image>[^/].*@sha256:[0-9a-f]{64})\Z")
+_FOUND = re.compile(rb"^%MONAI% (\S+) (\d+)\n", re.MULTILINE)
+
+
+def find_in_cluster(
+    cluster: Cluster, site: KubernetesSettings, store: Store, reference: str, user: str, check: Callable[[], None]
+) -> FoundMap:
+    """The MAP in the image ``reference`` that the cluster can get.
+
+    :param user: ``uid:gid`` of the pod that reads it.
+    :raises MapNotFound: when nobody has the image, or it holds no manifests.
+    """
+    match = _DIGEST.fullmatch(reference)
+    key = f"cache/manifests/{match['hash']}.json" if match else ""
+    if key and store.exists(key):
+        return FoundMap(reference, reference, _files(store.read_json(key), reference).parsed())
+    content, image = _read(cluster, site, reference, user, check)
+    if key:
+        store.create_json(key, content)
+    # what was looked at is what is run, where the cluster says which one that was
+    return FoundMap(reference, image or reference, _files(content, reference).parsed())
+
+
+def _files(content: dict[str, str], reference: str) -> ManifestFiles:
+    files = {name: base64.b64decode(text) for name, text in content.items()}
+    return ManifestFiles(files.get("app.json"), files.get("pkg.json"), reference, files.get("generation", b"").decode())
+
+
+def _read(
+    cluster: Cluster, site: KubernetesSettings, reference: str, user: str, check: Callable[[], None]
+) -> tuple[dict[str, str], str]:
+    """Both files, and the image by its digest where it has one."""
+    _remove_left_behind(cluster)
+    name = f"monai-manifest-{uuid.uuid4().hex[:16]}"
+    cluster.create(_pod(name, site, reference, user))
+    try:
+        pod = _ended(cluster, site, name, reference, check)
+        output = b"".join(cluster.log(name, follow=False, timestamps=False))
+    finally:
+        cluster.delete(name, 0)
+    content = parse_output(output)
+    if "app.json" not in content:
+        raise MapNotFound(
+            f"The image {reference!r} is no MAP, or has no shell to tell: neither /etc/holoscan/app.json nor "
+            f"/etc/monai/app.json could be read in it (exit code {(status.terminated(pod) or {}).get('exitCode')})."
+        )
+    pullable = _PULLABLE.fullmatch(status.container_status(pod).get("imageID", ""))
+    return content, pullable["image"] if pullable else ""
+
+
+def parse_output(output: bytes) -> dict[str, str]:
+    """The files that the pod printed, in base 64: ``app.json`` and ``pkg.json`` of the newest generation."""
+    found: dict[str, bytes] = {}
+    for match in _FOUND.finditer(output):
+        found.setdefault(match[1].decode(), output[match.end() : match.end() + int(match[2])])
+    for generation in GENERATION_FOLDERS:
+        app = found.get(f"/etc/{generation}/app.json")
+        if app is not None:
+            pkg = found.get(f"/etc/{generation}/pkg.json")
+            files = {"app.json": app, "generation": generation.encode()} | ({} if pkg is None else {"pkg.json": pkg})
+            return {name: base64.b64encode(data).decode() for name, data in files.items()}
+    return {}
+
+
+def _script() -> str:
+    paths = " ".join(f"/etc/{name}/{file}" for name in GENERATION_FOLDERS for file in ("app.json", "pkg.json"))
+    return (
+        f'for f in {paths}; do [ -f "$f" ] || continue; '
+        'printf \'%%MONAI%% %s %s\\n\' "$f" $(wc -c <"$f"); head -c 1048577 "$f"; echo; done'
+    )
+
+
+def _pod(name: str, site: KubernetesSettings, reference: str, user: str) -> dict[str, Any]:
+    container = {
+        "name": CONTAINER,
+        "image": reference,
+        "imagePullPolicy": site.pull_policy,
+        "command": ["/bin/sh", "-c", _script()],
+        "resources": {"requests": dict(_RESOURCES), "limits": dict(_RESOURCES)},
+        "securityContext": container_security(),
+    }
+    pod = bare_pod(name, site, container, user=user, labels=LABELS)
+    pod["spec"]["activeDeadlineSeconds"] = int(site.pending_seconds) + LEFT_BEHIND_SECONDS
+    pod["spec"]["terminationGracePeriodSeconds"] = 0
+    return pod
+
+
+def _ended(
+    cluster: Cluster, site: KubernetesSettings, name: str, reference: str, check: Callable[[], None]
+) -> dict[str, Any]:
+    deadline = time.monotonic() + site.pending_seconds
+    while True:
+        check()
+        pod = cluster.get(name)
+        if pod is None:
+            raise MapInterrupted(f"The pod that reads the manifests of {reference!r} was deleted.")
+        if status.is_over(pod):
+            # a node that gave it up says nothing about the image
+            status.verdict(pod, f"The reading of {reference!r}", stopped=False, reattached=False, limit=None)
+            return pod
+        reason, message = status.waiting_for(pod)
+        error = status.hopeless(reason, message, reference)
+        if error:
+            raise error
+        if time.monotonic() > deadline:
+            raise status.unstarted(reason, message, reference, site.pending_seconds / 60)
+        time.sleep(LOOK_SECONDS)
+
+
+def _remove_left_behind(cluster: Cluster) -> None:
+    """Pods of this kind whose worker was killed before it could remove them."""
+    try:
+        pods = cluster.find(selector({"monai.purpose": "manifest"}))
+    except MapError:
+        return
+    for pod in pods:
+        if status.age_seconds(pod) > LEFT_BEHIND_SECONDS and status.phase(pod) != "Pending":
+            cluster.delete(pod["metadata"]["name"], 0)

@@ -124,6 +124,23 @@ def _options() -> dict[str, Any]:
             default="filtered",
             example="tail",
         ),
+        "gpu_lease_folder": _option(
+            "Folder on a disk of the host that has the cards, where its workers keep which job has which card. All "
+            "workers of a host need the same one, those in containers too; no two hosts may share one.",
+            default="{AIRFLOW_HOME}/monai-gpu-leases",
+            example="/var/lib/airflow-monai/gpu-leases",
+        ),
+        "gpu_host": _option(
+            "Name of this worker's host in the GPU inventory. Empty: the host's own name, or the only host there is.",
+            example="gpu01",
+        ),
+        "gpu_wait_minutes": _option(
+            "How long a task that has its pool slots waits for a card on its host. Then it gives the slots back and "
+            "asks again half a minute later, without losing a try or its place in the queue.",
+            default="10.0",
+            example="30",
+            type_="float",
+        ),
         "smtp_conn_id": _option(
             "Airflow connection of type smtp by which tasks of type email send.",
             default="smtp_default",

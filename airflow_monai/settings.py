@@ -31,6 +31,9 @@ class Settings:
     :param api_conn_id: HTTP connection to Airflow's REST API through which the gateway creates runs.
     :param dicom_host: and ``dicom_port``: where the gateway listens.
     :param quiet_seconds: a study is complete when no image came for so long, unless its workflow says otherwise.
+    :param gpu_lease_folder: where the workers of a host keep who has which of its cards.
+    :param gpu_host: name of this host in the GPU inventory; empty: its own.
+    :param gpu_wait_minutes: how long a task that holds its slots waits for a card.
     :param smtp_conn_id: Airflow connection of type smtp that e-mails go out by.
     :param reviewer_roles: role in lower case -> ids of the users who have it.
     :param recipient_roles: role in lower case -> addresses that e-mails to it go to.
@@ -50,7 +53,25 @@ class Settings:
     dicom_port: int
     quiet_seconds: float
     task_log: str
+    docker_tls_folder: str = ""
+    allowed_networks: tuple[str, ...] = ()
+    allowed_capabilities: tuple[str, ...] = ()
+    allowed_mounts: tuple[str, ...] = ()
+    allowed_images: tuple[str, ...] = ()
+    require_digests: bool = False
+    image_pull: str = "missing"
+    pids_limit: int = 4096
+    max_cpu: float = 0.0
+    max_memory: str = ""
+    max_shared_memory: str = ""
+    max_timeout_minutes: float = 0.0
+    output_quota: str = "100Gi"
+    output_files: int = 100_000
+    stop_grace_seconds: float = 10.0
     http_allowed_hosts: tuple[str, ...] = ()
+    gpu_lease_folder: str = ""
+    gpu_host: str = ""
+    gpu_wait_minutes: float = 10.0
     smtp_conn_id: str = "smtp_default"
     reviewer_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipient_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -70,8 +91,26 @@ def load() -> Settings:
         dicom_host=_text("dicom_host", "0.0.0.0"),
         dicom_port=int(_number("dicom_port", 11112)),
         quiet_seconds=_number("quiet_seconds", 10.0),
-        http_allowed_hosts=tuple(part.strip() for part in _text("http_allowed_hosts").split(",") if part.strip()),
+        docker_tls_folder=_text("docker_tls_folder"),
+        allowed_networks=_list("allowed_networks"),
+        allowed_capabilities=_list("allowed_capabilities"),
+        allowed_mounts=_list("allowed_mounts"),
+        allowed_images=_list("allowed_images"),
+        require_digests=_choice("require_digests", "False", ("True", "False", "true", "false")).lower() == "true",
+        image_pull=_choice("image_pull", "missing", PULL_POLICIES),
+        pids_limit=int(_number("pids_limit", 4096)),
+        max_cpu=_number("max_cpu", 0),
+        max_memory=_text("max_memory"),
+        max_shared_memory=_text("max_shared_memory"),
+        max_timeout_minutes=_number("max_timeout_minutes", 0),
+        output_quota=_text("output_quota", "100Gi"),
+        output_files=int(_number("output_files", 100_000)),
+        stop_grace_seconds=_number("stop_grace_seconds", 10.0),
+        http_allowed_hosts=_list("http_allowed_hosts"),
         task_log=_choice("task_log", "filtered", ("filtered", "tail", "none")),
+        gpu_lease_folder=_text("gpu_lease_folder") or str(_home() / "monai-gpu-leases"),
+        gpu_host=_text("gpu_host"),
+        gpu_wait_minutes=_number("gpu_wait_minutes", 10.0),
         smtp_conn_id=_text("smtp_conn_id", "smtp_default"),
         reviewer_roles=_roles("reviewer_roles"),
         recipient_roles=_roles("recipient_roles"),

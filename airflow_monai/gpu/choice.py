@@ -1,8 +1,8 @@
 """Which cards a request gets, and who has to wait for whom: plain data in, plain data out.
 
-The order is age within priority. It needs no clock: every request draws a number, and a priority moves its place in the
-queue by a fixed count of numbers (:data:`HEAD_START`). So an urgent request goes before all that wait now, and one of a
-batch lets later ones pass, but only so many: it never starves.
+The order is age within priority. It needs no clock: every request draws a number, and its priority moves its place in
+the queue by a fixed count of numbers. So an urgent request goes before those that wait now, and one of a batch lets
+later ones pass, but only so many: it never starves.
 
 The first in the order that does not fit has cards reserved, those that are emptiest already. Nothing later is put on
 these, so their free part only grows until the request fits; later requests may have any other card. Of the cards on
@@ -14,8 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-HEAD_START: Mapping[str, int] = {"urgent": 100, "routine": 50, "batch": 0}
-"""By how many numbers a request of this priority stands before its own."""
+HEAD_START = 5
+"""By how many numbers each point of a task's priority weight puts it forward. The priorities of workflows are ten
+apart: an urgent request passes 50 routine and 100 batch ones that came before it, no more."""
+
+HIGHEST_WEIGHT = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Card:
 class Request:
     """Somebody who wants ``count`` cards of a class, of each ``share`` slots. All slots of a card: the card alone.
 
+    :param weight: its priority, as Airflow's scheduler knows it (:mod:`airflow_monai.priorities`).
     :param number: drawn when it was first made.
     """
 
@@ -42,13 +46,13 @@ class Request:
     card_class: str
     count: int
     share: int
-    priority: str
+    weight: int
     number: int
 
     @property
     def rank(self) -> tuple[int, int]:
         """Its place in the queue; the smallest goes first."""
-        return self.number - HEAD_START.get(self.priority, HEAD_START["routine"]), self.number
+        return self.number - HEAD_START * max(0, min(self.weight, HIGHEST_WEIGHT)), self.number
 
     def can_fit(self, cards: Iterable[Card]) -> bool:
         """Whether it would be met if all these cards were free."""

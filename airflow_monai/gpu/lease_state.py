@@ -32,7 +32,7 @@ class Lease:
     cards: tuple[str, ...]
     share: int
     number: int
-    priority: str
+    weight: int
     owner: str
     pid: int
     engine: str
@@ -55,7 +55,7 @@ class Ticket:
     count: int
     share: int
     number: int
-    priority: str
+    weight: int
     owner: str
     pid: int
     back_at: float | None = None
@@ -63,7 +63,7 @@ class Ticket:
 
     @property
     def request(self) -> Request:
-        return Request(self.name, self.card_class, self.count, self.share, self.priority, self.number)
+        return Request(self.name, self.card_class, self.count, self.share, self.weight, self.number)
 
 
 @dataclass(frozen=True, slots=True)

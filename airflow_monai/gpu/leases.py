@@ -30,12 +30,15 @@ NAMES_TOLD = 3
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Cards that a job needs: ``count`` of a class, ``share`` slots of each. All slots of a card: it alone."""
+    """Cards that a job needs: ``count`` of a class, ``share`` slots of each. All slots of a card: it alone.
+
+    :param weight: its priority, as Airflow's scheduler knows it.
+    """
 
     card_class: str
     count: int
     share: int
-    priority: str = "routine"
+    weight: int = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,21 +148,11 @@ class Leases:
             raise
 
     def release(self, name: str) -> None:
-        """The job is gone: its cards are free. A lease that another living process holds by now stays.
-
-        In a signal handler that came in the middle of a change nothing is done; its task releases once more at its end.
-        """
-        if self.folder.is_changing:
-            return
-        if self.folder.read().lease(name) is None and self.folder.read().ticket(name) is None:
-            return
-        with self.folder.change() as change:
-            entry = change.state.lease(name) or change.state.ticket(name)
-            if entry is not None and (self._is_mine(entry.owner) or not self.folder.lives(entry.owner)):
-                change.state = change.state.without(name)
+        """As the function of this name."""
+        release(self.folder, name)
 
     def _check_possible(self, want: Want) -> None:
-        request = Request("", want.card_class, want.count, want.share, want.priority, 0)
+        request = Request("", want.card_class, want.count, want.share, want.weight, 0)
         if not request.can_fit(self.cards):
             raise CapacityError(
                 f"{_asked(want)} of class {want.card_class} can never be had on this host ({self.host}), which has "
@@ -184,10 +177,10 @@ class Leases:
         if ticket is None:
             number, state = state.drawn()
             ticket = Ticket(
-                holder.name, want.card_class, want.count, want.share, number, want.priority, owner="", pid=0
+                holder.name, want.card_class, want.count, want.share, number, want.weight, owner="", pid=0
             )
         mark = ticket.owner if self._is_mine(ticket.owner) else change.begin()
-        ticket = replace(ticket, priority=want.priority, owner=mark, pid=_pid(mark), back_at=None)
+        ticket = replace(ticket, weight=want.weight, owner=mark, pid=_pid(mark), back_at=None)
         queue = [t.request for t in state.tickets if t.name != ticket.name and self._is_waiting(t)]
         queue = [*(r for r in queue if r.card_class == want.card_class), ticket.request]
         verdict = choose(free_slots(self.cards, state.taken(), want.card_class), queue, ticket.name, self.pick)
@@ -199,7 +192,7 @@ class Leases:
             cards=verdict.cards,
             share=want.share,
             number=ticket.number,
-            priority=want.priority,
+            weight=want.weight,
             owner=mark,
             pid=_pid(mark),
             engine=holder.engine,
@@ -275,6 +268,22 @@ class Leases:
         names = ", ".join(holders[:NAMES_TOLD]) + (f" and {len(holders) - NAMES_TOLD} more" if holders[3:] else "")
         held = f"held by {names}" if holders else "kept for those who came before"
         return f"waiting for {_asked(want)} of {len(ids)} x {want.card_class}: position {position}; {held}"
+
+
+def release(folder: LeaseFolder, name: str) -> None:
+    """The job is gone: its cards are free. A lease that another living process holds by now stays.
+
+    In a signal handler that came in the middle of a change nothing is done; its task releases once more at its end.
+    """
+    if folder.is_changing:
+        return
+    state = folder.read()
+    if state.lease(name) is None and state.ticket(name) is None:
+        return
+    with folder.change() as change:
+        entry = change.state.lease(name) or change.state.ticket(name)
+        if entry is not None and (folder.descriptor(entry.owner) is not None or not folder.lives(entry.owner)):
+            change.state = change.state.without(name)
 
 
 @dataclass(slots=True)

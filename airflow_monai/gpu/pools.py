@@ -55,10 +55,14 @@ class GpuRequest:
     def fits(self, card: CardClass) -> bool:
         return self.count <= card.most_on_a_host and (self.memory or 0) <= card.memory_bytes
 
-    def slots(self, card: CardClass) -> int:
-        share = card.card_slots if self.memory is None else math.ceil(self.memory / GIB)
+    def share(self, card: CardClass) -> int:
+        """Slots of each card. A MIG slice is never shared: it is cut to be one application's own."""
+        share = card.card_slots if self.memory is None or card.mig else math.ceil(self.memory / GIB)
         # more than the card's whole GiB but not more than the card: all of it
-        return self.count * max(1, min(share, card.card_slots))
+        return max(1, min(share, card.card_slots))
+
+    def slots(self, card: CardClass) -> int:
+        return self.count * self.share(card)
 
 
 def pool_name(card_class: str) -> str:
@@ -85,7 +89,7 @@ def request_of(resources: Mapping[str, Any] | Resources | None, inventory: Inven
     :param inventory: of the store; None when none was made yet.
     :raises CapacityError: when it can never be met, or there is no inventory to meet it from.
     """
-    request = _gpu_request(resources)
+    request = gpu_request(resources)
     if request is None:
         return PoolRequest(DEFAULT_POOL, 1)
     if inventory is None:
@@ -93,14 +97,21 @@ def request_of(resources: Mapping[str, Any] | Resources | None, inventory: Inven
             f"This task asks for {request}, but no GPU inventory is known: run `airflow monai pools sync --inventory "
             "FILE`, or say `gpu: 0` in its resources when it can do without."
         )
+    card = smallest_class(request, inventory)
+    return PoolRequest(pool_name(card.name), request.slots(card))
+
+
+def smallest_class(request: GpuRequest, inventory: Inventory) -> CardClass:
+    """The class of the smallest cards that a request fits on; :class:`CapacityError` when there is none."""
     classes = inventory.classes()
     fitting = [card for card in _eligible(request, classes) if request.fits(card)]
     if not fitting:
         raise CapacityError(_never(request, classes))
-    return PoolRequest(pool_name(fitting[0].name), request.slots(fitting[0]))
+    return fitting[0]
 
 
-def _gpu_request(resources: Mapping[str, Any] | Resources | None) -> GpuRequest | None:
+def gpu_request(resources: Mapping[str, Any] | Resources | None) -> GpuRequest | None:
+    """What resources ask for, None when it is no card."""
     gpu, memory = _field(resources, "gpu"), _field(resources, "gpu_memory", "gpuMemory")
     if gpu in (0, "0") or (gpu is None and memory is None):
         return None

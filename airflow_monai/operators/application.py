@@ -9,8 +9,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_monai.errors import (
     Fenced,
@@ -26,10 +29,13 @@ from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, condit
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_monai.gpu.lease_folder import LeaseFolder
     from airflow_monai.maps.job import Wish
     from airflow_monai.maps.logs import TaskLog
+    from airflow_monai.maps.quota import OutputWatch
     from airflow_monai.maps.runners.base import Exit, MapJob, Runner
     from airflow_monai.maps.staging import NamedInput
+    from airflow_monai.operators.cards import JobCards
 
 DEFAULT_POOL = "default_pool"
 DEFAULT_INPUTS: tuple[Mapping[str, Any], ...] = ({"name": "study", "value": "{{ context.input.dicom }}"},)
@@ -39,6 +45,15 @@ TRY_AGAIN = 75
 """EX_TEMPFAIL of sysexits.h: an application that ends so asks for another try."""
 
 
+def _lease_folder() -> LeaseFolder:
+    from pathlib import Path
+
+    from airflow_monai import settings
+    from airflow_monai.gpu.lease_folder import LeaseFolder
+
+    return LeaseFolder(Path(settings.load().gpu_lease_folder))
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     """What this process has started and must not leave behind."""
@@ -46,6 +61,7 @@ class _Held:
     run: TaskRun
     runner: Runner
     job: MapJob
+    leases: LeaseFolder = field(default_factory=_lease_folder)
 
 
 class ApplicationOperator(MonaiOperator):
@@ -104,9 +120,12 @@ class ApplicationOperator(MonaiOperator):
         self.timeout_minutes = timeout_minutes
         self.runner = runner
         self.environment = dict(environment or {})
+        self.sandbox = dict(sandbox or {})
         self.retry_exit_codes = tuple(retry_exit_codes)
         self._held: _Held | None = None
+        self._cards: JobCards | None = None
         self._killed = False
+        self._begun_at = datetime.now(timezone.utc)
 
     @abstractmethod
     def job_of(self, run: TaskRun, runner: Runner, inputs: list[NamedInput]) -> MapJob:
@@ -131,13 +150,67 @@ class ApplicationOperator(MonaiOperator):
             return done
         if run.generation > 1:
             runner.discard_other_generations(job)
-        with self._logs(run) as (task_log, on_line):
+        job = self._with_cards(held)
+        with self._logs(run, context) as (task_log, on_line), self._last_words(run, task_log):
             location = job.found.location
             self.log.info("Running %s (%s) as %s with the %s runner", self.application, location, job.name, runner.name)
-            ended = runner.run(job, on_line=on_line, check=lambda: self._check(run))
+            with self._output_watched(run, runner, job) as watch:
+                ended = runner.run(job, on_line=on_line, check=watch.check)
+                watch.settle()
             self.log.info("%s ended with exit code %s after %.1f s", self.application, ended.code, ended.seconds)
-            self._judge(run, job, ended, task_log)
-        return self._publish(run, job, ended, runner)
+            facts = self._facts(run, runner, job, ended)
+            with told_with(facts):
+                self._judge(run, job, ended)
+                return self._publish(run, facts)
+
+    def _with_cards(self, held: _Held) -> MapJob:
+        """The job with the cards that it may use, as far as it needs any."""
+        from airflow_monai.operators.cards import cards_for
+
+        run = held.run
+        self._cards = cards_for(self, run, held.runner, held.job, held.leases)
+        if self._cards is None:
+            return held.job
+        return self._cards.lease(held.job, check=lambda: self._check(run), say=lambda text: self.log.info("%s", text))
+
+    def card_facts(self) -> dict[str, Any]:
+        """For statistics: the cards of this try's application and how long it waited for them; empty without any."""
+        return self._cards.facts() if self._cards else {}
+
+    @contextmanager
+    def _output_watched(self, run: TaskRun, runner: Runner, job: MapJob) -> Iterator[OutputWatch]:
+        """Stop an application that writes more than it may, and remove what it wrote."""
+        from airflow_monai.maps.quota import OutputWatch
+        from airflow_monai.maps.removal import remove_tree
+
+        def stop() -> None:
+            try:
+                runner.kill(job)
+            except MapError as error:  # the next check ends it
+                self.log.warning("%s", error)
+
+        try:
+            what = f"{self.application} of task {run.task_id}"
+            with OutputWatch(job.output, job.confinement, what, stop, lambda: self._check(run)) as watch:
+                yield watch
+        except OutputTooLarge:
+            run.fence.check()
+            runner.discard(job)
+            remove_tree(job.output)
+            raise
+
+    @contextmanager
+    def _last_words(self, run: TaskRun, task_log: TaskLog) -> Iterator[None]:
+        """Add to what goes wrong in the block what the application said last, and where its whole log is."""
+        try:
+            yield
+        except MapError as error:
+            error.log_tail = tail = task_log.filtered_tail()
+            said = next((line.strip() for line in reversed(tail) if line.strip()), "")
+            if said:
+                log = run.folder.log_key(run.task_id, run.map_index, run.generation)
+                error.args = (f"{error} It last said: {said[:LAST_WORDS]!r}. Its whole log: {log}.",)
+            raise
 
     def on_kill(self) -> None:
         """Stop and remove the application, unless a newer try has taken it over.
@@ -277,6 +350,9 @@ class ApplicationOperator(MonaiOperator):
         except Fenced:
             self._held = None  # it belongs to the newer try
             raise
+        except AirflowRescheduleException:
+            self._held = None  # nothing runs; its place in the queue for cards is kept
+            raise
         except RunnerUnavailable:
             ti = context["ti"]
             if self._killed or ti.try_number > ti.max_tries:
@@ -303,6 +379,7 @@ class ApplicationOperator(MonaiOperator):
         try:
             held.run.fence.check()
             held.runner.discard(held.job)
+            give_back(held.leases, held.job.name, self.log.warning)
             shutil.rmtree(staging_folder(held.run), ignore_errors=True)
         except Fenced:
             self.log.info("A newer try has taken over %s; it is left alone", held.job.name)

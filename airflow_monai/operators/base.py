@@ -19,6 +19,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import (
     AirflowException,
     AirflowFailException,
+    AirflowRescheduleException,
     AirflowSkipException,
     AirflowTaskTimeout,
     DownstreamTasksSkipped,
@@ -38,7 +39,13 @@ if TYPE_CHECKING:
     from airflow_monai.store.base import Store
 
 
-NO_FAILURES = (DownstreamTasksSkipped, TaskDeferred, TaskAwaitingInput, AirflowSkipException)
+NO_FAILURES = (
+    DownstreamTasksSkipped,
+    TaskDeferred,
+    TaskAwaitingInput,
+    AirflowSkipException,
+    AirflowRescheduleException,
+)
 """Exceptions by which a task tells Airflow something else than that it failed."""
 SERIES_NAME = "{{ monai_series | default('series ' ~ (ti.map_index + 1)) }}"
 """What the UI shows in place of a map index: :func:`series_name`, once the task has begun."""

@@ -18,6 +18,7 @@ from airflow_monai.gpu import lease_folder, leases
 from airflow_monai.gpu.choice import Card
 from airflow_monai.gpu.lease_folder import LeaseFolder
 from airflow_monai.gpu.leases import Holder, Leased, Leases, Waiting, Want
+from airflow_monai.priorities import WEIGHTS
 
 A100 = (Card("GPU-a", "a100", 40), Card("GPU-b", "a100", 40))
 SPAWN = multiprocessing.get_context("fork")
@@ -39,10 +40,10 @@ def cards_of(folder: Path, cards: tuple[Card, ...] = A100, **more: object) -> Le
 
 
 def take(
-    held: Leases, name: str, share: int, *, count: int = 1, wait: float = 0.0, priority: str = "routine", **more: object
+    held: Leases, name: str, share: int, *, count: int = 1, wait: float = 0.0, weight: int = 20, **more: object
 ) -> Leased:
     arguments = {"holds": lambda lease: True, **more}
-    want = Want("a100", count, share, priority)
+    want = Want("a100", count, share, weight)
     return held.acquire(want, Holder(name, "docker", "/state"), wait_seconds=wait, **arguments)  # type: ignore[arg-type]
 
 
@@ -134,14 +135,14 @@ def test_urgent_goes_before_routine_before_batch(folder):
     take(held, "two", 40)
     for name in ("batch", "routine", "urgent"):
         with pytest.raises(CardsBusy):
-            take(held, name, 40, priority=name)
+            take(held, name, 40, weight=WEIGHTS[name])
     served = []
     for freed in ("one", "urgent", "routine"):
         held.release(freed)
         for name in ("batch", "routine", "urgent"):
             if name not in served:
                 try:
-                    take(held, name, 40, priority=name)
+                    take(held, name, 40, weight=WEIGHTS[name])
                     served.append(name)
                 except CardsBusy:
                     pass

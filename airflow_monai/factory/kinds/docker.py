@@ -32,7 +32,7 @@ def make(request: TaskRequest) -> BaseOperator:
         outputs=outputs_of(task),
         resources=resources_of(task.resources),
         timeout_minutes=task.timeout_minutes or None,
-        execution_timeout=execution_timeout(task.timeout_minutes),
+        execution_timeout=execution_timeout(task.timeout_minutes, task.resources),
         **gpu_pool(task.resources, request.inventory),
         **monai_arguments(request),
         **request.common,

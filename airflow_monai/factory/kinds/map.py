@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_monai.errors import MonaiError
 from airflow_monai.factory.kinds.base import TaskKind, TaskRequest, inputs_of, monai_arguments, outputs_of
 from airflow_monai.specs.arguments import variables
 from airflow_monai.specs.plan import Resources
@@ -29,8 +30,9 @@ def make(request: TaskRequest) -> BaseOperator:
         outputs=outputs_of(task),
         environment=variables(task.args),
         resources=resources_of(task.resources),
+        sandbox=sandbox_of(task.args),
         timeout_minutes=task.timeout_minutes or None,
-        execution_timeout=execution_timeout(task.timeout_minutes),
+        execution_timeout=execution_timeout(task.timeout_minutes, task.resources),
         **gpu_pool(task.resources, request.inventory),
         **monai_arguments(request),
         **request.common,
@@ -40,9 +42,22 @@ def make(request: TaskRequest) -> BaseOperator:
 KIND = TaskKind(make)
 
 
-def execution_timeout(minutes: float) -> timedelta | None:
-    """When Airflow ends a task that ends itself after so many minutes; None for one without a limit."""
-    return timedelta(minutes=minutes) + EXECUTION_GRACE if minutes else None
+def sandbox_of(args: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a task asks for of the site's policy; None when it asks for nothing."""
+    return {arg.name: args[arg.name] for arg in SANDBOX if arg.name in args} or None
+
+
+def execution_timeout(minutes: float, resources: Resources | None = None) -> timedelta | None:
+    """When Airflow ends a task that ends itself after so many minutes; None for one without a limit.
+
+    :param resources: while it waits for a card its own time has not begun.
+    """
+    if not minutes:
+        return None
+    from airflow_monai import settings
+
+    waits = timedelta(minutes=settings.load().gpu_wait_minutes) if _wants_card(resources) else timedelta()
+    return timedelta(minutes=minutes) + EXECUTION_GRACE + waits
 
 
 def resources_of(resources: Resources | None) -> dict[str, Any] | None:
@@ -56,18 +71,23 @@ def resources_of(resources: Resources | None) -> dict[str, Any] | None:
 def gpu_pool(resources: Resources | None, inventory: Callable[[], Inventory | None]) -> dict[str, Any]:
     """Pool and slots of a task that wants a card.
 
-    Only the scheduler asks for them: a worker, which is told the DAG it shall run, must not fail a task that has
-    already been given its place.
-
-    :raises MonaiError: when the request can never fit.
+    :raises MonaiError: when the request can never fit. Not in a worker, which is told the DAG it shall run: it must not
+        fail a task that has already been given its place.
     """
-    if resources is None or not (resources.gpu or resources.gpu_memory):
+    if not _wants_card(resources):
         return {}
     from airflow.sdk import get_parsing_context
 
-    if get_parsing_context().dag_id is not None:
-        return {}
     from airflow_monai.gpu.pools import request_of
 
-    wanted = request_of(resources, inventory())
+    try:
+        wanted = request_of(resources, inventory())
+    except MonaiError:
+        if get_parsing_context().dag_id is not None:
+            return {}
+        raise
     return {"pool": wanted.pool, "pool_slots": wanted.slots}
+
+
+def _wants_card(resources: Resources | None) -> bool:
+    return resources is not None and bool(resources.gpu or resources.gpu_memory)

@@ -81,9 +81,12 @@ class MapJob:
     :param scratch: folders in the application's own memory that it may write to, beside ``/tmp``.
     :param state: host folder where a runner may keep what it needs to find the job again.
     :param user: ``uid:gid`` that the application runs as where the runner can choose.
-    :param gpus: how many cards it gets.
+    :param gpus: how many cards it gets, of which class of the inventory says ``card_class``.
+    :param confinement: what it may use and see beside its folders, by the site's policy.
     :param devices: ids of the cards that it was leased (``GPU-...``, ``MIG-...``, or an index); empty where the engine
         itself chooses cards.
+    :param keep_open: file descriptors that a process which is to outlive this one inherits: by them the lease of its
+        cards lives on until it can be found.
     """
 
     name: str
@@ -98,8 +101,11 @@ class MapJob:
     timeout_seconds: float | None = None
     user: str = ""
     gpus: int = 0
+    card_class: str = ""
     devices: tuple[str, ...] = ()
+    keep_open: tuple[int, ...] = ()
     scratch: tuple[str, ...] = ()
+    confinement: Confinement = field(default_factory=Confinement)
 
     @property
     def command(self) -> tuple[str, ...]:

@@ -62,8 +62,11 @@ class ProcessRunner(Runner):
         return FoundMap(reference, str(folder), manifest)
 
     def run(self, job: MapJob, *, on_line: OnLine, check: Check) -> Exit:
-        if job.gpus:
-            raise MapError(f"{job.found.reference} wants a GPU, which the process runner cannot give: use docker.")
+        if job.gpus and not job.devices:
+            raise MapError(
+                f"{job.found.reference} wants a GPU, and the process runner gives only leased ones: make the site's "
+                "inventory (`airflow monai pools sync --detect`), or use docker."
+            )
         kept = _Kept(job.state)
         reattached = kept.exists()
         child = None
@@ -83,7 +86,8 @@ class ProcessRunner(Runner):
         PLACE.leave(job)
 
     def holds(self, name: str, state: Path) -> bool:
-        return _Kept(state).is_alive(None)
+        kept = _Kept(state)
+        return kept.is_alive(None) or kept.application_lives()
 
     def discard_other_generations(self, job: MapJob) -> None:
         for folder in job.state.parent.glob("g*.run"):
@@ -120,6 +124,7 @@ class ProcessRunner(Runner):
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
+                pass_fds=job.keep_open,  # until the keeper has its lock nobody else could tell that it is there
             )
         except OSError as error:
             raise RunnerUnavailable(f"No process can be started on this host: {error.strerror}.") from error
@@ -177,6 +182,11 @@ class _Kept:
         if child is not None and child.poll() is None:
             return True
         return self._locked()
+
+    def application_lives(self) -> bool:
+        """Whether it runs without its keeper, which was killed."""
+        identity = (self._json("pid.json") or {}).get("application")
+        return identity is not None and keeper.start_time(identity["pid"]) == identity["start"] is not None
 
     def open_log(self) -> Any:
         return open(os.open(self.folder / "output.log", os.O_RDONLY | os.O_CREAT, 0o644), "rb")

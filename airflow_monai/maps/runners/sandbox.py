@@ -6,6 +6,7 @@ the real ones in its command and environment.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shutil
@@ -68,12 +69,17 @@ def start_of(job: MapJob, scratch: Path, *, isolated: bool) -> Start:
     :param scratch: an empty folder; the working directory of an application that is not isolated.
     """
     argv = tuple(_own_python(job.command))
+    cards = ",".join(job.devices)
     python_folder = str(Path(sys.executable).parent)
     environment = {
         "HOME": "/tmp",
         "LANG": "C.UTF-8",
         "PATH": os.pathsep.join((python_folder, "/usr/local/bin", "/usr/bin", "/bin")),
         **job.environment,
+        # CUDA numbers the cards that it is told of anew; none is told as one that there is not
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": cards or "-1",
+        "NVIDIA_VISIBLE_DEVICES": cards or "void",
     }
     if isolated:
         given = [word for item in environment.items() for word in ("--setenv", *item)]
@@ -126,9 +132,16 @@ def _bubblewrap(job: MapJob) -> list[str]:
     for target, source in sorted(_application_paths(job).items()):
         command += ["--ro-bind", str(source), target]
     command += ["--dir", job.found.manifest.working_directory]
+    command += _card_devices(job)
     for mount in job.mounts:
         command += ["--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target]
     return [*command, "--remount-ro", "/", "--chdir", job.found.manifest.working_directory]
+
+
+def _card_devices(job: MapJob) -> list[str]:
+    """Options that show the driver's devices: all of them, as which card is whose only the driver knows."""
+    shown = sorted(glob.glob("/dev/nvidia*")) if job.devices else []
+    return [word for path in shown for word in ("--dev-bind-try", path, path)]
 
 
 def _program() -> str:

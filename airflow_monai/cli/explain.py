@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,7 +17,7 @@ from airflow_monai.errors import MonaiError
 from airflow_monai.specs.context import ExecutionContext
 from airflow_monai.specs.defaults.lookup import defaults_above
 from airflow_monai.specs.fields import AE_TITLE
-from airflow_monai.specs.folder import FolderSpecs, combined, load_folder, read_spec
+from airflow_monai.specs.folder import FolderSpecs, SpecFile, combined, load_folder, read_spec
 from airflow_monai.specs.foresight import EdgeView, Fate, Foresight, foresee
 from airflow_monai.specs.plan import ForEach, Grouping, TaskPlan, WorkflowPlan
 from airflow_monai.specs.problems import errors_of, nearest_word
@@ -27,6 +27,10 @@ from airflow_monai.types import Payload, SeriesTags
 
 ANYBODY = "ANY-SCU"
 _MODALITY, _DESCRIPTION = "00080060", "0008103E"
+
+
+Registered = Callable[[], Mapping[Path, SpecFile]]
+"""Gives the workflows of registered MAPs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,9 @@ def _ae_title(text: str | None) -> str | None:
     return title
 
 
-def run(study: Path, specs: Path, question: Question, as_json: bool, out: TextIO) -> int:
+def run(
+    study: Path, specs: Path, question: Question, as_json: bool, out: TextIO, registered: Registered | None = None
+) -> int:
     """Explain each study of a folder.
 
     :param specs: folder of workflow files, or one file.
@@ -77,7 +83,7 @@ def run(study: Path, specs: Path, question: Question, as_json: bool, out: TextIO
         workflow file can be used.
     :raises MonaiError: when a folder, or the question, cannot be used.
     """
-    found = read_specs(specs)
+    found = read_specs(specs, registered)
     content = read_folder(study)
     if not content.series:
         raise MonaiError(f"There is no DICOM image in {study}.{_bad_files(content)}")
@@ -100,9 +106,17 @@ def run(study: Path, specs: Path, question: Question, as_json: bool, out: TextIO
     return finish(report, as_json, out)
 
 
-def run_payload(payload: Payload, tags: SeriesTags, specs: Path, question: Question, as_json: bool, out: TextIO) -> int:
+def run_payload(
+    payload: Payload,
+    tags: SeriesTags,
+    specs: Path,
+    question: Question,
+    as_json: bool,
+    out: TextIO,
+    registered: Registered | None = None,
+) -> int:
     """Explain a payload of the store, with the AE titles that it was sent with unless the question names others."""
-    found = read_specs(specs)
+    found = read_specs(specs, registered)
     called, calling = question.called or payload.called_aet, question.calling
     unit = Unit("", payload, tags)
     callers = (calling,) if calling else payload.calling_aets
@@ -129,11 +143,14 @@ def finish(report: Mapping[str, Any], as_json: bool, out: TextIO) -> int:
     return 0 if any(item["wanted"] for item in told) else 1
 
 
-def read_specs(path: Path) -> FolderSpecs:
-    """The workflows of a folder or of one file."""
-    if not path.exists():
+def read_specs(path: Path, registered: Registered | None = None) -> FolderSpecs:
+    """The workflows of a folder or of one file, and those of registered MAPs where they are asked for."""
+    if not path.exists() and not (registered and registered()):
         raise MonaiError(f"There is no workflow file or folder {path}: name one with --specs.")
-    found = load_folder(path) if path.is_dir() else combined({path: read_spec(path, defaults=defaults_above(path))})
+    if path.is_file():
+        found = combined({path: read_spec(path, defaults=defaults_above(path))})
+    else:
+        found = load_folder(path, more=registered)
     if not found.workflows and not found.problems:
         raise MonaiError(f"The folder {path} holds no workflow file: name another one with --specs.")
     return found

@@ -57,13 +57,11 @@ def registered_map(runner: Runner, record: RegisteredMap) -> FoundMap:
 
     :raises MapNotFound: when it is not here, or of a kind that the runner cannot run.
     """
+    problem = misfit(record, runner.name)
+    if problem:
+        raise MapNotFound(problem)
     if record.kind is MapKind.FOLDER:
-        return _folder(runner, record)
-    if runner.name == "process":
-        raise MapNotFound(
-            f"The registered MAP {record.label} is the image {record.location}, and the process runner runs folders. "
-            "Set [monai] runner to one that runs images, or register its unpacked folder under another version."
-        )
+        return _folder(record)
     try:
         return runner.find(record.pinned)
     except MapNotFound:
@@ -72,12 +70,22 @@ def registered_map(runner: Runner, record: RegisteredMap) -> FoundMap:
         return runner.find(record.digest)  # an image that was loaded from a file is known by its id only
 
 
-def _folder(runner: Runner, record: RegisteredMap) -> FoundMap:
-    if runner.name != "process":
-        raise MapNotFound(
-            f"The registered MAP {record.label} is the folder {record.location}, which only the process runner runs. "
-            f"Set [monai] runner = process, or register its image under another version."
+def misfit(record: RegisteredMap, runner: str) -> str:
+    """Why a runner cannot run what is registered, whatever it finds; empty when it can."""
+    if record.kind is MapKind.IMAGE and runner == "process":
+        return (
+            f"The registered MAP {record.label} is the image {record.location}, and the process runner runs folders. "
+            "Set [monai] runner to one that runs images, or register its unpacked folder under another version."
         )
+    if record.kind is MapKind.FOLDER and runner != "process":
+        return (
+            f"The registered MAP {record.label} is the folder {record.location}, which only the process runner runs. "
+            "Set [monai] runner = process, or register its image under another version."
+        )
+    return ""
+
+
+def _folder(record: RegisteredMap) -> FoundMap:
     folder = Path(record.location)
     if not folder.is_dir():
         raise MapNotFound(f"The folder {folder} of the registered MAP {record.label} is not on this host.")

@@ -5,6 +5,9 @@ A message says what happened, to what, and what to do. None of them ever holds p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from airflow_monai.types import FailureKind
 
 
@@ -12,9 +15,11 @@ class MonaiError(Exception):
     """Base of every error that this package raises on purpose.
 
     :cvar failure: the kind of failure, which decides whether a task that ends so is tried again.
+    :ivar facts: what is known of the run that failed, for its record's statistics.
     """
 
     failure = FailureKind.INTERNAL
+    facts: Mapping[str, Any] = {}
 
 
 class SettingsError(MonaiError):
@@ -53,9 +58,26 @@ class NoPayload(MonaiError):
 
 
 class MapError(MonaiError):
-    """A MAP cannot be run, or its run did not give what it must."""
+    """A MAP cannot be run, or its run did not give what it must.
+
+    :ivar log_tail: the last lines of an application that had begun, filtered for the task log.
+    """
 
     failure = FailureKind.INVALID
+    log_tail: tuple[str, ...] = ()
+
+
+class PolicyRefused(MapError):
+    """A task, or its application, asks for what the site does not allow.
+
+    :param refusals: what exactly (``airflow_monai.maps.policy.Refusal``).
+    """
+
+    failure = FailureKind.POLICY
+
+    def __init__(self, message: str, *, refusals: tuple = ()):
+        super().__init__(message)
+        self.refusals = refusals
 
 
 class ManifestError(MapError):
@@ -85,6 +107,10 @@ class MapChanged(MapNotFound):
 
 class RegistryError(MapError):
     """A MAP cannot be registered. The message says what is in its way."""
+
+
+class ImageDenied(MapNotFound):
+    """A registry does not give an image to this site, or not without another login."""
 
 
 class MapFailed(MapError):
@@ -126,10 +152,20 @@ class MissingOutput(MapError):
     failure = FailureKind.MISSING_OUTPUT
 
 
+class OutputTooLarge(MapError):
+    """The application wrote more than it may, and was stopped; what it had written is removed."""
+
+    failure = FailureKind.POLICY
+
+
 class RunnerUnavailable(MapError):
     """The engine that should run the MAP cannot be reached."""
 
     failure = FailureKind.CONNECTION
+
+
+class RegistryUnavailable(RunnerUnavailable):
+    """The registry that should have an image cannot be reached, or does not answer now."""
 
 
 class Fenced(MonaiError):

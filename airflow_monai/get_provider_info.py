@@ -84,14 +84,21 @@ def _options() -> dict[str, Any]:
             example="/opt/maps:/srv/maps",
         ),
         "docker_conn_id": _option(
-            "Airflow connection of type docker to the engine that runs MAPs. Empty: the engine at docker_url.",
+            "Airflow connection of type docker: the registry that the engine logs in to when it gets an image. Its "
+            "extra may name the engine: docker_url and docker_tls_folder, in place of the options of these names.",
             example="docker_gpu01",
         ),
         "docker_url": _option(
-            "Address of the Docker engine when docker_conn_id is empty.",
+            "Address of the Docker engine.",
             default="unix:///var/run/docker.sock",
             example="tcp://gpu01:2376",
         ),
+        "docker_tls_folder": _option(
+            "Folder with ca.pem, cert.pem and key.pem, by which an engine behind TLS and this worker prove to each "
+            "other who they are. Empty: no TLS.",
+            example="/etc/monai/docker-tls",
+        ),
+        **_policy_options(),
         "container_user": _option(
             "uid:gid that containers run as. Empty: the worker's own, or 1000:1000 where the worker is root.",
             example="1000:1000",
@@ -154,6 +161,76 @@ def _options() -> dict[str, Any]:
         "recipient_roles": _option(
             "Where e-mails to a role go: JSON, role to a list of addresses.",
             example='{"radiologist": ["reading-room@hospital.example"]}',
+        ),
+    }
+
+
+def _policy_options() -> dict[str, Any]:
+    """What applications may do here; a workflow can only ask for less."""
+    return {
+        "allowed_networks": _option(
+            "Networks of the engine that a task may ask for (args.network), separated by commas. Never the host's.",
+            example="models",
+        ),
+        "allowed_capabilities": _option(
+            "Linux capabilities that a task may ask for (args.capabilities), separated by commas.",
+            example="SYS_NICE",
+        ),
+        "allowed_mounts": _option(
+            "Folders of the container host that a task may ask to read, with all below them (args.mounts), separated "
+            "by commas. Never the store, or what gives the host away.",
+            example="/srv/models",
+        ),
+        "allowed_images": _option(
+            "Patterns (* for anything) of which the reference of an image must match one, separated by commas. Empty: "
+            "any image.",
+            example="registry.hospital.example/*, docker.io/library/python:3.*",
+        ),
+        "require_digests": _option(
+            "Run only images that are named by their digest (name@sha256:...).",
+            default="False",
+            example="True",
+            type_="boolean",
+        ),
+        "image_pull": _option(
+            "When the engine gets an image from its registry: never, missing (when it does not have it) or always.",
+            default="missing",
+            example="never",
+        ),
+        "pids_limit": _option(
+            "Processes and threads that an application may have at a time.",
+            default="4096",
+            example="1024",
+            type_="integer",
+        ),
+        "max_cpu": _option(
+            "Cores that one task may ask for, itself or by its manifest; 0 for no limit.",
+            default="0.0",
+            example="16",
+            type_="float",
+        ),
+        "max_memory": _option("Memory likewise. Empty: no limit.", example="64Gi"),
+        "max_shared_memory": _option("Shared memory likewise. Empty: no limit.", example="8Gi"),
+        "max_timeout_minutes": _option(
+            "The longest time limit of a task. A longer one, or none, becomes this; 0 leaves them alone.",
+            default="0.0",
+            example="240",
+            type_="float",
+        ),
+        "output_quota": _option(
+            "What an application may write to its output; one that writes more is stopped. 0 for no limit.",
+            default="100Gi",
+            example="20Gi",
+        ),
+        "output_files": _option(
+            "Files and folders that it may write there.", default="100000", example="20000", type_="integer"
+        ),
+        "stop_grace_seconds": _option(
+            "How long an application may go on after it was asked to end because its time is over. When Airflow ends "
+            "the task it is two seconds, since Airflow itself waits no longer.",
+            default="10.0",
+            example="30",
+            type_="float",
         ),
     }
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from airflow_monai.errors import SettingsError
 
 SECTION = "monai"
-RUNNERS = ("docker", "process")
+RUNNERS = ("docker", "kubernetes", "process")
+PULL_POLICIES = ("never", "missing", "always")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +25,13 @@ class Settings:
 
     :param store: URL or folder of the store.
     :param workflow_folder: folder of the hand-written workflow specs.
-    :param runner: what runs MAPs, ``docker`` or ``process``.
+    :param runner: what runs MAPs, ``docker``, ``kubernetes`` or ``process``.
     :param map_path: folders in which the process runner looks for unpacked MAPs (``<folder>/<name>/app.json``).
     :param docker_conn_id: Airflow connection of the Docker engine; empty for the engine at ``docker_url``.
     :param container_user: ``uid:gid`` that containers run as; empty: the worker's own, or 1000:1000 for a root worker.
+    :param docker_tls_folder: folder with ``ca.pem``, ``cert.pem`` and ``key.pem`` for an engine behind TLS.
+    :param allowed_networks: and what follows, up to ``stop_grace_seconds``: the site's policy, which
+        :class:`airflow_monai.maps.policy.Policy` makes of them.
     :param api_conn_id: HTTP connection to Airflow's REST API through which the gateway creates runs.
     :param dicom_host: and ``dicom_port``: where the gateway listens.
     :param quiet_seconds: a study is complete when no image came for so long, unless its workflow says otherwise.
@@ -125,6 +129,10 @@ def _text(option: str, default: str = "") -> str:
     from airflow.sdk.configuration import conf
 
     return str(conf.get(SECTION, option, fallback=default) or default).strip()
+
+
+def _list(option: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in _text(option).split(",") if part.strip())
 
 
 def _choice(option: str, default: str, choices: tuple[str, ...]) -> str:

@@ -38,6 +38,8 @@ class FailureKind(str, Enum):
     """The far side answered, and did not want it."""
     NOT_FOUND = "not_found"
     """An application, an image or a payload that does not exist."""
+    POLICY = "policy"
+    """The site does not allow what was asked for, or what was made."""
     INVALID = "invalid"
     """What the task was told, or what it was given, cannot be used."""
     INTERNAL = "internal"

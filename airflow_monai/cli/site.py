@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MonaiError
 from airflow_monai.specs.site import Application, Site
 
 if TYPE_CHECKING:
     from airflow_monai.gpu.inventory import Inventory
+    from airflow_monai.maps.policy import Policy
+    from airflow_monai.maps.registry import RegisteredMap
     from airflow_monai.settings import Settings
     from airflow_monai.specs.plan import Resources
 
@@ -17,6 +20,7 @@ def this_site() -> Site:
     """The site that Airflow's configuration describes."""
     from airflow_monai import settings
     from airflow_monai.gpu.inventory import load_inventory
+    from airflow_monai.maps.policy import Policy
     from airflow_monai.store import open_store
 
     known = settings.load()
@@ -25,7 +29,31 @@ def this_site() -> Site:
         capacity=lambda resources: capacity_problem(resources, inventory),
         destination=destination_problem,
         application=lambda reference: application_of(reference, known),
+        policy=lambda args, resources, minutes: policy_problems(Policy.of(known), args, resources, minutes),
     )
+
+
+def policy_problems(
+    policy: Policy, args: Mapping[str, Any], resources: Resources | None, minutes: float | None
+) -> Iterator[tuple[str, str]]:
+    """What of a task the site's policy does not allow, as far as its workflow says it: the field, and why."""
+    from airflow_monai.maps.policy import Asked
+    from airflow_monai.specs.arguments import is_true
+    from airflow_monai.specs.units import memory_bytes
+
+    name = "container_image" if "container_image" in args else "map"
+    refusals = list(policy.refusals(Asked.of(args)))
+    refusals += policy.image_refusals(str(args[name]), f"args.{name}")
+    if resources:
+        memory, shared = (memory_bytes(text) if text else None for text in (resources.memory, resources.shared_memory))
+        refusals += policy.resource_refusals(resources.cpu, memory, shared)
+    for refusal in refusals:
+        yield refusal.field, f"{refusal.message} ([monai] {refusal.option})"
+    if is_true(args.get("always_pull")) and policy.pull == "never":
+        yield "args.always_pull", "nothing is gotten from a registry here ([monai] image_pull)"
+    longest = policy.max_timeout_seconds
+    if minutes is not None and longest and (minutes == 0 or minutes * 60 > longest):
+        yield "timeout_minutes", f"it becomes {longest / 60:g}, the longest of this site ([monai] max_timeout_minutes)"
 
 
 def capacity_problem(resources: Resources, inventory: Inventory | None) -> str:
@@ -57,6 +85,9 @@ def destination_problem(name: str) -> str:
 def application_of(reference: str, settings: Settings) -> Application:
     """What is known of the application that ``args.map`` names. No image is pulled for it."""
     try:
+        record = registered(reference, settings)
+        if record is not None:
+            return _registered(record, settings)
         if settings.runner == "process":
             from airflow_monai.maps.resolve import find_folder
 
@@ -66,14 +97,39 @@ def application_of(reference: str, settings: Settings) -> Application:
         return Application(str(error))
 
 
+def registered(reference: str, settings: Settings) -> RegisteredMap | None:
+    """The newest revision of the registered MAP of this name; None where it was never registered."""
+    from airflow_monai.maps.registry import MapRegistry
+    from airflow_monai.store import open_store
+
+    return MapRegistry(open_store(settings.store)).of_label(reference)
+
+
+def _registered(record: RegisteredMap, settings: Settings) -> Application:
+    """A registered MAP, of which the registry itself tells the manifest."""
+    from airflow_monai.maps.pinning import misfit, unregistered
+    from airflow_monai.maps.registry import MapKind
+
+    if not record.is_registered:
+        return Application(str(unregistered(record)))
+    if problem := misfit(record, settings.runner):
+        return Application(problem)
+    keys = record.manifest().result_keys
+    if record.kind is MapKind.IMAGE and settings.runner == "docker":
+        here = _image(record.pinned, settings)
+        if here.problem and record.pinned != record.digest:
+            here = _image(record.digest, settings)
+        return Application(here.problem, keys)
+    return Application(result_keys=keys)
+
+
 def _image(reference: str, settings: Settings) -> Application:
     from airflow_monai.maps.runners.docker_engine import Engine
     from airflow_monai.maps.runners.docker_manifest import find_image
     from airflow_monai.store import open_store
 
-    engine = Engine(settings.docker_url, settings.docker_conn_id)
+    engine = Engine(settings.docker_url, settings.docker_conn_id, settings.docker_tls_folder)
     if engine.image(reference) is None:
-        return Application(
-            f"the image {reference} is not on this Docker host, and a map task pulls none: build or pull it there"
-        )
+        then = "build or pull it there" if settings.image_pull == "never" else "the first task will have to pull it"
+        return Application(f"the image {reference} is not on this Docker host: {then}")
     return Application(result_keys=find_image(engine, open_store(settings.store), reference).manifest.result_keys)

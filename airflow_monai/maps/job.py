@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapError
-from airflow_monai.maps.manifest import MapResources, run_environment, with_resources
+from airflow_monai.maps.manifest import Manifest, MapResources, run_environment, with_resources
+from airflow_monai.maps.policy import Asked, Policy
 from airflow_monai.maps.runners.base import FoundMap, MapJob, Mount
 from airflow_monai.maps.staging import NamedInput, input_folder, local
 
@@ -28,23 +29,29 @@ class Wish:
 
     :param resources: in place of the application's own, where it says any.
     :param timeout_seconds: the shorter of this and the application's own counts.
-    :param in_gpu_pool: the task holds slots of a pool of cards.
+    :param asked: what it asks for beyond its resources, of which ``policy`` says what it may have.
+    :param in_gpu_pool: the task holds slots of a pool of cards, of which class says ``card_class``.
     """
 
     resources: Mapping[str, Any] = field(default_factory=dict)
     timeout_seconds: float | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     in_gpu_pool: bool = False
+    card_class: str = ""
     user: str = ""
+    asked: Asked = field(default_factory=Asked)
+    policy: Policy = field(default_factory=Policy)
 
 
 def map_job(run: TaskRun, found: FoundMap, inputs: Sequence[NamedInput], wish: Wish) -> MapJob:
     """The job of this generation of a map task; the same, but for a label, for every try of it.
 
     :raises MapError: when the MAP wants a card and the task has none, or the store is not on this host.
+    :raises PolicyRefused: when task or MAP ask for more than the site allows.
     """
     manifest = with_resources(found.manifest, wish.resources)
-    timeout = min((limit for limit in (manifest.timeout_seconds, wish.timeout_seconds) if limit), default=None)
+    wanted = min((limit for limit in (manifest.timeout_seconds, wish.timeout_seconds) if limit), default=None)
+    timeout = wish.policy.time_limit(wanted)
     source = input_folder(run.store, inputs, staging_folder(run))
     output = local(run.store, run.output_key)
     environment = run_environment(manifest, job_id=run.execution_id.replace("-", ""), timeout_seconds=timeout)
@@ -60,9 +67,14 @@ def make_job(
     :param found: with the resources that count; ``wish`` has the time limit that counts.
     :param environment: what the application is owed; the task's own comes on top.
     :raises MapError: when the application wants a card and the task has none.
+    :raises PolicyRefused: when task or application ask for more than the site allows.
     """
+    what, resources = f"Task {run.task_id} ({found.reference})", found.manifest.resources
+    wish.policy.check_resources(resources.cpu, resources.memory_bytes, resources.shared_memory_bytes, what=what)
+    confinement = wish.policy.confine(wish.asked, what=what)
+    asked_for = tuple(Mount(Path(source), target) for source, target in confinement.mounts.items())
     labels = _task_labels(run)
-    gpus = _gpus(run, found, found.manifest.resources, wish)
+    gpus = _gpus(run, found, resources, wish)
     driver = {"NVIDIA_DRIVER_CAPABILITIES": "all"} if gpus else {}
     return MapJob(
         name=job_name(run),
@@ -70,14 +82,25 @@ def make_job(
         labels={**labels, **_run_labels(run)},
         task_labels=labels,
         environment={**environment, **driver, **wish.environment},
-        mounts=mounts,
+        mounts=(*mounts, *asked_for),
         output=local(run.store, run.output_key),
         state=_beside_output(run, ".run"),
-        resources=found.manifest.resources,
-        timeout_seconds=wish.timeout_seconds,
+        resources=resources,
+        timeout_seconds=wish.policy.time_limit(wish.timeout_seconds),
         user=wish.user,
         gpus=gpus,
+        card_class=wish.card_class,
+        confinement=confinement,
     )
+
+
+def bare_job(run: TaskRun) -> MapJob:
+    """The job by its name, labels and folders only: enough to remove what may be there of it."""
+    nothing = Manifest((), "/", "", "", "", "")
+    labels, output = _task_labels(run), local(run.store, run.output_key)
+    state = _beside_output(run, ".run")
+    found = FoundMap("", "", nothing)
+    return MapJob(job_name(run), found, labels, labels, {}, (), output, state, nothing.resources)
 
 
 def job_name(run: TaskRun) -> str:

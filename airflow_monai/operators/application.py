@@ -22,9 +22,11 @@ from airflow_monai.errors import (
     MapInterrupted,
     MapOutOfMemory,
     MapTimedOut,
+    OutputTooLarge,
     RunnerUnavailable,
 )
 from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, condition_context
+from airflow_monai.operators.facts import told_with
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -93,6 +95,9 @@ class ApplicationOperator(MonaiOperator):
     :param runner: ``docker`` or ``process``; the site's setting when None.
     :param environment: more environment variables for the application; their values may hold ``{{ context... }}``. They
         are plain text: no secrets here.
+    :param sandbox: what it asks for beyond that, of which the site's policy says what it may have: ``network``,
+        ``capabilities``, ``mounts`` (``/host/folder:/container/folder``, to be read), and, to narrow the policy,
+        ``pids`` and ``output_quota``.
     :param retry_exit_codes: exit codes by which the application asks for another try.
     """
 
@@ -109,6 +114,7 @@ class ApplicationOperator(MonaiOperator):
         timeout_minutes: float | None = None,
         runner: str | None = None,
         environment: Mapping[str, str] | None = None,
+        sandbox: Mapping[str, Any] | None = None,
         retry_exit_codes: Sequence[int] = (TRY_AGAIN,),
         **kwargs: Any,
     ):
@@ -138,13 +144,14 @@ class ApplicationOperator(MonaiOperator):
         from airflow_monai.operators.orphan import watch_parent
 
         self._held = None
+        self._begun_at = datetime.now(timezone.utc)
         with watch_parent(), self._let_go_at_end(context):
             return super().execute(context)
 
     def perform(self, run: TaskRun, context: Context) -> Outcome:
         runner, job = self._prepare(run)
         self._check(run)
-        self._held = _Held(run, runner, job)
+        self._held = held = _Held(run, runner, job)
         done = self._already_done(run)
         if done is not None:
             return done
@@ -229,12 +236,18 @@ class ApplicationOperator(MonaiOperator):
 
     def _prepare(self, run: TaskRun) -> tuple[Runner, MapJob]:
         from airflow_monai import settings
+        from airflow_monai.maps.job import bare_job
         from airflow_monai.maps.runners import create_runner
         from airflow_monai.maps.staging import present_inputs
 
         site = settings.load()
         runner = create_runner(self.runner or site.runner, site, run.store)
-        return runner, self.job_of(run, runner, present_inputs(run, self.inputs))
+        runner.check = lambda: self._check(run)
+        try:
+            return runner, self.job_of(run, runner, present_inputs(run, self.inputs))
+        except BaseException:
+            self._held = _Held(run, runner, bare_job(run))  # an earlier try may have started it
+            raise
 
     def wish(self, run: TaskRun, user: str = "") -> Wish:
         """What the task says about how its application is run.
@@ -243,14 +256,19 @@ class ApplicationOperator(MonaiOperator):
         """
         from airflow_monai import settings
         from airflow_monai.maps.job import Wish
+        from airflow_monai.maps.policy import Asked, Policy
         from airflow_monai.maps.runners.base import default_user
 
+        site = settings.load()
         return Wish(
             resources=self.resources_wanted,
             timeout_seconds=(self.timeout_minutes or 0) * 60 or None,
             environment=self.resolved(run, self.environment),
             in_gpu_pool=self.pool != DEFAULT_POOL,
-            user=user or default_user(settings.load().container_user),
+            card_class=self.pool.removeprefix("gpu_") if self.pool != DEFAULT_POOL else "",
+            user=user or default_user(site.container_user),
+            asked=Asked.of(self.sandbox),
+            policy=Policy.of(site),
         )
 
     def resolved(self, run: TaskRun, value: Any) -> Any:
@@ -265,48 +283,48 @@ class ApplicationOperator(MonaiOperator):
         if record is None or record.generation != run.generation or record.output_dir is None:
             return None
         self.log.info("Try %s had already finished this task's application; its results stand", record.try_number)
-        return Outcome(record.result, record.artifacts, record.stats, record.output_dir)
+        return Outcome(record.result, record.artifacts, record.stats, record.output_dir, xcom=record.stats)
 
     @contextmanager
-    def _logs(self, run: TaskRun) -> Iterator[tuple[TaskLog, Any]]:
+    def _logs(self, run: TaskRun, context: Context) -> Iterator[tuple[TaskLog, Any]]:
         """The task log's filter and the function that takes the application's lines."""
         from airflow_monai import settings
         from airflow_monai.maps.logs import LogFilter, StoredLog, TaskLog
+        from airflow_monai.maps.progress import ProgressReader
         from airflow_monai.maps.staging import local
+        from airflow_monai.operators.progress import progress_board
         from airflow_monai.store.payloads import load_series_tags
 
         key = run.folder.log_key(run.task_id, run.map_index, run.generation)
         tags = load_series_tags(run.store, run.payload.payload_id)
         stored = StoredLog(local(run.store, key))
         mode = settings.load().task_log
-        shown = TaskLog(mode, LogFilter(run.payload, tags), lambda line: self.log.info("%s", line), key)
-
-        def on_line(line: bytes) -> None:
-            stored.line(line)
-            shown.line(line)
+        log_filter = LogFilter(run.payload, tags)
+        shown = TaskLog(mode, log_filter, lambda line: self.log.info("%s", line), key)
+        progress = ProgressReader(log_filter)
 
         failed = True
         try:
-            yield shown, on_line
+            with progress_board(run, context, None if mode == "filtered" else self.log.info) as board:
+
+                def on_line(line: bytes) -> None:
+                    stored.line(line)
+                    shown.line(line)
+                    if (news := progress.line(line)) is not None:
+                        board.show(news)
+
+                yield shown, on_line
             failed = False
         finally:
             stored.close()
             shown.close(failed=failed)
 
-    def _judge(self, run: TaskRun, job: MapJob, ended: Exit, task_log: TaskLog) -> None:
+    def _judge(self, run: TaskRun, job: MapJob, ended: Exit) -> None:
         """Raise what the application's end amounts to, unless it ended well."""
         if ended.code == 0 and not ended.timed_out:
             return
-        log = run.folder.log_key(run.task_id, run.map_index, run.generation)
         kind, reason = self._verdict(job, ended)
-        tail = task_log.filtered_tail()
-        said = next((line.strip() for line in reversed(tail) if line.strip()), "")
-        last_words = f" It last said: {said[:LAST_WORDS]!r}." if said else ""
-        raise kind(
-            f"Task {run.task_id}: {self.application} {reason}{last_words} Its whole log: {log}.",
-            exit_code=ended.code,
-            log_tail=tail,
-        )
+        raise kind(f"Task {run.task_id}: {self.application} {reason}", exit_code=ended.code)
 
     def _verdict(self, job: MapJob, ended: Exit) -> tuple[type[MapFailed], str]:
         if ended.timed_out:
@@ -325,7 +343,19 @@ class ApplicationOperator(MonaiOperator):
             return MapInterrupted, f"was ended from outside (exit code {ended.code})."
         return MapFailed, f"ended with exit code {ended.code}."
 
-    def _publish(self, run: TaskRun, job: MapJob, ended: Exit, runner: Runner) -> Outcome:
+    def _facts(self, run: TaskRun, runner: Runner, job: MapJob, ended: Exit) -> dict[str, Any]:
+        """What the task tells of this run beside its results."""
+        from airflow_monai.operators.facts import facts_of, queue_seconds
+
+        waited = queue_seconds(run, self._previous_task_id(), self._begun_at)
+        known = {"runner": runner.name, self.noun: self.application, "queue_seconds": waited}
+        return (
+            {name: value for name, value in known.items() if value is not None}
+            | facts_of(job, ended)
+            | self.card_facts()
+        )
+
+    def _publish(self, run: TaskRun, facts: Mapping[str, Any]) -> Outcome:
         from airflow_monai.maps.outputs import collect
         from airflow_monai.maps.staging import local
 
@@ -333,14 +363,7 @@ class ApplicationOperator(MonaiOperator):
         what = f"{self.application} of task {run.task_id}"
         collected = collect(local(run.store, folder), self.outputs, what=what)
         artifacts = {name: tuple(f"{folder}/{path}" for path in paths) for name, paths in collected.artifacts.items()}
-        facts = {
-            "runner": runner.name,
-            self.noun: self.application,
-            "location": job.found.location,
-            "seconds": ended.seconds,
-        }
-        stats = {**facts, "exit_code": ended.code, "reattached": ended.reattached}
-        return Outcome(collected.result, artifacts, stats, folder, xcom=facts)
+        return Outcome(collected.result, artifacts, facts, folder, xcom=facts)
 
     @contextmanager
     def _let_go_at_end(self, context: Context) -> Iterator[None]:
@@ -372,6 +395,7 @@ class ApplicationOperator(MonaiOperator):
         import shutil
 
         from airflow_monai.maps.job import staging_folder
+        from airflow_monai.operators.cards import give_back
 
         held = self._held
         if held is None:

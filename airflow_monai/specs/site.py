@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_monai.specs.plan import Resources
 
@@ -26,9 +27,12 @@ class Site:
 
     :param capacity: resources -> why they can never be had there, or an empty text.
     :param destination: name of an export destination -> why nothing can be delivered to it, or an empty text.
+    :param policy: a task's arguments, resources and time limit in minutes (None where it says none) -> what of it the
+        site does not allow: the field, such as ``args.network``, and why.
     :param application: what ``args.map`` names -> what is known of it.
     """
 
     capacity: Callable[[Resources], str]
     destination: Callable[[str], str]
     application: Callable[[str], Application]
+    policy: Callable[[Mapping[str, Any], Resources | None, float | None], Iterable[tuple[str, str]]] = lambda *_: ()

@@ -179,7 +179,8 @@ def test_the_process_runner_says_what_is_needed(site: Site) -> None:
 
 
 @pytest.fixture
-def served() -> Iterator[Registry]:
+def served(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    monkeypatch.setenv("AIRFLOW__MONAI__IMAGE_PULL", "missing")
     with registry() as running:
         yield running
         import docker

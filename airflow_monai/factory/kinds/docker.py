@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.factory.kinds.base import TaskKind, TaskRequest, inputs_of, monai_arguments, outputs_of
-from airflow_monai.factory.kinds.map import execution_timeout, gpu_pool, resources_of
+from airflow_monai.factory.kinds.map import execution_timeout, gpu_pool, resources_of, sandbox_of
 from airflow_monai.specs.arguments import is_true, variables, words
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def make(request: TaskRequest) -> BaseOperator:
         scratch=str(args.get("env_MONAI_WORKDIR", "")),
         user=_user(args),
         always_pull=is_true(args.get("always_pull")),
+        sandbox=sandbox_of(args),
         inputs=inputs_of(task),
         outputs=outputs_of(task),
         resources=resources_of(task.resources),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from airflow_monai.errors import MonaiError
 from airflow_monai.factory.kinds.base import TaskKind, TaskRequest, inputs_of, monai_arguments, outputs_of
 from airflow_monai.specs.arguments import variables
 from airflow_monai.specs.plan import Resources
+from airflow_monai.specs.task_types.sandbox import SANDBOX
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,8 @@ from pathlib import Path
 
 from airflow_monai.errors import MapError
 from airflow_monai.maps.manifest import Manifest, MapResources
+from airflow_monai.maps.policy import Confinement
+from airflow_monai.maps.removal import remove_content
 
 MAX_LINE_BYTES = 16 * 1024
 CHECK_SECONDS = 2.0
@@ -39,11 +40,13 @@ class FoundMap:
 
     :param reference: as the spec has it.
     :param location: what exactly that is here: an image id, or a folder.
+    :param digest: by which registries know it (``name@sha256:...``); empty where none has been told.
     """
 
     reference: str
     location: str
     manifest: Manifest
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,9 @@ class ContainerImage:
 
     :param reference: as the spec has it.
     :param location: its id here.
+    :param is_known: False for an engine that tells nothing of what follows before the image runs.
     :param entrypoint: and ``command``, ``working_directory``: its own.
+    :param digest: as :attr:`FoundMap.digest`.
     """
 
     reference: str
@@ -60,6 +65,8 @@ class ContainerImage:
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     working_directory: str = "/"
+    is_known: bool = True
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,30 +159,43 @@ class Exit:
         return self.code in KILLED_CODES or (self.code == LOST_CODE and self.reattached)
 
 
+_RETURNS = re.compile(rb"\r+")
+_LINE_ENDS = re.compile(rb"\r?\n|(?<=\r)")
 OnLine = Callable[[bytes], None]
+"""Takes a line of an application's output. One that ends with a carriage return is overwritten by the next, as the bars
+of progress are."""
 Check = Callable[[], None]
 
 
 class Runner(ABC):
     """Runs MAPs. Every method raises a :class:`~airflow_monai.errors.MapError` that names what it is about."""
 
-_RETURNS = re.compile(rb"\r+")
-_LINE_ENDS = re.compile(rb"\r?\n|(?<=\r)")
     name: str = ""
     leases_cards: bool = True
     """Cards are leased for its jobs on this host; False for an engine that hands out cards itself."""
-"""Takes a line of an application's output. One that ends with a carriage return is overwritten by the next, as the bars
-of progress are."""
+
+    reads_images: bool = True
+    """It has its images at hand, and looks a registered one up by its digest; False for an engine that gets at an image
+    only by running it, which trusts the registration."""
+
+    check: Check = staticmethod(lambda: None)
+    """Called now and then while it gets an image; what it raises ends that."""
+
+    def kill(self, job: MapJob) -> None:  # noqa: B027
+        """End the job's application at once, from any thread; :meth:`run` then tells its exit.
+
+        Where a runner has no quick way it does nothing: the next check ends the job.
+        """
 
     @abstractmethod
     def find(self, reference: str) -> FoundMap:
         """The MAP that ``args.map`` names; :class:`~airflow_monai.errors.MapNotFound` when it is not here."""
 
     def image(self, reference: str, *, always_pull: bool = False) -> ContainerImage:
-        """The image of any container, which the engine gets where it does not have it.
+        """The image of any container, which the engine gets where it does not have it and the site lets it.
 
         :param always_pull: get it although it is here, since what its tag means may have changed.
-        :raises MapNotFound: when nobody has it.
+        :raises MapNotFound: when nobody has it, :class:`RegistryUnavailable` when that cannot be told now.
         """
         raise MapError(
             f"The image {reference} cannot be run: this task needs a container engine, and the {self.name} runner has "
@@ -254,11 +274,7 @@ def empty_output(job: MapJob) -> None:
     """Make the job's output folder empty and writable for its user: what an earlier try left must not mix in."""
     make_output(job)
     with _preparing(job):
-        for entry in os.scandir(job.output):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path)
-            else:
-                os.unlink(entry.path)
+        remove_content(job.output)
     make_output(job)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_monai.errors import MapError, MapInterrupted, RunnerUnavailable
+from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.runners.base import (
     CHECK_SECONDS,
     STOP_GRACE_SECONDS,
@@ -26,14 +27,12 @@ from airflow_monai.maps.runners.base import (
     MapJob,
     OnLine,
     Runner,
-    default_user,
-    empty_output,
-    make_output,
 )
-from airflow_monai.maps.runners.docker_config import container_config
+from airflow_monai.maps.runners.docker_config import container_config, has_cards
 from airflow_monai.maps.runners.docker_engine import Engine
-from airflow_monai.maps.runners.docker_image import container_image
-from airflow_monai.maps.runners.docker_manifest import find_image
+from airflow_monai.maps.runners.docker_image import as_container, get_image
+from airflow_monai.maps.runners.docker_manifest import found_map
+from airflow_monai.maps.runners.docker_user import check_readable, on_host, prepare_output
 from airflow_monai.maps.runners.place import Place
 from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
@@ -44,6 +43,7 @@ UNREACHABLE_SECONDS = 60.0
 QUEUED_LINES = 1000
 OOM_NEWS_SECONDS = 0.5
 REMOVAL_SECONDS = 30.0
+_NO_GPU_DRIVER = "could not select device driver"
 _LOG_END = b"\n"
 """No line of a log is one that holds a line end."""
 
@@ -54,33 +54,42 @@ class DockerRunner(Runner):
     name = "docker"
 
     def __init__(self, settings: Settings, store: Store):
-        self.engine = Engine(settings.docker_url, settings.docker_conn_id)
+        self.engine = Engine(settings.docker_url, settings.docker_conn_id, settings.docker_tls_folder)
+        self.policy = Policy.of(settings)
         self.store = store
-        self.user = default_user(settings.container_user)
 
     def _place(self, engine: Engine | None = None) -> Place:
         asked = engine or self.engine
         return Place("Docker engine", lambda: [asked.identity()])
 
     def find(self, reference: str) -> FoundMap:
-        return find_image(self.engine, self.store, reference)
+        found = get_image(self.engine, self.policy, reference, check=self.check)
+        return found_map(self.engine, self.store, reference, found)
 
     def image(self, reference: str, *, always_pull: bool = False) -> ContainerImage:
-        return container_image(self.engine, reference, always_pull=always_pull)
+        found = get_image(self.engine, self.policy, reference, always_pull=always_pull, check=self.check)
+        return as_container(reference, found)
 
     def run(self, job: MapJob, *, on_line: OnLine, check: Check) -> Exit:
         found = self._usable(job)
         status = found["State"]["Status"] if found else None
+        if found and status == "created" and not has_cards(found, job):
+            # an earlier try died over its creation and lost its lease: these cards may be somebody else's by now
+            self.engine.remove(job.name)
+            return self.run(job, on_line=on_line, check=check)
         if status is None and not self._create(job, check):
             return self.run(job, on_line=on_line, check=check)  # somebody else was faster: attach to theirs
         if status in (None, "created"):
             check()
-            empty_output(job)
+            prepare_output(on_host(job, self.engine.info()), empty=True)
             check()
             self._start(job)
             check()  # whoever ended this task meanwhile did not find it running
         waiting = _Waiting(self.engine, job, reattached=status not in (None, "created"))
         return waiting.until_exit(on_line, check)
+
+    def kill(self, job: MapJob) -> None:
+        self.engine.fresh().kill(job.name)
 
     def discard(self, job: MapJob) -> None:
         engine = self.engine.fresh()  # a signal handler may call this while a request of `run` is under way
@@ -117,7 +126,9 @@ class DockerRunner(Runner):
     def _create(self, job: MapJob, check: Check) -> bool:
         check()
         self._place().enter(job)
-        make_output(job)  # a bind mount of a folder that is not there would be refused
+        there = on_host(job, self.engine.info())
+        check_readable(there)
+        prepare_output(there, empty=False)  # a bind mount of a folder that is not there would be refused
         return self.engine.create(job.name, container_config(job, local_engine=self.engine.url.startswith("unix:")))
 
     def _start(self, job: MapJob) -> None:
@@ -125,8 +136,14 @@ class DockerRunner(Runner):
             self.engine.start(job.name)
         except RunnerUnavailable:
             raise
-        except MapError:
+        except MapError as error:
             self.engine.remove(job.name)
+            if job.gpus and _NO_GPU_DRIVER in str(error):
+                raise MapError(
+                    f"The Docker engine at {self.engine.url} can give containers no GPU: it has no driver for them. "
+                    "Install the NVIDIA Container Toolkit there and restart it, or run the task without a card "
+                    "(`resources: {gpu: 0}`)."
+                ) from error
             raise
 
 
@@ -196,10 +213,12 @@ class _Waiting:
         return min(max(0.01, self.begun + limit - time.monotonic()), CHECK_SECONDS)
 
     def _stop_when_over(self) -> None:
+        """Stop the container when its time is over; an engine that is away just then is asked again."""
         limit = self.job.timeout_seconds
         if limit is not None and not self.timed_out and time.monotonic() - self.begun >= limit:
-            self.timed_out = True
-            self.engine.stop(self.job.name, STOP_GRACE_SECONDS)
+            with contextlib.suppress(RunnerUnavailable):
+                self.engine.stop(self.job.name, self.job.confinement.grace_seconds)
+                self.timed_out = True
 
     def _state(self) -> dict[str, Any]:
         container = self.engine.inspect(self.job.name)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from airflow_monai.errors import MapError
+from airflow_monai.maps.policy import NO_NETWORK
 from airflow_monai.maps.runners.base import MapJob, Mount, default_user
 
-PIDS_LIMIT = 4096
 NANO = 10**9
 LOG_FILE_MIB, LOG_FILES = 512, 2
 """What the engine keeps of an application's output, so that a talkative one cannot fill its disk.
@@ -17,37 +16,56 @@ Engines lose lines for those who follow when one file gives way to the next, so 
 takes, with the engine's own words around each line.
 """
 
+VISIBLE_CARDS = "NVIDIA_VISIBLE_DEVICES"
+NO_CARDS = "void"
+"""By it NVIDIA's runtime gives a container no card; images come with ``all``."""
+
 
 def container_config(job: MapJob, *, local_engine: bool) -> dict[str, Any]:
     """Body of the request that creates the job's container.
 
     :param local_engine: the engine is on this host, so this host's cores are its cores.
     """
-    user = job.user or default_user("")
-    _check_readable(job, user)
     return {
         "Image": job.found.location,
         # not the image's own entry point: that one exits 0 when the application fails
         "Entrypoint": [job.command[0]],
         "Cmd": list(job.command[1:]),
-        "Env": [f"{name}={value}" for name, value in {"HOME": "/tmp", **job.environment}.items()],
+        "Env": [f"{name}={value}" for name, value in _environment(job).items()],
         "WorkingDir": job.found.manifest.working_directory,
-        "User": user,
+        "User": job.user or default_user(""),
         "Labels": dict(job.labels),
-        "NetworkDisabled": True,
+        "NetworkDisabled": job.confinement.network == NO_NETWORK,
         "HostConfig": _host_config(job, local_engine),
     }
 
 
+def has_cards(container: dict[str, Any], job: MapJob) -> bool:
+    """Whether a container was made with the cards that the job has now."""
+    requests = container["HostConfig"].get("DeviceRequests") or ()
+    return [id_ for request in requests for id_ in request.get("DeviceIDs") or ()] == list(job.devices)
+
+
+def _environment(job: MapJob) -> dict[str, str]:
+    """The job's, and last of all which cards the container sees, whatever image and workflow say of that."""
+    environment = {"HOME": "/tmp", **job.environment}
+    environment.pop(VISIBLE_CARDS, None)
+    if job.devices:
+        return {**environment, VISIBLE_CARDS: ",".join(job.devices)}
+    # where the engine chooses cards, it writes the variable itself
+    return environment if job.gpus else {**environment, VISIBLE_CARDS: NO_CARDS}
+
+
 def _host_config(job: MapJob, local_engine: bool) -> dict[str, Any]:
-    resources = job.resources
+    resources, confinement = job.resources, job.confinement
     cores = min(resources.cpu, os.cpu_count() or 1) if local_engine else resources.cpu
     config: dict[str, Any] = {
-        "NetworkMode": "none",
+        "NetworkMode": confinement.network,
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
+        "CapAdd": list(confinement.capabilities),
         "SecurityOpt": ["no-new-privileges"],
-        "PidsLimit": PIDS_LIMIT,
+        "PidsLimit": confinement.pids,
         "Init": True,
         "Memory": resources.memory_bytes,
         "MemorySwap": resources.memory_bytes,  # no swap on top: over the limit means killed, not slow
@@ -61,7 +79,9 @@ def _host_config(job: MapJob, local_engine: bool) -> dict[str, Any]:
         "Tmpfs": dict.fromkeys(_scratch(job), "rw,nosuid,nodev,exec,mode=1777"),
         "Mounts": [_mount(mount) for mount in job.mounts],
     }
-    if job.gpus:
+    if job.devices:
+        config["DeviceRequests"] = [{"Driver": "", "DeviceIDs": list(job.devices), "Capabilities": [["gpu"]]}]
+    elif job.gpus:
         config["DeviceRequests"] = [{"Driver": "", "Count": job.gpus, "Capabilities": [["gpu"]]}]
     return config
 
@@ -79,16 +99,3 @@ def _covers_a_mount(job: MapJob, path: str) -> bool:
 
 def _mount(mount: Mount) -> dict[str, Any]:
     return {"Type": "bind", "Source": str(mount.source), "Target": mount.target, "ReadOnly": mount.read_only}
-
-
-def _check_readable(job: MapJob, user: str) -> None:
-    """Say beforehand what the application would only report as a strange failure."""
-    uid = user.partition(":")[0]
-    if not uid.isdigit() or int(uid) in (0, os.getuid()):
-        return
-    for mount in job.mounts:
-        if mount.read_only and mount.source.stat().st_mode & 0o005 != 0o005:
-            raise MapError(
-                f"The input folder {mount.source} is closed to user {uid}, which the container runs as. Set [monai] "
-                "container_user to the owner of the store, or give the worker and the gateway the umask 022."
-            )

@@ -6,7 +6,10 @@ Imported only by the Docker runner, inside a task: this module brings in the doc
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
+import math
+import os
 import tarfile
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -14,64 +17,93 @@ from typing import Any
 
 import docker
 import requests
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import APIError, DockerException, NotFound, TLSParameterError
 
-from airflow_monai.errors import MapError, MapNotFound, RunnerUnavailable
+from airflow_monai.errors import MapError, RunnerUnavailable, SettingsError
+from airflow_monai.maps.runners.docker_pull import pull_error
 
 CALL_SECONDS = 60.0
 _REFUSALS = ("OCI runtime", "device driver", "executable file not found")
-_NOT_THERE = ("not found", "does not exist", "manifest unknown", "denied", "unauthorized", "invalid reference")
-PULL_SECONDS = 600.0
 ARCHIVE_BYTES = 4 * 1024 * 1024
-_IDENTITIES: dict[str, str] = {}
-"""Those of the engines that this process has asked, by their URLs."""
+_INFOS: dict[str, Mapping[str, Any]] = {}
+"""What the engines that this process has asked say of themselves, by their URLs."""
 
 
 class Engine:
     """One Docker engine.
 
     :param url: where it listens, for example ``unix:///var/run/docker.sock``.
-    :param conn_id: Airflow connection of type ``docker`` to log in to its registry with; empty for none.
+    :param conn_id: Airflow connection of type ``docker`` to log in to its registry with; empty for none. Its extra may
+        name the engine: ``docker_url``, ``docker_tls_folder``.
+    :param tls_folder: with ``ca.pem``, ``cert.pem`` and ``key.pem``, where the engine wants TLS; empty for none.
     """
 
-    def __init__(self, url: str, conn_id: str = ""):
-        self.url = url
+    def __init__(self, url: str, conn_id: str = "", tls_folder: str = ""):
         self.conn_id = conn_id
+        self.url, self.tls_folder = _address(url, tls_folder, conn_id)
 
     @cached_property
     def api(self) -> docker.APIClient:
+        return self._client("auto", CALL_SECONDS)
+
+    def _client(self, version: str | None, timeout: float) -> docker.APIClient:
         with self.errors("connect"):
-            if self.conn_id:
-                return self._hook_client()
-            return docker.APIClient(base_url=self.url, version="auto", timeout=CALL_SECONDS)
+            return docker.APIClient(base_url=self.url, version=version, timeout=timeout, tls=self._tls)
 
-    def _hook_client(self) -> docker.APIClient:
+    @cached_property
+    def _tls(self) -> docker.tls.TLSConfig | bool:
+        """By which engine and worker prove to each other who they are."""
+        if not self.tls_folder:
+            return False
         from airflow.providers.docker.hooks.docker import DockerHook
-        from airflow.sdk.exceptions import AirflowException
 
+        authority, certificate, key = (os.path.join(self.tls_folder, f"{name}.pem") for name in ("ca", "cert", "key"))
         try:
-            hook = DockerHook(docker_conn_id=self.conn_id, base_url=self.url, version="auto", timeout=int(CALL_SECONDS))
-            return hook.api_client
-        except AirflowException as error:
-            raise RunnerUnavailable(f"Connection {self.conn_id!r}, engine at {self.url}: {error}") from error
+            return DockerHook.construct_tls_config(authority, certificate, key)
+        except TLSParameterError as error:
+            raise SettingsError(
+                f"[monai] docker_tls_folder = {self.tls_folder}: it must hold ca.pem, cert.pem and key.pem, which this "
+                f"worker may read. {error.msg}"
+            ) from error
 
     def second(self, timeout: float = CALL_SECONDS) -> docker.APIClient:
         """A client of its own for another thread or a signal handler: one client cannot serve two at a time."""
-        with self.errors("connect"):
-            return docker.APIClient(base_url=self.url, version=self.api._version, timeout=timeout)
+        return self._client(self.api._version, timeout)
+
+    def registry_client(self, timeout: float) -> docker.APIClient:
+        """A client that has the login of the site's Docker connection to its registry, for getting images."""
+        if not self.conn_id:
+            return self.second(timeout)
+        from airflow.providers.docker.hooks.docker import DockerHook
+        from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
+
+        connection, version = f"Connection {self.conn_id!r}", self.api._version
+        hook = DockerHook(self.conn_id, base_url=self.url, version=version, tls=self._tls, timeout=int(timeout))
+        try:
+            return hook.api_client
+        except AirflowNotFoundException as error:
+            raise SettingsError(f"{connection} ([monai] docker_conn_id): {error}") from error
+        except APIError as error:
+            raise pull_error("", self.url, f"{connection}: its login failed: {_reason(error)}") from error
+        except (AirflowException, DockerException, requests.exceptions.RequestException) as error:
+            raise RunnerUnavailable(f"{connection}, engine at {self.url}: {type(error).__name__}") from error
 
     def fresh(self) -> Engine:
         """The same engine through a connection of its own."""
-        engine = Engine(self.url)
+        engine = copy.copy(self)
         engine.__dict__["api"] = self.second()
         return engine
 
+    def info(self) -> Mapping[str, Any]:
+        """What the engine says of itself, asked once by each process."""
+        if self.url not in _INFOS:
+            with self.errors("say who it is"):
+                _INFOS[self.url] = self.api.info()
+        return _INFOS[self.url]
+
     def identity(self) -> str:
         """The id that the engine gave itself, whatever way leads to it."""
-        if self.url not in _IDENTITIES:
-            with self.errors("say who it is"):
-                _IDENTITIES[self.url] = str(self.api.info().get("ID") or self.url)
-        return _IDENTITIES[self.url]
+        return str(self.info().get("ID") or self.url)
 
     def inspect(self, name: str) -> dict[str, Any] | None:
         """The container's description, None when there is none such."""
@@ -88,20 +120,17 @@ class Engine:
             except NotFound:
                 return None
 
-    def pull(self, reference: str) -> None:
-        """Get an image from its registry.
+    def pull_stream(self, client: docker.APIClient, reference: str) -> Iterator[dict[str, Any]]:
+        """Have the engine get an image, and tell what it tells.
 
-        :raises MapNotFound: when the registry does not have it, or not for us.
-        :raises RunnerUnavailable: when the registry cannot be asked.
+        :param client: from :meth:`registry_client`, used for nothing else.
         """
         repository, tag = _repository_and_tag(reference)
         with self.errors(f"pull {reference}"):
             try:
-                for news in self.second(timeout=PULL_SECONDS).pull(repository, tag=tag, stream=True, decode=True):
-                    if "error" in news:
-                        raise _pull_error(reference, self.url, str(news["error"]))
+                yield from client.pull(repository, tag=tag, stream=True, decode=True)
             except APIError as error:
-                raise _pull_error(reference, self.url, _reason(error)) from error
+                raise pull_error(reference, self.url, _reason(error)) from error
 
     def create(self, name: str, config: Mapping[str, Any]) -> bool:
         """Create a container; False when its name is taken."""
@@ -133,9 +162,19 @@ class Engine:
                 return True
             return True
 
-    def stop(self, name: str, grace: int) -> None:
+    def stop(self, name: str, grace: float) -> None:
+        """Send the image's own stop signal, and after the grace the one that cannot be caught."""
         with self.errors(f"stop container {name}"), contextlib.suppress(NotFound):
-            self.api.stop(name, timeout=grace)
+            self.api.stop(name, timeout=math.ceil(grace))
+
+    def kill(self, name: str) -> None:
+        """End a container at once; nothing when it has ended."""
+        with self.errors(f"kill container {name}"):
+            try:
+                self.api.kill(name)
+            except APIError as error:
+                if error.status_code not in (404, 409):
+                    raise
 
     def remove(self, name: str) -> None:
         """Kill and remove a container, also one that is being removed already."""
@@ -182,16 +221,22 @@ class Engine:
 
 def _repository_and_tag(reference: str) -> tuple[str, str | None]:
     """``name`` and ``tag`` as the engine's pull wants them; without a tag it would get all of them."""
-    if "@" in reference:
-        return reference, None
+    if "@" in reference:  # a digest says it all; engines do not take both
+        head, _, digest = reference.partition("@")
+        name, _, tail = head.rpartition(":")
+        return f"{name if name and '/' not in tail else head}@{digest}", None
     head, _, tail = reference.rpartition(":")
     return (head, tail) if head and "/" not in tail else (reference, "latest")
 
 
-def _pull_error(reference: str, url: str, reason: str) -> MapError:
-    what = f"The image {reference!r} is not on the Docker engine at {url}, and pulling it failed: {reason[:400]}"
-    refused = any(words in reason.lower() for words in _NOT_THERE)
-    return (MapNotFound if refused else RunnerUnavailable)(f"{what}. Pull or load it there, or correct the reference.")
+def _address(url: str, tls_folder: str, conn_id: str) -> tuple[str, str]:
+    """Where an engine is, as the settings say, or the extra of its Docker connection."""
+    if not conn_id:
+        return url, tls_folder
+    from airflow.sdk import BaseHook
+
+    extra = BaseHook.get_connection(conn_id).extra_dejson
+    return str(extra.get("docker_url") or url), str(extra.get("docker_tls_folder") or tls_folder)
 
 
 def _is_its_trouble(error: APIError) -> bool:

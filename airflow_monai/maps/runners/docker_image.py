@@ -1,33 +1,54 @@
-"""Any container image of a Docker engine, gotten from its registry where the engine does not have it."""
+"""Any container image of a Docker engine, gotten from its registry as the site's policy says."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import MapNotFound
+from airflow_monai.errors import MapNotFound, PolicyRefused
+from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.runners.base import ContainerImage
+from airflow_monai.maps.runners.docker_manifest import repo_digest
+from airflow_monai.maps.runners.docker_pull import pull
 
 if TYPE_CHECKING:
     from airflow_monai.maps.runners.docker_engine import Engine
 
-log = logging.getLogger(__name__)
 
+def get_image(
+    engine: Engine, policy: Policy, reference: str, *, always_pull: bool = False, check: Callable[[], None]
+) -> dict[str, Any]:
+    """What the engine says of the image ``reference``, which it gets where it has to and may.
 
-def container_image(engine: Engine, reference: str, *, always_pull: bool) -> ContainerImage:
-    """The image ``reference``.
-
-    :raises MapNotFound: when neither the engine nor its registry has it.
-    :raises RunnerUnavailable: when the registry cannot be asked.
+    :param check: called now and then meanwhile; what it raises ends it.
+    :raises PolicyRefused: when the image is not to run here.
+    :raises MapNotFound: when it is not here and nobody gives it.
+    :raises RegistryUnavailable: when the registry cannot be asked.
     """
-    found = None if always_pull else engine.image(reference)
-    if found is None:
-        log.info("Pulling %s to the Docker engine at %s", reference, engine.url)
-        engine.pull(reference)
+    found = engine.image(reference)
+    is_id = reference.startswith("sha256:")  # names an image by its content: no registry is asked, and none could tell
+    policy.check_image(
+        reference, [*(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())] if is_id and found else ()
+    )
+    if always_pull and policy.pull == "never":
+        raise PolicyRefused(
+            f"The task wants the image {reference!r} from its registry each time (args.always_pull), and [monai] "
+            "image_pull = never lets nothing be gotten. Remove always_pull."
+        )
+    if not is_id and policy.pull != "never" and (found is None or always_pull or policy.pull == "always"):
+        pull(engine, reference, check)
         found = engine.image(reference)
     if found is None:
-        raise MapNotFound(f"The image {reference!r} was pulled, but the Docker engine at {engine.url} has no such one.")
+        why = ", and [monai] image_pull = never lets nothing be gotten" if policy.pull == "never" else ""
+        raise MapNotFound(
+            f"The image {reference!r} is not on the Docker engine at {engine.url}{why}. Build, load or pull it there, "
+            "or correct the reference."
+        )
+    return found
+
+
+def as_container(reference: str, found: Mapping[str, Any]) -> ContainerImage:
+    """An image as a runner knows it, from what the engine says of it."""
     config = found.get("Config") or {}
     return ContainerImage(
         reference=reference,
@@ -35,6 +56,7 @@ def container_image(engine: Engine, reference: str, *, always_pull: bool) -> Con
         entrypoint=_words(config.get("Entrypoint")),
         command=_words(config.get("Cmd")),
         working_directory=config.get("WorkingDir") or "/",
+        digest=repo_digest(reference, found),
     )
 
 

@@ -38,7 +38,20 @@ def find_image(engine: Engine, store: Store, reference: str) -> FoundMap:
 
 def found_map(engine: Engine, store: Store, reference: str, image: Mapping[str, Any]) -> FoundMap:
     """The MAP in an image, of which the engine says this."""
-    return FoundMap(reference, image["Id"], image_manifests(engine, store, image["Id"], reference).parsed())
+    manifest = image_manifests(engine, store, image["Id"], reference).parsed()
+    return FoundMap(reference, image["Id"], manifest, repo_digest(reference, image))
+
+
+def repo_digest(reference: str, image: Mapping[str, Any]) -> str:
+    """By which digest registries know an image, of which the engine says this; empty for one that was built here.
+
+    :param reference: by which it was asked for: its repository's digest is told where the image has several.
+    """
+    digests = sorted(map(str, image.get("RepoDigests") or ()))
+    name = reference.partition("@")[0]
+    return next((digest for digest in digests if digest.partition("@")[0] in (name, name.rpartition(":")[0])), "") or (
+        digests[0] if digests else ""
+    )
 
 
 def image_manifests(engine: Engine, store: Store, image_id: str, reference: str) -> ManifestFiles:

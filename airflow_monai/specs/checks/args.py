@@ -16,6 +16,22 @@ _TRUTHS = ("true", "false")
 ENVIRONMENT = "env_"
 """Begins arguments that an application gets as variables of its environment."""
 _ENVIRONMENTS = ("env", "environment", "envs", "variables")
+_NEVER = (
+    "privileged",
+    "devices",
+    "device",
+    "cap_add",
+    "security_opt",
+    "network_mode",
+    "pid_mode",
+    "ipc_mode",
+    "userns_mode",
+    "cgroup_parent",
+    "volumes",
+    "binds",
+    "runtime",
+)
+"""What container engines can be told, and a workflow cannot."""
 # Words that authors write -> arguments that may be meant, the first that the type has.
 _OTHER_WORDS = {
     "image": ("map", "container_image"),
@@ -56,6 +72,9 @@ def _unknown(at: Location, task: TaskSpec, kind: TaskTypeSpec, name: str) -> Fin
     if not kind.args and not kind.prefixes:
         message = f"task {task.id!r}: a task of type {task.type} takes no arguments; {name[:60]!r} means nothing"
         return warning(at, "ignored-argument", message, "remove it")
+    if ENVIRONMENT in kind.prefixes and name.lower() in _NEVER:
+        message = f"task {task.id!r}: {name!r} is refused: no application gets more of its host than its own folders"
+        return Finding(at, "refused-argument", message, "remove it; args.network, args.mounts say what can be had")
     message = f"task {task.id!r}: a task of type {task.type} has no argument {name[:60]!r}"
     return Finding(at, "unknown-argument", message, _instead_of(name[:60], kind))
 

@@ -17,6 +17,7 @@ from airflow_monai.specs.site import Application, Site
 from airflow_monai.specs.view import SpecView
 
 PREFIX = "site-"
+UNSAID_MINUTES = -1
 
 
 def check_site(spec: WorkflowSpec, site: Site) -> Iterator[Finding]:
@@ -28,6 +29,8 @@ def check_site(spec: WorkflowSpec, site: Site) -> Iterator[Finding]:
     destination = cache(site.destination)
     for at, task in view.located():
         yield from _capacity(at, task, site)
+        if task.type in (TaskType.MAP, TaskType.DOCKER):
+            yield from _policy(at, task, site)
         if task.type == TaskType.EXPORT:
             for index, sink in enumerate(task.export_destinations):
                 if problem := destination(sink.name):
@@ -45,6 +48,16 @@ def _capacity(at: Location, task: TaskSpec, site: Site) -> Iterator[Finding]:
     problem = site.capacity(resources) if resources else ""
     if problem:
         yield warning((*at, "resources"), f"{PREFIX}capacity", problem)
+
+
+def _policy(at: Location, task: TaskSpec, site: Site) -> Iterator[Finding]:
+    minutes = None if task.timeout_minutes == UNSAID_MINUTES else task.timeout_minutes
+    for field, problem in site.policy(task.args, resources_of(task.resources), minutes):
+        top, _, name = field.partition(".")
+        written = next((key for key in task.args if key.lower() == name), name)
+        at_args = top == "args" and written in task.args
+        place = (*at, "args", written) if at_args else (*at, top) if top != "args" else at
+        yield warning(place, f"{PREFIX}policy", f"task {task.id!r}: {field}: {problem}")
 
 
 def _result_keys(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_monai.specs.findings import Finding, Location
 from airflow_monai.specs.plan import TaskType
 from airflow_monai.specs.task_types.base import Arg, TaskTypeSpec
+from airflow_monai.specs.task_types.sandbox import SANDBOX, check_sandbox
 
 if TYPE_CHECKING:
     from airflow_monai.specs.model import TaskSpec
@@ -20,6 +21,7 @@ _MAP = re.compile(r"[A-Za-z0-9./_~][^\s\x00-\x1f\x7f]{0,299}")
 
 
 def _check(view: SpecView, at: Location, task: TaskSpec) -> Iterator[Finding]:
+    yield from check_sandbox((*at, "args"), task, task.args)
     value = task.args.get("map")
     if not isinstance(value, str) or "{{" in value:
         return  # reported by the table of arguments
@@ -42,6 +44,7 @@ SPEC = TaskTypeSpec(
             template=False,
             example="lung-seg:1.2.0",
         ),
+        *SANDBOX,
     ),
     prefixes=("env_",),
     needs_input=True,

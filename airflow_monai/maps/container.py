@@ -55,12 +55,17 @@ def container_job(
         wish.resources,
     )
     mounts = (*_inputs(run, container, inputs), *_outputs(run, container))
-    job = make_job(run, FoundMap(image.reference, image.location, manifest), mounts, wish, {})
+    job = make_job(run, FoundMap(image.reference, image.location, manifest, image.digest), mounts, wish, {})
     return replace(job, scratch=(_plain(container.scratch),) if container.scratch else ())
 
 
 def _command(image: ContainerImage, container: Container) -> tuple[str, ...]:
     """As the engine puts them together: the image's own command goes with the image's own entry point only."""
+    if container.entrypoint is None and not image.is_known:
+        raise MapError(
+            f"Nobody here knows the entry point of the image {image.reference} before it runs: write args.entrypoint "
+            "(and args.command), as a cluster does not tell an image's own."
+        )
     if container.entrypoint is not None:
         words = container.entrypoint + (container.command or ())
     else:

@@ -68,20 +68,20 @@ class ProgressReader:
         self._clean = clean
         self.latest: Progress | None = None
 
-    def line(self, raw: bytes) -> bool:
-        """Take in a line; whether it told something new."""
+    def line(self, raw: bytes) -> Progress | None:
+        """Take in a line; the progress when it told something new."""
         head = raw[:MAX_BYTES]
         if not any(hint in head for hint in _HINTS):
-            return False
+            return None
         found = read_progress(head)
         if found is None:
-            return False
+            return None
         before = self.latest or Progress()
         stage = self._known(found.stage) or before.stage
         # a new stage that does not say how far it is leaves open how far the whole is
         percent = before.percent if found.percent is None else found.percent
         self.latest = Progress(percent, stage)
-        return self.latest != before
+        return None if self.latest == before else self.latest
 
     def _known(self, stage: str) -> str:
         return stage if stage and self._clean(stage) == stage else ""

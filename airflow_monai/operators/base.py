@@ -460,7 +460,8 @@ def failure_kind(error: BaseException) -> FailureKind:
 
 def failed(error: BaseException, outcome: Outcome) -> Outcome:
     """What a task that failed had given, with the kind of its failure (``execution_stats.error_kind``)."""
-    return replace(outcome, stats={**outcome.stats, "error_kind": failure_kind(error).value})
+    known = error.facts if isinstance(error, MonaiError) else {}
+    return replace(outcome, stats={**outcome.stats, **known, "error_kind": failure_kind(error).value})
 
 
 def one_line(error: BaseException) -> str:

@@ -233,7 +233,7 @@ class _File:
     """One manifest file: reads fields in any spelling, complains with the file's name."""
 
     def __init__(self, name: str, where: str, content: bytes | None):
-        self.name, self.where = name, where
+        self.name, self.where, self.within = name, where, ""
         if content is None:
             raise self.error("is missing")
         if len(content) > MAX_BYTES:
@@ -242,9 +242,11 @@ class _File:
         self.fields = {_plain(key): value for key, value in self.raw.items()}
 
     @classmethod
-    def of(cls, fields: Mapping[str, Any], name: str, where: str) -> _File:
+    def of(cls, fields: Mapping[str, Any], name: str, where: str, within: str = "") -> _File:
+        """A part of a file, whose field ``within`` it is."""
         file = cls.__new__(cls)
-        file.name, file.where, file.raw, file.fields = name, where, dict(fields), dict(fields)
+        file.name, file.where, file.within = name, where, within
+        file.raw = file.fields = dict(fields)
         return file
 
     def _loaded(self, content: bytes) -> dict[str, Any]:
@@ -258,7 +260,9 @@ class _File:
         return value
 
     def error(self, problem: str, field: str = "") -> ManifestError:
-        return ManifestError(f"{self.name} of {self.where} {problem}.", field=f"{self.name} {field}".strip())
+        path = ".".join(part for part in (self.within, field) if part)
+        where = f" (in {self.within})" if self.within else ""
+        return ManifestError(f"{self.name} of {self.where} {problem}{where}.", field=f"{self.name} {path}".strip())
 
     def get(self, key: str) -> Any:
         return self.fields.get(_plain(key))
@@ -267,7 +271,8 @@ class _File:
         value = self.get(key)
         if value is not None and not isinstance(value, Mapping):
             raise self.error(f"has a {key!r} that is not an object", key)
-        return _File.of({_plain(name): item for name, item in (value or {}).items()}, self.name, self.where)
+        within = ".".join(part for part in (self.within, key) if part)
+        return _File.of({_plain(name): item for name, item in (value or {}).items()}, self.name, self.where, within)
 
     def text(self, key: str) -> str:
         value = self.get(key)

@@ -49,6 +49,8 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": [
             "airflow_monai.operators.links.ReviewedTaskLink",
             "airflow_monai.operators.links.ArgoWorkflowLink",
+            "airflow_monai.operators.links.ArtifactsLink",
+            "airflow_monai.operators.links.ApplicationLink",
         ],
         "cli": ["airflow_monai.cli.definition.get_cli_commands"],
         "config": {"monai": {"description": "Settings of the package airflow-monai.", "options": _options()}},

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from airflow.sdk.plugins_manager import AirflowPlugin
 
+from airflow_monai.api.lazy import LazyApp, monai_app
 from airflow_monai.priorities import STRATEGIES
 
 
 class MonaiPlugin(AirflowPlugin):
-    """Lists this package under Admin > Plugins, where an operator can see that every component has it installed, and
-    makes the priorities of its tasks known to the scheduler."""
+    """Lists this package under Admin > Plugins, where an operator can see that every component has it installed,
+    makes the priorities of its tasks known to the scheduler, and puts our pages below ``/monai`` of the API server."""
 
     name = "monai"
+    fastapi_apps = [{"name": "monai", "url_prefix": "/monai", "app": LazyApp(monai_app)}]
     priority_weight_strategies = list(STRATEGIES.values())

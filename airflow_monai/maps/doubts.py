@@ -88,6 +88,11 @@ def pool_of(resources: MapResources, inventory: Inventory | None) -> PoolRequest
         return None
 
 
+def is_secret(name: str) -> bool:
+    """Whether an environment variable of this name most likely holds a secret."""
+    return _SECRET.search(name) is not None
+
+
 def _command(inspected: Inspected) -> Iterator[Doubt]:
     manifest = inspected.manifest
     if manifest.command[:2] == ("/bin/sh", "-c"):
@@ -97,7 +102,7 @@ def _command(inspected: Inspected) -> Iterator[Doubt]:
     elif manifest.sdk and manifest.sdk.lower() != "monai-deploy":
         yield Doubt(WARNING, "app.json sdk", f"{manifest.sdk[:60]!r} is neither monai-deploy nor holoscan")
     for name in manifest.environment:
-        if _SECRET.search(name):
+        if is_secret(name):
             message = "looks like a secret; whoever can read the image, or the registry, can read it"
             yield Doubt(WARNING, f"app.json environment.{name}", message)
 

@@ -31,10 +31,49 @@ class ArgoWorkflowLink(BaseOperatorLink):
         return ""
 
 
-def task_page(dag_id: str, run_id: str, task_id: str, map_index: int | None = None) -> str:
-    """Address of a task instance's page in Airflow's UI."""
+class ArtifactsLink(BaseOperatorLink):
+    """From a task to what it made: a page of ours, behind Airflow's own permissions."""
+
+    name = "Artifacts"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+        page = monai_page(ti_key.dag_id, ti_key.run_id, ti_key.task_id)
+        return f"{page}{_index(ti_key)}"
+
+
+class ApplicationLink(BaseOperatorLink):
+    """From a ``map`` task to what exactly it ran."""
+
+    name = "MAP"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+        page = monai_page(ti_key.dag_id, ti_key.run_id, ti_key.task_id)
+        return f"{page}/map{_index(ti_key)}"
+
+
+def _index(ti_key: Any) -> str:
+    index = getattr(ti_key, "map_index", None)
+    return f"?map_index={index}" if index is not None and index >= 0 else ""
+
+
+def monai_base() -> str:
+    """Address of our pages, which the plugin mounts in Airflow's API server."""
+    return f"{_base_url()}/monai"
+
+
+def monai_page(dag_id: str, run_id: str, task_id: str) -> str:
+    """Address of our page about a task instance."""
+    ids = (quote(dag_id, safe=""), quote(run_id, safe=""), quote(task_id, safe=""))
+    return "{}/dags/{}/runs/{}/tasks/{}".format(monai_base(), *ids)
+
+
+def _base_url() -> str:
     from airflow.sdk.configuration import conf
 
-    base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    page = f"{base}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/tasks/{quote(task_id, safe='')}"
+    return str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+
+
+def task_page(dag_id: str, run_id: str, task_id: str, map_index: int | None = None) -> str:
+    """Address of a task instance's page in Airflow's UI."""
+    page = f"{_base_url()}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}/tasks/{quote(task_id, safe='')}"
     return f"{page}/mapped/{map_index}" if map_index is not None and map_index >= 0 else page

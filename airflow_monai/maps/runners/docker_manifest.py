@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import time
 import uuid
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_monai.store.base import Store
 
 _GENERATION = "generation"
+_IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
 _LABELS = {"monai.purpose": "manifest"}
 _LEFT_BEHIND_SECONDS = 300
 
@@ -60,12 +62,27 @@ def image_manifests(engine: Engine, store: Store, image_id: str, reference: str)
     :param reference: of the image, for messages.
     :raises MapNotFound: when it holds none.
     """
-    key = f"cache/manifests/{image_id.rpartition(':')[2]}.json"
-    if store.exists(key):
-        files = {name: base64.b64decode(text) for name, text in store.read_json(key).items()}
-    else:
-        files = _read(engine, image_id, reference)
-        store.create_json(key, {name: base64.b64encode(data).decode() for name, data in files.items()})
+    known = cached_manifests(store, image_id, reference)
+    if known is not None:
+        return known
+    files = _read(engine, image_id, reference)
+    store.create_json(_key(image_id), {name: base64.b64encode(data).decode() for name, data in files.items()})
+    return _manifest_files(files, reference)
+
+
+def cached_manifests(store: Store, image_id: str, reference: str) -> ManifestFiles | None:
+    """Both manifests of an image that somebody has looked into before; None where nobody has."""
+    if not _IMAGE_ID.fullmatch(image_id) or not store.exists(_key(image_id)):
+        return None
+    files = {name: base64.b64decode(text) for name, text in store.read_json(_key(image_id)).items()}
+    return _manifest_files(files, reference)
+
+
+def _key(image_id: str) -> str:
+    return f"cache/manifests/{image_id.rpartition(':')[2]}.json"
+
+
+def _manifest_files(files: Mapping[str, bytes], reference: str) -> ManifestFiles:
     generation = files.get(_GENERATION, b"").decode()
     return ManifestFiles(files.get("app.json"), files.get("pkg.json"), reference, generation)
 

@@ -1,0 +1,154 @@
+"""What a task made: its artifacts, to look at and to fetch, and its application's whole log."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
+
+from airflow_monai.api.maps import ran_page
+from airflow_monai.api.page import HEADERS, Html, code, heading, link, listing, marked, page, part, row, size, table
+from airflow_monai.api.runs import FoundTask, TaskPlace, find_task
+from airflow_monai.types import TaskRecord
+
+MAX_SHOWN = 200
+"""Files of one artifact that the page lists; the others are counted, and can be fetched by their numbers."""
+
+_BLOCK = 256 * 1024
+_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
+router = APIRouter(prefix="/dags/{dag_id}/runs/{run_id}/tasks/{task_id}")
+MapIndex = Annotated[int, Query(ge=-1, le=100_000)]
+
+may_see = [Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE))]
+may_read = [*may_see, Depends(requires_access_dag("GET", DagAccessEntity.TASK_LOGS))]
+"""Files and logs may tell of a patient: who reads them needs the right to read task logs, too."""
+
+
+@router.get("", dependencies=may_see)
+def show_task(dag_id: str, run_id: str, task_id: str, map_index: MapIndex = -1) -> HTMLResponse:
+    """The task's artifacts."""
+    found = find_task(TaskPlace(dag_id, run_id, task_id, map_index))
+    series = f", series {map_index + 1}" if map_index >= 0 else ""
+    note = f"{task_id}{series} of {dag_id}, run {run_id}"
+    if found.record is None:
+        body = table(row("State", "It has not ended yet: what it makes is shown then."))
+    else:
+        body = "".join(_parts(found, found.record))
+    return HTMLResponse(page(f"Artifacts of {task_id}", body, note=note), headers=HEADERS)
+
+
+@router.get("/map", dependencies=may_see)
+def show_map(dag_id: str, run_id: str, task_id: str, map_index: MapIndex = -1) -> HTMLResponse:
+    """The MAP that the task ran, exactly."""
+    return ran_page(find_task(TaskPlace(dag_id, run_id, task_id, map_index)))
+
+
+@router.get("/log", dependencies=may_read)
+def fetch_log(dag_id: str, run_id: str, task_id: str, map_index: MapIndex = -1) -> Response:
+    """The application's whole log."""
+    found = find_task(TaskPlace(dag_id, run_id, task_id, map_index))
+    key = found.log_key()
+    if key is None:
+        raise HTTPException(404, "The store holds no log of this task.")
+    return _sent(found, key, "text/plain; charset=utf-8", inline=True)
+
+
+@router.get("/artifacts/{artifact}/{number}", dependencies=may_read)
+def fetch_file(
+    dag_id: str, run_id: str, task_id: str, artifact: str, number: int, map_index: MapIndex = -1
+) -> Response:
+    """A file of an artifact, by its number in the task's record."""
+    found = find_task(TaskPlace(dag_id, run_id, task_id, map_index))
+    keys = found.record.artifacts.get(artifact, ()) if found.record else ()
+    if not 0 <= number < len(keys) or not found.is_ours(keys[number]):
+        raise HTTPException(404, "The task has no such file.")
+    return _sent(found, keys[number], "application/octet-stream", inline=False)
+
+
+def _parts(found: FoundTask, record: TaskRecord) -> Iterator[str]:
+    yield table(*_facts(found, record))
+    for name, keys in record.artifacts.items():
+        yield heading(f"{name}: {len(keys)} file{'' if len(keys) == 1 else 's'}")
+        if keys:
+            yield listing(("File", "Size", ""), _files(found, record, name, keys), numbers=(1,))
+        if len(keys) > MAX_SHOWN:
+            yield f"<p>and {len(keys) - MAX_SHOWN} more</p>"
+    if record.result:
+        yield heading("Result")
+        yield f"<p>The application's metadata.json names {len(record.result)} values; they stay in the store.</p>"
+
+
+def _facts(found: FoundTask, record: TaskRecord) -> Iterator[str]:
+    failed = record.status.value in ("Failed", "PartialFail")
+    yield row("State", marked("error", record.status.value) if failed else record.status.value)
+    if record.error_msg:
+        yield row("Error", marked("error", record.error_msg))
+    yield row("From, to", f"{_time(record.start_time)} - {_time(record.end_time)}")
+    yield row("Generation, try", f"{record.generation}, {record.try_number}")
+    for name, value in sorted(record.stats.items()):
+        if isinstance(value, (str, int, float, bool)):
+            yield row(name.replace("_", " "), code(value))
+    base = _address(found.place)
+    if found.record and ("map" in record.stats or record.task_type == "map"):
+        yield row("Application", link(f"{base}/map{_index(found.place)}", "what exactly was run"))
+    key = found.log_key()
+    if key:
+        shown = link(f"{base}/log{_index(found.place)}", "the application's whole log")
+        yield row("Log", Html(f"{shown} ({size(found.folder.store.size(key))})"))
+
+
+def _files(found: FoundTask, record: TaskRecord, name: str, keys: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+    prefix = f"{record.output_dir}/" if record.output_dir else ""
+    base, index = _address(found.place), _index(found.place)
+    for number, key in enumerate(keys[:MAX_SHOWN]):
+        shown = key.removeprefix(prefix)
+        there = found.is_ours(key) and found.folder.store.exists(key)
+        if not there:
+            yield code(shown), "-", "not in the store any more"
+            continue
+        address = f"{base}/artifacts/{part(name)}/{number}{index}"
+        yield code(shown), size(found.folder.store.size(key)), link(address, "download")
+
+
+def _address(place: TaskPlace) -> str:
+    """Of the task's page, seen from the server's root."""
+    from airflow_monai.operators.links import monai_page
+
+    return monai_page(place.dag_id, place.run_id, place.task_id)
+
+
+def _index(place: TaskPlace) -> str:
+    return f"?map_index={place.map_index}" if place.map_index >= 0 else ""
+
+
+def _time(text: str | None) -> str:
+    return (text or "-")[:19].replace("T", " ")
+
+
+def _sent(found: FoundTask, key: str, kind: str, *, inline: bool) -> Response:
+    """An object of the store, a block at a time."""
+    name = _PLAIN.sub("_", key.rpartition("/")[2])[:150] or "file"
+    headers = {**HEADERS, "Content-Disposition": f'{"inline" if inline else "attachment"}; filename="{name}"'}
+    path = found.folder.store.local_path(key)
+    if path is None:
+        return Response(found.folder.store.read(key), media_type=kind, headers=headers)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        raise HTTPException(404, "The file is not in the store any more.") from None
+    headers["Content-Length"] = str(os.fstat(descriptor).st_size)
+    return StreamingResponse(_blocks(descriptor), media_type=kind, headers=headers)
+
+
+def _blocks(descriptor: int) -> Iterator[bytes]:
+    with open(descriptor, "rb", buffering=0) as file:
+        left = os.fstat(descriptor).st_size
+        while left > 0 and (block := file.read(min(_BLOCK, left))):
+            left -= len(block)
+            yield block

@@ -64,7 +64,7 @@ class Verdict:
     """What becomes of a request now.
 
     :param cards: ids of what it gets, none while it waits.
-    :param position: its place among those that wait, from 1; 0 when it gets its cards.
+    :param position: its place among those who want cards of its class now, from 1; 0 when it gets its cards.
     :param reserved: the cards that are kept for it, or for another one before it.
     """
 
@@ -102,11 +102,10 @@ def choose(free: Mapping[str, int], queue: Iterable[Request], name: str, pick: P
     :param free: slots of the cards of its class.
     :param queue: all that want cards of this class now, in any order; it is one of them.
     """
-    left, position = dict(free), 0
+    left = dict(free)
     reserved: tuple[str, ...] = ()
-    for request in sorted(queue, key=lambda waiting: waiting.rank):
+    for position, request in enumerate(sorted(queue, key=lambda waiting: waiting.rank), 1):
         chosen = pick({id_: slots for id_, slots in left.items() if id_ not in reserved}, request)
-        position += not chosen
         if not chosen and not reserved:
             reserved = emptiest(left, request)
         if request.name == name:

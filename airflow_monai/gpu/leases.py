@@ -23,8 +23,8 @@ LOOK_SECONDS = 2.0
 SAY_AGAIN_SECONDS = 60.0
 BACK_SECONDS = 30.0
 """One who gave up waiting comes back after so long."""
-KEPT_SECONDS = 300.0
-"""Its place in the queue is kept so much longer, as a worker has to be found for it. Its age is not lost then."""
+KEPT_SECONDS = 90.0
+"""Cards are kept for it so much longer, as a worker has to be found for it. Its age is not lost then."""
 NAMES_TOLD = 3
 
 
@@ -176,9 +176,7 @@ class Leases:
         ticket = state.ticket(holder.name)
         if ticket is None:
             number, state = state.drawn()
-            ticket = Ticket(
-                holder.name, want.card_class, want.count, want.share, number, want.weight, owner="", pid=0
-            )
+            ticket = Ticket(holder.name, want.card_class, want.count, want.share, number, want.weight, owner="", pid=0)
         mark = ticket.owner if self._is_mine(ticket.owner) else change.begin()
         ticket = replace(ticket, weight=want.weight, owner=mark, pid=_pid(mark), back_at=None)
         queue = [t.request for t in state.tickets if t.name != ticket.name and self._is_waiting(t)]

@@ -16,6 +16,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from airflow_monai.errors import CardsBusy
 from airflow_monai.gpu import leases
 from airflow_monai.gpu.choice import Card
@@ -107,8 +109,10 @@ def watch(folder: Path, seen: Any) -> None:
         seen[2] = max(seen[2], sum(taken.values()))
 
 
-def test_no_card_is_ever_given_twice(tmp_path: Path, capsys: Any) -> None:
-    leases.LONGEST_PAUSE, leases.LOOK_SECONDS, before = 0.02, 0.05, (leases.LONGEST_PAUSE, leases.LOOK_SECONDS)
+def test_no_card_is_ever_given_twice(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = {"LONGEST_PAUSE": 0.02, "LOOK_SECONDS": 0.05, "BACK_SECONDS": 0.1, "KEPT_SECONDS": 0.5}
+    for name, seconds in quick.items():
+        monkeypatch.setattr(leases, name, seconds)
     (tmp_path / "containers").mkdir()
     seen = FORK.Array("l", 3)
     observer = FORK.Process(target=watch, args=(tmp_path, seen))
@@ -148,7 +152,6 @@ def test_no_card_is_ever_given_twice(tmp_path: Path, capsys: Any) -> None:
         for process in (*workers.values(), observer):
             process.join(5)
             process.kill()
-        leases.LONGEST_PAUSE, leases.LOOK_SECONDS = before
     jobs, most = _judged(tmp_path / "journal")
     with capsys.disabled():
         print(f"\n{jobs} jobs, {kills} kills, {seen[0]} looks, at most {seen[2]} GiB leased and {most} GiB used of 95")

@@ -103,7 +103,8 @@ class DockerRunner(Runner):
         self._place(engine).leave(job)
 
     def holds(self, name: str, state: Path) -> bool:
-        return self.engine.inspect(name) is not None
+        container = self.engine.inspect(name)
+        return container is not None and container["State"]["Status"] not in ("exited", "dead")
 
     def discard_other_generations(self, job: MapJob) -> None:
         for container in self.engine.find(job.task_labels):

@@ -171,6 +171,31 @@ def test_signal_and_missing_program_become_exit_codes(plain: ProcessRunner, tmp_
     assert any("could not be started" in line for line in lines)
 
 
+def test_use_is_measured_of_all_its_processes(plain: ProcessRunner, tmp_path: Path) -> None:
+    source = """
+import subprocess, sys, time
+hog = "kept = bytearray(80 * 2**20)\\nimport time\\nwhile time.process_time() < 0.5: pass"
+subprocess.run([sys.executable, "-c", hog])
+while time.process_time() < 0.3: pass
+"""
+    ended, _ = run(plain, job(tmp_path, source))
+    assert ended.usage.peak_memory_bytes is not None and 80 * 2**20 < ended.usage.peak_memory_bytes < 150 * 2**20
+    assert ended.usage.cpu_seconds is not None and 0.75 < ended.usage.cpu_seconds < 3
+    assert ended.usage.gpu_memory_bytes is None
+
+
+def test_of_too_much_output_the_end_is_kept(
+    plain: ProcessRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "MAX_LOG_BYTES", 100_000)
+    _, lines = run(plain, job(tmp_path, "for number in range(100_000): print(f'line {number:06}')"))
+    assert lines[0] == "line 000000" and lines[-1] == "line 099999"
+    told = [line for line in lines if "left out here" in line]
+    assert len(told) == 1 and 10_000 < len(lines) < 40_000
+    after = lines[lines.index(told[0]) + 1 :]
+    assert all(len(line) == 11 for line in after), "the end begins with a whole line"
+
+
 def test_second_keeper_of_a_folder_gives_way(plain: ProcessRunner, tmp_path: Path) -> None:
     wanted = job(tmp_path, "import time; time.sleep(3); open('/var/holoscan/output/x', 'a').write('1')")
     wanted.output.mkdir(parents=True)

@@ -32,6 +32,7 @@ from airflow_monai.maps.runners.docker_config import container_config, has_cards
 from airflow_monai.maps.runners.docker_engine import Engine
 from airflow_monai.maps.runners.docker_image import as_container, get_image
 from airflow_monai.maps.runners.docker_manifest import found_map
+from airflow_monai.maps.runners.docker_usage import ContainerUsage
 from airflow_monai.maps.runners.docker_user import check_readable, on_host, prepare_output
 from airflow_monai.maps.runners.place import Place
 from airflow_monai.settings import Settings
@@ -157,6 +158,7 @@ class _Waiting:
         self.reattached = reattached
         self.log = _ContainerLog(engine, job.name)
         self.begun = time.monotonic()
+        self.usage = ContainerUsage(engine, job)
         self.timed_out = False
 
     def until_exit(self, on_line: OnLine, check: Check) -> Exit:
@@ -164,8 +166,9 @@ class _Waiting:
             self.begun -= _running_seconds(self._state())
         self.log.start()
         try:
-            self._drain(on_line, check)
-            state = self._ended(check)
+            with self.usage:
+                self._drain(on_line, check)
+                state = self._ended(check)
         finally:
             self.log.give_up()
         return self._verdict(state)
@@ -245,6 +248,7 @@ class _Waiting:
         )
 
 
+            usage=self.usage.so_far,
 class _ContainerLog:
     """A container's output from its first line, read by a thread that bears with an engine that restarts."""
 

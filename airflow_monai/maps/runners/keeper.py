@@ -7,7 +7,7 @@ application live on when the worker that started it dies. It needs nothing but t
     lock          locked as long as the keeper lives, which is how others know that it does
     pid.json      the keeper and the application: process id and start time of each
     output.log    what the application printed
-    exit.json     code, oom, timed_out, seconds; written last
+    exit.json     code, oom, timed_out, seconds, peak_memory_bytes, cpu_seconds; written last
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -28,7 +29,10 @@ LOCK_SECONDS = 2.0
 GRACE_SECONDS = 2.0
 DRAIN_SECONDS = 1.0
 NOT_STARTED = 127
+TAIL_BYTES = 128 * 1024
+"""Of output that is too long the end is kept too: it says why an application failed."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
+TICK = os.sysconf("SC_CLK_TCK")
 
 
 def main(folder: str) -> int:
@@ -39,8 +43,9 @@ def main(folder: str) -> int:
         return 0
     with open("job.json") as file:
         job = json.load(file)
-    with open("output.log", "ab", buffering=0) as log:
-        verdict = _Keeper(job, log.fileno()).run()
+    log = os.open("output.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    verdict = _Keeper(job, log).run()
+    os.close(log)
     write_json("exit.json", verdict)
     return 0
 
@@ -85,6 +90,10 @@ class _Keeper:
         self.begun = time.monotonic()
         self.asked_to_stop = False
         self.oom = self.timed_out = False
+        self.tail = bytearray()
+        self.left_out = 0
+        self.peak_memory = 0
+        self.cpu_seconds = 0.0
 
     def run(self) -> dict[str, Any]:
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked_to_stop", True))
@@ -129,13 +138,22 @@ class _Keeper:
         code = child.wait()
         _signal_group(child.pid, signal.SIGKILL)  # what it left running in the background
         self._drain(pipe)
+        self._write_tail()
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        self.peak_memory = max(self.peak_memory, used.ru_maxrss * 1024)
+        self.cpu_seconds = max(self.cpu_seconds, used.ru_utime + used.ru_stime)
         return code
 
     def _over(self, pid: int) -> bool:
         """Whether it must be ended now, and why."""
         limit, memory = self.job["timeout_seconds"], self.job["memory_bytes"]
+        family = descendants(pid)
+        used = memory_of(family)
+        # what somebody else's wait has not counted yet, and what one process had between two looks
+        self.peak_memory = max(self.peak_memory, used, *map(most_memory_of, family))
+        self.cpu_seconds = max(self.cpu_seconds, sum(map(cpu_seconds_of, family)))
         self.timed_out = limit is not None and time.monotonic() - self.begun >= limit
-        self.oom = not self.timed_out and memory > 0 and memory_of(pid) > memory
+        self.oom = not self.timed_out and 0 < memory < used
         return self.asked_to_stop or self.timed_out or self.oom
 
     def _end(self, child: subprocess.Popen[bytes]) -> None:
@@ -158,9 +176,21 @@ class _Keeper:
             if self.log_left > 0:
                 self.log_left -= len(data)
                 os.write(self.log, data)
-                if self.log_left <= 0:
-                    self._note("the log is too long; the rest is left out")
+            else:
+                self.tail += data
+                surplus = len(self.tail) - TAIL_BYTES
+                if surplus > TAIL_BYTES:
+                    del self.tail[:surplus]
+                    self.left_out += surplus
         return True
+
+    def _write_tail(self) -> None:
+        """The end of output that was too long, from a line's beginning on."""
+        surplus = max(0, len(self.tail) - TAIL_BYTES)
+        if self.left_out or surplus:
+            surplus = self.tail.find(b"\n", surplus) + 1 or surplus
+            self._note(f"the log is too long; {self.left_out + surplus} bytes are left out here")
+        os.write(self.log, self.tail[surplus:])
 
     def _drain(self, pipe: int) -> None:
         """The last of the output; a process that survived all signals may hold the pipe open, so not for ever."""
@@ -173,7 +203,14 @@ class _Keeper:
 
     def _verdict(self, code: int) -> dict[str, Any]:
         seconds = round(time.monotonic() - self.begun, 3)
-        return {"code": code, "oom": self.oom, "timed_out": self.timed_out, "seconds": seconds}
+        return {
+            "code": code,
+            "oom": self.oom,
+            "timed_out": self.timed_out,
+            "seconds": seconds,
+            "peak_memory_bytes": self.peak_memory,
+            "cpu_seconds": round(self.cpu_seconds, 3),
+        }
 
 
 def _identity(pid: int) -> dict[str, int | None]:
@@ -198,12 +235,29 @@ def descendants(pid: int) -> list[int]:
     return family
 
 
-def memory_of(pid: int) -> int:
-    """Memory of a process and all that come from it, in bytes: pages that they share count once."""
-    family = descendants(pid)
+def memory_of(family: list[int]) -> int:
+    """Memory of processes, in bytes: pages that they share count once."""
     resident = sum(_resident(member) for member in family)
     # the cheap sum counts shared pages for each; only a large one is worth the exact look
     return resident if resident < 64 * 1024**2 else min(resident, sum(_proportional(member) for member in family))
+
+
+def most_memory_of(pid: int) -> int:
+    """The most memory that one process has had, in bytes, by the kernel's own record."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            return next((int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM:")), 0)
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """CPU time of a process and of those from it that have ended."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return sum(map(int, file.read().rpartition(")")[2].split()[11:15])) / TICK
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def _resident(pid: int) -> int:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,10 @@ from airflow_monai.maps.runners.base import (
     MapJob,
     OnLine,
     Runner,
+    Usage,
     empty_output,
 )
+from airflow_monai.maps.runners.gpu_usage import GpuMemory, sampled
 from airflow_monai.maps.runners.place import Place, host_names
 from airflow_monai.maps.runners.sandbox import Start, bubblewrap_works, start_of
 from airflow_monai.settings import Settings
@@ -75,8 +78,12 @@ class ProcessRunner(Runner):
             PLACE.enter(job)
             kept.remove(STOP_GRACE_SECONDS)
             child = self._start_checked(job, check)
-        verdict = _follow(kept, child, on_line, check)
-        return Exit(reattached=reattached, **verdict)
+        with sampled(GpuMemory(kept.application_pids)) if job.devices else nullcontext() as gpu:
+            verdict = _follow(kept, child, on_line, check)
+        usage = Usage(
+            verdict.pop("peak_memory_bytes", None), verdict.pop("cpu_seconds", None), gpu.peak if gpu else None
+        )
+        return Exit(reattached=reattached, usage=usage, **verdict)
 
     def discard(self, job: MapJob) -> None:
         kept = _Kept(job.state)
@@ -189,7 +196,14 @@ class _Kept:
         return identity is not None and keeper.start_time(identity["pid"]) == identity["start"] is not None
 
     def open_log(self) -> Any:
-        return open(os.open(self.folder / "output.log", os.O_RDONLY | os.O_CREAT, 0o644), "rb")
+        return open(os.open(self.folder / "output.log", os.O_RDONLY | os.O_CREAT, 0o600), "rb")
+
+    def application_pids(self) -> list[int]:
+        """The application's processes, as far as it runs."""
+        identity = (self._json("pid.json") or {}).get("application")
+        if not identity or keeper.start_time(identity["pid"]) != identity["start"]:
+            return []
+        return keeper.descendants(identity["pid"])
 
     def remove(self, grace: float) -> None:
         """End the application if it runs, then remove the folder."""

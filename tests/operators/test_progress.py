@@ -1,0 +1,126 @@
+"""What is seen of an application while it runs, and what is told of its run when it has ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_monai.maps.progress import Progress
+from airflow_monai.operators import progress
+from airflow_monai.operators.map import MapOperator
+from airflow_monai.operators.progress import Board
+from tests.operators.conftest import Site
+from tests.operators.map_tasks import context_of
+
+BAR = """
+import sys, time
+print("Executing operator SegOperator", flush=True)
+for number in range(0, 101, 2):
+    sys.stdout.write(f"{END}{number:3d}%|####      | {number}/100")
+    sys.stdout.flush()
+    time.sleep(0.04)
+print()
+print('MONAI_PROGRESS {"percent": 100, "stage": "Doe Jane"}')
+"""
+
+
+class StateStore:
+    """Stands in for Airflow's task state store."""
+
+    def __init__(self) -> None:
+        self.written: list[Any] = []
+
+    def set(self, key: str, value: Any) -> None:
+        assert key == "progress"
+        self.written.append(value)
+
+
+def test_progress_is_shown_while_the_application_runs(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "FIRST_SECONDS", 0.3)
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.5)
+    # the engine's log is made of whole lines: a bar that overwrites itself comes when it is full
+    end = "\r" if site.runner == "process" else "\n"
+    operator = MapOperator(**site.arguments(map=site.maker.make("bar", f"END = {end!r}\n{BAR}")))
+    shown = StateStore()
+    operator.execute({**context_of(operator, site.payload_id), "task_state_store": shown})
+
+    percents = [value["percent"] for value in shown.written]
+    assert percents == sorted(percents) and 2 <= len(percents) <= 7 and percents[-1] == 100
+    assert {value["stage"] for value in shown.written} == {"SegOperator"}, (
+        "a stage that may be the patient is not shown"
+    )
+    note = site.folder.store.read_json(site.folder.note_key("segment", -1, 1, "progress"))
+    assert note == shown.written[-1]
+    assert site.log().count(end) >= 50, "the store has the bar whole"
+
+
+def test_what_the_run_used_is_told(site: Site) -> None:
+    source = "import time\nkept = bytearray(60 * 2**20)\nwhile time.process_time() < 0.7: pass\n"
+    operator = MapOperator(**site.arguments(map=site.maker.make("user", source)))
+    value = operator.execute(context_of(operator, site.payload_id))
+    record = site.record()
+    for facts in (value, record.stats):
+        assert 60 * 2**20 < facts["peak_memory_bytes"] < 120 * 2**20
+        assert 0.5 < facts["cpu_seconds"] < 3
+        assert facts["exit_code"] == 0 and facts["seconds"] > 0.5 and facts["runner"] == site.runner
+        assert "gpu_memory_bytes" not in facts, "nobody measured it"
+    again = MapOperator(**site.arguments(map=site.maker.make("user", source)))
+    assert again.execute(context_of(again, site.payload_id, try_number=2)) == value, (
+        "results that stand, with their facts"
+    )
+
+
+def test_a_failure_s_record_tells_them_too(site: Site) -> None:
+    with pytest.raises(AirflowFailException):
+        site.run(**site.arguments("memory", resources={"memory": "48Mi"}))
+    stats = site.record().stats
+    assert stats["error_kind"] == "out_of_memory" and stats["exit_code"] == 137
+    assert 40 * 2**20 < stats["peak_memory_bytes"] < 200 * 2**20
+
+
+def test_the_board_writes_seldom_and_the_last_word_at_the_end() -> None:
+    written: list[float] = []
+    board = Board(lambda facts: written.append(facts["percent"]), first=0.1, every=0.2)
+    begun = time.monotonic()
+    for number in range(100):
+        board.show(Progress(float(number)))
+        time.sleep(0.01)
+    board.close()
+    took = time.monotonic() - begun
+    assert 3 <= len(written) <= 3 + took / 0.2
+    assert written[-1] == 99
+
+
+def test_what_is_over_at_once_writes_nothing() -> None:
+    written: list[Any] = []
+    board = Board(written.append, first=5)
+    board.show(Progress(50.0))
+    board.close()
+    Board(written.append).close()
+    assert written == []
+
+
+def test_an_airflow_that_is_away_holds_nobody_up() -> None:
+    """Neither one that refuses nor one that does not answer."""
+    answered = threading.Event()
+    calls: list[int] = []
+
+    def publish(_: Any) -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError("refused")
+        answered.wait(20)
+
+    board = Board(publish, first=0.05, every=0.05)
+    for number in range(20):
+        board.show(Progress(float(number)))
+        time.sleep(0.02)
+    begun = time.monotonic()
+    board.close()
+    assert len(calls) == 2
+    assert time.monotonic() - begun < 3
+    answered.set()

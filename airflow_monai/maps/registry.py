@@ -191,7 +191,7 @@ class MapRegistry:
     def listing(self) -> Listing:
         """All that were ever registered."""
         maps, damaged = [], {}
-        for name in self.store.children(ROOT):
+        for name in filter(_NAME.fullmatch, self.store.children(ROOT)):
             for version, revision in sorted(self._revisions(name).items()):
                 try:
                     maps.append(self.revision(name, version, revision))
@@ -264,7 +264,7 @@ class MapRegistry:
     def _revisions(self, name: str) -> dict[str, int]:
         """Version -> its newest revision."""
         found: dict[str, int] = {}
-        for file in self.store.children(f"{ROOT}/{name}"):
+        for file in self.store.children(f"{ROOT}/{check_name(name)}"):
             match = _FILE.fullmatch(file)
             if match and _VERSION.fullmatch(match["version"]):
                 found[match["version"]] = max(found.get(match["version"], 0), int(match["revision"] or 1))

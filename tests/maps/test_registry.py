@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_another_content_under_the_same_version_is_refused_with_both_digests(reg
 
 def test_other_options_need_replace(registry: MapRegistry) -> None:
     first, _ = registry.register(image_map())
-    with pytest.raises(RegistryError, match="'LUNG'.*'OTHER'.*--replace"):
+    with pytest.raises(RegistryError, match=r"'LUNG'.*'OTHER'.*--replace"):
         registry.register(image_map(ae_title="OTHER"))
     done, is_new = registry.register(image_map(ae_title="OTHER"), replace_options=True)
     assert is_new and done.revision == 2 and done.ae_title == "OTHER"
@@ -103,7 +104,7 @@ def test_registering_and_unregistering_at_once_leave_one_line_of_revisions(store
     history = MapRegistry(store).history("lung", "1.0.0")
     states = [item.is_registered for item in history]
     assert [item.revision for item in history] == list(range(1, len(history) + 1))
-    assert all(before != after for before, after in zip(states, states[1:], strict=False))
+    assert all(before != after for before, after in pairwise(states))
 
 
 def test_versions_and_names_that_look_alike_stay_apart(registry: MapRegistry) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from airflow_monai.errors import MapInterrupted, RunnerUnavailable
 from airflow_monai.maps.manifest import MapResources, parse_manifest
+from airflow_monai.maps.policy import Confinement
 from airflow_monai.maps.runners import keeper, process
 from airflow_monai.maps.runners.base import Exit, FoundMap, MapJob, Mount
 from airflow_monai.maps.runners.process import ProcessRunner
@@ -136,8 +138,8 @@ time.sleep(30)
 def test_deaf_application_is_killed_at_its_time_limit(plain: ProcessRunner, tmp_path: Path) -> None:
     deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     source = f"import signal, time; {deaf}"
-    ended, lines = run(plain, job(tmp_path, source, timeout_seconds=1.5))
-    assert ended.timed_out
+    ended, lines = run(plain, job(tmp_path, source, timeout_seconds=1.5, confinement=Confinement(grace_seconds=0.5)))
+    assert ended.timed_out and 2 <= ended.seconds < 6
     assert ended.code == 137
     assert lines == ["deaf"]
 
@@ -169,6 +171,26 @@ def test_signal_and_missing_program_become_exit_codes(plain: ProcessRunner, tmp_
     ended, lines = run(plain, job(tmp_path, "", command="no-such-program"))
     assert ended.code == 127
     assert any("could not be started" in line for line in lines)
+
+
+def test_a_fork_bomb_is_ended_and_not_tried_again(plain: ProcessRunner, tmp_path: Path) -> None:
+    source = "import os, time\nwhile True:\n    time.sleep(0.01)\n    if os.fork() == 0: time.sleep(60)"
+    ended, lines = run(plain, job(tmp_path, source, confinement=Confinement(pids=20)))
+    assert ended.code == keeper.TOO_MANY_CODE and not ended.killed
+    assert "more than the 20 processes that it may have" in lines[-1]
+
+
+def test_killed_at_once_from_another_thread(plain: ProcessRunner, tmp_path: Path) -> None:
+    wanted = job(tmp_path, "print('runs', flush=True); import time; time.sleep(60)")
+    ended: list[Exit] = []
+    waiting = threading.Thread(target=lambda: ended.append(run(plain, wanted)[0]))
+    waiting.start()
+    deadline = time.monotonic() + 10
+    while waiting.is_alive() and time.monotonic() < deadline:
+        plain.kill(wanted)
+        time.sleep(0.05)
+    waiting.join()
+    assert ended[0].code == 137 and ended[0].seconds < 10
 
 
 def test_use_is_measured_of_all_its_processes(plain: ProcessRunner, tmp_path: Path) -> None:
@@ -227,6 +249,12 @@ def test_bubblewrap_itself_gets_nothing_of_the_application_s_environment(tmp_pat
     assert Path(start.argv[0]).is_absolute()
     given = {start.argv[at + 1]: start.argv[at + 2] for at, word in enumerate(start.argv) if word == "--setenv"}
     assert given.items() >= HOSTILE.items()
+
+
+@pytest.mark.parametrize(("network", "shared"), [("none", False), ("bridge", True)])
+def test_network_only_where_the_site_lets_the_task_have_it(tmp_path: Path, network: str, shared: bool) -> None:
+    wanted = job(tmp_path, "", confinement=Confinement(network=network))
+    assert ("--share-net" in start_of(wanted, tmp_path, isolated=True).argv) is shared
 
 
 def test_plain_process_gets_nothing_that_steers_the_loader(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 Runs as a program of its own (``python -I -S keeper.py <state folder>``) in a session of its own, so that it and the
 application live on when the worker that started it dies. It needs nothing but the standard library. Its folder:
 
-    job.json      what to run: argv, environment, cwd, memory_bytes, timeout_seconds, log_bytes
+    job.json      what to run: argv, environment, cwd, and its limits: memory_bytes, processes, timeout_seconds,
+                  grace_seconds, log_bytes
     lock          locked as long as the keeper lives, which is how others know that it does
     pid.json      the keeper and the application: process id and start time of each
     output.log    what the application printed
@@ -26,9 +27,12 @@ from typing import Any
 
 LOOK_SECONDS = 0.1
 LOCK_SECONDS = 2.0
-GRACE_SECONDS = 2.0
+STOP_GRACE_SECONDS = 2.0
+"""From the polite signal to the other one for an application that is stopped before its time is over."""
 DRAIN_SECONDS = 1.0
 NOT_STARTED = 127
+TOO_MANY_CODE = 1
+"""Of an application with too many processes: its own failure, which another try would only repeat."""
 TAIL_BYTES = 128 * 1024
 """Of output that is too long the end is kept too: it says why an application failed."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -89,7 +93,7 @@ class _Keeper:
         self.log_left = int(job["log_bytes"])
         self.begun = time.monotonic()
         self.asked_to_stop = False
-        self.oom = self.timed_out = False
+        self.oom = self.timed_out = self.too_many = False
         self.tail = bytearray()
         self.left_out = 0
         self.peak_memory = 0
@@ -126,19 +130,25 @@ class _Keeper:
         poller = select.poll()
         poller.register(pipe, select.POLLIN)
         poller.register(ended, select.POLLIN)
+        next_look = 0.0
         while True:
             ready = dict(poller.poll(LOOK_SECONDS * 1000))
             if pipe in ready and not self._copy(pipe):
                 poller.unregister(pipe)
             if ended in ready:
                 break
-            if self._over(child.pid):
-                self._end(child)
-                break
+            if time.monotonic() >= next_look:  # not for each piece of a flood of output
+                if self._over(child.pid):
+                    self._end(child)
+                    break
+                next_look = time.monotonic() + LOOK_SECONDS
         code = child.wait()
         _signal_group(child.pid, signal.SIGKILL)  # what it left running in the background
         self._drain(pipe)
         self._write_tail()
+        if self.too_many:
+            self._note(f"the application had more than the {self.job['processes']} processes that it may have; ended")
+            code = TOO_MANY_CODE
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         self.peak_memory = max(self.peak_memory, used.ru_maxrss * 1024)
         self.cpu_seconds = max(self.cpu_seconds, used.ru_utime + used.ru_stime)
@@ -154,14 +164,16 @@ class _Keeper:
         self.cpu_seconds = max(self.cpu_seconds, sum(map(cpu_seconds_of, family)))
         self.timed_out = limit is not None and time.monotonic() - self.begun >= limit
         self.oom = not self.timed_out and 0 < memory < used
-        return self.asked_to_stop or self.timed_out or self.oom
+        self.too_many = len(family) > self.job.get("processes", len(family))
+        return self.asked_to_stop or self.timed_out or self.oom or self.too_many
 
     def _end(self, child: subprocess.Popen[bytes]) -> None:
         family = descendants(child.pid)
-        if not self.oom:
+        if not (self.oom or self.too_many):
             _signal_group(child.pid, signal.SIGTERM)
+            grace = self.job.get("grace_seconds", STOP_GRACE_SECONDS) if self.timed_out else STOP_GRACE_SECONDS
             with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(GRACE_SECONDS)
+                child.wait(grace)
         _signal_group(child.pid, signal.SIGKILL)
         for pid in family:  # those that left the group
             with contextlib.suppress(OSError):

@@ -2,7 +2,7 @@
 
 As durable as a container: a keeper in a session of its own holds the application and writes down how it ended, so a
 new try on this host follows one that runs or takes the verdict of one that has ended. The memory limit is enforced by
-looking, ten times a second; there is no limit on cores.
+looking, ten times a second, and so is that on processes; there is no limit on cores.
 """
 
 from __future__ import annotations
@@ -85,6 +85,9 @@ class ProcessRunner(Runner):
         )
         return Exit(reattached=reattached, usage=usage, **verdict)
 
+    def kill(self, job: MapJob) -> None:
+        _Kept(job.state).kill_application()
+
     def discard(self, job: MapJob) -> None:
         kept = _Kept(job.state)
         if kept.verdict() is None:
@@ -146,6 +149,8 @@ def _job_file(job: MapJob, start: Start) -> Mapping[str, Any]:
         "cwd": str(start.cwd),
         "memory_bytes": job.resources.memory_bytes,
         "timeout_seconds": job.timeout_seconds,
+        "grace_seconds": job.confinement.grace_seconds,
+        "processes": job.confinement.pids,
         "log_bytes": MAX_LOG_BYTES,
     }
 
@@ -211,7 +216,7 @@ class _Kept:
             self._end_keeper(grace + 2)
             self._signal("keeper", signal.SIGKILL)
         if self.verdict() is None:
-            self._signal_application()
+            self.kill_application()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _end_keeper(self, seconds: float) -> None:
@@ -247,10 +252,8 @@ class _Kept:
             with contextlib.suppress(OSError):
                 os.kill(identity["pid"], number)
 
-    def _signal_application(self) -> None:
-        """End what a keeper that was killed left behind."""
-        identity = (self._json("pid.json") or {}).get("application")
-        if identity and keeper.start_time(identity["pid"]) == identity["start"]:
-            for pid in keeper.descendants(identity["pid"]):
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
+    def kill_application(self) -> None:
+        """End it at once, also one that a keeper that was killed left behind."""
+        for pid in self.application_pids():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)

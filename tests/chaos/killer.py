@@ -23,6 +23,8 @@ class Killer:
     :param pauses: shortest and longest time between a restart and the next kill, in seconds.
     """
 
+    victims: tuple[str, ...] = PARTS
+
     def __init__(self, stack: LocalStack, seed: int, pauses: tuple[float, float] = (4.0, 12.0)):
         self.kills: Counter[str] = Counter()
         self._stack = stack
@@ -54,7 +56,7 @@ class Killer:
         try:
             victims: list[str] = []
             while not self._over.wait(self._random.uniform(*self._pauses)):
-                victims = victims or self._random.sample(PARTS, len(PARTS))  # each as often as the others
+                victims = victims or self._random.sample(self.victims, len(self.victims))  # each as often as the others
                 self._strike(victims.pop())
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits
             self._error = error

@@ -1,0 +1,104 @@
+"""kill -9 of what runs MAP tasks: their processes, workers, the scheduler, the engine, the applications themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+
+import psutil
+
+from airflow_monai.local.stack import LocalStack
+from tests.chaos.killer import Killer
+from tests.own_docker import OwnEngine
+
+VICTIMS = ("task process", "worker", "idle worker", "application", "scheduler", "scheduler with its workers", "engine")
+
+
+class MapKiller(Killer):
+    """Kills from ``__enter__`` to ``__exit__``; every part is back when that returns.
+
+    :param engine: the Docker engine of the stack's own, if it has one.
+    """
+
+    def __init__(
+        self,
+        stack: LocalStack,
+        seed: int,
+        *,
+        engine: OwnEngine | None = None,
+        pauses: tuple[float, float] = (2.0, 8.0),
+        victims: tuple[str, ...] = VICTIMS,
+    ):
+        super().__init__(stack, seed, pauses)
+        self.victims = tuple(victim for victim in victims if engine or victim != "engine")
+        self._engine = engine
+
+    def _strike(self, victim: str) -> None:
+        strikes: dict[str, Callable[[], bool]] = {
+            "task process": lambda: kill_task_process(self._stack, self._random),
+            "application": lambda: kill_application(self._random),
+            "idle worker": self._idle_worker,
+            "engine": self._engine_killed,
+        }
+        if victim not in strikes:
+            super()._strike(victim)
+        elif strikes[victim]():
+            self.kills[victim] += 1
+
+    def _idle_worker(self) -> bool:
+        """Airflow's LocalExecutor does not survive that, since it dies with the queue's lock: start it anew."""
+        if not kill_idle_worker(self._stack, self._random):
+            return False
+        time.sleep(self._random.uniform(0, 4))
+        self._stack.kill("scheduler", group=True)
+        self._restart("scheduler")
+        return True
+
+    def _engine_killed(self) -> bool:
+        assert self._engine is not None
+        self._engine.kill()
+        time.sleep(self._random.uniform(0, 4))
+        self._engine.start()
+        return True
+
+
+def kill_task_process(stack: LocalStack, chance: random.Random) -> bool:
+    """Kill the process that runs a task, and not the worker that watches it; False when there is none."""
+    with contextlib.suppress(psutil.Error):
+        scheduler = psutil.Process(stack.processes["scheduler"].pid)
+        running = [task for worker in scheduler.children() for task in worker.children()]
+        if running:
+            chance.choice(running).kill()
+            return True
+    return False
+
+
+def kill_idle_worker(stack: LocalStack, chance: random.Random) -> bool:
+    """Kill a worker that waits for work; False when none does."""
+    with contextlib.suppress(psutil.Error):
+        scheduler = psutil.Process(stack.processes["scheduler"].pid)
+        idle = [child for child in scheduler.children() if "<idle>" in " ".join(child.cmdline())]
+        if idle:
+            chance.choice(idle).kill()
+            return True
+    return False
+
+
+def kill_application(chance: random.Random) -> bool:
+    """Kill one application's processes; False when none runs."""
+    pids: dict[str, list[int]] = {}
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+            if b"CHAOS_SHARE=" in file.read():
+                instance = os.readlink(f"/proc/{pid}/ns/pid")
+                pids.setdefault(instance, []).append(int(pid))
+    if not pids:
+        return False
+    for pid in pids[chance.choice(sorted(pids))]:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    return True

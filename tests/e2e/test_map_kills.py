@@ -1,0 +1,34 @@
+"""Ten MAP tasks on scarce cards while what runs them is killed: the short form of tests/chaos/test_maps.py."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from airflow_monai.local.processes import wait_until
+from airflow_monai.local.stack import LocalStack
+from tests.chaos.map_killer import MapKiller
+from tests.chaos.map_runs import MapRuns
+from tests.conftest import require
+
+VICTIMS = ("worker", "application", "task process", "scheduler")
+"""The worker first: the others have their turn while Airflow's heartbeat time-out runs."""
+
+
+def test_every_task_ends_once_and_no_card_is_used_twice(stack: LocalStack, tmp_path: Path) -> None:
+    require("bubblewrap")
+    with MapRuns(stack, "kills", ["process"], seconds=2.0).prepared() as runs:
+        killer = MapKiller(stack, seed=1)
+        with runs.observed(tmp_path) as seen:
+            runs.start(10)
+            for victim in VICTIMS:
+                before, deadline = killer.kills[victim], time.monotonic() + 20
+                while killer.kills[victim] == before and time.monotonic() < deadline:
+                    time.sleep(0.2)
+                    killer._strike(victim)
+            assert set(killer.kills) == set(VICTIMS)
+            runs.wait(seconds=150)
+            gone = wait_until(lambda: not runs.left(), 60, every=0.5)
+        assert seen["wrong"] == []
+        assert gone, runs.left()
+        assert seen["most"]["leases"] >= 2 and seen["most"]["applications"] >= 2, "they were busy"

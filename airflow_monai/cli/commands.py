@@ -200,28 +200,73 @@ _GATEWAY = Command(
 
 _POOLS = Group(
     name="pools",
-    help="GPU pools.",
-    example="airflow monai pools sync --inventory gpus.yaml",
+    help="GPU cards and their pools.",
+    example="airflow monai pools sync --detect",
     commands=(
         Command(
             name="sync",
             help="Make the pools of the GPU inventory.",
             description="Create or update one pool for each class of cards (a slot is 1 GiB of card memory), and keep "
-            "the inventory in the store, where workflows are checked against it. An inventory file: "
+            "the inventory in the store, where workflows are checked against it. Tasks that have not ended and that "
+            "the new pools have no room for are named, and then nothing is changed (exit code 1). An inventory file: "
             "'hosts: {gpu01: [{model: NVIDIA A100, memory: 40 GiB, count: 2}]}'; slices of a card have 'mig: 1g.10gb' "
-            "besides, and 'class: NAME' names the class where the model does not do.",
+            "besides, 'class: NAME' names the class where the model does not do, and 'ids' are what the driver calls "
+            "the cards.",
             function=f"{ENTRY}.pools_sync",
-            example="airflow monai pools sync --inventory gpus.yaml --dry-run",
+            example="airflow monai pools sync --detect --dry-run",
             arguments=(
                 Argument(
                     ("--inventory",),
                     {
                         "metavar": "FILE",
-                        "help": "YAML or JSON file of hosts and cards. Default: the store's inventory.",
+                        "action": "append",
+                        "default": [],
+                        "help": "YAML or JSON file of hosts and cards; several files are together the whole inventory. "
+                        "Default: the store's inventory.",
                     },
+                ),
+                Argument(
+                    ("--detect",),
+                    {"action": "store_true", "help": "Put the cards of this host, as its driver shows them, into it."},
+                ),
+                Argument(
+                    ("--kubernetes",),
+                    {
+                        "action": "store_true",
+                        "help": "Put the cards of the cluster's nodes into it, in place of all nodes that are there.",
+                    },
+                ),
+                Argument(
+                    ("--force",),
+                    {"action": "store_true", "help": "Also when tasks that have not ended could then never start."},
                 ),
                 _DRY_RUN,
             ),
+        ),
+        Command(
+            name="show",
+            help="Show the cards, who has those of this host, and who waits for one.",
+            function=f"{ENTRY}.pools_show",
+            example="airflow monai pools show --json",
+            arguments=(_JSON,),
+        ),
+        Command(
+            name="detect",
+            help="Print the cards of this host as an inventory file.",
+            description="Print the cards of this host as an inventory file, for a host from which Airflow's database "
+            "cannot be reached: 'pools sync --inventory' takes one such file for each host.",
+            function=f"{ENTRY}.pools_detect",
+            example="airflow monai pools detect",
+        ),
+        Command(
+            name="release",
+            help="Take a card back from a job whose worker is dead.",
+            description="Take a card back from a job whose worker is dead, where it does not come free by itself: its "
+            "container was made and never started, or is on an engine that is no more. Be sure that it uses the card "
+            "no more.",
+            function=f"{ENTRY}.pools_release",
+            example="airflow monai pools release monai-segment-0123456789abcdef",
+            arguments=(Argument(("job",), {"metavar": "JOB", "help": "As 'pools show' names it."}),),
         ),
     ),
 )

@@ -118,9 +118,51 @@ def gateway(args: Namespace) -> int:
 
 @_ends
 def pools_sync(args: Namespace) -> int:
+    from airflow_monai import settings
     from airflow_monai.cli import pools as command
+    from airflow_monai.gpu.sources import Sources
 
-    return command.run(_store(), args.inventory, args.dry_run, sys.stdout)
+    detected = nodes = None
+    if args.detect:
+        from airflow_monai.gpu.detect import detect
+
+        detected = detect(_warn)
+    if args.kubernetes:
+        from airflow_monai.gpu.kubernetes import hosts_of, read_nodes
+        from airflow_monai.maps.runners import kubernetes_settings
+        from airflow_monai.maps.runners.kubernetes_cluster import Cluster
+
+        nodes = hosts_of(read_nodes(Cluster(kubernetes_settings.load(settings.load().image_pull).conn_id).api))
+    sources = Sources(args.inventory, detected, nodes, settings.load().gpu_host)
+    return command.run(_store(), sources, command.Manner(args.dry_run, args.force), sys.stdout)
+
+
+@_ends
+def pools_show(args: Namespace) -> int:
+    from airflow_monai import settings
+    from airflow_monai.cli import cards as command
+
+    return command.run_show(_store(), settings.load(), args.json, sys.stdout)
+
+
+@_ends
+def pools_detect(args: Namespace) -> int:
+    from airflow_monai import settings
+    from airflow_monai.cli import cards as command
+
+    return command.run_detect(settings.load(), sys.stdout, _warn)
+
+
+@_ends
+def pools_release(args: Namespace) -> int:
+    from airflow_monai import settings
+    from airflow_monai.cli import cards as command
+
+    return command.run_release(settings.load(), args.job, sys.stdout)
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {text}", file=sys.stderr)
 
 
 @_ends

@@ -3,72 +3,120 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from airflow_monai.errors import InventoryError, SettingsError
-from airflow_monai.gpu.inventory import EXAMPLE, Inventory, load_inventory, read_inventory, save_inventory
-from airflow_monai.gpu.pools import Pool, pools_of
-from airflow_monai.gpu.sync import Action, Change, ExistingPool, changes
+from airflow_monai.errors import SettingsError
+from airflow_monai.gpu.inventory import Inventory, load_inventory, save_inventory
+from airflow_monai.gpu.pools import pools_of
+from airflow_monai.gpu.sources import Sources, inventory_from
+from airflow_monai.gpu.sync import Action, Change, ExistingPool, Waiting, changes
 from airflow_monai.store.base import Store
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-def run(store: Store, inventory_file: str | None, dry_run: bool, out: TextIO) -> int:
-    """Create and update the pools in Airflow's database, then keep the inventory in the store.
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How to synchronise. ``force``: also where tasks that have not ended could then never start."""
 
-    The pools come first: a workflow that is checked against the inventory finds its pool there.
+    dry_run: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    inventory: Inventory
+    changes: tuple[Change, ...]
+    done: bool
+
+
+def run(store: Store, sources: Sources, manner: Manner, out: TextIO) -> int:
+    """Create and update the pools in Airflow's database, and keep the inventory in the store.
+
+    Tasks that have not ended and could then never start are named, and nothing is changed unless it is forced.
 
     :raises InventoryError: when there is no usable inventory.
     :raises SettingsError: when Airflow's database cannot be used.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    inventory = _inventory(store, inventory_file)
     try:
-        planned = _sync(pools_of(inventory), dry_run)
+        plan = _sync(store, sources, manner)
     except SQLAlchemyError as error:
         reason = " ".join(str(getattr(error, "orig", None) or type(error).__name__).split())
         raise SettingsError(
             f"Airflow's database cannot be used ({reason}): check [database] sql_alchemy_conn, and that "
             "`airflow db migrate` has run."
         ) from error
-    if not dry_run:
-        save_inventory(store, inventory)
-    _report(planned, dry_run, out)
-    return 0
+    _report(plan, manner, out)
+    return 0 if plan.done or manner.dry_run else 1
 
 
-def _sync(wanted: Sequence[Pool], dry_run: bool) -> tuple[Change, ...]:
+def _sync(store: Store, sources: Sources, manner: Manner) -> _Plan:
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        planned = changes(wanted, _existing(session))
-        if not dry_run:
+        _take_turns(session)
+        inventory = inventory_from(sources, load_inventory(store), f"The store {store.url}")
+        planned = changes(pools_of(inventory), _existing(session))
+        stranded = any(change.stranded for change in planned)
+        done = not manner.dry_run and (manner.force or not stranded)
+        if done:
             _apply(planned, session)
-    return planned
+            session.flush()
+            save_inventory(store, inventory)
+    return _Plan(inventory, planned, done)
 
 
-def _inventory(store: Store, inventory_file: str | None) -> Inventory:
-    if inventory_file:
-        return read_inventory(inventory_file)
-    inventory = load_inventory(store)
-    if inventory is None:
-        raise InventoryError(
-            f"The store {store.url} has no GPU inventory yet: write one, as in {EXAMPLE!r}, and run "
-            "`airflow monai pools sync --inventory FILE`."
-        )
-    return inventory
+def _take_turns(session: Session) -> None:
+    """Let no other host add its cards to the same old inventory meanwhile: until the end of the transaction."""
+    from airflow.models.pool import Pool as AirflowPool
+    from sqlalchemy import select
+
+    session.execute(select(AirflowPool.id).where(AirflowPool.pool == AirflowPool.DEFAULT_POOL_NAME).with_for_update())
 
 
 def _existing(session: Session) -> dict[str, ExistingPool]:
     from airflow.models.pool import Pool as AirflowPool
 
+    tasks = _unfinished(session)
     return {
-        str(pool.pool): ExistingPool(pool.slots, pool.description or "", int(pool.occupied_slots(session=session)))
+        str(pool.pool): ExistingPool(
+            pool.slots,
+            pool.description or "",
+            int(pool.occupied_slots(session=session)),
+            tuple(tasks.get(str(pool.pool), ())),
+        )
         for pool in AirflowPool.get_pools(session=session)
     }
+
+
+def _unfinished(session: Session) -> dict[str, list[Waiting]]:
+    """Pool of ours -> what has not ended of the runs that are under way."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.state import State
+    from sqlalchemy import or_, select
+
+    from airflow_monai.gpu.pools import POOL_PREFIX
+
+    ti = TaskInstance
+    unfinished = [state for state in State.unfinished if state is not None]
+    query = (
+        select(ti.pool, ti.dag_id, ti.run_id, ti.task_id, ti.map_index, ti.state, ti.pool_slots)
+        .join(DagRun, (DagRun.dag_id == ti.dag_id) & (DagRun.run_id == ti.run_id))
+        .where(ti.pool.startswith(POOL_PREFIX, autoescape=True))
+        .where(or_(ti.state.is_(None), ti.state.in_(unfinished)))
+        .where(DagRun.state.in_(State.unfinished_dr_states))
+        .order_by(ti.dag_id, ti.run_id, ti.task_id, ti.map_index)
+    )
+    tasks: dict[str, list[Waiting]] = {}
+    for pool, dag_id, run_id, task_id, map_index, state, slots in session.execute(query):
+        waiting = Waiting(dag_id, run_id, task_id, map_index, str(state or "not scheduled yet"), slots)
+        tasks.setdefault(pool, []).append(waiting)
+    return tasks
 
 
 def _apply(planned: Sequence[Change], session: Session) -> None:
@@ -85,10 +133,25 @@ def _apply(planned: Sequence[Change], session: Session) -> None:
             )
 
 
-def _report(planned: Sequence[Change], dry_run: bool, out: TextIO) -> None:
-    for change in planned:
+def _report(plan: _Plan, manner: Manner, out: TextIO) -> None:
+    for host in plan.inventory.hosts:
+        cards = ", ".join(f"{cards.count} x {cards.card_class} ({cards.slots} GiB)" for cards in host.cards)
+        print(f"host    {host.name}  {cards}", file=out)
+    for change in plan.changes:
         print(change, file=out)
-    for change in planned:
+    for change in plan.changes:
         if change.warning:
             print(f"warning: {change.warning}", file=out)
-    print("Nothing was changed (--dry-run)." if dry_run else "The pools are as the inventory says.", file=out)
+    stranded = [line for change in plan.changes for line in change.told()]
+    if stranded:
+        print("These tasks have not ended, and the new pools have no room for them:", file=out)
+        print("\n".join(f"  {line}" for line in stranded), file=out)
+    print(_last_words(plan, manner, bool(stranded)), file=out)
+
+
+def _last_words(plan: _Plan, manner: Manner, stranded: bool) -> str:
+    if plan.done:
+        return "The pools are as the inventory says."
+    if manner.dry_run:
+        return "Nothing was changed (--dry-run)."
+    return "Nothing was changed: let them end, clear or fail them first, or say --force."

@@ -11,15 +11,16 @@ A person writes it as YAML or JSON::
 
 ``memory`` is GiB where it has no unit. Cards of one class are interchangeable and so have the same memory: ``class`` is
 made from model and MIG profile unless it is given. ``ids`` are those of the driver (``GPU-...``, ``MIG-...``), and
-``indexes`` the numbers of the cards in its list; without them the cards of a host are numbered as they are listed. The
-store keeps the checked inventory as ``gpu/inventory.json``.
+``indexes`` the numbers of the cards in its list; without them the cards of a host are numbered as they are listed.
+``exclusive: true`` says that a card is one application's at a time, however little it needs. The store keeps the
+checked inventory as ``gpu/inventory.json``.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ EXAMPLE = "hosts: {gpu01: [{model: NVIDIA A100, memory: 40 GiB, count: 2}]}"
 GIB = 1 << 30
 MAX_FILE_BYTES = 1 << 20
 MAX_CARDS_A_LINE = 1024
-_CARD_KEYS = ("model", "class", "memory", "count", "mig", "ids", "indexes")
+_CARD_KEYS = ("model", "class", "memory", "count", "mig", "ids", "indexes", "exclusive")
 _ID = re.compile(r"(GPU|MIG)-[A-Za-z0-9/-]{1,120}\Z")
 _CLASS = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}\Z")
 
@@ -47,6 +48,7 @@ class Cards:
     :param mig: MIG profile when these are slices (``1g.10gb``), else None.
     :param ids: of each card, where they are known.
     :param indexes: of each card in the driver's list, where they are known; of slices never.
+    :param exclusive: one application's at a time, however little it needs; slices always are.
     """
 
     card_class: str
@@ -56,6 +58,7 @@ class Cards:
     mig: str | None = None
     ids: tuple[str, ...] = ()
     indexes: tuple[int, ...] = ()
+    exclusive: bool = False
 
     @property
     def slots(self) -> int:
@@ -65,8 +68,11 @@ class Cards:
 
 @dataclass(frozen=True, slots=True)
 class Host:
+    """A host with cards. ``source``: ``detected`` or ``kubernetes`` where not a person wrote it."""
+
     name: str
     cards: tuple[Cards, ...]
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,7 @@ class CardClass:
     count: int
     most_on_a_host: int
     mig: str | None
+    exclusive: bool = False
 
     @property
     def card_slots(self) -> int:
@@ -112,7 +119,7 @@ class Inventory:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Inventory:
         """The inventory that ``to_dict`` made this of."""
-        return cls(tuple(Host(h["name"], tuple(_kept(cards) for cards in h["cards"])) for h in data["hosts"]))
+        return cls(tuple(_kept_host(host) for host in data["hosts"]))
 
     def _lines(self) -> Iterator[tuple[Host, Cards]]:
         for host in self.hosts:
@@ -124,7 +131,13 @@ class Inventory:
         per_host = {host.name: sum(c.count for h, c in lines if h.name == host.name) for host, _ in lines}
         first = lines[0][1]
         return CardClass(
-            name, first.model, first.memory_bytes, sum(per_host.values()), max(per_host.values()), first.mig
+            name,
+            first.model,
+            first.memory_bytes,
+            sum(per_host.values()),
+            max(per_host.values()),
+            first.mig,
+            exclusive=bool(first.mig) or any(cards.exclusive for _, cards in lines),
         )
 
 
@@ -160,9 +173,25 @@ def parse_inventory(data: object, *, source: str = "inventory") -> Inventory:
     if extra:
         raise InventoryError(f"{source}: unknown field {extra[0]!r}; the only one at the top is 'hosts'.")
     inventory = Inventory(tuple(_host(name, cards, source) for name, cards in data["hosts"].items()))
+    check_inventory(inventory, source)
+    return inventory
+
+
+def check_inventory(inventory: Inventory, source: str = "inventory") -> None:
+    """Refuse one whose classes hold different cards, or that has a card twice."""
     _check_classes(inventory, source)
     _check_ids(inventory, source)
-    return inventory
+
+
+def with_hosts(inventory: Inventory | None, hosts: Iterable[Host], *, instead_of: str = "") -> Inventory:
+    """The inventory with these hosts, in place of those of the same name.
+
+    :param instead_of: the source whose other hosts are gone.
+    """
+    new = {host.name: host for host in hosts}
+    kept = [host for host in (inventory.hosts if inventory else ()) if host.name not in new]
+    kept = [host for host in kept if not instead_of or host.source != instead_of]
+    return Inventory(tuple(sorted([*kept, *new.values()], key=lambda host: host.name)))
 
 
 def load_inventory(store: Store) -> Inventory | None:
@@ -180,6 +209,10 @@ def load_inventory(store: Store) -> Inventory | None:
 def save_inventory(store: Store, inventory: Inventory) -> None:
     """Keep the inventory in the store, where the factory finds it."""
     store.write(INVENTORY_KEY, json.dumps(inventory.to_dict(), indent=2).encode())
+
+
+def _kept_host(host: Mapping[str, Any]) -> Host:
+    return Host(host["name"], tuple(_kept(cards) for cards in host["cards"]), host.get("source", ""))
 
 
 def _kept(cards: Mapping[str, Any]) -> Cards:
@@ -212,11 +245,19 @@ def _cards(line: object, place: str) -> Cards:
         mig=mig,
         ids=ids,
         indexes=indexes,
+        exclusive=_flag(line, "exclusive", place),
     )
     for name, each in (("ids", ids), ("indexes", indexes)):
         if each and len(each) != cards.count:
             raise InventoryError(f"{place}.{name}: {len(each)} of them for {cards.count} cards.")
     return cards
+
+
+def _flag(line: Mapping[str, Any], key: str, place: str) -> bool:
+    value = line.get(key, False)
+    if not isinstance(value, bool):
+        raise InventoryError(f"{place}.{key}: expected true or false.")
+    return value
 
 
 def _ids(line: Mapping[str, Any], place: str) -> tuple[str, ...]:
@@ -245,13 +286,17 @@ def _text(line: Mapping[str, Any], key: str, place: str) -> str | None:
 def _class_name(given: str | None, model: str | None, mig: str | None, place: str) -> str:
     if not given and not model:
         raise InventoryError(f"{place}: a card needs 'model' (or 'class').")
-    made = re.sub(r"[^a-z0-9._]+", "-", " ".join(filter(None, (model, mig))).lower()).strip("-._")
-    name = given or made
+    name = given or class_name(model or "", mig or "")
     if not _CLASS.match(name):
         raise InventoryError(
             f"{place}.class: {name!r} cannot name a pool; use lower-case letters, digits, '.', '_' and '-'."
         )
     return name
+
+
+def class_name(model: str, mig: str) -> str:
+    """The class of cards of a model, or of its slices."""
+    return re.sub(r"[^a-z0-9._]+", "-", f"{model} {mig}".lower()).strip("-._")[:100]
 
 
 def _memory(value: object, place: str) -> int:

@@ -56,8 +56,8 @@ class GpuRequest:
         return self.count <= card.most_on_a_host and (self.memory or 0) <= card.memory_bytes
 
     def share(self, card: CardClass) -> int:
-        """Slots of each card. A MIG slice is never shared: it is cut to be one application's own."""
-        share = card.card_slots if self.memory is None or card.mig else math.ceil(self.memory / GIB)
+        """Slots of each card: all of one that is never shared, as a MIG slice is."""
+        share = card.card_slots if self.memory is None or card.exclusive else math.ceil(self.memory / GIB)
         # more than the card's whole GiB but not more than the card: all of it
         return max(1, min(share, card.card_slots))
 

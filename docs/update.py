@@ -1,8 +1,8 @@
 """Fills in what the pages of this folder take from elsewhere: tables from the code, examples from files.
 
-A page holds ``<!-- fields: TaskSpec -->``, ``<!-- arguments: http -->`` or ``<!-- file: path -->``, then what belongs
-there, then ``<!-- end -->``. ``python docs/update.py`` writes it anew, ``--check`` only says whether
-anything has changed since (exit code 1).
+A page holds ``<!-- fields: TaskSpec -->``, ``<!-- arguments: http -->``, ``<!-- file: path -->`` or
+``<!-- failures: all -->``, then what belongs there, then ``<!-- end -->``. ``python docs/update.py`` writes it anew,
+``--check`` only says whether anything has changed since (exit code 1).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 DOCS = Path(__file__).parent
 REPOSITORY = DOCS.parent
-_BLOCK = re.compile(r"(<!-- (fields|arguments|file): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- (fields|arguments|file|failures): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def main() -> int:
@@ -64,6 +64,14 @@ def file(path: str) -> str:
     """The text of a file of this repository."""
     kind = "json" if path.endswith(".json") else "yaml"
     return f"```{kind}\n{(REPOSITORY / path).read_text('utf-8').rstrip()}\n```\n"
+
+
+def failures(_: str) -> str:
+    """The table of failures and attacks that the tests do one by one."""
+    sys.path.insert(0, str(REPOSITORY))
+    from tests.maps.failures import page
+
+    return page()
 
 
 def _form(arg: Any) -> str:
@@ -124,7 +132,12 @@ def _cell(text: str) -> str:
     return "`".join(part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts))
 
 
-_MAKERS: dict[str, Callable[[str], str]] = {"fields": fields, "arguments": arguments, "file": file}
+_MAKERS: dict[str, Callable[[str], str]] = {
+    "fields": fields,
+    "arguments": arguments,
+    "file": file,
+    "failures": failures,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

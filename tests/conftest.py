@@ -39,6 +39,7 @@ def _bubblewrap() -> str | None:
 
 PARTS = {
     "docker": _docker_engine,
+    "dockerd": lambda: _program("dockerd", "docker.io"),
     "docker-compose": lambda: _program("docker-compose", "docker-compose"),
     "dcmtk": lambda: _program("storescu", "dcmtk"),
     "orthanc": lambda: _program("Orthanc", "orthanc"),

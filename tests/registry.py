@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
 import platform
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,12 +21,20 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass
 class Registry:
-    """What it serves; ``pulls`` counts how often somebody asked for a manifest."""
+    """What it serves; ``pulls`` counts how often somebody asked for a manifest.
+
+    :param answers: name of an image -> HTTP status that it is refused with.
+    :param seconds: how long each kilobyte of a layer takes.
+    :param login: ``user:password`` that everybody has to give; empty for none.
+    """
 
     port: int = 0
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
     pulls: int = 0
+    answers: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    login: str = ""
 
     def publish(self, name: str, content: bytes, *, command: list[str]) -> str:
         """An image that holds ``/content``; its reference."""
@@ -50,6 +60,10 @@ class Registry:
         return {"digest": _digest(data), "size": len(data)}
 
 
+def _basic(login: str) -> str:
+    return f"Basic {base64.b64encode(login.encode()).decode()}"
+
+
 def _digest(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
@@ -71,7 +85,12 @@ def registry() -> Iterator[Registry]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = self.path.strip("/").split("/")
-            if parts == ["v2"]:
+            refused = served.answers.get("/".join(parts[1:-2]))
+            if served.login and self.headers.get("Authorization") != _basic(served.login):
+                self._refuse(401)
+            elif refused:
+                self._refuse(refused)
+            elif parts == ["v2"]:
                 self._answer(b"{}", "application/json")
             elif parts[-2] == "manifests":
                 served.pulls += 1
@@ -81,6 +100,18 @@ def registry() -> Iterator[Registry]:
                 self._answer(served.blobs.get(parts[-1]), "application/octet-stream")
 
         do_HEAD = do_GET
+
+        def _refuse(self, status: int) -> None:
+            code = {401: "UNAUTHORIZED", 403: "DENIED"}.get(status, "UNAVAILABLE")
+            body = json.dumps({"errors": [{"code": code, "message": f"{code.lower()}, as asked"}]}).encode()
+            self.send_response(status)
+            if status == 401:
+                self.send_header("WWW-Authenticate", 'Basic realm="tests"')
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
 
         def _answer(self, body: bytes | None, kind: str) -> None:
             found = body is not None
@@ -94,7 +125,14 @@ def registry() -> Iterator[Registry]:
             self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(body)
+                self._send(body)
+
+        def _send(self, body: bytes) -> None:
+            step = 1024 if served.seconds else max(1, len(body))
+            with suppress(OSError):  # an engine that gives up hangs up
+                for start in range(0, len(body), step):
+                    self.wfile.write(body[start : start + step])
+                    time.sleep(served.seconds)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -30,6 +30,9 @@ HL7 = "HL7"
 _TEMPLATE = re.compile(r"\{\{[^{}]{0,500}\}\}")
 # a link to nothing, in a circle, through a file, or too long for the system
 _DEAD_LINK = frozenset((errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG))
+_RIGHTS_OF_OTHERS = stat.S_ISUID | stat.S_ISGID
+"""A program that has these runs with the rights of its owner, whoever starts it: no output needs that."""
+
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 """Characters that JSON can name and PostgreSQL cannot hold."""
 
@@ -232,10 +235,11 @@ def _with_plain_name(path: Path) -> Path:
 def _make_readable(path: Path, what: str, *, is_folder: bool) -> None:
     wanted = 0o755 if is_folder else 0o644
     status = path.lstat()
-    if status.st_mode & wanted == wanted:
+    mode = (stat.S_IMODE(status.st_mode) | wanted) & ~_RIGHTS_OF_OTHERS
+    if mode == stat.S_IMODE(status.st_mode):
         return
     try:
-        path.chmod(stat.S_IMODE(status.st_mode) | wanted)
+        path.chmod(mode)
     except PermissionError:
         raise MapError(
             f"{what} left files of user {status.st_uid} that this worker may not read. Set [monai] container_user to "

@@ -43,6 +43,8 @@ DEFAULT_POOL = "default_pool"
 DEFAULT_INPUTS: tuple[Mapping[str, Any], ...] = ({"name": "study", "value": "{{ context.input.dicom }}"},)
 LAST_WORDS = 200
 """Characters of an application's last line that the error of its task repeats, filtered as the task log is."""
+OUR_NOTE = "[airflow-monai:"
+"""Begins what a runner itself adds to an application's log."""
 TRY_AGAIN = 75
 """EX_TEMPFAIL of sysexits.h: an application that ends so asks for another try."""
 
@@ -213,7 +215,7 @@ class ApplicationOperator(MonaiOperator):
             yield
         except MapError as error:
             error.log_tail = tail = task_log.filtered_tail()
-            said = next((line.strip() for line in reversed(tail) if line.strip()), "")
+            said = next((line.strip() for line in reversed(tail) if line.strip() and OUR_NOTE not in line), "")
             if said:
                 log = run.folder.log_key(run.task_id, run.map_index, run.generation)
                 error.args = (f"{error} It last said: {said[:LAST_WORDS]!r}. Its whole log: {log}.",)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_monai.errors import MapError, MapInterrupted, RunnerUnavailable
+from airflow_monai.maps.logs import MAX_LOG_BYTES, TAIL_LINES
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.runners.base import (
     CHECK_SECONDS,
@@ -42,6 +43,9 @@ UNREACHABLE_SECONDS = 60.0
 """A running container survives an engine that is away for so long (an upgrade with live-restore)."""
 
 QUEUED_LINES = 1000
+FOLLOWED_BYTES = MAX_LOG_BYTES
+"""What is read of a container's output; the store keeps no more of it."""
+
 OOM_NEWS_SECONDS = 0.5
 REMOVAL_SECONDS = 30.0
 _NO_GPU_DRIVER = "could not select device driver"
@@ -157,8 +161,8 @@ class _Waiting:
         self.job = job
         self.reattached = reattached
         self.log = _ContainerLog(engine, job.name)
-        self.begun = time.monotonic()
         self.usage = ContainerUsage(engine, job)
+        self.begun = time.monotonic()
         self.timed_out = False
 
     def until_exit(self, on_line: OnLine, check: Check) -> Exit:
@@ -245,10 +249,10 @@ class _Waiting:
             timed_out=self.timed_out or over,
             seconds=round(seconds, 3),
             reattached=self.reattached,
+            usage=self.usage.so_far,
         )
 
 
-            usage=self.usage.so_far,
 class _ContainerLog:
     """A container's output from its first line, read by a thread that bears with an engine that restarts."""
 
@@ -279,6 +283,9 @@ class _ContainerLog:
             before = self._seen
             try:
                 self._copy()
+                if self._seen >= FOLLOWED_BYTES:
+                    self._skip_to_the_end()
+                    break
                 state = self.engine.fresh().inspect(self.name)
                 if state is None or not state["State"]["Running"]:
                     break
@@ -301,6 +308,18 @@ class _ContainerLog:
             skip = max(0, skip - len(chunk))
             self._seen += len(fresh)
             self._splitter.feed(fresh)
+            if self._seen >= FOLLOWED_BYTES or self._given_up.is_set():
+                return
+
+    def _skip_to_the_end(self) -> None:
+        """Of a flood only its last lines are read, once there are such: reading all of it would take longer than it."""
+        self._splitter.feed(f"\n[airflow-monai: after {self._seen} bytes only the last lines follow]\n".encode())
+        engine = self.engine.fresh()
+        while not self._given_up.wait(1.0):
+            state = engine.inspect(self.name)
+            if state is None or not state["State"]["Running"]:
+                break
+        self._splitter.feed(engine.api.logs(self.name, stdout=True, stderr=True, tail=TAIL_LINES))
 
     def _put(self, line: bytes) -> None:
         while not self._given_up.is_set():

@@ -23,10 +23,22 @@ from airflow_monai.errors import MapError, RunnerUnavailable, SettingsError
 from airflow_monai.maps.runners.docker_pull import pull_error
 
 CALL_SECONDS = 60.0
-_REFUSALS = ("OCI runtime", "device driver", "executable file not found")
+_REFUSALS = ("OCI runtime", "device driver", "executable file not found", "Cannot mkdir", "is not a directory")
 ARCHIVE_BYTES = 4 * 1024 * 1024
 _INFOS: dict[str, Mapping[str, Any]] = {}
 """What the engines that this process has asked say of themselves, by their URLs."""
+
+
+class _TlsClient(docker.APIClient):
+    """One that trusts the authority it is given, where a site's environment names others for the web."""
+
+    @property
+    def trust_env(self) -> bool:
+        return False
+
+    @trust_env.setter
+    def trust_env(self, value: bool) -> None:
+        pass
 
 
 class Engine:
@@ -48,7 +60,8 @@ class Engine:
 
     def _client(self, version: str | None, timeout: float) -> docker.APIClient:
         with self.errors("connect"):
-            return docker.APIClient(base_url=self.url, version=version, timeout=timeout, tls=self._tls)
+            kind = _TlsClient if self._tls else docker.APIClient
+            return kind(base_url=self.url, version=version, timeout=timeout, tls=self._tls)
 
     @cached_property
     def _tls(self) -> docker.tls.TLSConfig | bool:
@@ -72,21 +85,24 @@ class Engine:
 
     def registry_client(self, timeout: float) -> docker.APIClient:
         """A client that has the login of the site's Docker connection to its registry, for getting images."""
-        if not self.conn_id:
-            return self.second(timeout)
-        from airflow.providers.docker.hooks.docker import DockerHook
-        from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
+        client = self.second(timeout)
+        if self.conn_id:
+            self._log_in(client)
+        return client
 
-        connection, version = f"Connection {self.conn_id!r}", self.api._version
-        hook = DockerHook(self.conn_id, base_url=self.url, version=version, tls=self._tls, timeout=int(timeout))
-        try:
-            return hook.api_client
-        except AirflowNotFoundException as error:
-            raise SettingsError(f"{connection} ([monai] docker_conn_id): {error}") from error
-        except APIError as error:
-            raise pull_error("", self.url, f"{connection}: its login failed: {_reason(error)}") from error
-        except (AirflowException, DockerException, requests.exceptions.RequestException) as error:
-            raise RunnerUnavailable(f"{connection}, engine at {self.url}: {type(error).__name__}") from error
+    def _log_in(self, client: docker.APIClient) -> None:
+        from airflow.sdk import BaseHook
+
+        known = BaseHook.get_connection(self.conn_id)
+        if not (known.host and known.login):
+            return  # names the engine only
+        registry = f"{known.host}:{known.port}" if known.port else known.host
+        with self.errors(f"log in to {registry}"):
+            try:
+                client.login(known.login, known.password, registry=registry, reauth=True)
+            except APIError as error:
+                where = f"connection {self.conn_id!r} cannot log in to {registry}"
+                raise pull_error(registry, self.url, f"{where}: {_reason(error)}") from error
 
     def fresh(self) -> Engine:
         """The same engine through a connection of its own."""

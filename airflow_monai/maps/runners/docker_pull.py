@@ -50,11 +50,11 @@ def pull_error(reference: str, url: str, reason: str) -> MapError:
     """The error for what engine or registry said."""
     what = f"The image {reference!r} is not on the Docker engine at {url}, and pulling it failed: {reason[:400]}"
     said = reason.lower()
-    # Docker Hub says both of an image that is not there: "denied: ... may not exist or may require 'docker login'"
-    if any(words in said for words in _NOT_THERE):
-        return MapNotFound(f"{what}. Pull or load it there, or correct the reference.")
+    # some say both of an image that is not there: "denied: ... does not exist or may require 'docker login'"
     if any(words in said for words in _DENIED):
         return ImageDenied(f"{what}. Give [monai] docker_conn_id a login that may have it, or correct the reference.")
+    if any(words in said for words in _NOT_THERE):
+        return MapNotFound(f"{what}. Pull or load it there, or correct the reference.")
     return RegistryUnavailable(f"{what}. Another try may succeed once the registry answers.")
 
 

@@ -40,7 +40,7 @@ for runner in {runners!r}:
             dag_id = f"{prefix}-{{runner}}-{{size}}-{{end}}"
             with DAG(dag_id, schedule=None, is_paused_upon_creation=False, max_active_runs=500, max_active_tasks=500):
                 MapOperator(
-                    task_id="work", map="noop:1.0.0", runner=runner, pool={pool!r}, pool_slots=slots,
+                    task_id="work", map={map!r}, runner=runner, pool={pool!r}, pool_slots=slots,
                     resources={{"gpu_memory": f"{{slots}}Gi"}}, outputs=[{{"name": "result", "type": "OT"}}],
                     environment={{"NOOP_MODE": end, "NOOP_SECONDS": {seconds!r}, "CHAOS_SHARE": str(slots)}},
                     retries=50, retry_delay=timedelta(seconds=2),
@@ -53,12 +53,14 @@ class MapRuns:
     """Runs of one-task DAGs over one payload.
 
     :param prefix: of the DAG ids.
+    :param map: the quick MAP, or what has its options.
     """
 
     stack: LocalStack
     prefix: str
     runners: Sequence[str]
     seconds: float = 1.0
+    map: str = "noop:1.0.0"
     runs: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @property
@@ -83,7 +85,7 @@ class MapRuns:
         assert self.stack.options.dags is not None
         text = DAGS.format(
             runners=list(self.runners), sizes=SIZES, ends=list(ENDS), prefix=self.prefix, pool=POOL,
-            seconds=str(self.seconds),
+            seconds=str(self.seconds), map=self.map,
         )  # fmt: skip
         (self.stack.options.dags / f"{self.prefix.replace('-', '_')}.py").write_text(text)
         for dag_id in self.dag_ids:

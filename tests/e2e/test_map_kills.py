@@ -10,14 +10,16 @@ from airflow_monai.local.stack import LocalStack
 from tests.chaos.map_killer import MapKiller
 from tests.chaos.map_runs import MapRuns
 from tests.conftest import require
+from tests.e2e.helpers import Maps
 
 VICTIMS = ("worker", "application", "task process", "scheduler")
 """The worker first: the others have their turn while Airflow's heartbeat time-out runs."""
 
 
-def test_every_task_ends_once_and_no_card_is_used_twice(stack: LocalStack, tmp_path: Path) -> None:
+def test_every_task_ends_once_and_no_card_is_used_twice(stack: LocalStack, maps: Maps, tmp_path: Path) -> None:
     require("bubblewrap")
-    with MapRuns(stack, "kills", ["process"], seconds=2.0).prepared() as runs:
+    reference = maps.reference(runner="process")
+    with MapRuns(stack, "kills", ["process"], seconds=2.0, map=reference).prepared() as runs:
         killer = MapKiller(stack, seed=1)
         with runs.observed(tmp_path) as seen:
             runs.start(10)

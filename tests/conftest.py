@@ -40,6 +40,7 @@ def _bubblewrap() -> str | None:
 PARTS = {
     "docker": _docker_engine,
     "dockerd": lambda: _program("dockerd", "docker.io"),
+    "openssl": lambda: _program("openssl", "openssl"),
     "docker-compose": lambda: _program("docker-compose", "docker-compose"),
     "dcmtk": lambda: _program("storescu", "dcmtk"),
     "orthanc": lambda: _program("Orthanc", "orthanc"),

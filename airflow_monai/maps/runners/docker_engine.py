@@ -13,7 +13,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import docker
 import requests
@@ -21,6 +21,9 @@ from docker.errors import APIError, DockerException, NotFound, TLSParameterError
 
 from airflow_monai.errors import MapError, RunnerUnavailable, SettingsError
 from airflow_monai.maps.runners.docker_pull import pull_error
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
 
 CALL_SECONDS = 60.0
 _REFUSALS = ("OCI runtime", "device driver", "executable file not found", "Cannot mkdir", "is not a directory")
@@ -91,9 +94,7 @@ class Engine:
         return client
 
     def _log_in(self, client: docker.APIClient) -> None:
-        from airflow.sdk import BaseHook
-
-        known = BaseHook.get_connection(self.conn_id)
+        known = _connection(self.conn_id)
         if not (known.host and known.login):
             return  # names the engine only
         registry = f"{known.host}:{known.port}" if known.port else known.host
@@ -245,13 +246,23 @@ def _repository_and_tag(reference: str) -> tuple[str, str | None]:
     return (head, tail) if head and "/" not in tail else (reference, "latest")
 
 
+def _connection(conn_id: str) -> Connection:
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException as error:
+        raise SettingsError(
+            f"There is no Airflow connection {conn_id!r}, which [monai] docker_conn_id names: add one of type docker."
+        ) from error
+
+
 def _address(url: str, tls_folder: str, conn_id: str) -> tuple[str, str]:
     """Where an engine is, as the settings say, or the extra of its Docker connection."""
     if not conn_id:
         return url, tls_folder
-    from airflow.sdk import BaseHook
-
-    extra = BaseHook.get_connection(conn_id).extra_dejson
+    extra = _connection(conn_id).extra_dejson
     return str(extra.get("docker_url") or url), str(extra.get("docker_tls_folder") or tls_folder)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.operators.application import ApplicationOperator
+from airflow_monai.operators.links import ArtifactsLink
 
 if TYPE_CHECKING:
     from airflow_monai.maps.runners.base import MapJob, Runner
@@ -37,6 +38,7 @@ class ContainerOperator(ApplicationOperator):
     spec_type = custom_operator_name = "docker"
     noun = "image"
     ui_color = "#c9e1ee"
+    operator_extra_links = (ArtifactsLink(),)
 
     def __init__(
         self,

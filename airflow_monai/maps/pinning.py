@@ -62,12 +62,14 @@ def registered_map(runner: Runner, record: RegisteredMap) -> FoundMap:
         raise MapNotFound(problem)
     if record.kind is MapKind.FOLDER:
         return _folder(record)
+    manifest = record.manifest()
     try:
-        return runner.find(record.pinned)
+        return runner.find_registered(record.pinned, manifest)
     except MapNotFound:
         if record.pinned == record.digest:
             raise
-        return runner.find(record.digest)  # an image that was loaded from a file is known by its id only
+        # an image that was loaded from a file is known by its id only
+        return runner.find_registered(record.digest, manifest)
 
 
 def misfit(record: RegisteredMap, runner: str) -> str:

@@ -191,6 +191,15 @@ class Runner(ABC):
     def find(self, reference: str) -> FoundMap:
         """The MAP that ``args.map`` names; :class:`~airflow_monai.errors.MapNotFound` when it is not here."""
 
+    def find_registered(self, image: str, manifest: Manifest) -> FoundMap:
+        """The registered MAP with this digest, by default as :meth:`find` finds it.
+
+        :param image: ``<repository>@sha256:...``, or an image's id.
+        :param manifest: as the registry keeps it, for an engine whose images are not easily looked into.
+        :raises MapNotFound: when it is not here.
+        """
+        return self.find(image)
+
     def image(self, reference: str, *, always_pull: bool = False) -> ContainerImage:
         """The image of any container, which the engine gets where it does not have it and the site lets it.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 _TEMPLATE = """\
 # -*- coding: utf-8 -*- (said first, so that no file name below can say otherwise)
-# The workflow file {source}, as airflow_monai shows it to Airflow. Edit that file: this one is made from it.
+# The workflow {source}, as airflow_monai shows it to Airflow. {advice}
 SPEC = {literal}
 {defaults}
 from airflow_monai.factory import {names}  # noqa: E402
@@ -19,6 +19,9 @@ batch_dag = load_batch_dag(SPEC, source={source}, beside=__file__{argument})
 """
 
 
+_EDIT = "Edit that file: this one is made from it."
+_REGISTERED = "It is made of a registered MAP: see the commands of `airflow monai maps`."
+
 _DEFAULTS = """
 # What the workflow does not say it takes from these files, the nearest first.
 DEFAULTS = {{
@@ -27,7 +30,13 @@ DEFAULTS = {{
 
 
 def dag_file_text(
-    text: str, source: str, refused: str = "", defaults: Sequence[tuple[str, str]] = (), *, batch: bool = False
+    text: str,
+    source: str,
+    refused: str = "",
+    defaults: Sequence[tuple[str, str]] = (),
+    *,
+    batch: bool = False,
+    is_registered: bool = False,
 ) -> str:
     """Python source that holds the workflow's text as it is and makes its DAG.
 
@@ -35,12 +44,14 @@ def dag_file_text(
     :param refused: why it cannot be used whatever its text says; becomes its import error.
     :param defaults: path and text of the defaults files above it, the nearest first.
     :param batch: it has a schedule, and so a second DAG that starts its batches.
+    :param is_registered: it is no file, but made of a registered MAP.
     """
     batch = batch and not refused
     more = ", defaults=DEFAULTS" if defaults else ""
     entries = "".join(f"    {name!a}: {literal(content)},\n" for name, content in defaults)
     return _TEMPLATE.format(
         source=ascii(source),
+        advice=_REGISTERED if is_registered else _EDIT,
         literal=literal(text),
         defaults=_DEFAULTS.format(entries=entries) if defaults else "",
         refused=f"REFUSED = {refused!a}\n\n" if refused else "",

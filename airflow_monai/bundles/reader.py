@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,8 +138,8 @@ def entry_of(text: str, source: str, defaults: Sequence[Defaults] = ()) -> SpecE
 def _entry_of_registered(text: RegisteredText) -> SpecEntry:
     if text.problem:
         told = f"{text.source}:1:1: {text.problem} [registered-map]"
-        return SpecEntry(text.source, "", told, is_registered=True)
-    return replace(entry_of(text.text, text.source), is_registered=True)
+        return SpecEntry(text.source, "", told)
+    return entry_of(text.text, text.source)
 
 
 def _printable(char: str) -> str:

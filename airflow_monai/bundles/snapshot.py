@@ -13,7 +13,7 @@ from typing import Any
 from airflow_monai import __version__
 from airflow_monai.bundles.generate import dag_file_text
 from airflow_monai.factory.cache import PLAN_FORMAT
-from airflow_monai.specs.claims import Claim, Claims
+from airflow_monai.specs.claims import REGISTERED_SUFFIX, Claim, Claims
 
 FORMAT = 1
 """Of the generated files; a new one makes a new version of every bundle."""
@@ -30,7 +30,6 @@ class SpecEntry:
     :param refused: why it cannot be used whatever its text says, or an empty text.
     :param plan: its plan as :func:`airflow_monai.factory.cache.plan_record` writes it; None where it has none.
     :param defaults: path and text of the defaults files above it, the nearest first.
-    :param is_registered: it is no file, but made of a registered MAP.
     """
 
     source: str
@@ -38,13 +37,20 @@ class SpecEntry:
     refused: str = ""
     plan: Mapping[str, Any] | None = None
     defaults: tuple[tuple[str, str], ...] = ()
-    is_registered: bool = False
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether it is no file, but made of a registered MAP."""
+        return self.source.endswith(REGISTERED_SUFFIX)
 
     def dag_files(self) -> Iterator[tuple[str, bytes]]:
         """Path and content of the files made of it: the DAG file, and beside it the plan."""
         name = dag_name(self.source)
         batch = bool(self.plan and self.plan["plan"].get("schedule"))
-        yield f"{name}.py", dag_file_text(self.text, self.source, self.refused, self.defaults, batch=batch).encode()
+        text = dag_file_text(
+            self.text, self.source, self.refused, self.defaults, batch=batch, is_registered=self.is_registered
+        )
+        yield f"{name}.py", text.encode()
         if self.plan is not None and not self.refused:
             yield f"{name}.plan.json", json.dumps(self.plan, separators=(",", ":")).encode()
 

@@ -29,8 +29,19 @@ def this_site() -> Site:
         capacity=lambda resources: capacity_problem(resources, inventory),
         destination=destination_problem,
         application=lambda reference: application_of(reference, known),
-        policy=lambda args, resources, minutes: policy_problems(Policy.of(known), args, resources, minutes),
+        policy=lambda args, resources, minutes: policy_problems(
+            Policy.of(known), pinned(args, known), resources, minutes
+        ),
     )
+
+
+def pinned(args: Mapping[str, Any], settings: Settings) -> Mapping[str, Any]:
+    """A task's arguments, where the name of a registered MAP is the digest that is run for it.
+
+    One that no registry has is allowed by what it was called when it was registered.
+    """
+    record = registered(str(args["map"]), settings) if "map" in args else None
+    return args if record is None else {**args, "map": record.repo_digest or f"{record.location}@{record.digest}"}
 
 
 def policy_problems(

@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_monai.errors import ManifestError
 from airflow_monai.maps.manifest import MapResources
 from airflow_monai.maps.registry import MapRegistry, RegisteredMap
+from airflow_monai.specs.claims import REGISTERED_SUFFIX
 from airflow_monai.store.base import Store
 
 if TYPE_CHECKING:
     from airflow_monai.specs.folder import SpecFile
     from airflow_monai.specs.plan import WorkflowPlan
-
-SUFFIX = ".map"
-"""What the sources of these workflows end in. No workflow file does, so that none has the place of one of these."""
 
 PREFIX = "map."
 TASK = "run"
@@ -52,7 +50,7 @@ def workflow_name(record: RegisteredMap) -> str:
 
 
 def source_of(name: str, version: str) -> str:
-    return f"maps/{name}/{version}{SUFFIX}"
+    return f"maps/{name}/{version}{REGISTERED_SUFFIX}"
 
 
 def workflow_text(record: RegisteredMap) -> str:

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from airflow_monai.specs.plan import Grouping
 
+REGISTERED_SUFFIX = ".map"
+"""What the sources of workflows end in that are made of registered MAPs. No workflow file does, so that none has the
+place of one of these."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:

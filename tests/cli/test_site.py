@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from airflow_monai.cli.site import application_of
 from airflow_monai.gpu.inventory import parse_inventory, save_inventory
 from airflow_monai.settings import load
@@ -94,3 +96,24 @@ def test_an_engine_that_is_away_is_told(monkeypatch):
     monkeypatch.setenv("AIRFLOW__MONAI__RUNNER", "docker")
     monkeypatch.setenv("AIRFLOW__MONAI__DOCKER_URL", "unix:///nowhere/docker.sock")
     assert "/nowhere/docker.sock" in application_of("none:1", load()).problem
+
+
+def test_a_registered_map_is_known_by_its_registration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_monai.cli.site import pinned
+    from airflow_monai.maps.registry import MapRegistry
+    from tests.maps.registered import APP, digest, image_map
+
+    monkeypatch.setenv("AIRFLOW__MONAI__STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("AIRFLOW__MONAI__RUNNER", "kubernetes")
+    registry = MapRegistry(open_store(str(tmp_path / "store")))
+    app = json.dumps({**APP, "resultKeys": ["volume_ml"]})
+    registry.register(image_map(app=app, repo_digest=f"reg.example/lung@{digest('c')}"))
+    assert application_of("lung:1.0.0", load()).result_keys == ("volume_ml",)
+    assert pinned({"map": "lung:1.0.0"}, load())["map"] == f"reg.example/lung@{digest('c')}"
+    assert pinned({"map": "other:1"}, load()) == {"map": "other:1"}
+    registry.unregister("lung", "1.0.0")
+    assert "was unregistered at" in application_of("lung:1.0.0", load()).problem
+    monkeypatch.setenv("AIRFLOW__MONAI__RUNNER", "process")
+    registry.register(image_map("liver", "2"))
+    assert "which only" not in application_of("liver:2", load()).problem
+    assert "the process runner runs folders" in application_of("liver:2", load()).problem

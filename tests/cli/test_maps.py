@@ -122,3 +122,13 @@ def test_an_image_is_inspected_and_registered(maps: Shell) -> None:
     told = maps("register", "lung-seg:1.0.0", "--name", "noop", code=1)
     assert done["digest"] in told and told.count("sha256:") == 2
     assert "docker pull nobody/has-it:1" in maps("inspect", "nobody/has-it:1", code=1)
+
+
+def test_explain_tells_of_registered_maps_too(maps: Shell, tmp_path: Path) -> None:
+    from airflow_monai.cli.explain import read_specs
+    from airflow_monai.maps.workflows import RegisteredWorkflows
+
+    registered = RegisteredWorkflows(open_store(str(tmp_path / "store"))).files
+    maps("register", unpacked(tmp_path / "quick"))
+    assert [plan.name for plan in read_specs(tmp_path / "workflows", registered).workflows] == ["map.quick.1.0.0"]
+    assert [plan.name for plan in read_specs(tmp_path / "absent", registered).workflows] == ["map.quick.1.0.0"]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 REGISTRY = {
     "docker": "airflow_monai.maps.runners.docker:DockerRunner",
+    "kubernetes": "airflow_monai.maps.runners.kubernetes:KubernetesRunner",
     "process": "airflow_monai.maps.runners.process:ProcessRunner",
 }
 

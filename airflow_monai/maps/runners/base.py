@@ -174,10 +174,6 @@ class Runner(ABC):
     leases_cards: bool = True
     """Cards are leased for its jobs on this host; False for an engine that hands out cards itself."""
 
-    reads_images: bool = True
-    """It has its images at hand, and looks a registered one up by its digest; False for an engine that gets at an image
-    only by running it, which trusts the registration."""
-
     check: Check = staticmethod(lambda: None)
     """Called now and then while it gets an image; what it raises ends that."""
 

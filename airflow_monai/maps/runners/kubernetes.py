@@ -16,8 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import MapError, MapInterrupted, RunnerUnavailable
+from airflow_monai.errors import MapError, MapInterrupted, MapNotFound, RunnerUnavailable
 from airflow_monai.gpu.inventory import load_inventory
+from airflow_monai.maps.manifest import Manifest
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.runners import kubernetes_settings
 from airflow_monai.maps.runners import kubernetes_status as status
@@ -35,6 +36,7 @@ from airflow_monai.maps.runners.base import (
 from airflow_monai.maps.runners.docker_user import check_readable, prepare_output
 from airflow_monai.maps.runners.kubernetes_log import LOG_END, PodLog
 from airflow_monai.maps.runners.kubernetes_manifest import find_in_cluster
+from airflow_monai.maps.runners.kubernetes_pending import Pending
 from airflow_monai.maps.runners.kubernetes_pod import Placed, pod_manifest, pod_name, selector
 from airflow_monai.maps.runners.kubernetes_usage import PodUsage
 from airflow_monai.maps.runners.only_one import only_one
@@ -43,6 +45,7 @@ from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
 
 if TYPE_CHECKING:
+    from airflow_monai.maps.manifest import Manifest
     from airflow_monai.maps.runners.kubernetes_cluster import Cluster
 
 LOOK_SECONDS = 1.0
@@ -54,11 +57,8 @@ UNREACHABLE_SECONDS = 120.0
 REMOVAL_SECONDS = 45.0
 """How long a pod that was told to end may take for it, beyond its own grace."""
 
-NEWS_SECONDS = 60.0
-"""How often the task log repeats why a pod still waits."""
-
-EVENTS_AFTER_SECONDS = 10.0
-"""A pod that has not begun by then is asked for what the cluster reports about it."""
+SETTLING_SECONDS = 5.0
+"""How long after its grace a container surely has ended, whatever the pod's status says of it."""
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,6 @@ class KubernetesRunner(Runner):
 
     name = "kubernetes"
     leases_cards = False
-    reads_images = False
 
     def __init__(self, settings: Settings, store: Store):
         self.policy = Policy.of(settings)
@@ -85,6 +84,16 @@ class KubernetesRunner(Runner):
     def find(self, reference: str) -> FoundMap:
         self.policy.check_image(reference)
         return find_in_cluster(self.cluster, self.site, self.store, reference, self.user, self.check)
+
+    def find_registered(self, image: str, manifest: Manifest) -> FoundMap:
+        """Known without a pod that looks into it: its manifest is in the registry."""
+        self.policy.check_image(image)
+        if "@" not in image:
+            raise MapNotFound(
+                f"The registered image {image} is known by its id on one Docker engine only, where a cluster cannot "
+                "get it: push it to a registry and register it under that reference, as a new version."
+            )
+        return FoundMap(image, image, manifest)
 
     def image(self, reference: str, *, always_pull: bool = False) -> ContainerImage:
         """The image, of which the cluster tells nothing before it runs: the task says its command."""
@@ -213,14 +222,13 @@ class _Waiting:
         self.usage = PodUsage(lambda: self.cluster.metrics(self.name))
         self.stopped = False
         self.begun: float | None = None
-        self._made = time.monotonic() - (status.age_seconds(pod) if reattached else 0.0)
-        self._told: tuple[str, str] = ("", "")
-        self._told_at = 0.0
-        self._pull_problem = ""
+        self._given_up_at: float | None = None
+        waited = status.age_seconds(pod) if reattached else 0.0
+        self.pending = Pending(runner.cluster, job.found.reference, runner.site.pending_seconds, waited)
 
     def until_exit(self, on_line: OnLine, check: Check) -> Exit:
         try:
-            while not status.is_over(self.pod):
+            while not self._is_over():
                 self._hand_out(on_line, LOOK_SECONDS)
                 check()
                 self.pod = self._look()
@@ -236,6 +244,14 @@ class _Waiting:
             limit=self.job.timeout_seconds,
         )
         return replace(ended, usage=self.usage.so_far)
+
+    def _is_over(self) -> bool:
+        if status.is_over(self.pod):
+            return True
+        if not status.is_given_up(self.pod):
+            return False
+        self._given_up_at = self._given_up_at or time.monotonic()
+        return time.monotonic() - self._given_up_at > self.job.confinement.grace_seconds + SETTLING_SECONDS
 
     def _look(self) -> dict[str, Any]:
         """The pod as it is now; an API server that is away is borne with for a while."""
@@ -260,42 +276,14 @@ class _Waiting:
                 self.log.start()
             self.usage.look()
             self._stop_when_over()
-        elif not status.is_over(self.pod):
+        elif not status.is_given_up(self.pod):
             self._wait_for_start()
 
     def _wait_for_start(self) -> None:
-        reason, message = self._why_waiting()
-        error = status.hopeless(reason, message, self.job.found.reference)
-        waited = time.monotonic() - self._made
-        if error is None and waited > self.runner.site.pending_seconds:
-            error = status.unstarted(reason, message, self.job.found.reference, self.runner.site.pending_seconds / 60)
+        error = self.pending.look(self.pod)
         if error is not None:
             self.runner.remove(self.cluster, self.pod)
             raise error
-        news = (reason, message)
-        if reason and (news != self._told or time.monotonic() - self._told_at > NEWS_SECONDS):
-            self._told, self._told_at = news, time.monotonic()
-            log.info("%s is waiting for %.0f s: %s%s", self.name, waited, reason, f": {message}" if message else "")
-
-    def _why_waiting(self) -> tuple[str, str]:
-        """Reason and message; the cluster says only at first why an image could not be pulled, then that it is slow."""
-        reason, message = status.waiting_for(self.pod)
-        if reason in status.UNPULLED:
-            if reason == "ImagePullBackOff":
-                self._pull_problem = self._pull_problem or self._warning("Failed", "pull") or message
-                return reason, self._pull_problem
-            self._pull_problem = message
-        if not reason and time.monotonic() - self._made > EVENTS_AFTER_SECONDS:
-            return "ContainerCreating", self._warning()
-        return reason, message
-
-    def _warning(self, reason: str = "", word: str = "") -> str:
-        """What the cluster warned of last about this pod."""
-        for event in reversed(self.cluster.events(self.pod)):
-            message = " ".join(str(event.get("message") or "").split())[:600]
-            if event.get("type") == "Warning" and event.get("reason", "").startswith(reason) and word in message:
-                return message
-        return ""
 
     def _stop_when_over(self) -> None:
         """Stop the application when its time is over; a cluster that is away just then is asked again."""

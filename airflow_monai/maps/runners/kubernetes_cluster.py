@@ -51,7 +51,10 @@ class Cluster:
 
     @cached_property
     def api(self) -> ApiClient:
-        return self._api or self._hook.api_client
+        api = self._api or self._hook.api_client
+        if not api.configuration.verify_ssl:  # said with every request, it would be most of the task log
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        return api
 
     @cached_property
     def _hook(self) -> Any:

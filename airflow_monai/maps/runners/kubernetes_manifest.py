@@ -13,10 +13,11 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import MapError, MapInterrupted, MapNotFound
+from airflow_monai.errors import MapError, MapInterrupted, MapNotFound, RunnerUnavailable
 from airflow_monai.maps.manifest import GENERATION_FOLDERS, ManifestFiles
 from airflow_monai.maps.runners import kubernetes_status as status
 from airflow_monai.maps.runners.base import FoundMap
+from airflow_monai.maps.runners.kubernetes_pending import Pending
 from airflow_monai.maps.runners.kubernetes_pod import CONTAINER, bare_pod, container_security, selector
 from airflow_monai.maps.runners.kubernetes_settings import KubernetesSettings
 
@@ -61,12 +62,12 @@ def _read(
     cluster: Cluster, site: KubernetesSettings, reference: str, user: str, check: Callable[[], None]
 ) -> tuple[dict[str, str], str]:
     """Both files, and the image by its digest where it has one."""
-    _remove_left_behind(cluster)
+    _remove_left_behind(cluster, site)
     name = f"monai-manifest-{uuid.uuid4().hex[:16]}"
     cluster.create(_pod(name, site, reference, user))
     try:
         pod = _ended(cluster, site, name, reference, check)
-        output = b"".join(cluster.log(name, follow=False, timestamps=False))
+        output = _output(cluster, name, reference)
     finally:
         cluster.delete(name, 0)
     content = parse_output(output)
@@ -77,6 +78,13 @@ def _read(
         )
     pullable = _PULLABLE.fullmatch(status.container_status(pod).get("imageID", ""))
     return content, pullable["image"] if pullable else ""
+
+
+def _output(cluster: Cluster, name: str, reference: str) -> bytes:
+    try:
+        return b"".join(cluster.log(name, follow=False, timestamps=False))
+    except MapError as error:  # its node, of which the log is asked for, does not answer or has lost it
+        raise RunnerUnavailable(f"The manifests of {reference!r} could not be read: {error}") from error
 
 
 def parse_output(output: bytes) -> dict[str, str]:
@@ -119,7 +127,7 @@ def _pod(name: str, site: KubernetesSettings, reference: str, user: str) -> dict
 def _ended(
     cluster: Cluster, site: KubernetesSettings, name: str, reference: str, check: Callable[[], None]
 ) -> dict[str, Any]:
-    deadline = time.monotonic() + site.pending_seconds
+    pending = Pending(cluster, reference, site.pending_seconds)
     while True:
         check()
         pod = cluster.get(name)
@@ -129,21 +137,19 @@ def _ended(
             # a node that gave it up says nothing about the image
             status.verdict(pod, f"The reading of {reference!r}", stopped=False, reattached=False, limit=None)
             return pod
-        reason, message = status.waiting_for(pod)
-        error = status.hopeless(reason, message, reference)
-        if error:
+        error = None if status.has_begun(pod) else pending.look(pod)
+        if error is not None:
             raise error
-        if time.monotonic() > deadline:
-            raise status.unstarted(reason, message, reference, site.pending_seconds / 60)
         time.sleep(LOOK_SECONDS)
 
 
-def _remove_left_behind(cluster: Cluster) -> None:
+def _remove_left_behind(cluster: Cluster, site: KubernetesSettings) -> None:
     """Pods of this kind whose worker was killed before it could remove them."""
     try:
         pods = cluster.find(selector({"monai.purpose": "manifest"}))
     except MapError:
         return
     for pod in pods:
-        if status.age_seconds(pod) > LEFT_BEHIND_SECONDS and status.phase(pod) != "Pending":
+        waits = site.pending_seconds if status.phase(pod) == "Pending" else 0.0
+        if status.age_seconds(pod) > LEFT_BEHIND_SECONDS + waits:
             cluster.delete(pod["metadata"]["name"], 0)

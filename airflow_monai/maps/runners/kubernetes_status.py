@@ -72,14 +72,16 @@ def has_begun(pod: Pod) -> bool:
 
 
 def is_over(pod: Pod) -> bool:
-    """Whether nothing of the pod runs any more.
+    """Whether nothing of the pod runs any more."""
+    return is_given_up(pod) and "running" not in (container_status(pod).get("state") or {})
 
-    Kubernetes calls a pod failed as soon as it has decided so; its container may still be on its way out.
+
+def is_given_up(pod: Pod) -> bool:
+    """Whether the cluster has decided that the pod is over; its container may still be on its way out.
+
+    Some versions never tell when it is out.
     """
-    if phase(pod) not in ("Succeeded", "Failed"):
-        return False
-    state = container_status(pod).get("state") or {}
-    return "running" not in state
+    return phase(pod) in ("Succeeded", "Failed")
 
 
 def is_being_deleted(pod: Pod) -> bool:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from airflow_monai.maps.runners.base import Exit, MapJob, Runner
     from airflow_monai.maps.staging import NamedInput
     from airflow_monai.operators.cards import JobCards
+    from airflow_monai.operators.progress import Board
 
 DEFAULT_POOL = "default_pool"
 DEFAULT_INPUTS: tuple[Mapping[str, Any], ...] = ({"name": "study", "value": "{{ context.input.dicom }}"},)
@@ -151,6 +152,8 @@ class ApplicationOperator(MonaiOperator):
             return super().execute(context)
 
     def perform(self, run: TaskRun, context: Context) -> Outcome:
+        from airflow_monai.operators.progress import progress_board
+
         runner, job = self._prepare(run)
         self._check(run)
         self._held = held = _Held(run, runner, job)
@@ -159,8 +162,11 @@ class ApplicationOperator(MonaiOperator):
             return done
         if run.generation > 1:
             runner.discard_other_generations(job)
-        job = self._with_cards(held)
-        with self._logs(run, context) as (task_log, on_line), self._last_words(run, task_log):
+        with progress_board(run, context, self.log) as board:
+            return self._run(run, runner, self._with_cards(held, board), board)
+
+    def _run(self, run: TaskRun, runner: Runner, job: MapJob, board: Board) -> Outcome:
+        with self._logs(run, board) as (task_log, on_line), self._last_words(run, task_log):
             location = job.found.location
             self.log.info("Running %s (%s) as %s with the %s runner", self.application, location, job.name, runner.name)
             with self._output_watched(run, runner, job) as watch:
@@ -172,15 +178,21 @@ class ApplicationOperator(MonaiOperator):
                 self._judge(run, job, ended)
                 return self._publish(run, facts)
 
-    def _with_cards(self, held: _Held) -> MapJob:
-        """The job with the cards that it may use, as far as it needs any."""
+    def _with_cards(self, held: _Held, board: Board) -> MapJob:
+        """The job with the cards that it may use, as far as it needs any. What it waits for is shown on the board."""
+        from airflow_monai.maps.progress import Progress
         from airflow_monai.operators.cards import cards_for
 
         run = held.run
         self._cards = cards_for(self, run, held.runner, held.job, held.leases)
         if self._cards is None:
             return held.job
-        return self._cards.lease(held.job, check=lambda: self._check(run), say=lambda text: self.log.info("%s", text))
+
+        def say(text: str) -> None:
+            self.log.info("%s", text)
+            board.show(Progress(stage=text))
+
+        return self._cards.lease(held.job, check=lambda: self._check(run), say=say)
 
     def card_facts(self) -> dict[str, Any]:
         """For statistics: the cards of this try's application and how long it waited for them; empty without any."""
@@ -288,13 +300,12 @@ class ApplicationOperator(MonaiOperator):
         return Outcome(record.result, record.artifacts, record.stats, record.output_dir, xcom=record.stats)
 
     @contextmanager
-    def _logs(self, run: TaskRun, context: Context) -> Iterator[tuple[TaskLog, Any]]:
+    def _logs(self, run: TaskRun, board: Board) -> Iterator[tuple[TaskLog, Any]]:
         """The task log's filter and the function that takes the application's lines."""
         from airflow_monai import settings
         from airflow_monai.maps.logs import LogFilter, StoredLog, TaskLog
         from airflow_monai.maps.progress import ProgressReader
         from airflow_monai.maps.staging import local
-        from airflow_monai.operators.progress import progress_board
         from airflow_monai.store.payloads import load_series_tags
 
         key = run.folder.log_key(run.task_id, run.map_index, run.generation)
@@ -305,17 +316,15 @@ class ApplicationOperator(MonaiOperator):
         shown = TaskLog(mode, log_filter, lambda line: self.log.info("%s", line), key)
         progress = ProgressReader(log_filter)
 
+        def on_line(line: bytes) -> None:
+            stored.line(line)
+            shown.line(line)
+            if (news := progress.line(line)) is not None:
+                board.show(news)
+
         failed = True
         try:
-            with progress_board(run, context, None if mode == "filtered" else self.log.info) as board:
-
-                def on_line(line: bytes) -> None:
-                    stored.line(line)
-                    shown.line(line)
-                    if (news := progress.line(line)) is not None:
-                        board.show(news)
-
-                yield shown, on_line
+            yield shown, on_line
             failed = False
         finally:
             stored.close()

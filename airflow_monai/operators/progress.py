@@ -81,19 +81,22 @@ class Board:
 
 
 @contextlib.contextmanager
-def progress_board(run: TaskRun, context: Context, say: Callable[[str], object] | None) -> Iterator[Board]:
+def progress_board(run: TaskRun, context: Context, log: Any) -> Iterator[Board]:
     """A board for one try of a task.
 
-    :param say: writes it to the task log too; None where the application's own lines are there.
+    :param log: of the task; it is told how far an application is where the application's own lines are not shown.
     """
+    from airflow_monai import settings
+
     store = context.get("task_state_store")
+    is_told = settings.load().task_log != "filtered"
 
     def publish(facts: Mapping[str, Any]) -> None:
         if run.fence.is_taken_over():
             return
         run.write_note(KEY, facts)
-        if say is not None:
-            say(f"Progress: {Progress(facts.get('percent'), facts.get('stage', ''))}")
+        if is_told and "percent" in facts:
+            log.info("Progress: %s", Progress(facts["percent"], facts.get("stage", "")))
         if store is not None:
             store.set(KEY, dict(facts))
 

@@ -11,11 +11,14 @@ from collections.abc import Callable
 
 import psutil
 
+from airflow_monai.local.processes import wait_until
 from airflow_monai.local.stack import LocalStack
-from tests.chaos.killer import Killer
+from tests.chaos.killer import Killer, kill_busy_worker
 from tests.own_docker import OwnEngine
 
 VICTIMS = ("task process", "worker", "idle worker", "application", "scheduler", "scheduler with its workers", "engine")
+PATIENCE_SECONDS = 10.0
+"""How long it lies in wait for a victim that is there only at times."""
 
 
 class MapKiller(Killer):
@@ -39,6 +42,7 @@ class MapKiller(Killer):
 
     def _strike(self, victim: str) -> None:
         strikes: dict[str, Callable[[], bool]] = {
+            "worker": lambda: kill_busy_worker(self._stack, self._random.choice),
             "task process": lambda: kill_task_process(self._stack, self._random),
             "application": lambda: kill_application(self._random),
             "idle worker": self._idle_worker,
@@ -46,7 +50,7 @@ class MapKiller(Killer):
         }
         if victim not in strikes:
             super()._strike(victim)
-        elif strikes[victim]():
+        elif wait_until(strikes[victim], PATIENCE_SECONDS):
             self.kills[victim] += 1
 
     def _idle_worker(self) -> bool:

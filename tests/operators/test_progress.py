@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from airflow_monai.operators.map import MapOperator
 from airflow_monai.operators.progress import Board
 from tests.operators.conftest import Site
 from tests.operators.map_tasks import context_of
+from tests.operators.test_cards import SHARE, folder, take  # noqa: F401
 
 BAR = """
 import sys, time
@@ -56,6 +58,27 @@ def test_progress_is_shown_while_the_application_runs(site: Site, monkeypatch: p
     note = site.folder.store.read_json(site.folder.note_key("segment", -1, 1, "progress"))
     assert note == shown.written[-1]
     assert site.log().count(end) >= 50, "the store has the bar whole"
+
+
+@pytest.mark.parametrize("site", ["process"], indirect=True)
+def test_what_a_task_waits_for_is_shown_too(
+    site: Site,
+    folder: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.2)
+    monkeypatch.setenv("AIRFLOW__MONAI__GPU_WAIT_MINUTES", "1")
+    others = [take(folder, name, 40) for name in ("one", "two")]
+    freed = threading.Timer(1.5, others[0].release, ["one"])
+    freed.start()
+    operator = MapOperator(**site.arguments("ok", 1, **SHARE))
+    shown = StateStore()
+    value = operator.execute({**context_of(operator, site.payload_id), "task_state_store": shown})
+    others[1].release("two")
+    stages = [facts["stage"] for facts in shown.written]
+    assert "position 1" in stages[0] and stages[-1].startswith("Got GPU-")
+    assert value["wait_seconds"] > 1 and len(value["cards"]) == 1
 
 
 def test_what_the_run_used_is_told(site: Site) -> None:

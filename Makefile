@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export MAKE_STARTED := $(shell date +%s)
 export STUDY KEEP PACS RUNNER REPORT STATE
 
-.PHONY: help demo up stop test bench chaos lint validate test-compose clean python-as-asked
+.PHONY: help demo up stop test test-kube bench chaos lint validate test-compose clean python-as-asked
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -38,6 +38,9 @@ stop: ## end what `make up` or KEEP=1 left running
 
 test: $(INSTALLED)-test ## run all tests (REQUIRE_REAL_PARTS=1: fail where a real part is missing)
 	@exec $(PYTEST)
+
+test-kube: $(INSTALLED)-test,kubernetes ## run MAPs as pods of the cluster that KUBECONFIG points to
+	@exec $(PYTEST) -v tests/kube
 
 chaos: $(INSTALLED)-test ## the long tests that kill parts of a running stack (CHAOS_STUDIES=, CHAOS_SECONDS=...)
 	@exec $(PYTEST) -s tests/chaos

@@ -45,7 +45,6 @@ from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
 
 if TYPE_CHECKING:
-    from airflow_monai.maps.manifest import Manifest
     from airflow_monai.maps.runners.kubernetes_cluster import Cluster
 
 LOOK_SECONDS = 1.0

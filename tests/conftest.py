@@ -39,7 +39,7 @@ def _bubblewrap() -> str | None:
 
 PARTS = {
     "docker": _docker_engine,
-    "dockerd": lambda: _program("dockerd", "docker.io"),
+    "dockerd": lambda: _program("dockerd", "docker.io") or _program("ip", "iproute2"),
     "openssl": lambda: _program("openssl", "openssl"),
     "docker-compose": lambda: _program("docker-compose", "docker-compose"),
     "dcmtk": lambda: _program("storescu", "dcmtk"),

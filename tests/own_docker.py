@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -11,7 +12,7 @@ import subprocess
 import tarfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import docker
@@ -32,7 +33,8 @@ class OwnEngine:
     tls: Path | None = None
     port: int = 0
     process: subprocess.Popen[bytes] | None = None
-    started: int = field(default=0)
+    started: int = 0
+    bridge: str = ""
     driver: str = "vfs"
     programs: Path | None = None
 
@@ -49,7 +51,8 @@ class OwnEngine:
         self.folder.mkdir(parents=True, exist_ok=True)
         command = ["dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"]
         command += ["--pidfile", f"{self.folder}/pid", "-H", self.socket, "--storage-driver", self.driver]
-        command += ["--bridge", "none", "--iptables=false", "--ip6tables=false"]
+        # a bridge of its own: without any, an engine removes docker0, which is the shared one's
+        command += ["--bridge", self._bridge(), "--iptables=false", "--ip6tables=false"]
         if self.tls:
             self.port = self.port or _free_port()
             pair = ["--tlscacert", "ca.pem", "--tlscert", "server.pem", "--tlskey", "server-key.pem"]
@@ -60,6 +63,14 @@ class OwnEngine:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
         self.started += 1
         self._wait()
+
+    def _bridge(self) -> str:
+        if not self.bridge:
+            number = secrets.randbelow(250)
+            self.bridge = f"test-{secrets.token_hex(4)}"
+            subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
+            subprocess.run(["ip", "addr", "add", f"10.213.{number}.1/24", "dev", self.bridge], check=True)
+        return self.bridge
 
     def _wait(self) -> None:
         deadline = time.monotonic() + 30
@@ -128,6 +139,8 @@ class OwnEngine:
         for line in Path("/proc/mounts").read_text().splitlines():
             if (target := line.split()[1]).startswith(str(self.folder)):
                 subprocess.run(["umount", "-l", target], capture_output=True)
+        if self.bridge:
+            subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

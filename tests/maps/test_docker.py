@@ -27,6 +27,9 @@ class ScriptedEngine:
         self.calls: list[str] = []
         self.at: dict[str, Callable[[], None]] = {}
 
+    def info(self) -> dict[str, Any]:
+        return {"ID": self._identity}
+
     def identity(self) -> str:
         return self._identity
 

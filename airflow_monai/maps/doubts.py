@@ -13,6 +13,7 @@ from airflow_monai.errors import CapacityError
 from airflow_monai.gpu.pools import PoolRequest, request_of
 from airflow_monai.maps.inspection import Inspected
 from airflow_monai.maps.manifest import MapResources
+from airflow_monai.maps.registry import MapKind
 from airflow_monai.maps.workflows import wants_gpu
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def doubts_of(
         *_resources(pkg),
         *_gpu(inspected.manifest.resources, inventory if use_gpu else None, asks=use_gpu),
         *_image(inspected),
+        *_isolation(inspected),
         *(_policy(inspected, policy) if policy else ()),
     ]
     return tuple(sorted(found, key=lambda doubt: doubt.level != ERROR))
@@ -105,6 +107,19 @@ def _command(inspected: Inspected) -> Iterator[Doubt]:
         if is_secret(name):
             message = "looks like a secret; whoever can read the image, or the registry, can read it"
             yield Doubt(WARNING, f"app.json environment.{name}", message)
+
+
+def _isolation(inspected: Inspected) -> Iterator[Doubt]:
+    """An unpacked MAP runs as a process of the host, and not every host can shut that in."""
+    from airflow_monai.maps.runners.sandbox import bubblewrap_works
+
+    if inspected.kind is MapKind.FOLDER and not bubblewrap_works():
+        yield Doubt(
+            WARNING,
+            "isolation",
+            "bubblewrap does not work on this host: it would run as a plain process that can read what the worker can "
+            "and use the network. Install bubblewrap, or use the docker runner",
+        )
 
 
 def _folders(app: Mapping[str, Any]) -> Iterator[Doubt]:

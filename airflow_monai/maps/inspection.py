@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_monai.errors import MapNotFound
 from airflow_monai.maps.contents import folder_digest
@@ -61,7 +60,7 @@ def inspect_image(engine: Engine, store: Store, reference: str) -> Inspected:
     :raises MapNotFound: when the engine does not have it, or it is no MAP.
     :raises ManifestError: when its manifests cannot be used.
     """
-    from airflow_monai.maps.runners.docker_manifest import image_manifests
+    from airflow_monai.maps.runners.docker_manifest import image_manifests, repo_digest
 
     image = engine.image(reference)
     if image is None:
@@ -77,7 +76,7 @@ def inspect_image(engine: Engine, store: Store, reference: str) -> Inspected:
         digest=image["Id"],
         files=files,
         manifest=files.parsed(),
-        repo_digest=_repo_digest(image, reference),
+        repo_digest=repo_digest(reference, image),
         platform=f"{image.get('Os') or '?'}/{image.get('Architecture') or '?'}",
         engine_platform=_engine_platform(engine),
         user=str((image.get("Config") or {}).get("User") or ""),
@@ -91,15 +90,6 @@ def inspect_registered(record: RegisteredMap) -> Inspected:
     return Inspected(
         record.label, record.kind, record.location, record.digest, files, files.parsed(), repo_digest=record.repo_digest
     )
-
-
-def _repo_digest(image: Mapping[str, Any], reference: str) -> str:
-    """The digest in the repository that the reference names, else in any."""
-    known = sorted(image.get("RepoDigests") or ())
-    repository = reference.partition("@")[0]
-    head, _, tail = repository.rpartition(":")
-    repository = head if head and "/" not in tail else repository
-    return next((item for item in known if item.partition("@")[0] == repository), known[0] if known else "")
 
 
 def _engine_platform(engine: Engine) -> str:

@@ -7,6 +7,7 @@ import json
 import tarfile
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,13 @@ def test_more_than_the_site_allows_is_an_error() -> None:
     assert doubts(inspected, policy=Policy(max_cpu=8)) == [
         "error pkg.json resources.cpu: 64 cores are more than the 8 of one task ([monai] max_cpu)"
     ]
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_a_host_that_cannot_shut_a_process_in_is_told(works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_monai.maps.runners.sandbox.bubblewrap_works", lambda: works)
+    folder = replace(seen(), kind=MapKind.FOLDER)
+    assert any(line.startswith("warning isolation: bubblewrap does not work") for line in doubts(folder)) is not works
 
 
 def test_the_pool_that_it_takes_here() -> None:

@@ -47,13 +47,13 @@ def found_map(engine: Engine, store: Store, reference: str, image: Mapping[str, 
 def repo_digest(reference: str, image: Mapping[str, Any]) -> str:
     """By which digest registries know an image, of which the engine says this; empty for one that was built here.
 
-    :param reference: by which it was asked for: its repository's digest is told where the image has several.
+    :param reference: by which it was asked for: of several, the digest in its repository is told.
     """
-    digests = sorted(map(str, image.get("RepoDigests") or ()))
-    name = reference.partition("@")[0]
-    return next((digest for digest in digests if digest.partition("@")[0] in (name, name.rpartition(":")[0])), "") or (
-        digests[0] if digests else ""
-    )
+    known = sorted(map(str, image.get("RepoDigests") or ()))
+    repository = reference.partition("@")[0]
+    head, _, tail = repository.rpartition(":")
+    repository = head if head and "/" not in tail else repository
+    return next((item for item in known if item.partition("@")[0] == repository), known[0] if known else "")
 
 
 def image_manifests(engine: Engine, store: Store, image_id: str, reference: str) -> ManifestFiles:

@@ -37,6 +37,7 @@ def dag_file_text(
     *,
     batch: bool = False,
     is_registered: bool = False,
+    closing: bool = False,
 ) -> str:
     """Python source that holds the workflow's text as it is and makes its DAG.
 
@@ -45,6 +46,7 @@ def dag_file_text(
     :param defaults: path and text of the defaults files above it, the nearest first.
     :param batch: it has a schedule, and so a second DAG that starts its batches.
     :param is_registered: it is no file, but made of a registered MAP.
+    :param closing: that is not registered any more: the DAG is there for the runs that it still has.
     """
     batch = batch and not refused
     more = ", defaults=DEFAULTS" if defaults else ""
@@ -55,7 +57,7 @@ def dag_file_text(
         literal=literal(text),
         defaults=_DEFAULTS.format(entries=entries) if defaults else "",
         refused=f"REFUSED = {refused!a}\n\n" if refused else "",
-        argument=(", refused=REFUSED" if refused else "") + more,
+        argument=(", refused=REFUSED" if refused else "") + more + (", closing=True" if closing else ""),
         names="load_batch_dag, load_workflow_dag" if batch else "load_workflow_dag",
         batch=_BATCH.format(source=ascii(source), argument=more) if batch else "",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,7 +139,8 @@ def _entry_of_registered(text: RegisteredText) -> SpecEntry:
     if text.problem:
         told = f"{text.source}:1:1: {text.problem} [registered-map]"
         return SpecEntry(text.source, "", told)
-    return entry_of(text.text, text.source)
+    entry = entry_of(text.text, text.source)
+    return replace(entry, closing=True) if text.closing else entry
 
 
 def _printable(char: str) -> str:

@@ -30,6 +30,7 @@ class SpecEntry:
     :param refused: why it cannot be used whatever its text says, or an empty text.
     :param plan: its plan as :func:`airflow_monai.factory.cache.plan_record` writes it; None where it has none.
     :param defaults: path and text of the defaults files above it, the nearest first.
+    :param closing: nothing starts it any more; it is there for the runs that it still has.
     """
 
     source: str
@@ -37,6 +38,7 @@ class SpecEntry:
     refused: str = ""
     plan: Mapping[str, Any] | None = None
     defaults: tuple[tuple[str, str], ...] = ()
+    closing: bool = False
 
     @property
     def is_registered(self) -> bool:
@@ -48,7 +50,13 @@ class SpecEntry:
         name = dag_name(self.source)
         batch = bool(self.plan and self.plan["plan"].get("schedule"))
         text = dag_file_text(
-            self.text, self.source, self.refused, self.defaults, batch=batch, is_registered=self.is_registered
+            self.text,
+            self.source,
+            self.refused,
+            self.defaults,
+            batch=batch,
+            is_registered=self.is_registered,
+            closing=self.closing,
         )
         yield f"{name}.py", text.encode()
         if self.plan is not None and not self.refused:
@@ -65,7 +73,13 @@ class Snapshot:
     def version(self) -> str:
         """A hash of what the files say and of the versions that turn them into DAGs."""
         texts = [
-            (entry.source, entry.text, entry.refused, *([entry.defaults] if entry.defaults else []))
+            (
+                entry.source,
+                entry.text,
+                entry.refused,
+                *([entry.defaults] if entry.defaults else []),
+                *(["closing"] if entry.closing else []),
+            )
             for entry in self.entries
         ]
         facts = [FORMAT, PLAN_FORMAT, __version__, texts]
@@ -83,7 +97,13 @@ class Snapshot:
             for entry in self.entries
             for places in [[defaults[one] for one in entry.defaults]]
         ]
-        return {"format": FORMAT, "entries": entries, **({"defaults": list(defaults)} if defaults else {})}
+        closing = [entry.source for entry in self.entries if entry.closing]
+        return {
+            "format": FORMAT,
+            "entries": entries,
+            **({"defaults": list(defaults)} if defaults else {}),
+            **({"closing": closing} if closing else {}),
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Snapshot:
@@ -94,7 +114,9 @@ class Snapshot:
         if data["format"] != FORMAT:
             raise ValueError(f"it has format {data['format']}, this version of airflow_monai reads {FORMAT}")
         defaults = [(name, text) for name, text in data.get("defaults", ())]
-        return cls(tuple(_entry(*entry, defaults=defaults) for entry in data["entries"]))
+        closing = frozenset(data.get("closing", ()))
+        entries = (_entry(*entry, defaults=defaults) for entry in data["entries"])
+        return cls(tuple(replace(entry, closing=True) if entry.source in closing else entry for entry in entries))
 
 
 def _entry(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.dag_processing.bundles.base import BaseDagBundle, BundleVersion, get_bundle_tracking_dir
 
 from airflow_monai.bundles.callbacks import keep_callbacks_harmless
+from airflow_monai.bundles.ending import EndingWorkflows
 from airflow_monai.bundles.reader import SpecFolderReader
 from airflow_monai.bundles.snapshot import Snapshot
 from airflow_monai.errors import StoreError
@@ -47,6 +48,7 @@ class WorkflowSpecBundle(BaseDagBundle):
         self.folder = Path(path or _default_folder()).expanduser().absolute()
         self._reader = SpecFolderReader(self.folder, self._registered)
         self._workflows: RegisteredWorkflows | None = None
+        self._ending = EndingWorkflows()
         self._snapshot: Snapshot | None = None
 
     @property
@@ -112,12 +114,12 @@ class WorkflowSpecBundle(BaseDagBundle):
         return f"bundles/{safe_name(self.name)}/{version}.json"
 
     def _registered(self) -> list[RegisteredText]:
-        """The workflows of registered MAPs as they are now."""
+        """The workflows of registered MAPs as they are now, and of those that still have runs."""
         from airflow_monai.maps.workflows import RegisteredWorkflows
 
         if self._workflows is None:
             self._workflows = RegisteredWorkflows(self._store())
-        return self._workflows.texts()
+        return self._workflows.texts(self._ending)
 
     def _store(self) -> Store:
         from airflow_monai import settings

@@ -128,8 +128,11 @@ def run_unregister(settings: Settings, label: str, as_json: bool, out: TextIO) -
     if as_json:
         _print_json({**_record_dict(record), "is_new": is_new}, out)
     elif is_new:
-        print(f"Unregistered {record.label}. Its workflow goes within seconds and starts no run any", file=out)
-        print("more; tasks that run now end normally. What it made stays, and so do its records.", file=out)
+        print(
+            f"Unregistered {record.label}. Nothing starts it any more; tasks that run now end normally, and its",
+            file=out,
+        )
+        print("workflow goes when its last run has ended. What it made stays, and so do its records.", file=out)
     else:
         print(f"{record.label} was unregistered at {record.changed_at}{_by(record.changed_by)} already.", file=out)
     return 0

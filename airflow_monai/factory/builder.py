@@ -54,14 +54,16 @@ def build_dag(
     *,
     kinds: Mapping[TaskType, TaskKind] = KINDS,
     inventory: Callable[[], Inventory | None] = site_inventory,
+    closing: bool = False,
 ) -> DAG:
     """The DAG of a workflow.
 
+    :param closing: nothing starts it any more; it is there for the runs that it still has.
     :param kinds: how each task type is made; a test may give its own.
     :param inventory: gives the site's cards; asked only when a task wants one.
     :raises MonaiError: when a task asks for what the site can never give.
     """
-    dag = _empty_dag(plan)
+    dag = _empty_dag(plan, closing)
     leaving = _edges_by_source(plan.edges)
     behind = _behind(plan)
     inventory = cache(inventory)
@@ -113,14 +115,14 @@ def _everywhere(dag: DAG) -> dict[str, Any]:
     return {"dag": dag, "owner": OWNER}
 
 
-def _empty_dag(plan: WorkflowPlan) -> DAG:
+def _empty_dag(plan: WorkflowPlan, closing: bool) -> DAG:
     return DAG(
         plan.dag_id,
         dag_display_name=plan.name,
         description=plan.description or None,
         doc_md=workflow_doc(plan),
-        tags=tags_of(plan),
-        schedule=PartitionedAssetTimetable(assets=_assets(plan)),
+        tags=tags_of(plan, *(["unregistered"] if closing else [])),
+        schedule=None if closing else PartitionedAssetTimetable(assets=_assets(plan)),
         catchup=False,
         is_paused_upon_creation=False,
         max_active_runs=MAX_ACTIVE_RUNS,

@@ -24,6 +24,7 @@ def load_workflow_dag(
     beside: str | None = None,
     refused: str = "",
     defaults: Mapping[str, str] | None = None,
+    closing: bool = False,
 ) -> DAG:
     """The DAG of a workflow's text.
 
@@ -31,13 +32,14 @@ def load_workflow_dag(
     :param beside: path of the generated DAG file; a plan that lies beside it spares reading the text.
     :param refused: why the file cannot be used whatever its text says.
     :param defaults: path -> text of the defaults files above it, the nearest first.
+    :param closing: nothing starts it any more; it is there for the runs that it still has.
     :raises SpecError: one line for each problem, with file, line, column, what is wrong and what to do; Airflow shows
         it as the import error of this file, and loads the others.
     :raises MonaiError: when a task asks for what the site can never give.
     """
     if refused:
         raise SpecError(refused)
-    return build_dag(_plan(text, source, beside, defaults))
+    return build_dag(_plan(text, source, beside, defaults), closing=closing)
 
 
 def load_batch_dag(

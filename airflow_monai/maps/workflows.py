@@ -6,7 +6,7 @@ It is an ordinary workflow text, so that the DAG bundle, the gateway and `explai
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -37,16 +37,24 @@ class RegisteredText:
     :param source: where it stands among workflow files, for messages.
     :param text: empty where there is none.
     :param problem: why there is none.
+    :param closing: the MAP is not registered any more, and the workflow is there for the runs that it still has.
     """
 
     source: str
     text: str
     problem: str = ""
+    closing: bool = False
 
 
 def workflow_name(record: RegisteredMap) -> str:
     """Name of the workflow; its DAG has the same one where that may be a DAG's."""
     return f"{PREFIX}{record.name}.{record.version}"
+
+
+def dag_id(record: RegisteredMap) -> str:
+    from airflow_monai.specs.compile import dag_id_of
+
+    return dag_id_of(workflow_name(record))
 
 
 def source_of(name: str, version: str) -> str:
@@ -132,13 +140,18 @@ class RegisteredWorkflows:
         self._texts: dict[RegisteredMap, RegisteredText] = {}
         self._files: dict[RegisteredText, SpecFile] = {}
 
-    def texts(self) -> list[RegisteredText]:
+    def texts(self, ending: Callable[[Sequence[RegisteredMap]], Container[str]] | None = None) -> list[RegisteredText]:
         """The workflows as they are now, by name and version.
 
+        :param ending: tells of MAPs that are not registered any more the labels of those whose workflows still have
+            runs: Airflow leaves the runs of a workflow that is gone as they are, so these are kept until it has none.
         :raises StoreError: when it cannot be told which there are.
         """
         listing = self._registry.listing()
-        self._texts = {record: self._texts.get(record) or _text_of(record) for record in listing.registered()}
+        gone = [record for record in listing.maps if not record.is_registered]
+        kept = ending(gone) if ending and gone else ()
+        shown = [*listing.registered(), *(record for record in gone if record.label in kept)]
+        self._texts = {record: self._texts.get(record) or _text_of(record) for record in shown}
         damaged = [
             RegisteredText(source_of(*label.split(":", 1)), "", problem) for label, problem in listing.damaged.items()
         ]
@@ -153,7 +166,7 @@ class RegisteredWorkflows:
 def _text_of(record: RegisteredMap) -> RegisteredText:
     source = source_of(record.name, record.version)
     try:
-        return RegisteredText(source, workflow_text(record))
+        return RegisteredText(source, workflow_text(record), closing=not record.is_registered)
     except ManifestError as error:
         return RegisteredText(source, "", str(error))
 

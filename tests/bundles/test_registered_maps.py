@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,38 @@ def registry(tmp_path: Path) -> MapRegistry:
     return MapRegistry(LocalStore(tmp_path / "store"))
 
 
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
+    """A database of Airflow's own models; what it gives sets the state of a run in it. No DAG stays without one."""
+    from datetime import timedelta
+
+    from airflow import settings
+    from airflow.models import DagRun, import_all_models
+    from airflow.models.base import Base
+    from airflow.utils.types import DagRunType
+    from sqlalchemy import create_engine, delete
+    from sqlalchemy.orm import sessionmaker
+
+    import_all_models()
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    sessions = sessionmaker(engine, expire_on_commit=False)
+    monkeypatch.setattr(settings, "Session", sessions)
+    monkeypatch.setattr("airflow_monai.bundles.ending.GRACE", timedelta(0))
+
+    def set_state(dag_id: str, run_id: str, state: str) -> None:
+        with sessions.begin() as session:
+            session.execute(delete(DagRun).where(DagRun.run_id == run_id))
+            session.add(DagRun(dag_id=dag_id, run_id=run_id, run_type=DagRunType.MANUAL, state=state))
+
+    return set_state
+
+
+SetState = Callable[[str, str, str], None]
+
+
 def test_a_registered_map_is_a_dag_with_the_next_refresh_and_goes_with_the_one_after(
-    folder: Path, make_bundle: MakeBundle, registry: MapRegistry
+    folder: Path, make_bundle: MakeBundle, registry: MapRegistry, runs: SetState
 ) -> None:
     (folder / "a.yaml").write_text(spec("ct"))
     bundle = make_bundle()
@@ -44,6 +75,56 @@ def test_a_registered_map_is_a_dag_with_the_next_refresh_and_goes_with_the_one_a
     bundle.refresh()
     assert sorted(load(bundle)[0]) == ["ct"]
     assert version_of(bundle) == before
+
+
+def test_unregistered_it_stays_for_the_runs_that_it_still_has_and_nothing_starts_it(
+    folder: Path, make_bundle: MakeBundle, registry: MapRegistry, runs: SetState
+) -> None:
+    registry.register(image_map())
+    bundle = make_bundle()
+    bundle.initialize()
+    assert timetable(load(bundle)[0]["map.lung.1.0.0"]) == "PartitionedAssetTimetable"
+    runs("map.lung.1.0.0", "one", "running")
+    runs("map.lung.1.0.0", "two", "queued")
+    registry.unregister("lung", "1.0.0")
+    bundle.refresh()
+    dags, errors = load(bundle)
+    closing = dags["map.lung.1.0.0"]
+    assert not errors and "unregistered" in closing.tags  # type: ignore[attr-defined]
+    assert timetable(closing) == "NullTimetable"
+    other = make_bundle(version=version_of(bundle), host="other")
+    other.initialize()
+    assert "closing=True" in (other.path / "maps/lung/1.0.0.map.py").read_text()
+    bundle = make_bundle()
+    bundle.initialize()
+    runs("map.lung.1.0.0", "one", "success")
+    bundle.refresh()
+    assert "map.lung.1.0.0" in load(bundle)[0]
+    runs("map.lung.1.0.0", "two", "failed")
+    bundle.refresh()
+    assert load(bundle)[0] == {}
+    registry.register(image_map(content="b"))
+    bundle.refresh()
+    assert timetable(load(bundle)[0]["map.lung.1.0.0"]) == "PartitionedAssetTimetable"
+
+
+def timetable(dag: Any) -> str:
+    return type(dag.timetable).__name__
+
+
+def test_a_database_that_cannot_be_asked_lets_the_dag_stay(
+    folder: Path, make_bundle: MakeBundle, registry: MapRegistry, runs: SetState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow import settings
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import sessionmaker
+
+    registry.register(image_map())
+    registry.unregister("lung", "1.0.0")
+    monkeypatch.setattr(settings, "Session", sessionmaker(create_engine("sqlite://")))
+    bundle = make_bundle()
+    bundle.initialize()
+    assert list(load(bundle)[0]) == ["map.lung.1.0.0"]
 
 
 def test_its_form_asks_for_a_payload_only(folder: Path, make_bundle: MakeBundle, registry: MapRegistry) -> None:

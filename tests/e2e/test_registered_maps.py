@@ -61,6 +61,8 @@ def test_from_registration_to_its_end(stack: LocalStack, maps: Maps, tmp_path: P
     send(stack, study)
     run = wait_for_runs(stack, dag_id, 1)[study.run_id]
     assert run["state"] == "success"
+    value = stack.api.xcom(dag_id, study.run_id, "run")
+    assert value["map"] == "e2e-seg:1.0.0" and value["artifacts"]["results"] > 0
 
     found = links(stack, dag_id, study.run_id, "run")
     assert set(found) == {"Artifacts", "MAP"}
@@ -73,8 +75,13 @@ def test_from_registration_to_its_end(stack: LocalStack, maps: Maps, tmp_path: P
     stack.api.call("POST", f"/dags/{dag_id}/dagRuns", by_hand)
     wait_for_state(stack, dag_id, "by-hand", "run", "running", "success")
     assert maps_command(stack, "unregister", "e2e-seg:1.0.0")["is_registered"] is False
-    stack.wait_for(lambda: not is_there(stack, dag_id), seconds=SECONDS, what=f"the end of DAG {dag_id}")
-    wait_for_state(stack, dag_id, "by-hand", "run", "success", seconds=60)  # what had begun ends normally
+    late = {"dag_run_id": "late", "logical_date": None, "conf": {"payload_id": study.payload_id}}
+    stack.api.call("POST", f"/dags/{dag_id}/dagRuns", late)
+    began = time.monotonic()
+    assert stack.wait_for_run(dag_id, "by-hand", seconds=60)["state"] == "success"  # what had begun ends normally
+    assert stack.wait_for_run(dag_id, "late", seconds=60)["state"] == "failed"  # and nothing else
+    stack.wait_for(lambda: not is_there(stack, dag_id), seconds=15 + SECONDS, what=f"the end of DAG {dag_id}")
+    print(f"the DAG was gone after {time.monotonic() - began:.1f} s")
     assert storescu(stack, "E2E-SEG", study.files).returncode != 0  # nobody listens to the AE title any more
     with pytest.raises(requests.HTTPError):
-        stack.api.call("POST", f"/dags/{dag_id}/dagRuns", {"dag_run_id": "late", "logical_date": None})
+        stack.api.call("POST", f"/dags/{dag_id}/dagRuns", {**late, "dag_run_id": "later"})

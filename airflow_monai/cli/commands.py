@@ -306,6 +306,7 @@ _BATCH = Command(
     arguments=(Argument(("workflow",), {"metavar": "WORKFLOW", "help": "Name of a workflow with a schedule."}), _JSON),
 )
 
+_PULL = Argument(("--pull",), {"action": "store_true", "help": "Let the engine get the image from its registry first."})
 _MAP_LABEL = {"metavar": "NAME:VERSION", "help": "As `airflow monai maps list` shows it."}
 
 _MAPS = Group(
@@ -329,6 +330,7 @@ _MAPS = Group(
                         "of a registered one.",
                     },
                 ),
+                _PULL,
                 _JSON,
             ),
         ),
@@ -366,6 +368,7 @@ _MAPS = Group(
                         "help": "Give one that is registered already other options. Its content stays what it is.",
                     },
                 ),
+                _PULL,
                 _JSON,
             ),
         ),

@@ -191,7 +191,7 @@ def maps_inspect(args: Namespace) -> int:
     from airflow_monai import settings
     from airflow_monai.cli import maps as command
 
-    return command.run_inspect(settings.load(), args.map, args.json, sys.stdout)
+    return command.run_inspect(settings.load(), args.map, args.json, sys.stdout, pull=args.pull)
 
 
 @_ends
@@ -208,7 +208,7 @@ def maps_register(args: Namespace) -> int:
         use_gpu=False if args.no_gpu else None,
         replace=args.replace,
     )
-    return command.run_register(settings.load(), args.map, wanted, args.json, sys.stdout)
+    return command.run_register(settings.load(), args.map, wanted, args.json, sys.stdout, pull=args.pull)
 
 
 @_ends

@@ -26,15 +26,16 @@ _HEAD = ("MAP", "STATE", "AE TITLE", "EXPORTS", "GPU", "DIGEST", "REGISTERED", "
 _JOB_ID = "0" * 32
 
 
-def run_inspect(settings: Settings, target: str, as_json: bool, out: TextIO) -> int:
+def run_inspect(settings: Settings, target: str, as_json: bool, out: TextIO, *, pull: bool = False) -> int:
     """Print what would be run, with what, and what is wrong with it.
 
     :param target: image reference, folder, or ``name:version`` of a registered MAP.
+    :param pull: let the engine get the image first.
     :return: exit code: 1 when something keeps it from running here.
     """
     store = _store(settings)
     try:
-        inspected = _inspected(settings, store, target)
+        inspected = _inspected(settings, store, target, pull)
     except ManifestError as error:
         if not as_json:
             raise
@@ -51,12 +52,17 @@ def run_inspect(settings: Settings, target: str, as_json: bool, out: TextIO) -> 
     return 1 if any(doubt.level == ERROR for doubt in doubts) else 0
 
 
-def run_register(settings: Settings, target: str, wanted: Wanted, as_json: bool, out: TextIO) -> int:
-    """Register an image or a folder, and print what its workflow is."""
+def run_register(
+    settings: Settings, target: str, wanted: Wanted, as_json: bool, out: TextIO, *, pull: bool = False
+) -> int:
+    """Register an image or a folder, and print what its workflow is.
+
+    :param pull: let the engine get the image first.
+    """
     from airflow_monai.specs.folder import load_folder
 
     store = _store(settings)
-    inspected = inspect_folder(Path(target)) if _is_folder(target) else _image(settings, store, target)
+    inspected = inspect_folder(Path(target)) if _is_folder(target) else _image(settings, store, target, pull)
     folder = load_folder(settings.workflow_folder, more=RegisteredWorkflows(store).files)
     done = register(MapRegistry(store), inspected, wanted, folder.workflows)
     record = done.record
@@ -138,13 +144,13 @@ def run_unregister(settings: Settings, label: str, as_json: bool, out: TextIO) -
     return 0
 
 
-def _inspected(settings: Settings, store: Store, target: str) -> Inspected:
+def _inspected(settings: Settings, store: Store, target: str, pull: bool) -> Inspected:
     if _is_folder(target):
         return inspect_folder(Path(target))
     record = MapRegistry(store).of_label(target)
-    if record is not None and record.is_registered:
+    if record is not None and record.is_registered and not pull:
         return inspect_registered(record)
-    return _image(settings, store, target)
+    return _image(settings, store, target, pull)
 
 
 def _is_folder(target: str) -> bool:
@@ -152,10 +158,15 @@ def _is_folder(target: str) -> bool:
     return os.path.isdir(target) or target.startswith((".", "/", "~"))
 
 
-def _image(settings: Settings, store: Store, reference: str) -> Inspected:
+def _image(settings: Settings, store: Store, reference: str, pull: bool) -> Inspected:
     from airflow_monai.maps.runners.docker_engine import Engine
 
     engine = Engine(settings.docker_url, settings.docker_conn_id, settings.docker_tls_folder)
+    if pull:
+        from airflow_monai.maps.runners.docker_pull import pull as get
+
+        Policy.of(settings).check_image(reference)
+        get(engine, reference, lambda: None)
     return inspect_image(engine, store, reference)
 
 

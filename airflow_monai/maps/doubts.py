@@ -217,6 +217,9 @@ def _policy(inspected: Inspected, policy: Policy) -> Iterator[Doubt]:
     refusals = policy.resource_refusals(resources.cpu, resources.memory_bytes, resources.shared_memory_bytes)
     for refusal in refusals:
         yield Doubt(ERROR, f"pkg.json {refusal.field}", f"{refusal.message} ([monai] {refusal.option})")
+    if inspected.kind is MapKind.IMAGE:
+        for refusal in policy.image_refusals(inspected.pinned, "image", [inspected.location]):
+            yield Doubt(ERROR, refusal.field, f"{refusal.message} ([monai] {refusal.option})")
 
 
 def _plain(name: str) -> str:

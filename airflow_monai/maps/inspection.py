@@ -42,6 +42,11 @@ class Inspected:
     user: str | None = None
     size: int | None = None
 
+    @property
+    def pinned(self) -> str:
+        """What an engine is asked for, once it is registered."""
+        return self.repo_digest or self.digest
+
 
 def inspect_folder(folder: Path) -> Inspected:
     """An unpacked MAP.

@@ -129,6 +129,12 @@ def test_a_host_that_cannot_shut_a_process_in_is_told(works: bool, monkeypatch: 
     assert any(line.startswith("warning isolation: bubblewrap does not work") for line in doubts(folder)) is not works
 
 
+def test_an_image_that_the_site_does_not_allow_is_an_error() -> None:
+    (told,) = doubts(seen(), policy=Policy(images=("reg.example/*",)))
+    assert told.startswith("error image: it matches none of the patterns")
+    assert doubts(seen(repo_digest=f"reg.example/x@sha256:{'b' * 64}"), policy=Policy(images=("reg.example/*",))) == []
+
+
 def test_the_pool_that_it_takes_here() -> None:
     share = seen(pkg={"resources": {"gpu": 1, "gpuMemory": "6Gi"}}).manifest.resources
     pool = pool_of(share, CARDS)

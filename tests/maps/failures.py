@@ -106,6 +106,14 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("deaf", flush=True)
 time.sleep(60)
 """
+OWN_SIGNAL = """
+import signal, sys, time
+def end(*_):
+    print("asked by SIGUSR1", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGUSR1, end)
+time.sleep(60)
+"""
 MANY_FILES = """
 import os
 for number in range(200_000):
@@ -258,6 +266,14 @@ LIMITS = (
         "*longer than its time limit of 0.6 s.*",
         "import os; os.kill(os.getpid(), 19)",
         task={"timeout_minutes": 0.01},
+    ),
+    Case(
+        "the same, and its image names another signal to stop by (STOPSIGNAL)",
+        errors.MapTimedOut,
+        "*longer than its time limit of 1.8 s.* It last said: 'asked by SIGUSR1'*",
+        OWN_SIGNAL,
+        task={"timeout_minutes": 0.03},
+        scene="stop signal",
     ),
     Case(
         "the same, and somebody has paused its container",

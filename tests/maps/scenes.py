@@ -93,29 +93,16 @@ def _killed(stage: Stage) -> Iterator[None]:
 
 
 @contextmanager
-def _changed_image(stage: Stage, folder: str) -> Iterator[None]:
+def _changed_image(stage: Stage, **config: str) -> Iterator[None]:
     client = docker.from_env(version="auto")
-    made = client.api.commit(client.api.create_container(IMAGE)["Id"], conf={"WorkingDir": folder})["Id"]
-    for container in client.containers.list(all=True, filters={"ancestor": IMAGE, "status": "created"}):
-        if not container.labels.get("monai.store"):
-            container.remove()
+    container = client.api.create_container(IMAGE)["Id"]
+    made = client.api.commit(container, conf=config)["Id"]
+    client.api.remove_container(container)
     stage.task["image"] = made
     try:
         yield
     finally:
         client.images.remove(made, force=True)
-
-
-@contextmanager
-def _no_working_directory(stage: Stage) -> Iterator[None]:
-    with _changed_image(stage, "/no/such"):
-        yield
-
-
-@contextmanager
-def _file_as_working_directory(stage: Stage) -> Iterator[None]:
-    with _changed_image(stage, "/etc/passwd"):
-        yield
 
 
 @contextmanager
@@ -206,8 +193,9 @@ SCENES: Mapping[str, Callable[[Stage], Any]] = {
     "paused": _paused,
     "removed": _removed,
     "killed": _killed,
-    "no working directory": _no_working_directory,
-    "file as working directory": _file_as_working_directory,
+    "no working directory": partial(_changed_image, WorkingDir="/no/such"),
+    "file as working directory": partial(_changed_image, WorkingDir="/etc/passwd"),
+    "stop signal": partial(_changed_image, StopSignal="SIGUSR1"),
     "hiding entry point": _hiding_entry_point,
     "store as mount": _store_as_mount,
     "host paths": _host_paths,

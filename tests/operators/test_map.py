@@ -255,6 +255,22 @@ def test_application_is_shut_in(site: Site, monkeypatch: pytest.MonkeyPatch) -> 
     assert refused <= {"OSError", "PermissionError"}
 
 
+FILLS = """
+import os, time
+with open(os.environ["HOLOSCAN_OUTPUT_PATH"] + "big", "wb") as file:
+    while True:
+        file.write(bytes(2**20)); file.flush(); time.sleep(0.05)
+"""
+
+
+def test_output_beyond_the_quota_stops_the_application_and_is_removed(site: Site) -> None:
+    reference = site.maker.make("fills", FILLS)
+    with pytest.raises(AirflowFailException, match=r"wrote more than the 5 MiB .*\[monai\] output_quota"):
+        site.run(**site.arguments(map=reference, sandbox={"output_quota": "5Mi"}))
+    assert not site.output().exists()
+    assert site.traces() == []
+
+
 def test_time_of_a_task_is_that_of_its_application(site: Site) -> None:
     site.run(**site.arguments())
     begun = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from airflow_monai.specs import Problem, check_text
 from airflow_monai.specs.plan import Resources
@@ -81,3 +82,17 @@ def test_a_workflow_with_an_error_is_not_checked_against_the_site():
 
 def test_without_a_site_nothing_is_said_of_it():
     assert check_text(TEXT, "x.yaml")[1] == []
+
+
+def test_what_the_site_s_policy_refuses_is_told_where_it_is_written():
+    def policy(args, resources, minutes):
+        assert (dict(args), resources, minutes) == ({"map": "lung-seg:1.2.0"}, Resources(gpu_memory="80Gi"), None)
+        return [("args.map", "not allowed"), ("resources.memory", "too much"), ("timeout_minutes", "too long")]
+
+    problems = warnings(replace(site(), policy=policy))
+    told = [(problem.line, problem.code, problem.message) for problem in problems if problem.code == "site-policy"]
+    assert told == [
+        (5, "site-policy", "task 'segment': timeout_minutes: too long"),
+        (7, "site-policy", "task 'segment': args.map: not allowed"),
+        (9, "site-policy", "task 'segment': resources.memory: too much"),
+    ]

@@ -6,9 +6,11 @@ the task log gets lines in which what may be about the patient is masked, and no
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
+import threading
 import time
 import unicodedata
 from collections import deque
@@ -27,6 +29,8 @@ MAX_LINE_CHARACTERS = 1000
 TAIL_LINES = 40
 STORED_TAIL_LINES, STORED_TAIL_BYTES = 1000, 256 * 1024
 """Of a log that is too long the store keeps the last lines too: they say why an application failed."""
+BUFFER_BYTES = 256 * 1024
+FLUSH_SECONDS = 0.25
 BAR_SECONDS = 10.0
 """How often a bar that overwrites itself is shown."""
 MASK = "[masked]"
@@ -116,7 +120,10 @@ class StoredLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         # an older try's process, if it still lives, goes on writing to the file it has open, not to this one
         path.unlink(missing_ok=True)
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        self._file = open(fd, "wb", buffering=BUFFER_BYTES)  # noqa: SIM115 - closed by close()
+        self._closed = threading.Event()
+        threading.Thread(target=self._flush, name="log-flush", daemon=True).start()
         self._left = MAX_LOG_BYTES
         self._last: deque[bytes] = deque()
         self._last_bytes = self._left_out = 0
@@ -127,7 +134,7 @@ class StoredLog:
         if self._left > 0:
             self._left -= len(line)
             if self._left > 0:
-                self._write(line)
+                self._file.write(line)
                 return
         self._last.append(line)
         self._last_bytes += len(line)
@@ -137,19 +144,22 @@ class StoredLog:
             self._left_out += dropped
 
     def close(self) -> None:
-        if self._file < 0:
+        if self._closed.is_set():
             return
+        self._closed.set()
         if self._left_out:
             limit = f"the log is longer than {MAX_LOG_BYTES} bytes"
-            self._write(f"[airflow-monai: {limit}; {self._left_out} bytes are left out here]\n".encode())
-        self._write(b"".join(self._last))
-        os.fsync(self._file)
-        os.close(self._file)
-        self._file = -1
+            self._file.write(f"[airflow-monai: {limit}; {self._left_out} bytes are left out here]\n".encode())
+        self._file.write(b"".join(self._last))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
 
-    def _write(self, data: bytes) -> None:
-        while data:
-            data = data[os.write(self._file, data) :]
+    def _flush(self) -> None:
+        """A flood is written in large pieces, and yet the last line is there soon."""
+        while not self._closed.wait(FLUSH_SECONDS):
+            with contextlib.suppress(OSError, ValueError):  # the next line will tell, or it is closed just now
+                self._file.flush()
 
 
 class TaskLog:

@@ -22,7 +22,7 @@ MAX_BYTES = 512
 """So much of a line is looked at."""
 MAX_STAGE = 40
 
-_HINTS = (b"%|", b"rogress", b"ROGRESS", b"perator")
+_HINT = re.compile(rb"%\||rogress|ROGRESS|perator")
 _COLOUR = re.compile(r"\x1b\[[0-9;]{0,16}m")
 _JSON = re.compile(r"\bMONAI_PROGRESS\s*[:=]?\s*(\{[^{}]{0,400}\})")
 _BAR = re.compile(r"(?:^|[\s:])(\d{1,3})%\|[^|]{0,200}\|\s{0,8}\d")
@@ -70,10 +70,9 @@ class ProgressReader:
 
     def line(self, raw: bytes) -> Progress | None:
         """Take in a line; the progress when it told something new."""
-        head = raw[:MAX_BYTES]
-        if not any(hint in head for hint in _HINTS):
+        if _HINT.search(raw, 0, MAX_BYTES) is None:
             return None
-        found = read_progress(head)
+        found = read_progress(raw)
         if found is None:
             return None
         before = self.latest or Progress()

@@ -28,6 +28,7 @@ def make(request: TaskRequest) -> BaseOperator:
         scratch=str(args.get("env_MONAI_WORKDIR", "")),
         user=_user(args),
         always_pull=is_true(args.get("always_pull")),
+        runner=args.get("runner"),
         sandbox=sandbox_of(args),
         inputs=inputs_of(task),
         outputs=outputs_of(task),

@@ -31,6 +31,7 @@ def make(request: TaskRequest) -> BaseOperator:
         outputs=outputs_of(task),
         environment=variables(task.args),
         resources=resources_of(task.resources),
+        runner=task.args.get("runner"),
         sandbox=sandbox_of(task.args),
         timeout_minutes=task.timeout_minutes or None,
         execution_timeout=execution_timeout(task.timeout_minutes, task.resources),

@@ -10,7 +10,7 @@ from airflow_monai.specs.arguments import VARIABLE_PREFIX, words
 from airflow_monai.specs.findings import Finding, Location, warning
 from airflow_monai.specs.plan import TaskType
 from airflow_monai.specs.task_types.base import Arg, Form, TaskTypeSpec
-from airflow_monai.specs.task_types.sandbox import SANDBOX, check_sandbox
+from airflow_monai.specs.task_types.sandbox import RUNNER, SANDBOX, check_sandbox
 
 if TYPE_CHECKING:
     from airflow_monai.specs.model import TaskSpec
@@ -170,6 +170,7 @@ _ARGS = (
         maximum=525_600,
     ),
     Arg(WORKDIR, "A folder in memory that the container may write to; also the variable MONAI_WORKDIR.", Form.ANY),
+    RUNNER,
     *SANDBOX,
     Arg("server_url", "Accepted and not used: the site decides which engine runs containers.", template=False),
     Arg("temp_storage_container_path", "Accepted and not used: inputs are mounted, not copied.", template=False),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from airflow_monai.specs.findings import Finding, Location
 from airflow_monai.specs.plan import TaskType
 from airflow_monai.specs.task_types.base import Arg, TaskTypeSpec
-from airflow_monai.specs.task_types.sandbox import SANDBOX, check_sandbox
+from airflow_monai.specs.task_types.sandbox import RUNNER, SANDBOX, check_sandbox
 
 if TYPE_CHECKING:
     from airflow_monai.specs.model import TaskSpec
@@ -44,6 +44,7 @@ SPEC = TaskTypeSpec(
             template=False,
             example="lung-seg:1.2.0",
         ),
+        RUNNER,
         *SANDBOX,
     ),
     prefixes=("env_",),

@@ -54,6 +54,16 @@ SANDBOX = (
 )
 
 
+RUNNER = Arg(
+    "runner",
+    "What runs it, in place of the site's own runner.",
+    Form.CHOICE,
+    choices=("docker", "kubernetes"),  # a process is less shut in than either, which only the site decides
+    default="the site's",
+    template=False,
+)
+
+
 def check_sandbox(at: Location, task: TaskSpec, args: Mapping[str, Any]) -> Iterator[Finding]:
     """What the table of arguments cannot say.
 

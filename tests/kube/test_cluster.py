@@ -43,15 +43,15 @@ def once(condition: Callable[[], bool], act: Callable[[], object]) -> threading.
 
 
 def test_want_of_a_card_is_told_bounded_and_leaves_nothing(
-    site: KubeSite, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    site: KubeSite, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "airflow_monai.maps.runners")
     monkeypatch.setenv("AIRFLOW__MONAI__KUBERNETES_PENDING_MINUTES", "0.1")
     with pytest.raises(RunnerUnavailable, match=r"within 0\.1 minutes .*Insufficient nvidia\.com/gpu") as caught:
         site.run(**site.arguments(resources={"gpu": 1}), retries=1)
     assert is_retried(caught.value)
-    told = capfd.readouterr().out
-    assert "has been waiting for" in told
-    assert "Insufficient nvidia.com/gpu" in told
+    assert "has been waiting for" in caplog.text
+    assert "Insufficient nvidia.com/gpu" in caplog.text
     assert site.traces() == []
 
 
@@ -127,7 +127,8 @@ json.dump(found, open(os.environ["HOLOSCAN_OUTPUT_PATH"] + "metadata.json", "w")
 def test_an_application_is_shut_in(site: KubeSite) -> None:
     reference = site.maker.make("attacks", ATTACKS, sharedMemory="96Mi")
     found = site.run(**site.arguments(map=reference)).result
-    assert found["add to input"] == found["change input"] == found["write elsewhere"] == "OSError"
+    for attack in ("add to input", "change input", "write elsewhere"):
+        assert found[attack] in ("OSError", "PermissionError"), attack
     assert found["become root"] == "PermissionError"
     assert found["tmp"] == "done"
     assert found["shm"] >= 96 << 20

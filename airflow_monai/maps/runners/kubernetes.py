@@ -281,7 +281,7 @@ class _Waiting:
     def _wait_for_start(self) -> None:
         error = self.pending.look(self.pod)
         if error is not None:
-            self.runner.remove(self.cluster, self.pod)
+            self.runner.discard(self.job)
             raise error
 
     def _stop_when_over(self) -> None:

@@ -30,7 +30,7 @@ def this_site() -> Site:
         destination=destination_problem,
         application=lambda reference: application_of(reference, known),
         policy=lambda args, resources, minutes: policy_problems(
-            Policy.of(known), pinned(args, known), resources, minutes
+            Policy.of(known), pinned(args, known), resources, minutes, has_images=known.runner != "process"
         ),
     )
 
@@ -45,16 +45,25 @@ def pinned(args: Mapping[str, Any], settings: Settings) -> Mapping[str, Any]:
 
 
 def policy_problems(
-    policy: Policy, args: Mapping[str, Any], resources: Resources | None, minutes: float | None
+    policy: Policy,
+    args: Mapping[str, Any],
+    resources: Resources | None,
+    minutes: float | None,
+    *,
+    has_images: bool = True,
 ) -> Iterator[tuple[str, str]]:
-    """What of a task the site's policy does not allow, as far as its workflow says it: the field, and why."""
+    """What of a task the site's policy does not allow, as far as its workflow says it: the field, and why.
+
+    :param has_images: applications are images here, not folders.
+    """
     from airflow_monai.maps.policy import Asked
     from airflow_monai.specs.arguments import is_true
     from airflow_monai.specs.units import memory_bytes
 
     name = "container_image" if "container_image" in args else "map"
     refusals = list(policy.refusals(Asked.of(args)))
-    refusals += policy.image_refusals(str(args[name]), f"args.{name}")
+    if has_images:
+        refusals += policy.image_refusals(str(args[name]), f"args.{name}")
     if resources:
         memory, shared = (memory_bytes(text) if text else None for text in (resources.memory, resources.shared_memory))
         refusals += policy.resource_refusals(resources.cpu, memory, shared)

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +103,21 @@ def test_it_is_shut_in_like_a_map(site: Site) -> None:
     script = "id -u; ls /sys/class/net; touch /etc/x 2>/dev/null || echo closed; touch /tmp/x && echo open"
     run(site, **task(site, script, user="1234"))
     assert site.log().split() == ["1234", "lo", "closed", "open"]
+
+
+def test_a_folder_of_the_host_that_the_site_allows_can_be_read(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "weights").write_text("42")
+    for folder in (models, *models.parents):
+        if folder.is_relative_to(tmp_path):
+            folder.chmod(0o755)
+    monkeypatch.setenv("AIRFLOW__MONAI__ALLOWED_MOUNTS", str(models))
+    script = "cat /models/weights; touch /models/x 2>/dev/null || echo closed; ulimit -c"
+    run(site, **task(site, script, sandbox={"mounts": [f"{models}:/models"]}))
+    assert site.log().split() == ["42closed", "0"]
 
 
 def test_limits_and_failures_are_told_as_those_of_a_map(site: Site) -> None:

@@ -61,11 +61,13 @@ def _host_config(job: MapJob, local_engine: bool) -> dict[str, Any]:
     cores = min(resources.cpu, os.cpu_count() or 1) if local_engine else resources.cpu
     config: dict[str, Any] = {
         "NetworkMode": confinement.network,
+        "IpcMode": "private",
         "ReadonlyRootfs": True,
         "CapDrop": ["ALL"],
         "CapAdd": list(confinement.capabilities),
         "SecurityOpt": ["no-new-privileges"],
         "PidsLimit": confinement.pids,
+        "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],  # a crash leaves no copy of its memory behind
         "Init": True,
         "Memory": resources.memory_bytes,
         "MemorySwap": resources.memory_bytes,  # no swap on top: over the limit means killed, not slow

@@ -28,6 +28,8 @@ HEARTBEAT_TIMEOUT = 30
 ENVIRONMENT = {
     # how often a scheduler looks for tasks of one that was killed; Airflow's own default is five minutes
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "15",
+    # all images are built here; a registry may be out of reach, which would be tried again
+    "AIRFLOW__MONAI__IMAGE_PULL": "never",
     # how soon another triggerer takes over from one that was killed; 30 s by default
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "15",
 }

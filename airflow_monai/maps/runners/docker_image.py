@@ -41,8 +41,8 @@ def get_image(
     if found is None:
         why = ", and [monai] image_pull = never lets nothing be gotten" if policy.pull == "never" else ""
         raise MapNotFound(
-            f"The image {reference!r} is not on the Docker engine at {engine.url}{why}. Build, load or pull it there, "
-            "or correct the reference."
+            f"The image {reference!r} is not on the Docker engine at {engine.url}{why}. Build, load or pull it there "
+            f"(docker pull {reference}), or correct the reference."
         )
     return found
 

@@ -75,8 +75,8 @@ def _options() -> dict[str, Any]:
             example="/etc/monai/workflow_specs",
         ),
         "runner": _option(
-            "What runs MAPs: docker (a container for each task) or process (a sandboxed process on the worker, for "
-            "laptops and tests).",
+            "What runs MAPs: docker (a container for each task), kubernetes (a pod for each task) or process (a "
+            "sandboxed process on the worker, for laptops and tests).",
             default="docker",
             example="process",
         ),
@@ -101,6 +101,7 @@ def _options() -> dict[str, Any]:
             example="/etc/monai/docker-tls",
         ),
         **_policy_options(),
+        **_kubernetes_options(),
         "container_user": _option(
             "uid:gid that containers run as. Empty: the worker's own, or 1000:1000 where the worker is root.",
             example="1000:1000",
@@ -233,6 +234,64 @@ def _policy_options() -> dict[str, Any]:
             default="10.0",
             example="30",
             type_="float",
+        ),
+    }
+
+
+def _kubernetes_options() -> dict[str, Any]:
+    return {
+        "kubernetes_conn_id": _option(
+            "Airflow connection of type kubernetes to the cluster that runs MAPs. Empty: the cluster that the worker "
+            "itself runs in, else the one of KUBECONFIG.",
+            example="kubernetes_gpu",
+        ),
+        "kubernetes_namespace": _option(
+            "Namespace of the pods. Empty: the connection's, else the worker's own.", example="monai-maps"
+        ),
+        "kubernetes_store_volume": _option(
+            "How pods get at the store, as JSON: a claim that the workers mount too, a folder of the nodes or an NFS "
+            "export; path is where in it the store lies.",
+            example='{"claim": "monai", "path": "store"}',
+        ),
+        "kubernetes_service_account": _option(
+            "Service account of the pods. They get no token of it.", example="monai-maps"
+        ),
+        "kubernetes_image_pull_secrets": _option(
+            "Secrets, separated by commas, with the logins of registries.", example="registry-hospital"
+        ),
+        "kubernetes_node_selector": _option(
+            "Labels, as JSON, of the nodes that pods may run on.", example='{"pool": "imaging"}'
+        ),
+        "kubernetes_tolerations": _option(
+            "Taints that pods tolerate: a JSON list as in a pod's spec.",
+            example='[{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]',
+        ),
+        "kubernetes_priority_class": _option("Priority class of the pods.", example="clinical"),
+        "kubernetes_runtime_class": _option("Runtime class of the pods.", example="nvidia"),
+        "kubernetes_fs_group": _option(
+            "Group that Kubernetes gives the store's volume to when a pod starts. Empty: it leaves the volume as it "
+            "is, since the worker makes the folders of a task for its user.",
+            example="1000",
+        ),
+        "kubernetes_labels": _option("More labels of every pod, as JSON.", example='{"team": "radiology"}'),
+        "kubernetes_annotations": _option(
+            "More annotations of every pod, as JSON. A mesh must add no sidecar, which would outlive the application.",
+            example='{"sidecar.istio.io/inject": "false"}',
+        ),
+        "kubernetes_gpu_classes": _option(
+            "What the classes of cards of the GPU inventory are on the cluster, as JSON: resource (default "
+            "nvidia.com/gpu, for MIG slices nvidia.com/mig-<profile>), node_selector and tolerations.",
+            example='{"nvidia-a100": {"node_selector": {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB"}}}',
+        ),
+        "kubernetes_pending_minutes": _option(
+            "How long a pod may wait until it starts, for a card or for its image. Then it is removed and the task "
+            "tried again, as far as it has retries.",
+            default="30.0",
+            example="120",
+            type_="float",
+        ),
+        "kubernetes_tmp_limit": _option(
+            "How much an application may write to /tmp, which lies on the node's disk.", default="20Gi", example="100Gi"
         ),
     }
 

@@ -12,6 +12,7 @@ import pytest
 
 from airflow_monai import settings
 from airflow_monai.get_provider_info import get_provider_info
+from airflow_monai.maps.runners import kubernetes_settings
 
 INFO = get_provider_info()
 
@@ -74,17 +75,18 @@ def test_a_connection_type_names_its_hook_and_labels_its_fields(connection):
 
 def test_every_setting_is_described_with_the_default_that_it_has(monkeypatch, tmp_path):
     options = INFO["config"]["monai"]["options"]
-    assert set(options) == set(settings.Settings.__dataclass_fields__)
     monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
     for name in options:
         monkeypatch.delenv(f"AIRFLOW__MONAI__{name.upper()}", raising=False)
-    read = []
-    monkeypatch.setattr(settings, "_text", lambda option, default="": read.append(option) or default)
+    read = {}
+    monkeypatch.setattr(settings, "_text", lambda option, default="": read.setdefault(option, default))
     fallbacks = settings.load()
+    assert set(read) == set(settings.Settings.__dataclass_fields__)
+    kubernetes_settings.load("missing")
     assert set(read) == set(options)
     for name, option in options.items():
         assert option["example"] and option["description"].endswith(".")
-        value = getattr(fallbacks, name)
+        value = getattr(fallbacks, name, read[name])
         shown = "" if value in ((), {}) else str(value)
         assert option["default"].replace("{AIRFLOW_HOME}", str(tmp_path)) == shown, name
 

@@ -112,6 +112,8 @@ def application_of(reference: str, settings: Settings) -> Application:
             from airflow_monai.maps.resolve import find_folder
 
             return Application(result_keys=find_folder(reference, settings.map_path)[1].result_keys)
+        if settings.runner == "kubernetes":
+            return Application()  # only a pod could tell
         return _image(reference, settings)
     except MonaiError as error:
         return Application(str(error))

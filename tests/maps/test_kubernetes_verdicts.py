@@ -201,6 +201,14 @@ def test_lost_nodes_are_known() -> None:
     assert not status.node_is_lost(pod("Running"))
 
 
+def test_a_node_that_went_away_keeps_its_pod_on_the_books() -> None:
+    past = (datetime.now(timezone.utc) - timedelta(seconds=90)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert status.deletion_overdue(pod("Running", metadata={"deletionTimestamp": past}))
+    assert not status.deletion_overdue(pod("Running"))
+    taint = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}
+    assert status.node_is_lost(pod("Running", conditions=[taint]))
+
+
 # --- the log
 
 

@@ -36,7 +36,7 @@ from airflow_monai.maps.runners.base import (
 from airflow_monai.maps.runners.docker_user import check_readable, prepare_output
 from airflow_monai.maps.runners.kubernetes_log import LOG_END, PodLog
 from airflow_monai.maps.runners.kubernetes_manifest import find_in_cluster
-from airflow_monai.maps.runners.kubernetes_pending import Pending
+from airflow_monai.maps.runners.kubernetes_pending import NEWS_SECONDS, Pending
 from airflow_monai.maps.runners.kubernetes_pod import Placed, pod_manifest, pod_name, selector
 from airflow_monai.maps.runners.kubernetes_usage import PodUsage
 from airflow_monai.maps.runners.only_one import only_one
@@ -144,7 +144,7 @@ class KubernetesRunner(Runner):
         deadline = time.monotonic() + REMOVAL_SECONDS
         while (now := cluster.get(name)) is not None and now["metadata"]["uid"] == uid:
             if time.monotonic() > deadline:
-                if status.node_is_lost(now):
+                if status.node_is_lost(now) or cluster.node_is_away(now):
                     raise RunnerUnavailable(
                         f"The pod {name} cannot be removed: its node does not answer, and the application may still "
                         f"run there. When the node is surely off, `kubectl delete pod {name} --force` frees it."
@@ -222,6 +222,7 @@ class _Waiting:
         self.stopped = False
         self.begun: float | None = None
         self._given_up_at: float | None = None
+        self._told_lost_at = 0.0
         waited = status.age_seconds(pod) if reattached else 0.0
         self.pending = Pending(runner.cluster, job.found.reference, runner.site.pending_seconds, waited)
 
@@ -275,6 +276,7 @@ class _Waiting:
                 self.log.start()
             self.usage.look()
             self._stop_when_over()
+            self._tell_of_lost_node()
         elif not status.is_given_up(self.pod):
             self._wait_for_start()
 
@@ -283,6 +285,18 @@ class _Waiting:
         if error is not None:
             self.runner.discard(self.job)
             raise error
+
+    def _tell_of_lost_node(self) -> None:
+        """Nobody knows whether the application still runs, so no second one is started beside it."""
+        lost = status.node_is_lost(self.pod) or status.deletion_overdue(self.pod)
+        if lost and time.monotonic() - self._told_lost_at > NEWS_SECONDS:
+            self._told_lost_at = time.monotonic()
+            log.warning(
+                "The node of %s does not answer, and the application may still run there. When the node is surely off, "
+                "`kubectl delete pod %s --force` lets this task go on.",
+                self.name,
+                self.name,
+            )
 
     def _stop_when_over(self) -> None:
         """Stop the application when its time is over; a cluster that is away just then is asked again."""

@@ -147,6 +147,20 @@ class Cluster:
             return []
         return sorted(found, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
 
+    def node_is_away(self, pod: Mapping[str, Any]) -> bool:
+        """Whether a pod's node has stopped answering; False where this worker may not ask."""
+        name = pod.get("spec", {}).get("nodeName")
+        if not name:
+            return False
+        try:
+            node = self._call("GET", f"/api/v1/nodes/{quote(name)}", f"get nodes ({name})")
+        except _Missing:
+            return True
+        except MapError:
+            return False
+        ready = [item for item in node["status"].get("conditions", ()) if item["type"] == "Ready"]
+        return not ready or ready[0]["status"] == "Unknown"
+
     def metrics(self, name: str) -> dict[str, Any] | None:
         """What the metrics server measured of a pod last; None where there is none or it knows nothing."""
         path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{quote(self.namespace)}/pods/{quote(name)}"

@@ -24,6 +24,7 @@ from airflow_monai.maps.runners.base import Exit
 Pod = Mapping[str, Any]
 
 KILLED = 137
+OVERDUE_SECONDS = 60.0
 UNPULLED = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ErrImageNeverPull"})
 _ABSENT = ("not found", "manifest unknown", "does not exist", "no such image", "not present with pull policy")
 _DENIED = ("denied", "unauthorized", "authentication required", "no basic auth", "403 forbidden", "401 unauthorized")
@@ -95,6 +96,12 @@ def node_is_lost(pod: Pod) -> bool:
         return True
     conditions = {item["type"]: item for item in status.get("conditions") or ()}
     return conditions.get("DisruptionTarget", {}).get("reason") == "DeletionByTaintManager"
+
+
+def deletion_overdue(pod: Pod) -> bool:
+    """Whether a pod should have been gone for a while: its node has not confirmed that it is."""
+    until = time_of(pod["metadata"].get("deletionTimestamp"))
+    return until is not None and (datetime.now(timezone.utc) - until).total_seconds() > OVERDUE_SECONDS
 
 
 def running_seconds(pod: Pod) -> float:

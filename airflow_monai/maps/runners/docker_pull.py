@@ -117,4 +117,4 @@ def _news(engine: Engine, reference: str, check: Callable[[], None]) -> Iterator
                 raise RegistryUnavailable(f"The pull of {reference} stands still for {STALLED_SECONDS:g} s.")
             yield news
     finally:
-        client.close()  # an engine gives a pull up when nobody listens to it any more
+        client.close()  # an engine gives a pull up once nobody listens: the latest when this process ends

@@ -158,6 +158,27 @@ def test_any_image_runs_when_the_task_says_its_command(site: KubeSite) -> None:
         silent.execute(context_of(silent, site.payload_id, try_number=2, cleared=1))
 
 
+def test_the_store_may_lie_in_a_claim(site: KubeSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.environ.get("MONAI_KUBE_VOLUME"):
+        pytest.skip("all tests of this run use the volume that MONAI_KUBE_VOLUME says")
+    store, api, size = Path(site.store), site.kube.api, {"storage": "1Gi"}
+    name = f"{site.kube.namespace}-store"
+    common = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+    volume = {**common, "capacity": size, "hostPath": {"path": str(store.parent)}}
+    api.create_persistent_volume({"metadata": {"name": name}, "spec": volume})
+    try:
+        claim = {**common, "resources": {"requests": size}, "volumeName": name}
+        body = {"metadata": {"name": "monai"}, "spec": claim}
+        api.create_namespaced_persistent_volume_claim(site.kube.namespace, body)
+        place = json.dumps({"claim": "monai", "path": store.name})
+        monkeypatch.setenv("AIRFLOW__MONAI__KUBERNETES_STORE_VOLUME", place)
+        record = site.run(**site.arguments(outputs=[{"name": "result", "type": "OT"}]))
+        assert [key.rpartition("/")[2] for key in record.artifacts["result"]] == ["result.dcm"]
+    finally:
+        api.delete_namespaced_persistent_volume_claim("monai", site.kube.namespace)
+        api.delete_persistent_volume(name)
+
+
 # --- the runner by itself
 
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0
 """How often the pod's state is asked for; at once when its log ends."""
 
+SOON_SECONDS = 10.0
 UNREACHABLE_SECONDS = 120.0
 """A running pod survives an API server that is away for so long (an upgrade of a control plane)."""
 
@@ -229,7 +230,7 @@ class _Waiting:
     def until_exit(self, on_line: OnLine, check: Check) -> Exit:
         try:
             while not self._is_over():
-                self._hand_out(on_line, LOOK_SECONDS)
+                self._hand_out(on_line, self._look_again())
                 check()
                 self.pod = self._look()
                 self._wait_or_run()
@@ -244,6 +245,10 @@ class _Waiting:
             limit=self.job.timeout_seconds,
         )
         return replace(ended, usage=self.usage.so_far)
+
+    def _look_again(self) -> float:
+        """Seconds until the pod is asked for again; one that was just made is about to start."""
+        return LOOK_SECONDS if self.log.started or self.pending.waited > SOON_SECONDS else LOOK_SECONDS / 4
 
     def _is_over(self) -> bool:
         if status.is_over(self.pod):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from airflow_monai.store.base import Store
 
 LABELS = {"monai.purpose": "manifest", "monai.network": "none"}
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.25
 LEFT_BEHIND_SECONDS = 300
 _RESOURCES = {"cpu": "100m", "memory": "64Mi"}
 _DIGEST = re.compile(r".+@sha256:(?P<hash>[0-9a-f]{64})\Z")

@@ -19,7 +19,7 @@ h1{font-size:1.35rem;margin:0 0 .2rem}h2{font-size:1.05rem;margin:1.6rem 0 .4rem
 p{margin:.2rem 0;color:var(--dim)}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.28rem .8rem .28rem 0;
 border-bottom:1px solid var(--line);overflow-wrap:anywhere}th{font-weight:600;white-space:nowrap;width:12rem}
-table.list th{width:auto}td.n{text-align:right;white-space:nowrap}
+table.list th{width:auto}td.n,th.n{text-align:right;white-space:nowrap}
 code{font-family:ui-monospace,monospace;font-size:.92em}
 .error{color:#c33}.warning{color:#b70}a{color:#0a6cbd}
 """
@@ -64,7 +64,10 @@ def listing(head: Iterable[str], rows: Iterable[Iterable[object]], numbers: Iter
     :param numbers: columns that hold numbers, counted from 0.
     """
     right = frozenset(numbers)
-    cells = "".join(f"<th>{escaped(name)}</th>" for name in head)
+    cells = "".join(
+        f'<th class="n">{escaped(name)}</th>' if at in right else f"<th>{escaped(name)}</th>"
+        for at, name in enumerate(head)
+    )
     body = "".join(
         "<tr>"
         + "".join(

@@ -81,7 +81,8 @@ def _parts(found: FoundTask, record: TaskRecord) -> Iterator[str]:
             yield f"<p>and {len(keys) - MAX_SHOWN} more</p>"
     if record.result:
         yield heading("Result")
-        yield f"<p>The application's metadata.json names {len(record.result)} values; they stay in the store.</p>"
+        count = f"{len(record.result)} value{'' if len(record.result) == 1 else 's'}"
+        yield f"<p>The application's metadata.json names {count}, which stay in the store.</p>"
 
 
 def _facts(found: FoundTask, record: TaskRecord) -> Iterator[str]:
@@ -92,7 +93,9 @@ def _facts(found: FoundTask, record: TaskRecord) -> Iterator[str]:
     yield row("From, to", f"{_time(record.start_time)} - {_time(record.end_time)}")
     yield row("Generation, try", f"{record.generation}, {record.try_number}")
     for name, value in sorted(record.stats.items()):
-        if isinstance(value, (str, int, float, bool)):
+        if isinstance(value, int) and name.endswith("_bytes"):
+            yield row(name.removesuffix("_bytes").replace("_", " "), size(value))
+        elif isinstance(value, (str, int, float, bool)):
             yield row(name.replace("_", " "), code(value))
     base = _address(found.place)
     if found.record and ("map" in record.stats or record.task_type == "map"):

@@ -95,7 +95,7 @@ class ApplicationOperator(MonaiOperator):
     :param resources: ``cpu``, ``memory``, ``shared_memory``, ``gpu``, ``gpu_memory``.
     :param timeout_minutes: the application is stopped after this time. Counted from its start, whichever try that was
         in. 0 or None: no limit.
-    :param runner: ``docker`` or ``process``; the site's setting when None.
+    :param runner: ``docker``, ``kubernetes`` or ``process``; the site's setting when None.
     :param environment: more environment variables for the application; their values may hold ``{{ context... }}``. They
         are plain text: no secrets here.
     :param sandbox: what it asks for beyond that, of which the site's policy says what it may have: ``network``,

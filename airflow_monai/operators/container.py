@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.operators.application import ApplicationOperator
-from airflow_monai.operators.links import ArtifactsLink
 
 if TYPE_CHECKING:
     from airflow_monai.maps.runners.base import MapJob, Runner
@@ -20,7 +19,8 @@ class ContainerOperator(ApplicationOperator):
 
     It is as durable and as shut in as a MAP: no network, no privileges, nothing to write to but its output folders,
     ``/tmp`` and ``scratch``. What it shares with every operator that runs an application says
-    :class:`~airflow_monai.operators.application.ApplicationOperator`. It needs the docker runner.
+    :class:`~airflow_monai.operators.application.ApplicationOperator`. It needs the docker runner, or the
+    kubernetes runner and its own ``entrypoint``.
 
     Each input artifact is a folder that can only be read, each output artifact one of its own that can be written to,
     both at the path that ``paths`` gives them. The files in an output's folder are the artifact; a ``metadata.json`` in
@@ -38,7 +38,6 @@ class ContainerOperator(ApplicationOperator):
     spec_type = custom_operator_name = "docker"
     noun = "image"
     ui_color = "#c9e1ee"
-    operator_extra_links = (ArtifactsLink(),)
 
     def __init__(
         self,

@@ -50,7 +50,12 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 1.0
 """How often the pod's state is asked for; at once when its log ends."""
 
+AWAY_SECONDS = 2.0
+"""Until an API server that is away is asked again."""
+
 SOON_SECONDS = 10.0
+"""A pod is expected to start within so long, and asked for oftener until then."""
+
 UNREACHABLE_SECONDS = 120.0
 """A running pod survives an API server that is away for so long (an upgrade of a control plane)."""
 
@@ -269,7 +274,7 @@ class _Waiting:
                 if time.monotonic() > deadline:
                     raise
                 log.info("The Kubernetes cluster does not answer; %s is asked for again", self.name)
-                time.sleep(2.0)
+                time.sleep(AWAY_SECONDS)
         if pod is None or pod["metadata"]["uid"] != self.pod["metadata"]["uid"]:
             raise MapInterrupted(f"The pod {self.name} was deleted while it was needed.")
         return pod
@@ -312,20 +317,17 @@ class _Waiting:
             self.cluster.end_within(self.name, 1)
             self.stopped = True
 
-    def _hand_out(self, on_line: OnLine, seconds: float) -> bool:
-        """Hand out lines for so long, or until the stream breaks; whether the log has ended."""
+    def _hand_out(self, on_line: OnLine, seconds: float) -> None:
+        """Hand out lines for so long, or until the stream breaks, which it does when the container ends."""
         until = time.monotonic() + self._time_left(seconds)
         while not self.log.idle.is_set() and (left := until - time.monotonic()) > 0:
             if not self.log.started:
-                time.sleep(min(left, 0.3))
-                return False
+                time.sleep(min(left, LOOK_SECONDS / 4))
+                return
             line = self.log.next(min(left, 0.1))
-            if line is LOG_END:
-                return True
             if line is not None:
                 on_line(line)
         self.log.idle.clear()
-        return False
 
     def _time_left(self, seconds: float) -> float:
         limit = self.job.timeout_seconds

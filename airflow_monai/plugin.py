@@ -9,6 +9,7 @@ from __future__ import annotations
 from airflow.sdk.plugins_manager import AirflowPlugin
 
 from airflow_monai.api.lazy import LazyApp, monai_app
+from airflow_monai.operators.links import ApplicationLink, ArtifactsLink
 from airflow_monai.priorities import STRATEGIES
 
 
@@ -17,5 +18,6 @@ class MonaiPlugin(AirflowPlugin):
     makes the priorities of its tasks known to the scheduler, and puts our pages below ``/monai`` of the API server."""
 
     name = "monai"
+    operator_extra_links = [ArtifactsLink(), ApplicationLink()]
     fastapi_apps = [{"name": "monai", "url_prefix": "/monai", "app": LazyApp(monai_app)}]
     priority_weight_strategies = list(STRATEGIES.values())

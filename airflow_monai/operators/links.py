@@ -32,9 +32,20 @@ class ArgoWorkflowLink(BaseOperatorLink):
 
 
 class ArtifactsLink(BaseOperatorLink):
-    """From a task to what it made: a page of ours, behind Airflow's own permissions."""
+    """From a task to what it made: a page of ours, behind Airflow's own permissions.
+
+    The plugin gives it to the operators, so that the API server makes it: it is there from the task's begin on, and
+    costs the task nothing.
+    """
 
     name = "Artifacts"
+
+    @property
+    def operators(self) -> list[type[BaseOperator]]:  # type: ignore[override]
+        from airflow_monai.operators.container import ContainerOperator
+        from airflow_monai.operators.map import MapOperator
+
+        return [MapOperator, ContainerOperator]
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         page = monai_page(ti_key.dag_id, ti_key.run_id, ti_key.task_id)
@@ -42,9 +53,15 @@ class ArtifactsLink(BaseOperatorLink):
 
 
 class ApplicationLink(BaseOperatorLink):
-    """From a ``map`` task to what exactly it ran."""
+    """From a ``map`` task to what exactly it runs; made as :class:`ArtifactsLink` is."""
 
     name = "MAP"
+
+    @property
+    def operators(self) -> list[type[BaseOperator]]:  # type: ignore[override]
+        from airflow_monai.operators.map import MapOperator
+
+        return [MapOperator]
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         page = monai_page(ti_key.dag_id, ti_key.run_id, ti_key.task_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.operators.application import ApplicationOperator
-from airflow_monai.operators.links import ApplicationLink, ArtifactsLink
 
 if TYPE_CHECKING:
     from airflow_monai.maps.runners.base import MapJob, Runner
@@ -31,7 +30,6 @@ class MapOperator(ApplicationOperator):
 
     spec_type = custom_operator_name = noun = "map"
     ui_color = "#cde8d8"
-    operator_extra_links = (ArtifactsLink(), ApplicationLink())
 
     def __init__(self, *, map: str, **kwargs: Any):
         super().__init__(application=map, **kwargs)

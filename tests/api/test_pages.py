@@ -234,20 +234,30 @@ def test_registered_maps_are_listed_and_described(client: TestClient, store: Loc
     assert "fast" in page and "hunter2" not in page and "(not shown)" in page
 
 
-def test_links_lead_to_these_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "names"), [("map", {"Artifacts", "MAP"}), ("container", {"Artifacts"})])
+def test_links_of_a_task_as_the_api_server_makes_them(
+    kind: str, names: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from types import SimpleNamespace
 
+    from airflow.sdk import DAG
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    from airflow_monai.operators.container import ContainerOperator
     from airflow_monai.operators.map import MapOperator
 
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://hospital.example/airflow/")
-    operator = MapOperator(task_id="segment", map="lung:1.0.0")
-    key = SimpleNamespace(dag_id="ct-lung", run_id="manual__2026-01-01T00:00:00+00:00", task_id="segment", map_index=2)
-    links = {link.name: link.get_link(operator, ti_key=key) for link in operator.operator_extra_links}
+    with DAG("ct-lung") as dag:
+        MapOperator(task_id="map", map="lung:1.0.0")
+        ContainerOperator(task_id="container", image="lung:1.0.0", paths={})
+    assert not dag.get_task(kind).operator_extra_links  # a worker would push them all, at a request each
+    task = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task(kind)
+    key = SimpleNamespace(dag_id="ct-lung", run_id="manual__2026-01-01T00:00:00+00:00", task_id=kind, map_index=2)
+    links = {link.name: link.get_link(task, ti_key=key) for link in task.operator_extra_links}
     base = "https://hospital.example/airflow/monai/dags/ct-lung/runs/manual__2026-01-01T00%3A00%3A00%2B00%3A00"
-    assert links == {
-        "Artifacts": f"{base}/tasks/segment?map_index=2",
-        "MAP": f"{base}/tasks/segment/map?map_index=2",
-    }
+    assert set(links) == names
+    assert links["Artifacts"] == f"{base}/tasks/{kind}?map_index=2"
+    assert links.get("MAP", f"{base}/tasks/map/map?map_index=2") == f"{base}/tasks/map/map?map_index=2"
 
 
 def test_the_plugin_imports_nothing_of_it() -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_monai.errors import MapInterrupted, RunnerUnavailable, SpecError
+from airflow_monai.maps.removal import remove_tree
 from airflow_monai.operators.container import ContainerOperator
 from airflow_monai.operators.map import MapOperator
 from airflow_monai.store import open_store
@@ -26,6 +27,8 @@ from tests.operators.made_maps import containers_of
 from tests.operators.map_tasks import STUDY, context_of, make_payload, run_folder
 
 PRELUDE = "out, inp = '/out', '/in'\n"
+LOOKED_AT = ("result", "names", "setuid", "host paths")
+"""Scenes that only look at what was made."""
 OUTPUT = {"name": "out", "type": "Folder", "mandatory": False}
 
 
@@ -36,11 +39,10 @@ def store(tmp_path_factory: pytest.TempPathFactory, map_images: Any) -> Iterator
     assert containers_of(url) == []
 
 
-@pytest.fixture
-def stage(store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+def _stage(store: tuple[str, str], task_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     url, payload_id = store
     task = {
-        "task_id": "case",
+        "task_id": task_id,
         "image": IMAGE,
         "runner": "docker",
         "inputs": [STUDY],
@@ -51,34 +53,76 @@ def stage(store: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     made = Stage(open_store(url), payload_id, tmp_path, monkeypatch, task)
     for option, value in {"STORE": url, "RUNNER": "docker", "IMAGE_PULL": "never", "STOP_GRACE_SECONDS": "1"}.items():
         made.set(option, value)
-    yield made
-    for act in made.afterwards:
-        act()
-    shutil.rmtree(run_folder(url, payload_id).store.local_path(run_folder(url, payload_id).task_key("case")), True)
+    return made
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
-def test_case(case: Case, stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
-    if case.error is SpecError:
-        _refused_at_load(case)
-        return
-    if case.scene.startswith("own engine"):
-        require("dockerd")
-    for option, value in case.site.items():
-        stage.set(option, value)
+def _is_plain(case: Case) -> bool:
+    """It needs nothing of this process or the engine for itself, so it can be done beside others."""
+    return not case.site and case.error is not SpecError and case.scene in ("", *LOOKED_AT)
+
+
+@pytest.fixture(scope="module")
+def played(
+    store: tuple[str, str], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Stage, BaseException | None]]:
+    """Those of the wanted cases that can be done beside each other, done: most of their time they wait."""
+    wanted = [item.callspec.params["case"] for item in request.session.items if item.path == request.path]
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        stages = {
+            case.what: _stage(store, f"case-{number}", tmp_path_factory.mktemp("case"), monkeypatch)
+            for number, case in enumerate(wanted)
+            if _is_plain(case)
+        }
+        with ThreadPoolExecutor(4) as pool:
+            errors = pool.map(lambda case: _play(case, stages[case.what]), filter(_is_plain, wanted))
+            return {what: (stage, error) for (what, stage), error in zip(stages.items(), errors, strict=True)}
+
+
+def _play(case: Case, stage: Stage) -> BaseException | None:
     stage.task.update({"command": [PRELUDE + case.script], **case.task})
     with ExitStack() as scene:
         entered = SCENES.get(case.scene, lambda _: None)(stage)
         if entered is not None:
             scene.enter_context(entered)
-        error = _run(stage)
-    shown = "".join(capfd.readouterr())
-    _assert_as_said(case, stage, error)
-    _assert_found(case, stage, shown)
-    if case.scene == "own engine: stopped":
-        again = _run(stage, try_number=2)
-        assert isinstance(again, MapInterrupted), again
-    _assert_nothing_left(case, stage)
+        return _run(stage)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
+def test_case(
+    case: Case,
+    store: tuple[str, str],
+    played: dict[str, tuple[Stage, BaseException | None]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    if case.error is SpecError:
+        _refused_at_load(case)
+        return
+    if case.scene.startswith("own engine"):
+        require("dockerd")
+    if _is_plain(case):
+        stage, error = played[case.what]
+    else:
+        stage = _stage(store, "case", tmp_path, monkeypatch)
+        for option, value in case.site.items():
+            stage.set(option, value)
+        error = _play(case, stage)
+    try:
+        shown = "".join(capfd.readouterr())
+        _assert_as_said(case, stage, error)
+        _assert_found(case, stage, shown)
+        if case.scene == "own engine: stopped":
+            again = _run(stage, try_number=2)
+            assert isinstance(again, MapInterrupted), again
+        _assert_nothing_left(case, stage)
+    finally:
+        for act in stage.afterwards:
+            act()
+        folder = run_folder(stage.store.url, stage.payload_id)
+        path = stage.store.local_path(folder.task_key(stage.task["task_id"]))
+        assert path is not None
+        remove_tree(path)
 
 
 def _run(stage: Stage, try_number: int = 1) -> BaseException | None:
@@ -95,7 +139,7 @@ def _run(stage: Stage, try_number: int = 1) -> BaseException | None:
 
 
 def _assert_as_said(case: Case, stage: Stage, told: BaseException | None) -> None:
-    record = run_folder(stage.store.url, stage.payload_id).record("case")
+    record = run_folder(stage.store.url, stage.payload_id).record(stage.task["task_id"])
     assert record is not None
     if case.error is None:
         assert told is None, repr(told)
@@ -114,7 +158,7 @@ def _assert_as_said(case: Case, stage: Stage, told: BaseException | None) -> Non
 
 
 def _assert_found(case: Case, stage: Stage, shown: str) -> None:
-    record = run_folder(stage.store.url, stage.payload_id).record("case")
+    record = run_folder(stage.store.url, stage.payload_id).record(stage.task["task_id"])
     assert record is not None
     if case.scene in ("result", "host paths"):
         assert case.seen and case.seen(record.result), record.result
@@ -130,7 +174,7 @@ def _assert_found(case: Case, stage: Stage, shown: str) -> None:
 
 def _assert_nothing_left(case: Case, stage: Stage) -> None:
     folder = run_folder(stage.store.url, stage.payload_id)
-    output = stage.store.local_path(folder.output_key("case", -1, 1))
+    output = stage.store.local_path(folder.output_key(stage.task["task_id"], -1, 1))
     assert output is not None
     beside = [path.name for path in output.parent.glob("*") if path.suffix in (".run", ".in", ".place")]
     beside += [path.name for path in output.parent.glob(".tmp-*")]

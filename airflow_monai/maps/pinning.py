@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_monai.errors import MapChanged, MapNotFound, MapUnregistered
+from airflow_monai.errors import MapChanged, MapNotFound, MapUnregistered, RegistryUnavailable
 from airflow_monai.maps.contents import folder_digest
 from airflow_monai.maps.registry import MapKind, MapRegistry, RegisteredMap, split_label
 from airflow_monai.maps.runners.base import FoundMap, Runner
@@ -65,11 +65,13 @@ def registered_map(runner: Runner, record: RegisteredMap) -> FoundMap:
     manifest = record.manifest()
     try:
         return runner.find_registered(record.pinned, manifest)
-    except MapNotFound:
+    except (MapNotFound, RegistryUnavailable) as error:
         if record.pinned == record.digest:
             raise
-        # an image that was loaded from a file is known by its id only
-        return runner.find_registered(record.digest, manifest)
+        try:  # an image that was loaded from a file is known by its id only
+            return runner.find_registered(record.digest, manifest)
+        except MapNotFound:
+            raise error from None
 
 
 def misfit(record: RegisteredMap, runner: str) -> str:

@@ -163,6 +163,7 @@ def test_a_pod_that_will_never_start_fails_at_once(reason: str, message: str, ki
         ("ErrImagePull", "toomanyrequests: You have reached your pull rate limit"),
         ("ImagePullBackOff", 'Back-off pulling image "seg:1"'),
         ("CreateContainerError", "context deadline exceeded"),
+        ("CreateContainerConfigError", 'failed to prepare subPath for volumeMount "store" of container "app"'),
     ],
 )
 def test_trouble_that_may_pass_is_waited_for_and_then_tried_again(reason: str, message: str) -> None:

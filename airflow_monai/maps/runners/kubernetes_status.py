@@ -28,6 +28,9 @@ OVERDUE_SECONDS = 60.0
 UNPULLED = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable", "ErrImageNeverPull"})
 _ABSENT = ("not found", "manifest unknown", "does not exist", "no such image", "not present with pull policy")
 _DENIED = ("denied", "unauthorized", "authentication required", "no basic auth", "403 forbidden", "401 unauthorized")
+_MISMADE = ("not found", "couldn't find", "runasnonroot", "non-numeric user", "invalid")
+"""What a container lacks for good. That a folder of the store could not be prepared may pass."""
+
 _NOT_ITS_FAULT = frozenset(
     {
         "Evicted",
@@ -147,7 +150,7 @@ def hopeless(reason: str, message: str, reference: str) -> MapError | None:
         return MapNotFound(
             f"The cluster cannot get the image {reference!r}: {message}. Push it, or correct the reference."
         )
-    if reason == "CreateContainerConfigError":
+    if reason == "CreateContainerConfigError" and any(words in text for words in _MISMADE):
         return MapError(f"The container of {reference!r} cannot be made as the task and the site want it: {message}.")
     if reason in _CANNOT_START:
         return MapError(f"{reference!r} cannot be started: {message}.")

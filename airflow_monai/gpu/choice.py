@@ -11,7 +11,7 @@ which a request fits it gets the fullest (best fit): ``python -m benchmarks pack
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 HEAD_START = 5
@@ -102,17 +102,22 @@ def choose(free: Mapping[str, int], queue: Iterable[Request], name: str, pick: P
     :param free: slots of the cards of its class.
     :param queue: all that want cards of this class now, in any order; it is one of them.
     """
+    return next(verdict for request, verdict in in_turn(free, queue, pick) if request.name == name)
+
+
+def in_turn(
+    free: Mapping[str, int], queue: Iterable[Request], pick: Pick = best_fit
+) -> Iterator[tuple[Request, Verdict]]:
+    """What each gets, the first in the order first, when all before it have taken what they get."""
     left = dict(free)
     reserved: tuple[str, ...] = ()
     for position, request in enumerate(sorted(queue, key=lambda waiting: waiting.rank), 1):
         chosen = pick({id_: slots for id_, slots in left.items() if id_ not in reserved}, request)
         if not chosen and not reserved:
             reserved = emptiest(left, request)
-        if request.name == name:
-            return Verdict(chosen, 0 if chosen else position, reserved)
+        yield request, Verdict(chosen, 0 if chosen else position, reserved)
         for id_ in chosen:
             left[id_] -= request.share
-    raise LookupError(name)
 
 
 def emptiest(free: Mapping[str, int], request: Request) -> tuple[str, ...]:

@@ -2,6 +2,11 @@
 
 There is one pool for each class of cards. A slot is one GiB of card memory; a share is rounded up and a card down to
 whole GiB, so that what the pool lets in together also fits together on cards whose memory it divides.
+
+Airflow's scheduler passes over a task whose slots are not free and lets smaller ones in, for hours if these keep
+coming. So an urgent task takes a single slot: it waits for its cards where there is an order, in the queue of leases,
+which also sees to it that no card is given beyond its memory (``python -m benchmarks.packing`` shows what that
+changes).
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT_POOL = "default_pool"
 POOL_PREFIX = "gpu_"
+URGENT_SLOTS = 1
 POOL_DESCRIPTION = "airflow_monai: one slot is 1 GiB of"
 """Descriptions of our pools begin so: by it a pool that is no longer in the inventory is known as ours."""
 
@@ -79,7 +85,9 @@ def pools_of(inventory: Inventory) -> tuple[Pool, ...]:
     return tuple(sorted(pools, key=lambda pool: pool.name))
 
 
-def request_of(resources: Mapping[str, Any] | Resources | None, inventory: Inventory | None) -> PoolRequest:
+def request_of(
+    resources: Mapping[str, Any] | Resources | None, inventory: Inventory | None, *, urgent: bool = False
+) -> PoolRequest:
     """Pool and slots for a task's resources.
 
     ``gpu_memory`` takes a share of the smallest card that has so much, ``gpu`` without it whole cards of one host, and
@@ -87,6 +95,7 @@ def request_of(resources: Mapping[str, Any] | Resources | None, inventory: Inven
 
     :param resources: of the spec; a mapping may spell its keys ``gpuMemory`` or ``gpu_memory``.
     :param inventory: of the store; None when none was made yet.
+    :param urgent: it is to wait for its cards, not for slots, where its cards are leased.
     :raises CapacityError: when it can never be met, or there is no inventory to meet it from.
     """
     request = gpu_request(resources)
@@ -98,7 +107,8 @@ def request_of(resources: Mapping[str, Any] | Resources | None, inventory: Inven
             "FILE`, or say `gpu: 0` in its resources when it can do without."
         )
     card = smallest_class(request, inventory)
-    return PoolRequest(pool_name(card.name), request.slots(card))
+    slots = URGENT_SLOTS if urgent and not card.exclusive else request.slots(card)
+    return PoolRequest(pool_name(card.name), slots)
 
 
 def smallest_class(request: GpuRequest, inventory: Inventory) -> CardClass:

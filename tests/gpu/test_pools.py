@@ -61,6 +61,11 @@ def test_the_smallest_card_that_fits_is_taken(resources, pool, slots):
     assert request_of(resources, SITE) == PoolRequest(pool, slots)
 
 
+def test_an_urgent_task_does_not_wait_for_slots_but_for_its_cards():
+    assert request_of({"gpu": 2}, SITE, urgent=True) == PoolRequest("gpu_a100", 1)
+    assert request_of({"gpu": 1}, SLICES, urgent=True) == PoolRequest("gpu_a100-1g.5gb", 4), "which are all alike"
+
+
 def test_a_slice_stands_for_a_card_only_where_there_are_no_cards():
     assert request_of({"gpu": 1}, SLICES) == PoolRequest("gpu_a100-1g.5gb", 4)
     with pytest.raises(CapacityError, match="can never be met"):

@@ -35,7 +35,7 @@ def make(request: TaskRequest) -> BaseOperator:
         resources=resources_of(task.resources),
         timeout_minutes=task.timeout_minutes or None,
         execution_timeout=execution_timeout(task.timeout_minutes, task.resources),
-        **gpu_pool(task.resources, request.inventory),
+        **gpu_pool(request),
         **monai_arguments(request),
         **request.common,
     )

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MonaiError
 from airflow_monai.factory.kinds.base import TaskKind, TaskRequest, inputs_of, monai_arguments, outputs_of
 from airflow_monai.specs.arguments import variables
-from airflow_monai.specs.plan import Resources
+from airflow_monai.specs.plan import Priority, Resources
 from airflow_monai.specs.task_types.sandbox import SANDBOX
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
-    from airflow_monai.gpu.inventory import Inventory
 
 EXECUTION_GRACE = timedelta(minutes=5)
 """The map operator ends its task at ``timeout_minutes`` itself; Airflow steps in so much later, should that fail."""
@@ -35,7 +34,7 @@ def make(request: TaskRequest) -> BaseOperator:
         sandbox=sandbox_of(task.args),
         timeout_minutes=task.timeout_minutes or None,
         execution_timeout=execution_timeout(task.timeout_minutes, task.resources),
-        **gpu_pool(task.resources, request.inventory),
+        **gpu_pool(request),
         **monai_arguments(request),
         **request.common,
     )
@@ -70,20 +69,23 @@ def resources_of(resources: Resources | None) -> dict[str, Any] | None:
     return {name: value for name, value in named.items() if value is not None}
 
 
-def gpu_pool(resources: Resources | None, inventory: Callable[[], Inventory | None]) -> dict[str, Any]:
+def gpu_pool(request: TaskRequest) -> dict[str, Any]:
     """Pool and slots of a task that wants a card.
 
     :raises MonaiError: when the request can never fit. Not in a worker, which is told the DAG it shall run: it must not
         fail a task that has already been given its place.
     """
+    resources = request.task.resources
     if not _wants_card(resources):
         return {}
+    # the runs of a batch are not urgent, and may be many
+    urgent = request.task.priority is Priority.URGENT and request.plan.schedule is None
     from airflow.sdk import get_parsing_context
 
     from airflow_monai.gpu.pools import request_of
 
     try:
-        wanted = request_of(resources, inventory())
+        wanted = request_of(resources, request.inventory(), urgent=urgent)
     except MonaiError:
         if get_parsing_context().dag_id is not None:
             return {}

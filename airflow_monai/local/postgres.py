@@ -28,6 +28,9 @@ _OPTIONS = {
     "fsync": "off",
     "max_connections": "200",
     "dynamic_shared_memory_type": "mmap",  # in the data folder: nothing stays in /dev/shm, also after kill -9
+    # the workers of a scheduler that was killed hold its connection open, and with it the locks on the runs that it was
+    # looking at: these were never scheduled again
+    "idle_in_transaction_session_timeout": "30s",
 }
 
 

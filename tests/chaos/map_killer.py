@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import psutil
 
-from airflow_monai.local.processes import wait_until
+from airflow_monai.local.processes import TOKEN_VARIABLE, wait_until
 from airflow_monai.local.stack import LocalStack
 from tests.chaos.killer import Killer, kill_busy_worker
 from tests.own_docker import OwnEngine
@@ -53,6 +53,11 @@ class MapKiller(Killer):
         elif wait_until(strikes[victim], PATIENCE_SECONDS):
             self.kills[victim] += 1
 
+    def _restart(self, name: str) -> None:
+        super()._restart(name)
+        if name == "scheduler":
+            end_idle_orphans(self._stack)
+
     def _idle_worker(self) -> bool:
         """Airflow's LocalExecutor does not survive that, since it dies with the queue's lock: start it anew."""
         if not kill_idle_worker(self._stack, self._random):
@@ -68,6 +73,19 @@ class MapKiller(Killer):
         time.sleep(self._random.uniform(0, 4))
         self._engine.start()
         return True
+
+
+def end_idle_orphans(stack: LocalStack) -> None:
+    """What a service manager does with the rest of a service: idle workers of a dead scheduler wait for ever.
+
+    Those that have a task are left alone: it goes on, and is found again by the next try.
+    """
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.ppid() != 1 or "<idle>" not in " ".join(process.cmdline()):
+                continue
+            if process.environ().get(TOKEN_VARIABLE) == stack.secrets.token:
+                process.kill()
 
 
 def kill_task_process(stack: LocalStack, chance: random.Random) -> bool:

@@ -81,8 +81,24 @@ class Settings:
     recipient_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class GpuSettings:
+    """What a task needs of the settings to lease cards, read without the others. Fields as in :class:`Settings`."""
+
+    lease_folder: Path
+    host: str
+    wait_minutes: float
+
+
+def load_gpu() -> GpuSettings:
+    """Read the settings of the cards of this host."""
+    folder = _text("gpu_lease_folder") or _home() / "monai-gpu-leases"
+    return GpuSettings(Path(folder), _text("gpu_host"), _number("gpu_wait_minutes", 10.0))
+
+
 def load() -> Settings:
     """Read the settings, or raise :class:`SettingsError` that names the option."""
+    gpu = load_gpu()
     return Settings(
         store=_text("store") or str(_home() / "monai-store"),
         workflow_folder=_text("workflow_folder") or str(_home() / "workflow_specs"),
@@ -112,9 +128,9 @@ def load() -> Settings:
         stop_grace_seconds=_number("stop_grace_seconds", 10.0),
         http_allowed_hosts=_list("http_allowed_hosts"),
         task_log=_choice("task_log", "filtered", ("filtered", "tail", "none")),
-        gpu_lease_folder=_text("gpu_lease_folder") or str(_home() / "monai-gpu-leases"),
-        gpu_host=_text("gpu_host"),
-        gpu_wait_minutes=_number("gpu_wait_minutes", 10.0),
+        gpu_lease_folder=str(gpu.lease_folder),
+        gpu_host=gpu.host,
+        gpu_wait_minutes=gpu.wait_minutes,
         smtp_conn_id=_text("smtp_conn_id", "smtp_default"),
         reviewer_roles=_roles("reviewer_roles"),
         recipient_roles=_roles("recipient_roles"),

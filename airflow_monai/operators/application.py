@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +50,16 @@ TRY_AGAIN = 75
 """EX_TEMPFAIL of sysexits.h: an application that ends so asks for another try."""
 
 
-def _lease_folder() -> LeaseFolder:
-    from pathlib import Path
-
+def _leases_for(job: MapJob) -> LeaseFolder | None:
+    """Where its cards are leased; None for a job without cards on a host that has never leased one."""
     from airflow_monai import settings
+
+    path = settings.load_gpu().lease_folder
+    if not job.gpus and not path.is_dir():
+        return None
     from airflow_monai.gpu.lease_folder import LeaseFolder
 
-    return LeaseFolder(Path(settings.load().gpu_lease_folder))
+    return LeaseFolder(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class _Held:
     run: TaskRun
     runner: Runner
     job: MapJob
-    leases: LeaseFolder = field(default_factory=_lease_folder)
+    leases: LeaseFolder | None
 
 
 class ApplicationOperator(MonaiOperator):
@@ -156,7 +159,7 @@ class ApplicationOperator(MonaiOperator):
 
         runner, job = self._prepare(run)
         self._check(run)
-        self._held = held = _Held(run, runner, job)
+        self._held = held = _Held(run, runner, job, _leases_for(job))
         done = self._already_done(run)
         if done is not None:
             return done
@@ -184,6 +187,8 @@ class ApplicationOperator(MonaiOperator):
         from airflow_monai.operators.cards import cards_for
 
         run = held.run
+        if held.leases is None:
+            return held.job
         self._cards = cards_for(self, run, held.runner, held.job, held.leases)
         if self._cards is None:
             return held.job
@@ -260,7 +265,8 @@ class ApplicationOperator(MonaiOperator):
         try:
             return runner, self.job_of(run, runner, present_inputs(run, self.inputs))
         except BaseException:
-            self._held = _Held(run, runner, bare_job(run))  # an earlier try may have started it
+            job = bare_job(run)
+            self._held = _Held(run, runner, job, _leases_for(job))  # an earlier try may have started it
             raise
 
     def wish(self, run: TaskRun, user: str = "") -> Wish:
@@ -406,7 +412,6 @@ class ApplicationOperator(MonaiOperator):
         import shutil
 
         from airflow_monai.maps.job import staging_folder
-        from airflow_monai.operators.cards import give_back
 
         held = self._held
         if held is None:
@@ -414,7 +419,10 @@ class ApplicationOperator(MonaiOperator):
         try:
             held.run.fence.check()
             held.runner.discard(held.job)
-            give_back(held.leases, held.job.name, self.log.warning)
+            if held.leases is not None:
+                from airflow_monai.operators.cards import give_back
+
+                give_back(held.leases, held.job.name, self.log.warning)
             shutil.rmtree(staging_folder(held.run), ignore_errors=True)
         except Fenced:
             self.log.info("A newer try has taken over %s; it is left alone", held.job.name)

@@ -96,8 +96,8 @@ def cards_for(
     inventory = load_inventory(run.store)
     if inventory is None:
         return None
-    site = settings.load()
-    host = host_here(inventory, site.gpu_host)
+    site = settings.load_gpu()
+    host = host_here(inventory, site.host)
     want = _want(operator, run, job, inventory)
     if slices_without_ids(host, want.card_class):
         raise CapacityError(
@@ -108,7 +108,7 @@ def cards_for(
     leases = Leases(folder, here.cards, here.host, here.aliases)
     engine = engine_of(runner)
     holder = Holder(job.name, engine, str(job.state))
-    return JobCards(leases, want, holder, lambda lease: _holds(lease, runner, engine), site.gpu_wait_minutes * 60)
+    return JobCards(leases, want, holder, lambda lease: _holds(lease, runner, engine), site.wait_minutes * 60)
 
 
 def engine_of(runner: Runner) -> str:

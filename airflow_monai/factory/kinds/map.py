@@ -57,7 +57,7 @@ def execution_timeout(minutes: float, resources: Resources | None = None) -> tim
         return None
     from airflow_monai import settings
 
-    waits = timedelta(minutes=settings.load().gpu_wait_minutes) if _wants_card(resources) else timedelta()
+    waits = timedelta(minutes=settings.load_gpu().wait_minutes) if _wants_card(resources) else timedelta()
     return timedelta(minutes=minutes) + EXECUTION_GRACE + waits
 
 

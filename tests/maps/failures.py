@@ -334,7 +334,13 @@ OUTPUTS = (
         Left.REMOVED,
         site={"OUTPUT_FILES": "1000"},
     ),
-    Case("folders nested more than a thousand deep", errors.OutputTooLarge, "*nested deeper than 100*", DEEP, Left.REMOVED),
+    Case(
+        "folders nested more than a thousand deep",
+        errors.OutputTooLarge,
+        "*nested deeper than 100*",
+        DEEP,
+        Left.REMOVED,
+    ),
     Case(
         "no mandatory output",
         errors.MissingOutput,

@@ -303,7 +303,8 @@ class ApplicationOperator(MonaiOperator):
         if record is None or record.generation != run.generation or record.output_dir is None:
             return None
         self.log.info("Try %s had already finished this task's application; its results stand", record.try_number)
-        return Outcome(record.result, record.artifacts, record.stats, record.output_dir, xcom=record.stats)
+        facts = {name: value for name, value in record.stats.items() if name != "error_kind"}  # of what came after it
+        return Outcome(record.result, record.artifacts, facts, record.output_dir, xcom=facts)
 
     @contextmanager
     def _logs(self, run: TaskRun, board: Board) -> Iterator[tuple[TaskLog, Any]]:

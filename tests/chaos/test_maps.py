@@ -81,7 +81,7 @@ def test_every_task_ends_once_and_no_card_is_used_twice(
                 runs.start(count)
                 # until most have ended; the rest goes on in peace, else the last one might never
                 while _ended(runs) < 0.9 * count and not killer.failed:
-                    assert time.monotonic() - begun < 60 * 60, "too slow"
+                    assert time.monotonic() - begun < 3 * 3600, "too slow"
                     time.sleep(2)
             runs.wait(seconds=600)
             took = time.monotonic() - begun

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_monai.errors import MonaiError
 from airflow_monai.maps.progress import Progress
 from airflow_monai.operators import progress
 from airflow_monai.operators.map import MapOperator
@@ -95,6 +96,23 @@ def test_what_the_run_used_is_told(site: Site) -> None:
     assert again.execute(context_of(again, site.payload_id, try_number=2)) == value, (
         "results that stand, with their facts"
     )
+
+
+def test_a_failure_after_the_results_leaves_no_trace_in_the_next_try_s_record(site: Site) -> None:
+    operator = MapOperator(**site.arguments())
+    context = context_of(operator, site.payload_id)
+
+    def refuse(key: str, value: Any) -> None:
+        raise RuntimeError("Airflow is away")
+
+    context["ti"].xcom_push = refuse
+    with pytest.raises((AirflowFailException, RuntimeError, MonaiError)):
+        operator.execute(context)
+    assert site.record().stats["error_kind"] == "internal"
+    again = MapOperator(**site.arguments("exit7"))  # would fail if it ran
+    value = again.execute(context_of(again, site.payload_id, try_number=2))
+    assert "error_kind" not in site.record().stats and "error_kind" not in value
+    assert site.record().status == "Succeeded" and value["exit_code"] == 0
 
 
 def test_a_failure_s_record_tells_them_too(site: Site) -> None:

@@ -28,6 +28,7 @@ def this_site() -> Site:
     return Site(
         capacity=lambda resources: capacity_problem(resources, inventory),
         destination=destination_problem,
+        connection=connection_problem,
         application=lambda reference: application_of(reference, known),
         policy=lambda args, resources, minutes: policy_problems(
             Policy.of(known), pinned(args, known), resources, minutes, has_images=known.runner != "process"
@@ -87,17 +88,28 @@ def capacity_problem(resources: Resources, inventory: Inventory | None) -> str:
     return ""
 
 
-def destination_problem(name: str) -> str:
-    """Why nothing can be delivered to a destination, or an empty text."""
+def connection_problem(name: str) -> str:
+    """Why a task cannot use a connection, or an empty text."""
+    return "" if _kind_of_connection(name) is not None else f"there is no Airflow connection {name!r}: add it"
+
+
+def _kind_of_connection(name: str) -> str | None:
     from airflow.exceptions import AirflowNotFoundException
     from airflow.models import Connection
 
+    try:
+        return Connection.get_connection_from_secrets(name).conn_type or ""
+    except AirflowNotFoundException:
+        return None
+
+
+def destination_problem(name: str) -> str:
+    """Why nothing can be delivered to a destination, or an empty text."""
     from airflow_monai.sinks.registry import SINKS
 
     kinds = " or ".join(sorted(SINKS))
-    try:
-        kind = Connection.get_connection_from_secrets(name).conn_type
-    except AirflowNotFoundException:
+    kind = _kind_of_connection(name)
+    if kind is None:
         return f"there is no Airflow connection {name!r}: add one of type {kinds}"
     return "" if kind in SINKS else f"the Airflow connection {name!r} has the type {kind!r}, not {kinds}"
 

@@ -22,6 +22,10 @@ AE_TITLE = r"^[ !-\[\]-~]{1,16}$"
 _TYPES_BY_LOWER = {name.lower(): name for name in ARTIFACT_TYPES}
 
 
+LEAST_MEMORY, MOST_MEMORY = 1 << 20, 1 << 46
+"""Less is an amount whose unit was forgotten, more one that no host has."""
+
+
 def refuse(code: str, message: str, hint: str = "") -> PydanticCustomError:
     """A refusal with a code, and with a hint, for the list of problems."""
     return PydanticCustomError(code, "{text}", {"text": message, "hint": hint})  # type: ignore[arg-type]
@@ -101,9 +105,12 @@ def _boolean(value: Any) -> Any:
 
 def _memory(value: str) -> str:
     try:
-        memory_bytes(value)
+        amount = memory_bytes(value)
     except ValueError as error:
         raise refuse("bad-memory", str(error)) from error
+    if not LEAST_MEMORY <= amount <= MOST_MEMORY:
+        much = f"{amount} bytes" if amount < LEAST_MEMORY else "more than 64 TiB"
+        raise refuse("bad-memory", f"{_short(value)} is {much}", "a number with Mi, Gi, MB or GB, as in 8Gi")
     return value.strip()
 
 

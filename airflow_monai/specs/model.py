@@ -106,7 +106,7 @@ class ResourcesSpec(_Model):
     cpu: Annotated[Number, Field(gt=0, le=1024)] | None = None
     memory: Memory | None = None
     shared_memory: Annotated[Memory | None, Field(alias="sharedMemory")] = None
-    gpu: Annotated[Number, Field(ge=0, le=64)] | None = None
+    gpu: Annotated[Whole, Field(ge=0, le=64)] | None = None
     gpu_memory: Annotated[Memory | None, Field(alias="gpuMemory")] = None
 
 

@@ -29,10 +29,12 @@ class Site:
     :param destination: name of an export destination -> why nothing can be delivered to it, or an empty text.
     :param policy: a task's arguments, resources and time limit in minutes (None where it says none) -> what of it the
         site does not allow: the field, such as ``args.network``, and why.
+    :param connection: id of a connection -> why a task cannot use it, or an empty text.
     :param application: what ``args.map`` names -> what is known of it.
     """
 
     capacity: Callable[[Resources], str]
     destination: Callable[[str], str]
     application: Callable[[str], Application]
+    connection: Callable[[str], str] = lambda _: ""
     policy: Callable[[Mapping[str, Any], Resources | None, float | None], Iterable[tuple[str, str]]] = lambda *_: ()

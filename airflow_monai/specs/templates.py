@@ -53,6 +53,14 @@ def paths_of(text: str) -> list[str]:
     return [found.strip() for found in _TEMPLATE.findall(text)]
 
 
+def unclosed(text: str) -> int | None:
+    """Where a ``{{`` stands that begins no template, None where there is none such."""
+    if "{{" not in text:
+        return None
+    start = _TEMPLATE.sub(lambda found: " " * len(found[0]), text).find("{{")
+    return None if start < 0 else start
+
+
 def parse_artifact(value: str) -> ArtifactReference:
     """What an artifact's value points at.
 

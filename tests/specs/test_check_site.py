@@ -96,3 +96,21 @@ def test_what_the_site_s_policy_refuses_is_told_where_it_is_written():
         (7, "site-policy", "task 'segment': args.map: not allowed"),
         (9, "site-policy", "task 'segment': resources.memory: too much"),
     ]
+
+
+def test_connections_that_are_not_there_are_warnings():
+    text = """name: calls
+version: 1.0.0
+informatics_gateway: {ae_title: CALLS, export_destinations: [RIS]}
+tasks:
+  - {id: call, type: http, args: {connection: ai_service, path: /score}, task_destinations: [{name: tell}]}
+  - {id: tell, type: export_hl7, export_destinations: [{name: RIS}], artifacts: {input: [
+      {name: report, value: "{{ context.input.dicom }}"}]}}
+"""
+    known = replace(site(), connection=lambda name: f"no {name}", destination=lambda name: f"no {name}")
+    _, problems = check_text(text, "x.yaml", site=known)
+    found = [(problem.code, problem.line, problem.message) for problem in problems if problem.code.startswith("site-")]
+    assert found == [
+        ("site-connection", 5, "task 'call': no ai_service"),
+        ("site-destination", 6, "no RIS"),
+    ]

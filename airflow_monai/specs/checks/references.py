@@ -27,6 +27,7 @@ from airflow_monai.specs.templates import (
     leaves,
     parse_artifact,
     paths_of,
+    unclosed,
 )
 from airflow_monai.specs.view import SpecView
 from airflow_monai.types import TaskStatus
@@ -106,6 +107,9 @@ def _argument(view: SpecView, at: Location, value: Any, done: set[str], own: tup
         for path in paths_of(text):
             if path not in own:
                 yield from _path(view, place, path, done, 0)
+        if (start := unclosed(text)) is not None:
+            message = f"a template is opened and not closed: {text[start : start + 40]!r}"
+            yield Finding(place, "unclosed-template", message, "write {{ path }}; its end is }}", offset=start)
 
 
 def _texts(at: Location, value: Any) -> Iterator[tuple[Location, str]]:

@@ -26,15 +26,17 @@ def check_site(spec: WorkflowSpec, site: Site) -> Iterator[Finding]:
     :param spec: one that the other checks have passed.
     """
     view, application = SpecView(spec), cache(site.application)
-    destination = cache(site.destination)
+    destination, connection = cache(site.destination), cache(site.connection)
     for at, task in view.located():
         yield from _capacity(at, task, site)
         if task.type in (TaskType.MAP, TaskType.DOCKER):
             yield from _policy(at, task, site)
-        if task.type == TaskType.EXPORT:
+        if task.type in (TaskType.EXPORT, TaskType.EXPORT_HL7):
             for index, sink in enumerate(task.export_destinations):
                 if problem := destination(sink.name):
                     yield warning((*at, "export_destinations", index, "name"), f"{PREFIX}destination", problem)
+        if (name := task.args.get("connection")) and (problem := connection(str(name))):
+            yield warning((*at, "args", "connection"), f"{PREFIX}connection", f"task {task.id!r}: {problem}")
         if task.type == TaskType.MAP and (problem := application(task.args["map"]).problem):
             yield warning((*at, "args", "map"), f"{PREFIX}application", problem)
         for number, target in enumerate(task.task_destinations):

@@ -234,7 +234,8 @@ def test_the_length_of_an_argument_is_bounded(size: int, codes: list[str]):
     text = (FIXTURES / "valid" / "ct-lung.yaml").read_text(encoding="utf-8")
     map_only = 'args: {map: "lung-seg:1.2.0"}'
     assert map_only in text
-    _, problems = check_text(text.replace(map_only, f'{map_only[:-1]}, env_MORE: {{deep: ["{"{ " * (size // 2)}{"x" * (size % 2)}"]}}}}'), "x")
+    long = "{ " * (size // 2) + "x" * (size % 2)
+    _, problems = check_text(text.replace(map_only, f'{map_only[:-1]}, env_MORE: {{deep: ["{long}"]}}}}'), "x")
     assert [problem.code for problem in problems if problem.is_error] == codes
 
 

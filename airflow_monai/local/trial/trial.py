@@ -26,6 +26,7 @@ from airflow_monai.local.trial.folders import RunFolder, cache_folder, new_run
 from airflow_monai.local.trial.mail import MailDesk
 from airflow_monai.local.trial.options import TrialError, TrialOptions, params_of
 from airflow_monai.local.trial.process import Worker
+from airflow_monai.local.trial.registered import registered_at_site
 from airflow_monai.local.trial.report import TaskReport, TrialReport, task_report
 from airflow_monai.local.trial.reviews import ReviewDesk
 from airflow_monai.local.trial.watch import WAITS_FOR_PERSON, TaskState, Watcher
@@ -201,6 +202,9 @@ class Trial:
         called = (self.options.called or self.plan.ae_title).strip(" ")
         calling = (self.options.calling or next(iter(self.plan.data_origins), "TRIAL")).strip(" ")
         store = LocalStore((self.options.store or self.folder.store).resolve())
+        if self.options.store is None:
+            for label, place in registered_at_site(store, self.plan):
+                self.say(f"{label} is what is registered in {place}")
         payload = deposit(store, series, called, (calling,))
         (decision,) = decide(payload, tags_of(series), [self.plan])
         if not decision.wanted:

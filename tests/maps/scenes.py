@@ -46,7 +46,7 @@ class Stage:
         self.monkeypatch.setenv(f"AIRFLOW__MONAI__{option}", value)
 
 
-def later(act: Callable[[str], None], name: Callable[[], str | None]) -> None:
+def later(act: Callable[[str], None], name: Callable[[], str | None]) -> threading.Thread:
     """Do something to the task's container once it says that it is ready."""
 
     def wait_and_act() -> None:
@@ -59,7 +59,9 @@ def later(act: Callable[[str], None], name: Callable[[], str | None]) -> None:
                     return
             time.sleep(0.05)
 
-    threading.Thread(target=wait_and_act, daemon=True).start()
+    thread = threading.Thread(target=wait_and_act, daemon=True)
+    thread.start()
+    return thread
 
 
 def _ready(client: docker.APIClient, store: Store) -> str | None:
@@ -179,8 +181,9 @@ def _own_engine(stage: Stage, what: str) -> Iterator[None]:
             if not stays_away:
                 engine.start()
 
-        later(act, ready)
+        actor = later(act, ready)
         yield
+        actor.join(60)  # what it starts must be there to be removed
         if stays_away:
             engine.start()
             stage.afterwards.append(lambda: None)

@@ -12,6 +12,7 @@ from airflow_monai.errors import ManifestError, MapNotFound
 from airflow_monai.maps.doubts import ERROR, Doubt, doubts_of, pool_of
 from airflow_monai.maps.inspection import Inspected, inspect_folder, inspect_image, inspect_registered
 from airflow_monai.maps.manifest import Manifest, run_environment
+from airflow_monai.maps.pinning import problem_here
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.registration import Wanted, register
 from airflow_monai.maps.registry import MapKind, MapRegistry, RegisteredMap, split_label
@@ -68,6 +69,7 @@ def run_register(
     record = done.record
     inventory = _inventory(store)
     doubts = doubts_of(inspected, inventory=inventory, policy=Policy.of(settings), use_gpu=record.use_gpu)
+    doubts = (*_runner_doubts(record, settings), *doubts)
     if as_json:
         facts = {**_record_dict(record), "is_new": done.is_new, "dag_id": done.plan.dag_id, "beside": list(done.beside)}
         _print_json({**facts, "problems": [_doubt_dict(doubt) for doubt in doubts]}, out)
@@ -79,6 +81,11 @@ def run_register(
         print(f"  note      {', '.join(done.beside)} listens to AE title {record.ae_title} too", file=out)
     out.writelines(f"  {doubt}\n" for doubt in doubts)
     return 0
+
+
+def _runner_doubts(record: RegisteredMap, settings: Settings) -> Iterator[Doubt]:
+    if record.is_registered and (problem := problem_here(record, settings.runner)):
+        yield Doubt(ERROR, "runner", problem)
 
 
 def run_list(settings: Settings, everything: bool, as_json: bool, out: TextIO) -> int:
@@ -112,6 +119,7 @@ def run_describe(settings: Settings, label: str, as_json: bool, out: TextIO) -> 
     history = registry.history(record.name, record.version)
     inspected, inventory = inspect_registered(record), _inventory(store)
     doubts = doubts_of(inspected, inventory=inventory, policy=Policy.of(settings), use_gpu=record.use_gpu)
+    doubts = (*_runner_doubts(record, settings), *doubts)
     facts = _facts(inspected, inventory, doubts)
     if as_json:
         past = [_revision_dict(item) for item in history]
@@ -129,7 +137,10 @@ def run_unregister(settings: Settings, label: str, as_json: bool, out: TextIO) -
     """
     parts = split_label(label)
     if parts is None:
-        raise MapNotFound(f"{label!r} is no <name>:<version> of a registered MAP: `airflow monai maps list` shows all.")
+        names = [record.label for record in MapRegistry(_store(settings)).listing().registered()]
+        same = [name for name in names if name.partition(":")[0] == label] or names
+        offer = f"registered: {', '.join(same)}" if same else "none is registered"
+        raise MapNotFound(f"{label!r} is no <name>:<version> of a registered MAP ({offer}).")
     record, is_new = MapRegistry(_store(settings)).unregister(*parts)
     if as_json:
         _print_json({**_record_dict(record), "is_new": is_new}, out)

@@ -32,6 +32,7 @@ _KNOWN = {name.lower(): name for pair in _RESOURCES.items() for name in pair} | 
 _SECRET = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|API_?KEY|CREDENTIAL", re.IGNORECASE)
 _SMALL = 8 * 1024 * 1024
 _ROOT = ("", "0", "root")
+_SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def doubts_of(
     found = [
         *_command(inspected),
         *_folders(app),
+        *_places(inspected),
         *_limits(inspected, app),
         *_resources(pkg),
         *_gpu(inspected.manifest.resources, inventory if use_gpu else None, asks=use_gpu),
@@ -133,6 +135,21 @@ def _folders(app: Mapping[str, Any]) -> Iterator[Doubt]:
             if section == "output":
                 message = "says nothing: it cannot be checked what it should make"
             yield Doubt(WARNING, f"app.json {section}.formats", message)
+
+
+def _places(inspected: Inspected) -> Iterator[Doubt]:
+    """Folders of the application that a study or a result would hide."""
+    manifest = inspected.manifest
+    for section, path in (("input", manifest.input_path), ("output", manifest.output_path)):
+        hidden = next((place for place in (manifest.application_root, *_SYSTEM) if _is_within(place, path)), None)
+        inside = next((place for place in _SYSTEM if _is_within(path, place)), None)
+        if hidden or inside:
+            what = f"would hide {hidden}" if hidden else f"lies in {inside}, which belongs to the system"
+            yield Doubt(ERROR, f"app.json {section}.path", f"{path} {what}: the application could not start")
+
+
+def _is_within(path: str, top: str) -> bool:
+    return bool(path) and f"{path.rstrip('/')}/".startswith(f"{top.rstrip('/')}/")
 
 
 def _limits(inspected: Inspected, app: Mapping[str, Any]) -> Iterator[Doubt]:

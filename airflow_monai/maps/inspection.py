@@ -54,6 +54,8 @@ def inspect_folder(folder: Path) -> Inspected:
     :raises MapNotFound: when there is no MAP in it; :class:`ManifestError` when its manifests cannot be used.
     """
     folder = folder.expanduser().resolve()
+    if not folder.is_dir():
+        raise MapNotFound(f"There is no folder {folder}.")
     files = manifest_files(folder)
     manifest = files.parsed()
     return Inspected(str(folder), MapKind.FOLDER, str(folder), folder_digest(folder), files, manifest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_monai.errors import MapChanged, MapNotFound, MapUnregistered, RegistryUnavailable
+from airflow_monai.errors import MapChanged, MapError, MapNotFound, MapUnregistered, RegistryUnavailable
 from airflow_monai.maps.contents import folder_digest
 from airflow_monai.maps.registry import MapKind, MapRegistry, RegisteredMap, split_label
 from airflow_monai.maps.runners.base import FoundMap, Runner
@@ -87,6 +87,17 @@ def misfit(record: RegisteredMap, runner: str) -> str:
             "Set [monai] runner = process, or register its image under another version."
         )
     return ""
+
+
+def problem_here(record: RegisteredMap, runner: str) -> str:
+    """Why a registered MAP cannot be run by this host's workers, as far as that can be told without an engine."""
+    problem = misfit(record, runner)
+    if not problem and record.kind is MapKind.FOLDER:
+        try:
+            _folder(record)
+        except MapError as error:
+            return str(error)
+    return problem
 
 
 def _folder(record: RegisteredMap) -> FoundMap:

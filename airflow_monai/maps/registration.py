@@ -140,7 +140,7 @@ def _place(plan: WorkflowPlan, others: Iterable[WorkflowPlan], *, derived: bool)
     if beside and derived:
         raise RegistryError(
             f"The AE title {plan.ae_title!r}, which follows from the name, is that of {', '.join(beside)}: a study "
-            f"that is sent there would run both. Say --ae-title {plan.ae_title} if it should, or give another one. Nothing "
-            "was changed."
+            f"that is sent there would run both. Say --ae-title {plan.ae_title} if it should, or give another one. "
+            "Nothing was changed."
         )
     return beside

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,7 +182,7 @@ def _file_of(text: RegisteredText) -> SpecFile:
         problem = Problem(text.source, 1, 1, "registered-map", text.problem, "register the MAP anew")
         return SpecFile(FileStamp(), None, (problem,))
     spec, problems = check_text(text.text, text.source)
-    plan = plan_of(spec) if spec else None
+    plan = replace(plan_of(spec), source=text.source) if spec else None
     return SpecFile(FileStamp(), plan, tuple(problems), spec.place if spec else (1, 1))
 
 
@@ -195,4 +195,5 @@ def plan_of_record(record: RegisteredMap) -> WorkflowPlan:
     from airflow_monai.specs.compile import plan_of
     from airflow_monai.specs.reading import load_text
 
-    return plan_of(load_text(workflow_text(record), source_of(record.name, record.version)))
+    source = source_of(record.name, record.version)
+    return replace(plan_of(load_text(workflow_text(record), source)), source=source)

@@ -64,6 +64,29 @@ def test_from_a_folder_to_its_end(maps: Shell, tmp_path: Path) -> None:
     assert "is no <name>:<version>" in maps("unregister", "quick", code=1)
 
 
+def test_what_became_of_a_registered_folder_is_told(
+    maps: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = unpacked(tmp_path / "quick", version="2.1.0")
+    assert "error: runner" not in maps("register", folder)
+    (folder / "app" / "more.py").write_text("x = 1")
+    assert "has changed since it was registered" in maps("describe", "quick")
+    shutil.rmtree(folder)
+    assert "is not on this host" in maps("describe", "quick")
+    monkeypatch.setenv("AIRFLOW__MONAI__RUNNER", "docker")
+    assert "which only the process runner runs" in maps("describe", "quick")
+    assert "(registered: quick:2.1.0)" in maps("unregister", "quick", code=1)
+
+
+@pytest.mark.parametrize("path", ["/", "/etc", "/proc/x", "/opt/holoscan/app", "/opt", "/etc/../..//proc"])
+def test_an_output_folder_that_hides_the_application_or_the_system_is_an_error(
+    maps: Shell, tmp_path: Path, path: str
+) -> None:
+    folder = unpacked(tmp_path / "odd", output={"path": path, "formats": ["SEG"]})
+    (problem,) = [one for one in maps.json("inspect", folder, code=1)["problems"] if one["level"] == "error"]
+    assert problem["field"] == "app.json output.path"
+
+
 def test_programs_get_json(maps: Shell, tmp_path: Path) -> None:
     folder = unpacked(tmp_path / "quick")
     done = maps.json("register", folder, "--ae-title", "Q", "--name", "fast", "--version", "7")
@@ -109,7 +132,9 @@ def test_inspect_names_the_field_of_a_broken_manifest(maps: Shell, tmp_path: Pat
     assert "has timeout = 'soon'" in maps("inspect", folder, code=1)
     (problem,) = maps.json("inspect", folder, code=1)["problems"]
     assert (problem["level"], problem["field"]) == ("error", "app.json timeout")
-    assert "is no unpacked MAP" in maps("inspect", tmp_path / "nothing", code=1)
+    assert "There is no folder" in maps("inspect", tmp_path / "nothing", code=1)
+    (tmp_path / "empty").mkdir()
+    assert "is no unpacked MAP" in maps("inspect", tmp_path / "empty", code=1)
 
 
 @pytest.mark.usefixtures("map_images")

@@ -157,6 +157,14 @@ def test_a_workflow_of_the_same_name_is_in_the_way(registry: MapRegistry, workfl
     assert registry.listing().maps == ()
 
 
+def test_maps_of_one_version_are_in_the_way_of_each_other(registry: MapRegistry, workflows: Path) -> None:
+    registered(registry, workflows, image("lung:1"))
+    with pytest.raises(RegistryError, match=r"maps/lung/1\.map.*Nothing was changed"):
+        registered(registry, workflows, image("other:1", content="b"), name="LUNG", ae_title="ELSEWHERE")
+    assert registered(registry, workflows, image("liver:1", content="c"), ae_title="LUNG").beside == ("map.lung.1",)
+    assert [record.label for record in registry.listing().maps] == ["liver:1", "lung:1"]
+
+
 def test_a_written_workflow_that_comes_later_keeps_its_name(registry: MapRegistry, workflows: Path) -> None:
     registered(registry, workflows, image("lung:1"))
     write(workflows, "map.lung.1", "OTHER")

@@ -142,9 +142,7 @@ def _count(gpu: Any) -> int:
     except (TypeError, ValueError):
         number = -1.0
     if number < 1 or number != int(number):
-        raise CapacityError(
-            f"gpu: {gpu!r} is not a whole number of cards; for a part of one say gpu_memory, as in 8Gi."
-        )
+        raise CapacityError(f"gpu: {gpu!r} is not a whole number of cards; for a part of one say gpuMemory, as in 8Gi.")
     return int(number)
 
 

@@ -7,8 +7,6 @@ the verdict of one that has ended, and starts one that was only created.
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
 import time
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,6 +33,7 @@ from airflow_monai.maps.runners.docker_image import as_container, get_image
 from airflow_monai.maps.runners.docker_manifest import found_map
 from airflow_monai.maps.runners.docker_usage import ContainerUsage
 from airflow_monai.maps.runners.docker_user import check_readable, on_host, prepare_output
+from airflow_monai.maps.runners.log_thread import LOG_END, LogThread
 from airflow_monai.maps.runners.place import Place
 from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
@@ -42,15 +41,12 @@ from airflow_monai.store.base import Store
 UNREACHABLE_SECONDS = 60.0
 """A running container survives an engine that is away for so long (an upgrade with live-restore)."""
 
-QUEUED_LINES = 1000
 FOLLOWED_BYTES = MAX_LOG_BYTES
 """What is read of a container's output; the store keeps no more of it."""
 
 OOM_NEWS_SECONDS = 0.5
 REMOVAL_SECONDS = 30.0
 _NO_GPU_DRIVER = "could not select device driver"
-_LOG_END = b"\n"
-"""No line of a log is one that holds a line end."""
 
 
 class DockerRunner(Runner):
@@ -182,7 +178,7 @@ class _Waiting:
         next_check = time.monotonic() + CHECK_SECONDS
         while True:
             line = self.log.next(self._time_left())
-            if line is _LOG_END:
+            if line is LOG_END:
                 return
             if line is not None:
                 on_line(line)
@@ -253,29 +249,15 @@ class _Waiting:
         )
 
 
-class _ContainerLog:
+class _ContainerLog(LogThread):
     """A container's output from its first line, read by a thread that bears with an engine that restarts."""
 
     def __init__(self, engine: Engine, name: str):
+        super().__init__()
         self.engine = engine
         self.name = name
-        self._lines: queue.Queue[bytes] = queue.Queue(QUEUED_LINES)
         self._splitter = LineSplitter(self._put)
-        self._given_up = threading.Event()
         self._seen = 0
-
-    def start(self) -> None:
-        threading.Thread(target=self._read, name="map-log", daemon=True).start()
-
-    def next(self, seconds: float) -> bytes | None:
-        """The next line, :data:`_LOG_END` after the last one, None when none came in time."""
-        try:
-            return self._lines.get(timeout=seconds)
-        except queue.Empty:
-            return None
-
-    def give_up(self) -> None:
-        self._given_up.set()
 
     def _read(self) -> None:
         deadline = time.monotonic() + UNREACHABLE_SECONDS
@@ -298,7 +280,7 @@ class _ContainerLog:
                 deadline = time.monotonic() + UNREACHABLE_SECONDS
             self._given_up.wait(1.0)
         self._splitter.close()
-        self._put(_LOG_END)
+        self._put(LOG_END)
 
     def _copy(self) -> None:
         """Take over what has not been seen yet, and what comes, until the engine ends the stream."""
@@ -320,12 +302,6 @@ class _ContainerLog:
             if state is None or not state["State"]["Running"]:
                 break
         self._splitter.feed(engine.api.logs(self.name, stdout=True, stderr=True, tail=TAIL_LINES))
-
-    def _put(self, line: bytes) -> None:
-        while not self._given_up.is_set():
-            with contextlib.suppress(queue.Full):
-                self._lines.put(line, timeout=1.0)
-                return
 
 
 def _running_seconds(state: dict[str, Any]) -> float:

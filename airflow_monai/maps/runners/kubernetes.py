@@ -34,11 +34,12 @@ from airflow_monai.maps.runners.base import (
     default_user,
 )
 from airflow_monai.maps.runners.docker_user import check_readable, prepare_output
-from airflow_monai.maps.runners.kubernetes_log import LOG_END, PodLog
+from airflow_monai.maps.runners.kubernetes_log import PodLog
 from airflow_monai.maps.runners.kubernetes_manifest import find_in_cluster
 from airflow_monai.maps.runners.kubernetes_pending import NEWS_SECONDS, Pending
 from airflow_monai.maps.runners.kubernetes_pod import Placed, pod_manifest, pod_name, selector
 from airflow_monai.maps.runners.kubernetes_usage import PodUsage
+from airflow_monai.maps.runners.log_thread import LOG_END
 from airflow_monai.maps.runners.only_one import only_one
 from airflow_monai.maps.runners.place import Place
 from airflow_monai.settings import Settings

@@ -8,7 +8,6 @@ order, which is why "a little before" and not "after" the last one.
 from __future__ import annotations
 
 import contextlib
-import queue
 import re
 import threading
 from collections import Counter
@@ -18,15 +17,13 @@ from datetime import datetime, timedelta, timezone
 from airflow_monai.errors import MapError
 from airflow_monai.maps.runners.base import LineSplitter
 from airflow_monai.maps.runners.kubernetes_status import time_of
+from airflow_monai.maps.runners.log_thread import LOG_END, LogThread
 
-QUEUED_LINES = 1000
 OVERLAP_SECONDS = 3
 PAUSE_SECONDS = 1.0
 LAST_READS = 5
 MAX_PIECE = 1 << 20
 _TIMESTAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?)(Z|[+-]\d\d:\d\d) ")
-LOG_END = b"\n"
-"""No line of a log is one that holds a line end."""
 
 Read = Callable[[str, bool], Iterator[bytes]]
 """Gives chunks of the log: since a time (empty: from the beginning), following it or not."""
@@ -92,37 +89,29 @@ class StampedLines:
             self._recent = [item for item in self._recent if item[0] >= horizon]
 
 
-class PodLog:
+class PodLog(LogThread):
     """Reads a pod's log by a thread of its own, from when the container has begun until it has ended."""
 
     def __init__(self, read: Read, on_line: Callable[[bytes], None] | None = None):
+        super().__init__()
         self._read_log = read
-        self._lines: queue.Queue[bytes] = queue.Queue(QUEUED_LINES)
         self._splitter = LineSplitter(on_line or self._put)
         self._stamped = StampedLines(self._splitter.feed)
         self._ended = threading.Event()
-        self._given_up = threading.Event()
         self.started = False
         self.idle = threading.Event()
         """The stream ended: a good moment to look whether the container did."""
 
     def start(self) -> None:
         self.started = True
-        threading.Thread(target=self._read, name="map-log", daemon=True).start()
+        super().start()
 
     def container_ended(self) -> None:
         """Nothing is written any more: read what there is, then end."""
         self._ended.set()
 
-    def next(self, seconds: float) -> bytes | None:
-        """The next line, :data:`LOG_END` after the last one, None when none came in time."""
-        try:
-            return self._lines.get(timeout=seconds)
-        except queue.Empty:
-            return None
-
     def give_up(self) -> None:
-        self._given_up.set()
+        super().give_up()
         self._ended.set()
 
     def _read(self) -> None:
@@ -159,12 +148,6 @@ class PodLog:
                 return
         if not follow:
             self._stamped.end()
-
-    def _put(self, line: bytes) -> None:
-        while not self._given_up.is_set():
-            with contextlib.suppress(queue.Full):
-                self._lines.put(line, timeout=1.0)
-                return
 
 
 def _stamp(match: re.Match[bytes]) -> datetime:

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_monai import settings
 from airflow_monai.get_provider_info import get_provider_info
-from airflow_monai.maps.runners import kubernetes_settings
+from airflow_monai.maps.runners.kubernetes import settings as kubernetes_settings
 
 INFO = get_provider_info()
 

@@ -90,7 +90,7 @@ def _noted(found: FoundTask) -> RegisteredMap | None:
 
 
 def _cached_manifest(store: Store, location: str, reference: str) -> Manifest | None:
-    from airflow_monai.maps.runners.docker_manifest import cached_manifests
+    from airflow_monai.maps.runners.docker.manifest import cached_manifests
 
     try:
         files = cached_manifests(store, location, reference)

@@ -129,8 +129,8 @@ def pools_sync(args: Namespace) -> int:
         detected = detect(_warn)
     if args.kubernetes:
         from airflow_monai.gpu.kubernetes import hosts_of, read_nodes
-        from airflow_monai.maps.runners import kubernetes_settings
-        from airflow_monai.maps.runners.kubernetes_cluster import Cluster
+        from airflow_monai.maps.runners.kubernetes import settings as kubernetes_settings
+        from airflow_monai.maps.runners.kubernetes.cluster import Cluster
 
         nodes = hosts_of(read_nodes(Cluster(kubernetes_settings.load(settings.load().image_pull).conn_id).api))
     sources = Sources(args.inventory, detected, nodes, settings.load().gpu_host)

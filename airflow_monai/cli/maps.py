@@ -170,11 +170,11 @@ def _is_folder(target: str) -> bool:
 
 
 def _image(settings: Settings, store: Store, reference: str, pull: bool) -> Inspected:
-    from airflow_monai.maps.runners.docker_engine import Engine
+    from airflow_monai.maps.runners.docker.engine import Engine
 
     engine = Engine(settings.docker_url, settings.docker_conn_id, settings.docker_tls_folder)
     if pull:
-        from airflow_monai.maps.runners.docker_pull import pull as get
+        from airflow_monai.maps.runners.docker.pull import pull as get
 
         Policy.of(settings).check_image(reference)
         get(engine, reference, lambda: None)

@@ -158,8 +158,8 @@ def _registered(record: RegisteredMap, settings: Settings) -> Application:
 
 
 def _image(reference: str, settings: Settings) -> Application:
-    from airflow_monai.maps.runners.docker_engine import Engine
-    from airflow_monai.maps.runners.docker_manifest import find_image
+    from airflow_monai.maps.runners.docker.engine import Engine
+    from airflow_monai.maps.runners.docker.manifest import find_image
     from airflow_monai.store import open_store
 
     engine = Engine(settings.docker_url, settings.docker_conn_id, settings.docker_tls_folder)

@@ -113,7 +113,7 @@ def _command(inspected: Inspected) -> Iterator[Doubt]:
 
 def _isolation(inspected: Inspected) -> Iterator[Doubt]:
     """An unpacked MAP runs as a process of the host, and not every host can shut that in."""
-    from airflow_monai.maps.runners.sandbox import bubblewrap_works
+    from airflow_monai.maps.runners.process.sandbox import bubblewrap_works
 
     if inspected.kind is MapKind.FOLDER and not bubblewrap_works():
         yield Doubt(

@@ -12,7 +12,7 @@ from airflow_monai.maps.manifest import Manifest, ManifestFiles, manifest_files
 from airflow_monai.maps.registry import MapKind, RegisteredMap
 
 if TYPE_CHECKING:
-    from airflow_monai.maps.runners.docker_engine import Engine
+    from airflow_monai.maps.runners.docker.engine import Engine
     from airflow_monai.store.base import Store
 
 
@@ -67,7 +67,7 @@ def inspect_image(engine: Engine, store: Store, reference: str) -> Inspected:
     :raises MapNotFound: when the engine does not have it, or it is no MAP.
     :raises ManifestError: when its manifests cannot be used.
     """
-    from airflow_monai.maps.runners.docker_manifest import image_manifests, repo_digest
+    from airflow_monai.maps.runners.docker.manifest import image_manifests, repo_digest
 
     image = engine.image(reference)
     if image is None:

@@ -19,8 +19,8 @@ from airflow_monai import settings
 from airflow_monai.errors import MapError, MapInterrupted, RunnerUnavailable
 from airflow_monai.failures import is_retried
 from airflow_monai.maps.runners.base import MapJob
-from airflow_monai.maps.runners.kubernetes import KubernetesRunner
-from airflow_monai.maps.runners.kubernetes_pod import pod_name
+from airflow_monai.maps.runners.kubernetes.pod import pod_name
+from airflow_monai.maps.runners.kubernetes.runner import KubernetesRunner
 from airflow_monai.operators.container import ContainerOperator
 from airflow_monai.store import open_store
 from tests.kube.conftest import Kube, KubeSite
@@ -293,7 +293,7 @@ def test_an_api_server_that_goes_away_is_borne_with(site: KubeSite, wire: Wire) 
 def test_an_api_server_that_stays_away_is_worth_a_retry_that_finds_the_pod(
     site: KubeSite, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_monai.maps.runners.kubernetes.UNREACHABLE_SECONDS", 3.0)
+    monkeypatch.setattr("airflow_monai.maps.runners.kubernetes.runner.UNREACHABLE_SECONDS", 3.0)
     wanted, runner = job_of(site, TICKS, "monai-gone"), runner_of(site)
     seen: list[bytes] = []
     once(lambda: len(seen) > 3, wire.cut)

@@ -169,7 +169,9 @@ def _own_engine(stage: Stage, what: str) -> Iterator[None]:
         stage.set("DOCKER_URL", engine.url)
         stage.task.update(image=SHELL, entrypoint=READY, command=WAITS)
         stays_away = what == "stopped"
-        stage.monkeypatch.setattr("airflow_monai.maps.runners.docker.UNREACHABLE_SECONDS", 2.0 if stays_away else 30.0)
+        stage.monkeypatch.setattr(
+            "airflow_monai.maps.runners.docker.runner.UNREACHABLE_SECONDS", 2.0 if stays_away else 30.0
+        )
         client = engine.client()
 
         def ready() -> str | None:

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_monai.errors import MapInterrupted, RunnerUnavailable
 from airflow_monai.maps.runners.base import MapJob
-from airflow_monai.maps.runners.docker import DockerRunner
+from airflow_monai.maps.runners.docker.runner import DockerRunner
 from airflow_monai.settings import Settings
 from airflow_monai.store import open_store
 from tests.maps.test_process import job
@@ -114,7 +114,7 @@ def start_and_die(runner: DockerRunner, wanted: MapJob) -> None:
 @pytest.fixture
 def dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """No patience with the log of the scripted engine."""
-    monkeypatch.setattr("airflow_monai.maps.runners.docker._Waiting.until_exit", _give_up)
+    monkeypatch.setattr("airflow_monai.maps.runners.docker.runner._Waiting.until_exit", _give_up)
 
 
 def _give_up(*_: Any) -> None:

@@ -17,9 +17,9 @@ import pytest
 
 from airflow_monai.errors import ImageDenied, MapInterrupted, MapNotFound, RunnerUnavailable, SettingsError
 from airflow_monai.maps.policy import Policy
-from airflow_monai.maps.runners import docker_pull
-from airflow_monai.maps.runners.docker_engine import Engine, _repository_and_tag
-from airflow_monai.maps.runners.docker_image import get_image
+from airflow_monai.maps.runners.docker import pull as docker_pull
+from airflow_monai.maps.runners.docker.engine import Engine, _repository_and_tag
+from airflow_monai.maps.runners.docker.image import get_image
 from tests.conftest import require
 from tests.operators.conftest import Site, map_images, site  # noqa: F401
 from tests.operators.map_tasks import STUDY

@@ -124,7 +124,7 @@ def test_more_than_the_site_allows_is_an_error() -> None:
 
 @pytest.mark.parametrize("works", [True, False])
 def test_a_host_that_cannot_shut_a_process_in_is_told(works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_monai.maps.runners.sandbox.bubblewrap_works", lambda: works)
+    monkeypatch.setattr("airflow_monai.maps.runners.process.sandbox.bubblewrap_works", lambda: works)
     folder = replace(seen(), kind=MapKind.FOLDER)
     assert any(line.startswith("warning isolation: bubblewrap does not work") for line in doubts(folder)) is not works
 
@@ -185,7 +185,7 @@ def make_image() -> Iterator[MakeImage]:
 
 
 def looked_at(reference: str, tmp_path: Path) -> Inspected:
-    from airflow_monai.maps.runners.docker_engine import Engine
+    from airflow_monai.maps.runners.docker.engine import Engine
 
     return inspect_image(Engine("unix:///var/run/docker.sock"), LocalStore(tmp_path / "store"), reference)
 

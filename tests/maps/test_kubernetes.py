@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from airflow_monai.errors import Fenced, MapInterrupted, MapNotFound, RunnerUnavailable
-from airflow_monai.maps.runners import kubernetes
 from airflow_monai.maps.runners.base import Exit, MapJob
-from airflow_monai.maps.runners.kubernetes import KubernetesRunner
+from airflow_monai.maps.runners.kubernetes import runner as kubernetes
+from airflow_monai.maps.runners.kubernetes.runner import KubernetesRunner
 from airflow_monai.settings import Settings
 from airflow_monai.store import open_store
 from tests.maps.test_process import job

@@ -12,9 +12,9 @@ import pytest
 from airflow_monai.errors import MapError, SettingsError
 from airflow_monai.maps.manifest import MapResources
 from airflow_monai.maps.policy import Confinement
-from airflow_monai.maps.runners import kubernetes_settings
 from airflow_monai.maps.runners.base import MapJob, Mount
-from airflow_monai.maps.runners.kubernetes_pod import (
+from airflow_monai.maps.runners.kubernetes import settings as kubernetes_settings
+from airflow_monai.maps.runners.kubernetes.pod import (
     GpuClass,
     Placed,
     gpu_resource,
@@ -23,7 +23,7 @@ from airflow_monai.maps.runners.kubernetes_pod import (
     pod_name,
     selector,
 )
-from airflow_monai.maps.runners.kubernetes_settings import KubernetesSettings, StoreVolume, store_volume
+from airflow_monai.maps.runners.kubernetes.settings import KubernetesSettings, StoreVolume, store_volume
 from tests.maps.test_process import job
 
 CLAIM = StoreVolume({"persistentVolumeClaim": {"claimName": "monai"}}, "clinic/store")

@@ -18,11 +18,11 @@ from airflow_monai.errors import (
     RunnerUnavailable,
 )
 from airflow_monai.failures import is_retried
-from airflow_monai.maps.runners import kubernetes_status as status
 from airflow_monai.maps.runners.base import Exit, Usage
-from airflow_monai.maps.runners.kubernetes_log import PodLog, StampedLines
-from airflow_monai.maps.runners.kubernetes_manifest import parse_output
-from airflow_monai.maps.runners.kubernetes_usage import PodUsage
+from airflow_monai.maps.runners.kubernetes import status
+from airflow_monai.maps.runners.kubernetes.log import PodLog, StampedLines
+from airflow_monai.maps.runners.kubernetes.manifest import parse_output
+from airflow_monai.maps.runners.kubernetes.usage import PodUsage
 from airflow_monai.maps.runners.log_thread import LOG_END
 
 BEGUN, ENDED = "2026-01-05T10:00:00Z", "2026-01-05T10:01:30Z"

@@ -11,7 +11,7 @@ from airflow_monai.errors import MapError
 from airflow_monai.maps.logs import MAX_LOG_BYTES
 from airflow_monai.maps.manifest import MapResources, parse_manifest
 from airflow_monai.maps.runners.base import FoundMap, MapJob, empty_output
-from airflow_monai.maps.runners.docker_config import container_config
+from airflow_monai.maps.runners.docker.config import container_config
 
 
 def job(output: Path, user: str = "") -> MapJob:

@@ -14,10 +14,11 @@ import pytest
 from airflow_monai.errors import MapInterrupted, RunnerUnavailable
 from airflow_monai.maps.manifest import MapResources, parse_manifest
 from airflow_monai.maps.policy import Confinement
-from airflow_monai.maps.runners import keeper, process
 from airflow_monai.maps.runners.base import Exit, FoundMap, MapJob, Mount
-from airflow_monai.maps.runners.process import ProcessRunner
-from airflow_monai.maps.runners.sandbox import start_of
+from airflow_monai.maps.runners.process import keeper
+from airflow_monai.maps.runners.process import runner as process
+from airflow_monai.maps.runners.process.runner import ProcessRunner
+from airflow_monai.maps.runners.process.sandbox import start_of
 from airflow_monai.settings import Settings
 from airflow_monai.store import open_store
 from tests.conftest import require

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_monai.maps.runners import docker_usage, gpu_usage
-from airflow_monai.maps.runners.docker_usage import ContainerUsage, ControlGroup, sample_of
+from airflow_monai.maps.runners import gpu_usage
+from airflow_monai.maps.runners.docker import usage as docker_usage
+from airflow_monai.maps.runners.docker.usage import ContainerUsage, ControlGroup, sample_of
 from airflow_monai.maps.runners.gpu_usage import GpuMemory, sampled
 from tests.conftest import require
 from tests.fixtures_maps import map_images  # noqa: F401
@@ -68,7 +69,7 @@ def test_a_real_container(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     require("docker")
     import docker
 
-    from airflow_monai.maps.runners.docker_engine import Engine
+    from airflow_monai.maps.runners.docker.engine import Engine
 
     if way == "engine":
         monkeypatch.setattr(ContainerUsage, "_control_group", lambda _: None)

@@ -20,8 +20,8 @@ from airflow_monai.gpu.inventory import parse_inventory, save_inventory
 from airflow_monai.gpu.lease_folder import LeaseFolder
 from airflow_monai.gpu.lease_state import State
 from airflow_monai.gpu.leases import Holder, Leases, Want
-from airflow_monai.maps.runners import docker as docker_runner
-from airflow_monai.maps.runners import docker_config
+from airflow_monai.maps.runners.docker import config as docker_config
+from airflow_monai.maps.runners.docker import runner as docker_runner
 from airflow_monai.operators.cards import weight_of
 from airflow_monai.operators.map import MapOperator
 from airflow_monai.priorities import strategy_name

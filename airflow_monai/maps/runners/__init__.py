@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from airflow_monai.store.base import Store
 
 REGISTRY = {
-    "docker": "airflow_monai.maps.runners.docker:DockerRunner",
-    "kubernetes": "airflow_monai.maps.runners.kubernetes:KubernetesRunner",
-    "process": "airflow_monai.maps.runners.process:ProcessRunner",
+    "docker": "airflow_monai.maps.runners.docker.runner:DockerRunner",
+    "kubernetes": "airflow_monai.maps.runners.kubernetes.runner:KubernetesRunner",
+    "process": "airflow_monai.maps.runners.process.runner:ProcessRunner",
 }
 
 

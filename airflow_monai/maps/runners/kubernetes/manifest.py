@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapError, MapInterrupted, MapNotFound, RunnerUnavailable
 from airflow_monai.maps.manifest import GENERATION_FOLDERS, ManifestFiles
-from airflow_monai.maps.runners import kubernetes_status as status
 from airflow_monai.maps.runners.base import FoundMap
-from airflow_monai.maps.runners.kubernetes_pending import Pending
-from airflow_monai.maps.runners.kubernetes_pod import CONTAINER, bare_pod, container_security, selector
-from airflow_monai.maps.runners.kubernetes_settings import KubernetesSettings
+from airflow_monai.maps.runners.kubernetes import status
+from airflow_monai.maps.runners.kubernetes.pending import Pending
+from airflow_monai.maps.runners.kubernetes.pod import CONTAINER, bare_pod, container_security, selector
+from airflow_monai.maps.runners.kubernetes.settings import KubernetesSettings
 
 if TYPE_CHECKING:
-    from airflow_monai.maps.runners.kubernetes_cluster import Cluster
+    from airflow_monai.maps.runners.kubernetes.cluster import Cluster
     from airflow_monai.store.base import Store
 
 LABELS = {"monai.purpose": "manifest", "monai.network": "none"}

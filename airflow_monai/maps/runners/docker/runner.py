@@ -27,12 +27,12 @@ from airflow_monai.maps.runners.base import (
     OnLine,
     Runner,
 )
-from airflow_monai.maps.runners.docker_config import container_config, has_cards
-from airflow_monai.maps.runners.docker_engine import Engine
-from airflow_monai.maps.runners.docker_image import as_container, get_image
-from airflow_monai.maps.runners.docker_manifest import found_map
-from airflow_monai.maps.runners.docker_usage import ContainerUsage
-from airflow_monai.maps.runners.docker_user import check_readable, on_host, prepare_output
+from airflow_monai.maps.runners.docker.config import container_config, has_cards
+from airflow_monai.maps.runners.docker.engine import Engine
+from airflow_monai.maps.runners.docker.image import as_container, get_image
+from airflow_monai.maps.runners.docker.manifest import found_map
+from airflow_monai.maps.runners.docker.usage import ContainerUsage
+from airflow_monai.maps.runners.docker.user import check_readable, on_host, prepare_output
 from airflow_monai.maps.runners.log_thread import LOG_END, LogThread
 from airflow_monai.maps.runners.place import Place
 from airflow_monai.settings import Settings

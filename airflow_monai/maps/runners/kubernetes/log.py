@@ -16,7 +16,7 @@ from datetime import datetime, timedelta, timezone
 
 from airflow_monai.errors import MapError
 from airflow_monai.maps.runners.base import LineSplitter
-from airflow_monai.maps.runners.kubernetes_status import time_of
+from airflow_monai.maps.runners.kubernetes.status import time_of
 from airflow_monai.maps.runners.log_thread import LOG_END, LogThread
 
 OVERLAP_SECONDS = 3

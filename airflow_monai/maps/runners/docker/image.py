@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from airflow_monai.errors import MapNotFound, PolicyRefused
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.runners.base import ContainerImage
-from airflow_monai.maps.runners.docker_manifest import repo_digest
-from airflow_monai.maps.runners.docker_pull import pull
+from airflow_monai.maps.runners.docker.manifest import repo_digest
+from airflow_monai.maps.runners.docker.pull import pull
 
 if TYPE_CHECKING:
-    from airflow_monai.maps.runners.docker_engine import Engine
+    from airflow_monai.maps.runners.docker.engine import Engine
 
 
 def get_image(

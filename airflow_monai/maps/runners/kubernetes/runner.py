@@ -20,8 +20,6 @@ from airflow_monai.errors import MapError, MapInterrupted, MapNotFound, RunnerUn
 from airflow_monai.gpu.inventory import load_inventory
 from airflow_monai.maps.manifest import Manifest
 from airflow_monai.maps.policy import Policy
-from airflow_monai.maps.runners import kubernetes_settings
-from airflow_monai.maps.runners import kubernetes_status as status
 from airflow_monai.maps.runners.base import (
     STOP_GRACE_SECONDS,
     Check,
@@ -33,12 +31,14 @@ from airflow_monai.maps.runners.base import (
     Runner,
     default_user,
 )
-from airflow_monai.maps.runners.docker_user import check_readable, prepare_output
-from airflow_monai.maps.runners.kubernetes_log import PodLog
-from airflow_monai.maps.runners.kubernetes_manifest import find_in_cluster
-from airflow_monai.maps.runners.kubernetes_pending import NEWS_SECONDS, Pending
-from airflow_monai.maps.runners.kubernetes_pod import Placed, pod_manifest, pod_name, selector
-from airflow_monai.maps.runners.kubernetes_usage import PodUsage
+from airflow_monai.maps.runners.docker.user import check_readable, prepare_output
+from airflow_monai.maps.runners.kubernetes import settings as kubernetes_settings
+from airflow_monai.maps.runners.kubernetes import status
+from airflow_monai.maps.runners.kubernetes.log import PodLog
+from airflow_monai.maps.runners.kubernetes.manifest import find_in_cluster
+from airflow_monai.maps.runners.kubernetes.pending import NEWS_SECONDS, Pending
+from airflow_monai.maps.runners.kubernetes.pod import Placed, pod_manifest, pod_name, selector
+from airflow_monai.maps.runners.kubernetes.usage import PodUsage
 from airflow_monai.maps.runners.log_thread import LOG_END
 from airflow_monai.maps.runners.only_one import only_one
 from airflow_monai.maps.runners.place import Place
@@ -46,7 +46,7 @@ from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
 
 if TYPE_CHECKING:
-    from airflow_monai.maps.runners.kubernetes_cluster import Cluster
+    from airflow_monai.maps.runners.kubernetes.cluster import Cluster
 
 LOOK_SECONDS = 1.0
 """How often the pod's state is asked for; at once when its log ends."""
@@ -83,7 +83,7 @@ class KubernetesRunner(Runner):
 
     @cached_property
     def cluster(self) -> Cluster:
-        from airflow_monai.maps.runners.kubernetes_cluster import Cluster
+        from airflow_monai.maps.runners.kubernetes.cluster import Cluster
 
         return Cluster(self.site.conn_id, self.site.namespace)
 

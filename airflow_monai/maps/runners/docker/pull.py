@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_monai.errors import ImageDenied, MapError, MapNotFound, RegistryUnavailable
 
 if TYPE_CHECKING:
-    from airflow_monai.maps.runners.docker_engine import Engine
+    from airflow_monai.maps.runners.docker.engine import Engine
 
 log = logging.getLogger(__name__)
 

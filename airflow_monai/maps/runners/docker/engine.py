@@ -20,7 +20,7 @@ import requests
 from docker.errors import APIError, DockerException, NotFound, TLSParameterError
 
 from airflow_monai.errors import MapError, RunnerUnavailable, SettingsError
-from airflow_monai.maps.runners.docker_pull import pull_error
+from airflow_monai.maps.runners.docker.pull import pull_error
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

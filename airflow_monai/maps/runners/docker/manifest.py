@@ -14,7 +14,7 @@ from airflow_monai.maps.manifest import GENERATION_FOLDERS, ManifestFiles
 from airflow_monai.maps.runners.base import FoundMap
 
 if TYPE_CHECKING:
-    from airflow_monai.maps.runners.docker_engine import Engine
+    from airflow_monai.maps.runners.docker.engine import Engine
     from airflow_monai.store.base import Store
 
 _GENERATION = "generation"

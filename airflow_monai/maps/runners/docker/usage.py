@@ -19,7 +19,7 @@ from airflow_monai.maps.runners.base import MapJob, Usage
 from airflow_monai.maps.runners.gpu_usage import GpuMemory
 
 if TYPE_CHECKING:
-    from airflow_monai.maps.runners.docker_engine import Engine
+    from airflow_monai.maps.runners.docker.engine import Engine
 
 FIRST_SECONDS, LONGEST_SECONDS, GROWTH = 0.05, 1.0, 1.3
 NANO = 10**9

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapError
-from airflow_monai.maps.runners import kubernetes_status as status
+from airflow_monai.maps.runners.kubernetes import status
 
 if TYPE_CHECKING:
-    from airflow_monai.maps.runners.kubernetes_cluster import Cluster
+    from airflow_monai.maps.runners.kubernetes.cluster import Cluster
 
 NEWS_SECONDS = 60.0
 """How often the task log repeats why a pod still waits."""

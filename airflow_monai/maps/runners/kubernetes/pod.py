@@ -17,7 +17,7 @@ from typing import Any
 from airflow_monai.errors import MapError, SettingsError
 from airflow_monai.maps.policy import NO_NETWORK
 from airflow_monai.maps.runners.base import STOP_GRACE_SECONDS, MapJob, Mount, default_user
-from airflow_monai.maps.runners.kubernetes_settings import GPU_RESOURCE, GpuClass, KubernetesSettings
+from airflow_monai.maps.runners.kubernetes.settings import GPU_RESOURCE, GpuClass, KubernetesSettings
 
 CONTAINER = "app"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "airflow-monai"}

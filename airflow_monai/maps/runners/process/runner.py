@@ -26,7 +26,6 @@ from typing import Any
 from airflow_monai.errors import MapError, MapInterrupted, RunnerUnavailable
 from airflow_monai.maps.logs import MAX_LOG_BYTES
 from airflow_monai.maps.resolve import find_folder
-from airflow_monai.maps.runners import keeper
 from airflow_monai.maps.runners.base import (
     CHECK_SECONDS,
     STOP_GRACE_SECONDS,
@@ -42,7 +41,8 @@ from airflow_monai.maps.runners.base import (
 )
 from airflow_monai.maps.runners.gpu_usage import GpuMemory, sampled
 from airflow_monai.maps.runners.place import Place, host_names
-from airflow_monai.maps.runners.sandbox import Start, bubblewrap_works, start_of
+from airflow_monai.maps.runners.process import keeper
+from airflow_monai.maps.runners.process.sandbox import Start, bubblewrap_works, start_of
 from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
 

@@ -1,0 +1,1 @@
+"""Applications as containers of a Docker engine."""

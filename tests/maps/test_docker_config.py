@@ -12,7 +12,7 @@ from airflow_monai.errors import MapError
 from airflow_monai.maps.policy import Confinement
 from airflow_monai.maps.runners.base import MapJob, Mount
 from airflow_monai.maps.runners.docker.config import container_config
-from airflow_monai.maps.runners.docker.user import check_readable, on_host, prepare_output
+from airflow_monai.maps.runners.user import check_readable, on_host, prepare_output
 from tests.maps.test_preparation import job
 
 CARD = "GPU-8f1b2a3c-0000-1111-2222-333344445555"

@@ -32,9 +32,9 @@ from airflow_monai.maps.runners.docker.engine import Engine
 from airflow_monai.maps.runners.docker.image import as_container, get_image
 from airflow_monai.maps.runners.docker.manifest import found_map
 from airflow_monai.maps.runners.docker.usage import ContainerUsage
-from airflow_monai.maps.runners.docker.user import check_readable, on_host, prepare_output
 from airflow_monai.maps.runners.log_thread import LOG_END, LogThread
 from airflow_monai.maps.runners.place import Place
+from airflow_monai.maps.runners.user import check_readable, on_host, prepare_output
 from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
 

@@ -31,7 +31,6 @@ from airflow_monai.maps.runners.base import (
     Runner,
     default_user,
 )
-from airflow_monai.maps.runners.docker.user import check_readable, prepare_output
 from airflow_monai.maps.runners.kubernetes import settings as kubernetes_settings
 from airflow_monai.maps.runners.kubernetes import status
 from airflow_monai.maps.runners.kubernetes.log import PodLog
@@ -42,6 +41,7 @@ from airflow_monai.maps.runners.kubernetes.usage import PodUsage
 from airflow_monai.maps.runners.log_thread import LOG_END
 from airflow_monai.maps.runners.only_one import only_one
 from airflow_monai.maps.runners.place import Place
+from airflow_monai.maps.runners.user import check_readable, prepare_output
 from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
 

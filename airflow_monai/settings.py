@@ -15,6 +15,7 @@ from pathlib import Path
 from airflow_monai.errors import SettingsError
 
 SECTION = "monai"
+PENDING_MINUTES = 30.0
 RUNNERS = ("docker", "kubernetes", "process")
 PULL_POLICIES = ("never", "missing", "always")
 
@@ -88,6 +89,16 @@ class GpuSettings:
     lease_folder: Path
     host: str
     wait_minutes: float
+
+
+def load_pending_minutes(runner: str | None = None) -> float:
+    """How long an application may wait for a place on a cluster; 0 where it runs on none.
+
+    :param runner: in place of the site's.
+    """
+    if (runner or _text("runner", "docker")) != "kubernetes":
+        return 0.0
+    return _number("kubernetes_pending_minutes", PENDING_MINUTES)
 
 
 def load_gpu() -> GpuSettings:

@@ -27,10 +27,10 @@ MapIndex = Annotated[int, Query(ge=-1, le=100_000)]
 
 may_see = [Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE))]
 may_read = [*may_see, Depends(requires_access_dag("GET", DagAccessEntity.TASK_LOGS))]
-"""Files and logs may tell of a patient: who reads them needs the right to read task logs, too."""
+"""Files, their names and logs may tell of a patient: who reads them needs the right to read task logs, too."""
 
 
-@router.get("", dependencies=may_see)
+@router.get("", dependencies=may_read)
 def show_task(dag_id: str, run_id: str, task_id: str, map_index: MapIndex = -1) -> HTMLResponse:
     """The task's artifacts."""
     found = find_task(TaskPlace(dag_id, run_id, task_id, map_index))

@@ -50,16 +50,27 @@ def run_detect(site: Settings, out: TextIO, say: Callable[[str], None]) -> int:
     return 0
 
 
-def run_release(site: Settings, name: str, out: TextIO) -> int:
-    """Take a lease away, or a place in the queue, whose process is dead.
+def run_release(
+    site: Settings, name: str, out: TextIO, *, force: bool = False, is_used: Callable[[Lease], bool]
+) -> int:
+    """Take a lease away, or a place in the queue, whose process is dead and whose job is gone.
 
-    :raises LeaseError: when there is none, or its process lives.
+    :param force: although the job may still be there.
+    :param is_used: whether the job of a lease may still use its cards.
+    :raises LeaseError: when there is none, its process lives, or its job is not known to be gone.
     """
     folder = LeaseFolder(Path(site.gpu_lease_folder))
     state = folder.read()
     entry = state.lease(name) or state.ticket(name)
     if entry is None:
         raise LeaseError(f"{name} has no card of this host and waits for none (`airflow monai pools show`).")
+    lease = state.lease(name)
+    if lease is not None and not force and not folder.lives(lease.owner) and is_used(lease):
+        raise LeaseError(
+            f"{name} may still run and use its card ({lease.engine}), although its worker is dead: the task's next try "
+            f"goes on with it. If nobody will, end it first (with Docker: docker rm -f {name}); --force gives the card "
+            "away without asking."
+        )
     release(folder, name)
     if folder.read().lease(name) or folder.read().ticket(name):
         raise LeaseError(f"{name} belongs to process {entry.pid}, which lives: end its task in Airflow.")

@@ -262,11 +262,17 @@ _POOLS = Group(
             name="release",
             help="Take a card back from a job whose worker is dead.",
             description="Take a card back from a job whose worker is dead, where it does not come free by itself: its "
-            "container was made and never started, or is on an engine that is no more. Be sure that it uses the card "
-            "no more.",
+            "container was made and never started, or is on an engine that is no more. A job that may still run keeps "
+            "its card, unless --force says otherwise.",
             function=f"{ENTRY}.pools_release",
             example="airflow monai pools release monai-segment-0123456789abcdef",
-            arguments=(Argument(("job",), {"metavar": "JOB", "help": "As 'pools show' names it."}),),
+            arguments=(
+                Argument(("job",), {"metavar": "JOB", "help": "As 'pools show' names it."}),
+                Argument(
+                    ("--force",),
+                    {"action": "store_true", "help": "Do not ask its engine whether the job is gone. Be sure of it."},
+                ),
+            ),
         ),
     ),
 )

@@ -157,8 +157,9 @@ def pools_detect(args: Namespace) -> int:
 def pools_release(args: Namespace) -> int:
     from airflow_monai import settings
     from airflow_monai.cli import cards as command
+    from airflow_monai.operators.cards import is_used
 
-    return command.run_release(settings.load(), args.job, sys.stdout)
+    return command.run_release(settings.load(), args.job, sys.stdout, force=args.force, is_used=is_used)
 
 
 def _warn(text: str) -> None:

@@ -466,8 +466,11 @@ def _amounts(file: _File, default: MapResources) -> MapResources:
     gpu_memory = file.memory("gpuMemoryLimit", file.memory("gpuMemory", default.gpu_memory_bytes))
     return MapResources(
         cpu=cpu,
-        memory_bytes=file.memory("memoryLimit", file.memory("memory", default.memory_bytes)),
-        shared_memory_bytes=file.memory("sharedMemoryLimit", file.memory("sharedMemory", default.shared_memory_bytes)),
+        # 0 would be no limit at all: it says nothing
+        memory_bytes=file.memory("memoryLimit", 0) or file.memory("memory", 0) or default.memory_bytes,
+        shared_memory_bytes=file.memory("sharedMemoryLimit", 0)
+        or file.memory("sharedMemory", 0)
+        or default.shared_memory_bytes,
         gpu=file.number("gpuLimit", file.number("gpu", default.gpu)),
         gpu_memory_bytes=gpu_memory,
     )

@@ -26,7 +26,7 @@ DOCKER_HUB = "docker.io/"
 _DIGEST = re.compile(r"(?:.+@)?sha256:[0-9a-f]{64}")
 _SHARED_NETWORKS = ("host", "default", "bridge")
 """The host's own, and the one on which containers of all kinds meet."""
-_NEVER_MOUNTED = ("/", "/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var/run", "/var/lib/docker")
+_NEVER_MOUNTED = ("/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var/run", "/var/lib/docker")
 """Folders of the host that give it away: who can read or use what is in them can become its root."""
 MIB = 2**20
 
@@ -159,6 +159,14 @@ class Policy:
                 refusals=(refusal,),
             )
 
+    def check_pull(self, reference: str) -> None:
+        """:class:`PolicyRefused` for a task that wants its image from the registry each time where none is asked."""
+        if self.pull == "never":
+            raise PolicyRefused(
+                f"The task wants the image {reference!r} from its registry each time (args.always_pull), and [monai] "
+                "image_pull = never lets nothing be gotten. Remove always_pull."
+            )
+
     def image_refusals(self, reference: str, field: str, names: Sequence[str] = ()) -> Iterator[Refusal]:
         called = {name for text in (reference, *names) for name in (text, _full(text))}
         if self.images and not any(fnmatchcase(name, pattern) for pattern in self.images for name in called):
@@ -214,6 +222,8 @@ class Policy:
                 yield Refusal("args.capabilities", "allowed_capabilities", f"{name} is {_not_among(self.capabilities)}")
         for text in asked.mounts:
             yield from self._mount(text)
+        if asked.pids is not None and asked.pids < 1:
+            yield Refusal("args.pids", "pids_limit", f"{asked.pids} is no number of processes")
         if asked.pids and asked.pids > self.pids:
             yield Refusal("args.pids", "pids_limit", f"{asked.pids} are more than the {self.pids} of one task")
         if asked.output_bytes and self.output_bytes and asked.output_bytes > self.output_bytes:
@@ -291,8 +301,7 @@ def _within_any(path: str, folders: Sequence[str]) -> bool:
 
 
 def _gives_away(source: Path) -> bool:
-    text = str(source)
-    return source.name == "docker.sock" or text == "/" or _within_any(text, [f for f in _NEVER_MOUNTED if f != "/"])
+    return source.name == "docker.sock" or str(source) == "/" or _overlaps(source, _NEVER_MOUNTED)
 
 
 def _overlaps(source: Path, folders: Sequence[str]) -> bool:

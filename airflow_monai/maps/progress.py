@@ -62,10 +62,12 @@ class ProgressReader:
     """The progress of one application, from its lines.
 
     :param clean: masks in a text what may be about the patient; a stage that it changes is not shown.
+    :param with_stages: whether an application's own words for what it does may be shown at all.
     """
 
-    def __init__(self, clean: Callable[[str], str]):
+    def __init__(self, clean: Callable[[str], str], *, with_stages: bool = True):
         self._clean = clean
+        self.with_stages = with_stages
         self.latest: Progress | None = None
 
     def line(self, raw: bytes) -> Progress | None:
@@ -83,7 +85,7 @@ class ProgressReader:
         return None if self.latest == before else self.latest
 
     def _known(self, stage: str) -> str:
-        return stage if stage and self._clean(stage) == stage else ""
+        return stage if stage and self.with_stages and self._clean(stage) == stage else ""
 
 
 def read_progress(raw: bytes) -> Progress | None:

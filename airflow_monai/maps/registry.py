@@ -210,9 +210,9 @@ class MapRegistry:
         """
         while True:
             current = self.newest(wanted.name, wanted.version)
+            if current is not None and not current.same_content(wanted):
+                raise RegistryError(_other_content(current, wanted))
             if current is not None and current.is_registered:
-                if not current.same_content(wanted):
-                    raise RegistryError(_other_content(current, wanted))
                 if current.same_options(wanted):
                     return current, False
                 if not replace_options:
@@ -303,9 +303,9 @@ def _user() -> str:
 
 def _other_content(current: RegisteredMap, wanted: RegisteredMap) -> str:
     return (
-        f"{current.label} is already registered as {_told(current)}, and this is {_told(wanted)}. A version means one "
-        "content for ever: register this one under another version (--version), or first take the old one out of use "
-        f"with `airflow monai maps unregister {current.label}`. Nothing was changed."
+        f"{current.label} {'is already' if current.is_registered else 'was'} registered as {_told(current)}, and this "
+        f"is {_told(wanted)}. A version means one content for ever: register this one under another version "
+        "(--version). Nothing was changed."
     )
 
 

@@ -17,15 +17,17 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 
 from airflow_monai.errors import (
     Fenced,
+    LeaseError,
     MapError,
     MapFailed,
     MapInterrupted,
     MapOutOfMemory,
     MapTimedOut,
+    MonaiError,
     OutputTooLarge,
     RunnerUnavailable,
 )
-from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, condition_context
+from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, condition_context, one_line
 from airflow_monai.operators.facts import told_with
 
 if TYPE_CHECKING:
@@ -189,6 +191,8 @@ class ApplicationOperator(MonaiOperator):
         run = held.run
         if held.leases is None:
             return held.job
+        if held.job.gpus:
+            held.runner.require_here(held.job)
         self._cards = cards_for(self, run, held.runner, held.job, held.leases)
         if self._cards is None:
             return held.job
@@ -221,8 +225,11 @@ class ApplicationOperator(MonaiOperator):
                 yield watch
         except OutputTooLarge:
             run.fence.check()
-            runner.discard(job)
-            remove_tree(job.output)
+            try:
+                runner.discard(job)
+                remove_tree(job.output)
+            except (MapError, OSError) as error:
+                self.log.warning("What was written could not be removed: %s", one_line(error))
             raise
 
     @contextmanager
@@ -321,7 +328,7 @@ class ApplicationOperator(MonaiOperator):
         mode = settings.load().task_log
         log_filter = LogFilter(run.payload, tags)
         shown = TaskLog(mode, log_filter, lambda line: self.log.info("%s", line), key)
-        progress = ProgressReader(log_filter)
+        progress = ProgressReader(log_filter, with_stages=mode != "none")
 
         def on_line(line: bytes) -> None:
             stored.line(line)
@@ -394,7 +401,7 @@ class ApplicationOperator(MonaiOperator):
         except AirflowRescheduleException:
             self._held = None  # nothing runs; its place in the queue for cards is kept
             raise
-        except RunnerUnavailable:
+        except (RunnerUnavailable, LeaseError):
             ti = context["ti"]
             if self._killed or ti.try_number > ti.max_tries:
                 self._let_go()
@@ -427,5 +434,5 @@ class ApplicationOperator(MonaiOperator):
             shutil.rmtree(staging_folder(held.run), ignore_errors=True)
         except Fenced:
             self.log.info("A newer try has taken over %s; it is left alone", held.job.name)
-        except MapError as error:
-            self.log.warning("%s could not be removed: %s", held.job.name, error)
+        except (MonaiError, OSError) as error:  # what cannot be removed now must not change what became of the task
+            self.log.warning("%s could not be removed: %s", held.job.name, one_line(error))

@@ -119,18 +119,27 @@ def engine_of(runner: Runner) -> str:
 
 def _holds(lease: Lease, runner: Runner, engine: str) -> bool:
     """Whether the job of a lease may still use its cards: also when nobody can tell."""
+    from airflow_monai.errors import MonaiError
+
+    if lease.engine != engine:
+        return is_used(lease)
+    try:
+        return runner.holds(lease.name, Path(lease.state))
+    except MonaiError:
+        return True
+
+
+def is_used(lease: Lease) -> bool:
+    """Whether the job of a lease may still use its cards, by the engine that it runs on; true when nobody can tell."""
     from airflow_monai import settings
     from airflow_monai.errors import MonaiError
     from airflow_monai.maps.runners import create_runner
     from airflow_monai.store import open_store
 
     try:
-        if lease.engine != engine:
-            site = settings.load()
-            runner = create_runner(lease.engine.partition(" ")[0], site, open_store(site.store))
-            if engine_of(runner) != lease.engine:
-                return True
-        return runner.holds(lease.name, Path(lease.state))
+        site = settings.load()
+        runner = create_runner(lease.engine.partition(" ")[0], site, open_store(site.store))
+        return engine_of(runner) != lease.engine or runner.holds(lease.name, Path(lease.state))
     except MonaiError:
         return True
 

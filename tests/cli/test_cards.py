@@ -94,13 +94,20 @@ def test_a_dead_worker_s_lease_can_be_taken_away_and_a_living_one_s_not(store, s
     take_and_die(site, "monai-two", 40)
     held = take(site, "monai-one", 24)
     out = io.StringIO()
-    assert run_release(site, "monai-two", out) == 0
+    with pytest.raises(LeaseError, match=r"monai-two may still run and use its card.*docker rm -f monai-two"):
+        run_release(site, "monai-two", out, is_used=lambda lease: lease.name == "monai-two")
+    assert run_release(site, "monai-two", out, is_used=lambda lease: False) == 0
     assert out.getvalue() == "Released monai-two.\n"
     with pytest.raises(LeaseError, match=rf"belongs to process {os.getpid()}, which lives"):
-        run_release(site, "monai-one", out)
+        run_release(site, "monai-one", out, is_used=lambda lease: True)
     with pytest.raises(LeaseError, match="has no card of this host"):
-        run_release(site, "monai-two", out)
+        run_release(site, "monai-two", out, is_used=lambda lease: True)
     held.release("monai-one")
+
+
+def test_a_card_can_be_given_away_without_asking(site):
+    take_and_die(site, "monai-two", 40)
+    assert run_release(site, "monai-two", io.StringIO(), force=True, is_used=lambda lease: True) == 0
 
 
 def test_what_is_detected_is_an_inventory_file(site, tmp_path, monkeypatch):

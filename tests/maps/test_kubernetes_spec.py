@@ -139,6 +139,13 @@ def test_cards(wanted: MapJob, tmp_path: Path) -> None:
     assert gpu_resource(GpuClass(), "1g.10gb+me") == "nvidia.com/mig-1g.10gb.me"
 
 
+def test_no_image_and_no_workflow_gives_itself_cards(wanted: MapJob, tmp_path: Path) -> None:
+    greedy = replace(wanted, environment={"NVIDIA_VISIBLE_DEVICES": "all"})
+    assert {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"} in container_of(pod_of(greedy, tmp_path))["env"]
+    with_card = container_of(pod_of(replace(greedy, gpus=1, card_class="nvidia-a100"), tmp_path))
+    assert "NVIDIA_VISIBLE_DEVICES" not in {one["name"] for one in with_card["env"]}, "the device plugin says it"
+
+
 def test_a_class_of_cards_has_its_nodes(wanted: MapJob, tmp_path: Path) -> None:
     taint = {"key": "gpu", "operator": "Exists"}
     amd = GpuClass("amd.com/gpu", {"cards": "amd"}, (taint,))

@@ -148,6 +148,8 @@ def test_limits_win_over_requests_and_the_spec_over_both() -> None:
     pkg = {"resources": {"cpu": 1, "cpuLimit": 2, "memory": "1Gi", "memoryLimit": "2Gi", "gpu": 1}}
     manifest = parsed(NEW_APP, pkg)
     assert (manifest.resources.cpu, manifest.resources.memory_bytes) == (2, 2 * GIB)
+    nothing = parsed(NEW_APP, {"resources": {"memory": "0", "memoryLimit": "0Gi", "sharedMemory": 0}}).resources
+    assert (nothing.memory_bytes, nothing.shared_memory_bytes) == (GIB, 64 << 20), "0 would be no limit at all"
     wanted = {"memory": "4Gi", "sharedMemory": "1Gi", "gpu": 0, "cpu": None}
     changed = with_resources(manifest, wanted).resources
     assert changed == MapResources(2, 4 * GIB, GIB, 0, 0)

@@ -65,6 +65,7 @@ def test_no_setting_opens_the_host_s_network(network: str) -> None:
         "/data/store:/all",
         "/data/store/payloads:/all",
         "/data:/all",
+        "/var:/v",
         "/srv/a:/proc",
         "/srv/a:/",
         "/srv/a:/x/../proc",
@@ -170,3 +171,14 @@ def test_validate_tells_what_the_site_will_refuse() -> None:
     }
     assert told["resources.memory"].endswith("([monai] max_memory)")
     assert list(policy_problems(Policy(), {"map": "lung:1"}, None, None)) == []
+
+
+@pytest.mark.parametrize("pids", [-1, "0"])
+def test_fewer_processes_than_one_cannot_be_asked_for(pids: Any) -> None:
+    assert refused(Policy(), pids=pids) == ["args.pids pids_limit"]
+
+
+def test_nobody_gets_an_image_anew_where_none_is_gotten() -> None:
+    Policy(pull="missing").check_pull("a:1")
+    with pytest.raises(PolicyRefused, match=r"'a:1'.*always_pull.*image_pull = never"):
+        Policy(pull="never").check_pull("a:1")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_monai.errors import Fenced, MapInterrupted, RunnerUnavailable
+from airflow_monai.errors import Fenced, LeaseError, MapInterrupted, RunnerUnavailable
 from airflow_monai.maps.manifest import parse_manifest
 from airflow_monai.maps.runners.base import Check, Exit, FoundMap, MapJob, OnLine, Runner
 from airflow_monai.operators.map import MapOperator
@@ -37,6 +37,7 @@ class Recorder(Runner):
         check()
         self._call("start")
         check()
+        job.output.mkdir(parents=True)
         return Exit(0)
 
     def discard(self, job: MapJob) -> None:
@@ -97,3 +98,33 @@ def test_what_a_newer_try_has_taken_over_is_left_alone(
     fence = Fence(run_folder(str(tmp_path / "store"), payload_id), "segment", -1, 2)
     runner = ended_at("start", payload_id, monkeypatch, lambda: fence.claim() and None)
     assert runner.calls == ["find", "start", "discard"]
+
+
+def test_what_cannot_be_cleaned_up_does_not_change_what_became_of_the_task(
+    payload_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale() -> None:
+        raise OSError("stale file handle")
+
+    runner = Recorder({"discard": stale})
+    monkeypatch.setattr("airflow_monai.maps.runners.create_runner", lambda *_: runner)
+    operator = MapOperator(task_id="segment", map="made:1", inputs=[STUDY])
+    context: Any = context_of(operator, payload_id)
+    assert operator.execute(context)["exit_code"] == 0
+    assert runner.calls == ["find", "start", "discard"]
+
+
+def test_a_trouble_with_leases_leaves_a_running_application_to_the_next_try(
+    payload_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_leases(*_: Any) -> None:
+        raise LeaseError("the disk is full")
+
+    runner = Recorder({})
+    monkeypatch.setattr("airflow_monai.maps.runners.create_runner", lambda *_: runner)
+    operator = MapOperator(task_id="segment", map="made:1", inputs=[STUDY], retries=3)
+    monkeypatch.setattr(operator, "_with_cards", no_leases)
+    context: Any = context_of(operator, payload_id)
+    with pytest.raises(LeaseError):
+        operator.execute(context)
+    assert runner.calls == ["find"]

@@ -34,7 +34,7 @@ def make(request: TaskRequest) -> BaseOperator:
         outputs=outputs_of(task),
         resources=resources_of(task.resources),
         timeout_minutes=task.timeout_minutes or None,
-        execution_timeout=execution_timeout(task.timeout_minutes, task.resources),
+        execution_timeout=execution_timeout(task.timeout_minutes, task.resources, task.args.get("runner")),
         **gpu_pool(request),
         **monai_arguments(request),
         **request.common,

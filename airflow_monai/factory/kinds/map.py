@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
 
-EXECUTION_GRACE = timedelta(minutes=5)
-"""The map operator ends its task at ``timeout_minutes`` itself; Airflow steps in so much later, should that fail."""
+EXECUTION_GRACE = timedelta(minutes=30)
+"""The map operator ends its task at ``timeout_minutes`` itself, counted from the application's start; Airflow steps in
+so much later, should that fail. Before it starts an image of many gigabytes may have to be gotten."""
 
 
 def make(request: TaskRequest) -> BaseOperator:
@@ -33,7 +34,7 @@ def make(request: TaskRequest) -> BaseOperator:
         runner=task.args.get("runner"),
         sandbox=sandbox_of(task.args),
         timeout_minutes=task.timeout_minutes or None,
-        execution_timeout=execution_timeout(task.timeout_minutes, task.resources),
+        execution_timeout=execution_timeout(task.timeout_minutes, task.resources, task.args.get("runner")),
         **gpu_pool(request),
         **monai_arguments(request),
         **request.common,
@@ -48,17 +49,22 @@ def sandbox_of(args: Mapping[str, Any]) -> dict[str, Any] | None:
     return {arg.name: args[arg.name] for arg in SANDBOX if arg.name in args} or None
 
 
-def execution_timeout(minutes: float, resources: Resources | None = None) -> timedelta | None:
+def execution_timeout(
+    minutes: float, resources: Resources | None = None, runner: str | None = None
+) -> timedelta | None:
     """When Airflow ends a task that ends itself after so many minutes; None for one without a limit.
 
     :param resources: while it waits for a card its own time has not begun.
+    :param runner: of the task, the site's when None: no more has it while a pod waits for a node.
     """
     if not minutes:
         return None
     from airflow_monai import settings
 
-    waits = timedelta(minutes=settings.load_gpu().wait_minutes) if _wants_card(resources) else timedelta()
-    return timedelta(minutes=minutes) + EXECUTION_GRACE + waits
+    waits = settings.load_pending_minutes(runner)
+    if _wants_card(resources):
+        waits += settings.load_gpu().wait_minutes
+    return timedelta(minutes=minutes + waits) + EXECUTION_GRACE
 
 
 def resources_of(resources: Resources | None) -> dict[str, Any] | None:

@@ -229,6 +229,11 @@ class Runner(ABC):
         :raises RunnerUnavailable: when that cannot be told now.
         """
 
+    def require_here(self, job: MapJob) -> None:
+        """:class:`~airflow_monai.errors.RunnerUnavailable` when the job was started where this worker cannot see it:
+        no card of this host is of use to it then."""
+        return
+
     @abstractmethod
     def discard_other_generations(self, job: MapJob) -> None:
         """The same for jobs of the task's other generations, which somebody cleared while they ran."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_monai.maps.policy import NO_NETWORK
 from airflow_monai.maps.runners.base import MapJob, Mount, default_user
+from airflow_monai.maps.runners.visible_cards import with_visible_cards
 
 NANO = 10**9
 LOG_FILE_MIB, LOG_FILES = 512, 2
@@ -15,10 +16,6 @@ LOG_FILE_MIB, LOG_FILES = 512, 2
 Engines lose lines for those who follow when one file gives way to the next, so the first holds as much as the store
 takes, with the engine's own words around each line.
 """
-
-VISIBLE_CARDS = "NVIDIA_VISIBLE_DEVICES"
-NO_CARDS = "void"
-"""By it NVIDIA's runtime gives a container no card; images come with ``all``."""
 
 
 def container_config(job: MapJob, *, local_engine: bool) -> dict[str, Any]:
@@ -48,12 +45,7 @@ def has_cards(container: dict[str, Any], job: MapJob) -> bool:
 
 def _environment(job: MapJob) -> dict[str, str]:
     """The job's, and last of all which cards the container sees, whatever image and workflow say of that."""
-    environment = {"HOME": "/tmp", **job.environment}
-    environment.pop(VISIBLE_CARDS, None)
-    if job.devices:
-        return {**environment, VISIBLE_CARDS: ",".join(job.devices)}
-    # where the engine chooses cards, it writes the variable itself
-    return environment if job.gpus else {**environment, VISIBLE_CARDS: NO_CARDS}
+    return {"HOME": "/tmp", **with_visible_cards(job.environment, job)}
 
 
 def _host_config(job: MapJob, local_engine: bool) -> dict[str, Any]:

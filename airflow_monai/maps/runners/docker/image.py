@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import MapNotFound, PolicyRefused
+from airflow_monai.errors import MapNotFound
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.runners.base import ContainerImage
 from airflow_monai.maps.runners.docker.manifest import repo_digest
@@ -30,11 +30,8 @@ def get_image(
     policy.check_image(
         reference, [*(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())] if is_id and found else ()
     )
-    if always_pull and policy.pull == "never":
-        raise PolicyRefused(
-            f"The task wants the image {reference!r} from its registry each time (args.always_pull), and [monai] "
-            "image_pull = never lets nothing be gotten. Remove always_pull."
-        )
+    if always_pull:
+        policy.check_pull(reference)
     if not is_id and policy.pull != "never" and (found is None or always_pull or policy.pull == "always"):
         pull(engine, reference, check)
         found = engine.image(reference)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,9 @@ class DockerRunner(Runner):
     def holds(self, name: str, state: Path) -> bool:
         container = self.engine.inspect(name)
         return container is not None and container["State"]["Status"] not in ("exited", "dead")
+
+    def require_here(self, job: MapJob) -> None:
+        self._place().require_here(job)
 
     def discard_other_generations(self, job: MapJob) -> None:
         for container in self.engine.find(job.task_labels):
@@ -239,13 +243,18 @@ class _Waiting:
         limit = self.job.timeout_seconds
         # an earlier try may have stopped it and died before it could say so
         over = self.reattached and limit is not None and seconds >= limit and state["ExitCode"] in (137, 143)
+        oom = bool(state["OOMKilled"]) and state["ExitCode"] != 0
+        usage = self.usage.so_far
+        if oom:  # it reached its limit, whenever it was looked at last
+            peak = max(usage.peak_memory_bytes or 0, self.job.resources.memory_bytes)
+            usage = replace(usage, peak_memory_bytes=peak)
         return Exit(
             code=state["ExitCode"],
-            oom=bool(state["OOMKilled"]) and state["ExitCode"] != 0,
+            oom=oom,
             timed_out=self.timed_out or over,
             seconds=round(seconds, 3),
             reattached=self.reattached,
-            usage=self.usage.so_far,
+            usage=usage,
         )
 
 
@@ -260,7 +269,7 @@ class _ContainerLog(LogThread):
         self._seen = 0
 
     def _read(self) -> None:
-        deadline = time.monotonic() + UNREACHABLE_SECONDS
+        away_since: float | None = None
         while not self._given_up.is_set():
             before = self._seen
             try:
@@ -272,12 +281,14 @@ class _ContainerLog(LogThread):
                 if state is None or not state["State"]["Running"]:
                     break
             except (OSError, MapError, ValueError) as error:  # requests' and docker's errors are OSErrors
-                if time.monotonic() > deadline:
+                now = time.monotonic()
+                away_since = now if away_since is None or self._seen > before else away_since
+                if now - away_since > UNREACHABLE_SECONDS:
                     note = f"[airflow-monai: the log could not be followed further: {type(error).__name__}]"
                     self._splitter.feed(f"\n{note}".encode())
                     break
-            if self._seen > before:
-                deadline = time.monotonic() + UNREACHABLE_SECONDS
+            else:
+                away_since = None
             self._given_up.wait(1.0)
         self._splitter.close()
         self._put(LOG_END)

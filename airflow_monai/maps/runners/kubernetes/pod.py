@@ -18,6 +18,7 @@ from airflow_monai.errors import MapError, SettingsError
 from airflow_monai.maps.policy import NO_NETWORK
 from airflow_monai.maps.runners.base import STOP_GRACE_SECONDS, MapJob, Mount, default_user
 from airflow_monai.maps.runners.kubernetes.settings import GPU_RESOURCE, GpuClass, KubernetesSettings
+from airflow_monai.maps.runners.visible_cards import with_visible_cards
 
 CONTAINER = "app"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "airflow-monai"}
@@ -90,7 +91,7 @@ def pod_manifest(job: MapJob, placed: Placed) -> dict[str, Any]:
     """
     manifest = job.found.manifest
     volumes = _volumes(job, placed)
-    environment = {"HOME": "/tmp", **job.environment}
+    environment = {"HOME": "/tmp", **with_visible_cards(job.environment, job)}
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": job.found.location,

@@ -105,6 +105,7 @@ class KubernetesRunner(Runner):
         """The image, of which the cluster tells nothing before it runs: the task says its command."""
         self.policy.check_image(reference)
         if always_pull:
+            self.policy.check_pull(reference)
             self.site = replace(self.site, pull_policy="Always")
         return ContainerImage(reference, reference, working_directory="", is_known=False)
 

@@ -100,7 +100,7 @@ def load(image_pull: str) -> KubernetesSettings:
         labels=_json("kubernetes_labels", texts) or {},
         annotations=_json("kubernetes_annotations", texts) or {},
         gpu_classes=_json("kubernetes_gpu_classes", gpu_classes) or {},
-        pending_seconds=60 * settings._number("kubernetes_pending_minutes", 30.0),
+        pending_seconds=60 * settings.load_pending_minutes("kubernetes"),
         tmp_bytes=_amount("kubernetes_tmp_limit", "20Gi"),
     )
 

@@ -99,6 +99,9 @@ class ProcessRunner(Runner):
         kept = _Kept(state)
         return kept.is_alive(None) or kept.application_lives()
 
+    def require_here(self, job: MapJob) -> None:
+        PLACE.require_here(job)
+
     def discard_other_generations(self, job: MapJob) -> None:
         for folder in job.state.parent.glob("g*.run"):
             if folder != job.state:

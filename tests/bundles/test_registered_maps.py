@@ -103,7 +103,7 @@ def test_unregistered_it_stays_for_the_runs_that_it_still_has_and_nothing_starts
     runs("map.lung.1.0.0", "two", "failed")
     bundle.refresh()
     assert load(bundle)[0] == {}
-    registry.register(image_map(content="b"))
+    registry.register(image_map())
     bundle.refresh()
     assert timetable(load(bundle)[0]["map.lung.1.0.0"]) == "PartitionedAssetTimetable"
 

@@ -40,7 +40,7 @@ for runner in {runners!r}:
             dag_id = f"{prefix}-{{runner}}-{{size}}-{{end}}"
             with DAG(dag_id, schedule=None, is_paused_upon_creation=False, max_active_runs=500, max_active_tasks=500):
                 MapOperator(
-                    task_id="work", map={map!r}, runner=runner, pool={pool!r}, pool_slots=slots,
+                    task_id="make", map={map!r}, runner=runner, pool={pool!r}, pool_slots=slots,
                     resources={{"gpu_memory": f"{{slots}}Gi"}}, outputs=[{{"name": "result", "type": "OT"}}],
                     environment={{"NOOP_MODE": end, "NOOP_SECONDS": {seconds!r}, "CHAOS_SHARE": str(slots)}},
                     retries=50, retry_delay=timedelta(seconds=2),
@@ -126,7 +126,7 @@ class MapRuns:
         wrong = {run: state for run, state in states.items() if run in self.runs and state != self.runs[run]}
         assert not wrong, wrong
         for (dag_id, run_id), state in self.runs.items():
-            record = RunFolder(open_store(str(self.stack.layout.store)), self.payload_id, dag_id, run_id).record("work")
+            record = RunFolder(open_store(str(self.stack.layout.store)), self.payload_id, dag_id, run_id).record("make")
             assert record is not None and record.generation == 1, (dag_id, run_id)
             kinds = {"success": None, "failed": "exit_code"}
             assert record.stats.get("error_kind") == kinds[state], (dag_id, run_id, record)
@@ -143,7 +143,7 @@ class MapRuns:
         with suppress(FileNotFoundError):
             state = json.loads((self.leases / "leases.json").read_bytes())
         names = [item["name"] for what in ("leases", "tickets") for item in state.get(what, ())]
-        folders = self.stack.layout.store.glob(f"payloads/*/workflows/{self.prefix}*/*/work/g*.*")
+        folders = self.stack.layout.store.glob(f"payloads/*/workflows/{self.prefix}*/*/make/g*.*")
         return [
             *names,
             *(f"application {item.job}" for item in applications()),

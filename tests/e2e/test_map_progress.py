@@ -19,7 +19,7 @@ from airflow.sdk import DAG
 from airflow_monai.operators.map import MapOperator
 
 with DAG("shows-progress", schedule=None, is_paused_upon_creation=False):
-    MapOperator(task_id="work", map="shows-progress:1.0.0", runner="process")
+    MapOperator(task_id="make", map="shows-progress:1.0.0", runner="process")
 """
 APPLICATION = """
 import json, time
@@ -42,7 +42,7 @@ def test_progress_is_on_the_task_s_page_while_it_runs(stack: LocalStack, maps: M
     run_id = run_id_of(payload_id)
     body = {"dag_run_id": run_id, "logical_date": None, "conf": {"payload_id": payload_id}}
     stack.api.call("POST", f"/dags/{DAG_ID}/dagRuns", body)
-    page = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/work/state-store"
+    page = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/make/state-store"
 
     def shown() -> dict[str, Any]:
         try:
@@ -50,7 +50,7 @@ def test_progress_is_on_the_task_s_page_while_it_runs(stack: LocalStack, maps: M
         except (requests.HTTPError, ValueError):
             return {}
         states = stack.states(DAG_ID, run_id)
-        assert states["work"] == "running", "it is shown too late"
+        assert states["make"] == "running", "it is shown too late"
         return {**entry["value"], "key": entry["key"]}
 
     first = stack.wait_for(shown, seconds=60, what="progress of the task", every=0.3)
@@ -58,5 +58,5 @@ def test_progress_is_on_the_task_s_page_while_it_runs(stack: LocalStack, maps: M
     assert stack.wait_for_run(DAG_ID, run_id)["state"] == "success"
     (entry,) = stack.api.call("GET", page)["task_state_store"]
     assert entry["value"]["percent"] == 100
-    told = stack.api.xcom(DAG_ID, run_id, "work")
+    told = stack.api.xcom(DAG_ID, run_id, "make")
     assert told["peak_memory_bytes"] > 2**20 and told["cpu_seconds"] > 0 and told["queue_seconds"] < 60

@@ -148,8 +148,8 @@ def test_no_line_of_a_talkative_application_is_lost(site: KubeSite) -> None:
 def test_any_image_runs_when_the_task_says_its_command(site: KubeSite) -> None:
     common = {"task_id": "segment", "image": "noop:1.0.0", "runner": "kubernetes", "inputs": [STUDY]}
     paths = {"study": "/data/in", "found": "/data/out"}
-    arguments = {**common, "paths": paths, "outputs": [{"name": "found", "type": "Folder"}], "scratch": "/work"}
-    command = ["find /data/in -name '*.dcm' | wc -l > /data/out/count; echo $(id -u) > /work/x"]
+    arguments = {**common, "paths": paths, "outputs": [{"name": "found", "type": "Folder"}], "scratch": "/var/scratch"}
+    command = ["find /data/in -name '*.dcm' | wc -l > /data/out/count; echo $(id -u) > /var/scratch/x"]
     operator = ContainerOperator(**arguments, entrypoint=["/bin/sh", "-c"], command=command)
     operator.execute(context_of(operator, site.payload_id))
     assert (site.output() / "found" / "count").read_text().strip() == "3"

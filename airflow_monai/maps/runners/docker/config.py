@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_monai.maps.policy import NO_NETWORK
 from airflow_monai.maps.runners.base import MapJob, Mount, default_user
+from airflow_monai.maps.runners.scratch import scratch_folders
 from airflow_monai.maps.runners.visible_cards import with_visible_cards
 
 NANO = 10**9
@@ -70,7 +71,7 @@ def _host_config(job: MapJob, local_engine: bool) -> dict[str, Any]:
             "Type": "json-file",  # one that can be read back, whatever the site's default is
             "Config": {"max-size": f"{LOG_FILE_MIB}m", "max-file": str(LOG_FILES)},
         },
-        "Tmpfs": dict.fromkeys(_scratch(job), "rw,nosuid,nodev,exec,mode=1777"),
+        "Tmpfs": dict.fromkeys(["/tmp", *scratch_folders(job)], "rw,nosuid,nodev,exec,mode=1777"),
         "Mounts": [_mount(mount) for mount in job.mounts],
     }
     if job.devices:
@@ -78,17 +79,6 @@ def _host_config(job: MapJob, local_engine: bool) -> dict[str, Any]:
     elif job.gpus:
         config["DeviceRequests"] = [{"Driver": "", "Count": job.gpus, "Capabilities": [["gpu"]]}]
     return config
-
-
-def _scratch(job: MapJob) -> list[str]:
-    """Folders in memory that the application may write to: /tmp, and its logs where it has a folder for them."""
-    logs = job.environment.get("HOLOSCAN_LOGS_PATH", "").rstrip("/")
-    own = [logs] if logs.startswith("/var/") and not _covers_a_mount(job, logs) else []
-    return ["/tmp", *own, *job.scratch]
-
-
-def _covers_a_mount(job: MapJob, path: str) -> bool:
-    return any(f"{mount.target}/".startswith(f"{path}/") or path.startswith(mount.target) for mount in job.mounts)
 
 
 def _mount(mount: Mount) -> dict[str, Any]:

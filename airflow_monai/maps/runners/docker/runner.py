@@ -35,6 +35,7 @@ from airflow_monai.maps.runners.docker.manifest import found_map
 from airflow_monai.maps.runners.docker.usage import ContainerUsage
 from airflow_monai.maps.runners.log_thread import LOG_END, LogThread
 from airflow_monai.maps.runners.place import Place
+from airflow_monai.maps.runners.times import time_of
 from airflow_monai.maps.runners.user import check_readable, on_host, prepare_output
 from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
@@ -317,16 +318,8 @@ class _ContainerLog(LogThread):
 
 def _running_seconds(state: dict[str, Any]) -> float:
     """How long the container has run, by the engine's clock for what has ended."""
-    begun = _time(state["StartedAt"])
+    begun = time_of(state["StartedAt"])
     if begun is None:
         return 0.0
-    ended = None if state["Running"] else _time(state["FinishedAt"])
+    ended = None if state["Running"] else time_of(state["FinishedAt"])
     return max(0.0, ((ended or datetime.now(timezone.utc)) - begun).total_seconds())
-
-
-def _time(text: str) -> datetime | None:
-    """A time as the engine writes it, nanoseconds and all; None for its zero value."""
-    if text.startswith("0001-"):
-        return None
-    whole, _, fraction = text.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{whole}.{(fraction[:6] or '0').ljust(6, '0')}+00:00")

@@ -16,8 +16,8 @@ from datetime import datetime, timedelta, timezone
 
 from airflow_monai.errors import MapError
 from airflow_monai.maps.runners.base import LineSplitter
-from airflow_monai.maps.runners.kubernetes.status import time_of
 from airflow_monai.maps.runners.log_thread import LOG_END, LogThread
+from airflow_monai.maps.runners.times import time_of
 
 OVERLAP_SECONDS = 3
 PAUSE_SECONDS = 1.0

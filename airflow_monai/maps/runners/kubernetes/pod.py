@@ -18,6 +18,7 @@ from airflow_monai.errors import MapError, SettingsError
 from airflow_monai.maps.policy import NO_NETWORK
 from airflow_monai.maps.runners.base import STOP_GRACE_SECONDS, MapJob, Mount, default_user
 from airflow_monai.maps.runners.kubernetes.settings import GPU_RESOURCE, GpuClass, KubernetesSettings
+from airflow_monai.maps.runners.scratch import scratch_folders
 from airflow_monai.maps.runners.visible_cards import with_visible_cards
 
 CONTAINER = "app"
@@ -221,7 +222,7 @@ def _volumes(job: MapJob, placed: Placed) -> _Volumes:
     volumes.memory(_SHM, "/dev/shm", job.resources.shared_memory_bytes)
     # on the node's disk: in memory it would count against the application's limit
     volumes.disk(_TMP, "/tmp", placed.site.tmp_bytes)
-    for number, target in enumerate(_scratch(job)):
+    for number, target in enumerate(scratch_folders(job)):
         volumes.memory(f"scratch-{number}", target, job.resources.memory_bytes)
     if placed.site.store_volume is None:
         raise SettingsError(
@@ -246,11 +247,3 @@ def _sub_path(mount: Mount, placed: Placed) -> str:
         raise MapError(f"{mount.source} is not in the store {placed.store}: a pod cannot get at it.") from None
     assert placed.site.store_volume is not None
     return posixpath.join(placed.site.store_volume.path, below)
-
-
-def _scratch(job: MapJob) -> list[str]:
-    """Folders in memory that the application may write to beside /tmp: for its logs, and what the task names."""
-    logs = job.environment.get("HOLOSCAN_LOGS_PATH", "").rstrip("/")
-    covers = any(f"{mount.target}/".startswith(f"{logs}/") or logs.startswith(mount.target) for mount in job.mounts)
-    own = [logs] if logs.startswith("/var/") and not covers else []
-    return [path for path in (*own, *job.scratch) if path != "/tmp"]

@@ -20,6 +20,7 @@ from airflow_monai.errors import (
     RunnerUnavailable,
 )
 from airflow_monai.maps.runners.base import Exit
+from airflow_monai.maps.runners.times import time_of
 
 Pod = Mapping[str, Any]
 
@@ -237,14 +238,6 @@ def _ended_before_deletion(pod: Pod) -> bool:
 def _raise_if_not_started(ended: Mapping[str, Any], reference: str) -> None:
     if ended.get("reason") in _CANNOT_START and int(ended.get("exitCode", 0)) in _START_CODES:
         raise MapError(f"{reference} cannot be started: {_one_line(ended.get('message', ''))[:600]}.")
-
-
-def time_of(text: str | None) -> datetime | None:
-    """A time as the API writes it, with or without a fraction."""
-    if not text or text.startswith("0001-"):
-        return None
-    whole, _, fraction = text.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{whole}.{(fraction[:6] or '0').ljust(6, '0')}+00:00")
 
 
 def _one_line(text: str) -> str:

@@ -92,3 +92,12 @@ def test_an_input_of_another_user_is_told_before_the_run(tmp_path: Path) -> None
     with pytest.raises(MapError, match="closed to user 4711"):
         check_readable(wanted)
     check_readable(replace(wanted, user="0:0"))
+
+
+@pytest.mark.parametrize(
+    ("logs", "own"), [("/var/holoscan/input_logs", True), ("/var/holoscan/input/logs", False), ("/var/holoscan", False)]
+)
+def test_a_folder_for_logs_is_in_memory_unless_a_mount_has_it(tmp_path: Path, logs: str, own: bool) -> None:
+    mounts = (Mount(tmp_path, "/var/holoscan/input"),)
+    wanted = replace(job(tmp_path), mounts=mounts, environment={"HOLOSCAN_LOGS_PATH": f"{logs}/"})
+    assert (logs in config(wanted)["HostConfig"]["Tmpfs"]) is own

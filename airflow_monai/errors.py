@@ -217,6 +217,12 @@ class SinkUnavailable(ExportError):
     failure = FailureKind.CONNECTION
 
 
+class DeadlinePassed(ExportError):
+    """The time that a delivery may take is over; nothing more is sent, by no later try either."""
+
+    failure = FailureKind.TIMEOUT
+
+
 class DestinationError(ExportError):
     """A destination is not set up, or does not want us at all; trying again would not change that."""
 

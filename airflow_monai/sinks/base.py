@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_monai.errors import DestinationError
+from airflow_monai.sinks.deadline import Deadline
+from airflow_monai.sinks.throttle import Throttle
 
 
 class DeliveryState(str, Enum):
@@ -82,8 +85,33 @@ class Destination:
                 return str(value).strip()
         return default
 
-    def flag(self, key: str) -> bool:
-        return str(self.extra.get(key) or "").strip().lower() in ("1", "true", "yes", "on")
+    def flag(self, key: str, default: bool = False) -> bool:
+        value = self.text(key, default=str(default)).lower()
+        return value in ("1", "true", "yes", "on")
+
+    def number(self, key: str, default: float, least: float, most: float) -> float:
+        """A number from the extras; :class:`DestinationError` when it is none, or out of its limits."""
+        text = self.text(key, default=str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise self.error(f"{key} = {text!r} is not a number from {least:g} to {most:g}")
+        return value
+
+    def choice(self, key: str, default: str, choices: Sequence[str]) -> str:
+        """One of a few words from the extras; :class:`DestinationError` when it is none of them."""
+        text = self.text(key, default=default).lower()
+        if text not in choices:
+            raise self.error(f"{key} = {text!r} is none of {', '.join(choices)}")
+        return text
+
+    def throttle(self) -> Throttle | None:
+        """The bandwidth limit: extra ``max_mb_per_second`` (megabytes of 1,000,000 bytes), None without one."""
+        if not self.text("max_mb_per_second"):
+            return None
+        return Throttle(self.number("max_mb_per_second", 0, 0.001, 100_000) * 1e6)
 
     def seconds(self, key: str, default: float) -> float:
         """A time-out from the extras; :class:`DestinationError` when it is not a number above 0."""
@@ -103,6 +131,9 @@ class Destination:
 class Sink(ABC):
     """A place that instances are delivered to.
 
+    Every sink keeps to its ``throttle`` (``take`` before each piece that it sends), where that is set, and to its
+    ``deadline`` (``left`` for the time-out of a request, ``pause`` between attempts), which an export sets.
+
     :param destination: its connection; :class:`DestinationError` when that cannot be used.
     """
 
@@ -110,6 +141,8 @@ class Sink(ABC):
 
     def __init__(self, destination: Destination):
         self.destination = destination
+        self.throttle: Throttle | None = destination.throttle()
+        self.deadline = Deadline()
 
     @abstractmethod
     def identity(self, instance: Instance) -> str:
@@ -124,7 +157,18 @@ class Sink(ABC):
         :raises SinkUnavailable: the far side cannot be reached or stopped answering; what was not reported on is
             still to be sent.
         :raises DestinationError: the far side does not want us at all; a retry would not change that.
+        :raises DeadlinePassed: the time is over.
         """
+
+    def ask(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
+        """Which of these the far side has now, by identity; None when it cannot be asked.
+
+        An identity that is not in the answer is one that the far side was not clear about. Resolves what was sent and
+        never answered, and verifies a delivery.
+
+        :raises SinkUnavailable: it can be asked, but does not answer now.
+        """
+        return None
 
     @abstractmethod
     def test(self) -> str:

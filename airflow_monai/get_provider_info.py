@@ -122,6 +122,18 @@ def _options() -> dict[str, Any]:
             example="60",
             type_="float",
         ),
+        "disk_used_percent": _option(
+            "When more of the store's disk is used, nothing new is taken in: senders are refused with the reason, what "
+            "is announced waits, and both go on by themselves when there is space again.",
+            default="85.0",
+            example="95",
+            type_="float",
+        ),
+        "disk_reserve": _option(
+            "The same when less of that disk is free, as 100 GB; 0 for no such limit.",
+            default="100 GB",
+            example="20 GB",
+        ),
         "http_allowed_hosts": _option(
             "Hosts that http and http_async tasks may call, separated by commas: names with * for anything, addresses, "
             "networks. Empty: every host, except link-local and cloud metadata addresses, which only a network that is "

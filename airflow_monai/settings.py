@@ -35,6 +35,8 @@ class Settings:
         :class:`airflow_monai.maps.policy.Policy` makes of them.
     :param api_conn_id: HTTP connection to Airflow's REST API through which the gateway creates runs.
     :param dicom_host: and ``dicom_port``: where the gateway listens.
+    :param disk_used_percent: and ``disk_reserve``: how full the disk may get before nothing new is taken in
+        (:class:`airflow_monai.store.space.DiskGuard`).
     :param quiet_seconds: a study is complete when no image came for so long, unless its workflow says otherwise.
     :param gpu_lease_folder: where the workers of a host keep who has which of its cards.
     :param gpu_host: name of this host in the GPU inventory; empty: its own.
@@ -58,6 +60,8 @@ class Settings:
     dicom_port: int
     quiet_seconds: float
     task_log: str
+    disk_used_percent: float = 85.0
+    disk_reserve: str = "100 GB"
     docker_tls_folder: str = ""
     allowed_networks: tuple[str, ...] = ()
     allowed_capabilities: tuple[str, ...] = ()
@@ -122,6 +126,8 @@ def load() -> Settings:
         dicom_host=_text("dicom_host", "0.0.0.0"),
         dicom_port=int(_number("dicom_port", 11112)),
         quiet_seconds=_number("quiet_seconds", 10.0),
+        disk_used_percent=_number("disk_used_percent", 85.0),
+        disk_reserve=_text("disk_reserve", "100 GB"),
         docker_tls_folder=_text("docker_tls_folder"),
         allowed_networks=_list("allowed_networks"),
         allowed_capabilities=_list("allowed_capabilities"),

@@ -13,6 +13,10 @@ import pytest
 # A shell's background job ignores Ctrl-C, and so would all that the tests start and try Ctrl-C on
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# and the disk that the tests run on need not be one that a hospital would trust its studies to
+os.environ.setdefault("AIRFLOW__MONAI__DISK_USED_PERCENT", "100")
+os.environ.setdefault("AIRFLOW__MONAI__DISK_RESERVE", "0")
+
 
 @functools.cache
 def _docker_engine() -> str | None:

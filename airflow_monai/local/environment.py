@@ -191,6 +191,9 @@ def monai_environment(
         "map_path": os.pathsep.join(str(folder) for folder in map_path),
         "dicom_host": LOOPBACK,
         "dicom_port": ports.dicom,
+        # this is not the disk of a hospital: the defaults would refuse to work on many a laptop
+        "disk_used_percent": 97,
+        "disk_reserve": "1 GB",
     }
     return {
         **{f"AIRFLOW_CONN_{name}": json.dumps(value) for name, value in connections.items()},

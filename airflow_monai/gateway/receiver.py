@@ -238,6 +238,8 @@ class Receiver:
     :param port: 0 for a free one; :attr:`port` tells which.
     """
 
+    name = "dicom"
+
     def __init__(self, desk: StoreDesk, knows: Callable[[str], bool], events: EventLog, host: str, port: int):
         self._desk = desk
         self._knows = knows

@@ -1,14 +1,17 @@
-"""A gateway: receiver, intake and shepherd on one store."""
+"""A gateway: ways in, intake and shepherd on one store."""
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_monai.gateway.announcer import Announcer, RunCreator
-from airflow_monai.gateway.events import EventKind, EventLog
+from airflow_monai.gateway.events import EventKind, EventLog, log
 from airflow_monai.gateway.receiver import Receiver, SpoolFolder, StoreDesk
 from airflow_monai.gateway.shepherd import Shepherd
+from airflow_monai.gateway.ways import GatewayParts, MakeWayIn, WayIn
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.maps.workflows import RegisteredWorkflows
 from airflow_monai.settings import Settings
@@ -49,15 +52,18 @@ class Gateway:
     """Receives studies and has them worked on. Several may run on one store.
 
     :param api: what creates the runs; a test may give its own.
+    :param ways: make the ways in beside the DICOM receiver.
     """
 
-    def __init__(self, store: Store, options: GatewayOptions, api: RunCreator):
+    def __init__(self, store: Store, options: GatewayOptions, api: RunCreator, ways: Sequence[MakeWayIn] = ()):
         self.events = EventLog(options.events)
         registered = RegisteredWorkflows(store).files
         self.workflows = Workflows(options.workflow_folder, options.quiet_seconds, self.events, registered)
         self.intake = Intake(store)
         self._store = store
         self._options = options
+        self._more_ways = tuple(ways)
+        self._ways: list[WayIn] = []  # those that have been started
         self._announcer = Announcer(store, api, self.workflows.known, self.events)
         self._spool: SpoolFolder | None = None
         self._shepherd: Shepherd | None = None
@@ -94,7 +100,23 @@ class Gateway:
         )
         shepherd = Shepherd(self.intake, self.workflows, self._announcer, self.events, desk.arriving)
         receiver = Receiver(desk, self.workflows.knows, self.events, self._options.host, self._options.port)
-        receiver.start()
+        parts = GatewayParts(
+            store=self._store,
+            spool=spool.path,
+            events=self.events,
+            workflows=self.workflows,
+            intake=self.intake,
+            announcer=self._announcer,
+            shepherd=shepherd,
+        )
+        ways: list[WayIn] = [receiver, *(make(parts) for make in self._more_ways)]
+        try:
+            for way in ways:
+                way.start()
+                self._ways.append(way)
+        except BaseException:
+            self._stop_ways(0.0)
+            raise
         shepherd.start()
         self._shepherd, self._receiver = shepherd, receiver
 
@@ -105,11 +127,27 @@ class Gateway:
         """
         if not (self._receiver and self._shepherd and self._spool):
             return
-        self._receiver.stop(grace)
+        self._stop_ways(grace)
         self._shepherd.stop()
         self._spool.remove()
         self._receiver = self._shepherd = self._spool = None
         self.events.emit(EventKind.GATEWAY_STOPPED)
+
+    def _stop_ways(self, grace: float) -> None:
+        """All at once; one that fails to stop keeps no other from it."""
+
+        def stop(way: WayIn) -> None:
+            try:
+                way.stop(grace)
+            except Exception:  # noqa: BLE001 - the edge of a process that is ending
+                log.exception("way in %s cannot be stopped in good order", way.name)
+
+        threads = [threading.Thread(target=stop, args=(way,), name=f"stop-{way.name}") for way in self._ways]
+        self._ways.clear()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
 
 def gateway_of(settings: Settings, options: GatewayOptions) -> Gateway:

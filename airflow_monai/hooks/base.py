@@ -31,6 +31,9 @@ def destination(name: str) -> Destination:
         host=(connection.host or "").strip(),
         port=connection.port,
         extra=extra if isinstance(extra, dict) else {},
+        schema=(connection.schema or "").strip(),
+        login=connection.login or "",
+        password=connection.password or "",
     )
 
 

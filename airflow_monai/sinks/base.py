@@ -75,7 +75,10 @@ class Destination:
     conn_type: str
     host: str = ""
     port: int | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold secrets, as the password does
+    schema: str = ""
+    login: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
 
     def text(self, *keys: str, default: str = "") -> str:
         """The first of these extras that is set."""

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from airflow_monai.errors import RegistryError, SpecError
 from airflow_monai.maps.inspection import Inspected
+from airflow_monai.maps.references import Reference
 from airflow_monai.maps.registry import MapKind, MapRegistry, RegisteredMap, check_name, check_version
 from airflow_monai.maps.workflows import default_ae_title, plan_of_record
 from airflow_monai.specs.claims import Claim, Claims
@@ -71,7 +72,7 @@ def default_name(inspected: Inspected) -> str:
     """The last part of the image's repository, or the folder's name."""
     if inspected.kind is MapKind.FOLDER:
         return PurePosixPath(inspected.location).name
-    return _PLATFORM.sub("", _repository_and_tag(inspected.reference)[0].rpartition("/")[2])
+    return _PLATFORM.sub("", Reference.of(inspected.reference).repository.rpartition("/")[2])
 
 
 def default_version(inspected: Inspected) -> str:
@@ -79,19 +80,13 @@ def default_version(inspected: Inspected) -> str:
 
     :raises RegistryError: when neither tells one.
     """
-    tag = _repository_and_tag(inspected.reference)[1] if inspected.kind is MapKind.IMAGE else ""
+    tag = Reference.of(inspected.reference).tag if inspected.kind is MapKind.IMAGE else ""
     if _RELEASE.fullmatch(tag):
         return tag
     version = inspected.manifest.version
     if not version or version == "0.0.0":
         raise RegistryError(f"Neither the tag nor the manifest of {inspected.reference} tells a version: --version.")
     return version
-
-
-def _repository_and_tag(reference: str) -> tuple[str, str]:
-    repository = reference.partition("@")[0]
-    head, _, tail = repository.rpartition(":")
-    return (head, tail) if head and "/" not in tail else (repository, "")
 
 
 def _record(

@@ -18,7 +18,7 @@ import pytest
 from airflow_monai.errors import ImageDenied, MapInterrupted, MapNotFound, RunnerUnavailable, SettingsError
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.runners.docker import pull as docker_pull
-from airflow_monai.maps.runners.docker.engine import Engine, _repository_and_tag
+from airflow_monai.maps.runners.docker.engine import Engine
 from airflow_monai.maps.runners.docker.image import get_image
 from tests.conftest import require
 from tests.operators.conftest import Site, map_images, site  # noqa: F401
@@ -158,18 +158,3 @@ def test_a_registry_that_wants_a_login_gets_that_of_the_connection(
 def test_a_connection_that_is_not_there_is_told() -> None:
     with pytest.raises(SettingsError, match="no Airflow connection 'none-such'"):
         Engine(SOCKET, "none-such")
-
-
-@pytest.mark.parametrize(
-    ("reference", "asked"),
-    [
-        ("alpine", ("alpine", "latest")),
-        ("alpine:3", ("alpine", "3")),
-        ("host:5000/a/b", ("host:5000/a/b", "latest")),
-        ("host:5000/a/b:1", ("host:5000/a/b", "1")),
-        ("host:5000/a/b@sha256:0", ("host:5000/a/b@sha256:0", None)),
-        ("host:5000/a/b:1@sha256:0", ("host:5000/a/b@sha256:0", None)),
-    ],
-)
-def test_references_as_the_engine_wants_them(reference: str, asked: tuple[str, str | None]) -> None:
-    assert _repository_and_tag(reference) == asked

@@ -20,6 +20,7 @@ import requests
 from docker.errors import APIError, DockerException, NotFound, TLSParameterError
 
 from airflow_monai.errors import MapError, RunnerUnavailable, SettingsError
+from airflow_monai.maps.references import Reference
 from airflow_monai.maps.runners.docker.pull import pull_error
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Engine:
 
         :param client: from :meth:`registry_client`, used for nothing else.
         """
-        repository, tag = _repository_and_tag(reference)
+        repository, tag = Reference.of(reference).for_pull()
         with self.errors(f"pull {reference}"):
             try:
                 yield from client.pull(repository, tag=tag, stream=True, decode=True)
@@ -234,16 +235,6 @@ class Engine:
                 f"The Docker engine at {self.url} cannot be reached ({what}): {type(error).__name__}. Is it running, "
                 "and may this worker's user use it? See [monai] docker_url."
             ) from error
-
-
-def _repository_and_tag(reference: str) -> tuple[str, str | None]:
-    """``name`` and ``tag`` as the engine's pull wants them; without a tag it would get all of them."""
-    if "@" in reference:  # a digest says it all; engines do not take both
-        head, _, digest = reference.partition("@")
-        name, _, tail = head.rpartition(":")
-        return f"{name if name and '/' not in tail else head}@{digest}", None
-    head, _, tail = reference.rpartition(":")
-    return (head, tail) if head and "/" not in tail else (reference, "latest")
 
 
 def _connection(conn_id: str) -> Connection:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapNotFound
 from airflow_monai.maps.manifest import GENERATION_FOLDERS, ManifestFiles
+from airflow_monai.maps.references import Reference
 from airflow_monai.maps.runners.base import FoundMap
 
 if TYPE_CHECKING:
@@ -50,9 +51,7 @@ def repo_digest(reference: str, image: Mapping[str, Any]) -> str:
     :param reference: by which it was asked for: of several, the digest in its repository is told.
     """
     known = sorted(map(str, image.get("RepoDigests") or ()))
-    repository = reference.partition("@")[0]
-    head, _, tail = repository.rpartition(":")
-    repository = head if head and "/" not in tail else repository
+    repository = Reference.of(reference).repository
     return next((item for item in known if item.partition("@")[0] == repository), known[0] if known else "")
 
 

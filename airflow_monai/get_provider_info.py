@@ -34,7 +34,7 @@ def get_provider_info() -> dict[str, Any]:
             "operators.email",
             "operators.remote_app",
         ),
-        "sensors": _modules("sensors.payload"),
+        "sensors": _modules("sensors.payload", "sensors.export", "sensors.store_files"),
         "triggers": _modules(
             "triggers.batch",
             "triggers.gate",
@@ -42,6 +42,8 @@ def get_provider_info() -> dict[str, Any]:
             "triggers.http_async",
             "triggers.argo",
             "triggers.payload",
+            "triggers.export",
+            "triggers.store_files",
             "triggers.email",
         ),
         "bundles": _modules("bundles.workflow_folder"),

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
-from airflow_monai.errors import MonaiError, PayloadNotFound
+from airflow_monai.errors import PayloadNotFound
 from airflow_monai.store.payloads import load_payload, manifest_key, payload_ids
+from airflow_monai.triggers.watch import WatchTrigger, site_store
 
 if TYPE_CHECKING:
     from airflow_monai.store.base import Store
     from airflow_monai.types import Payload
 
 
-class PayloadTrigger(BaseTrigger):
+class PayloadTrigger(WatchTrigger):
     """Fires with the payload's id when a payload has arrived.
 
     :param ae_title: called AE title of the payload.
@@ -26,40 +23,21 @@ class PayloadTrigger(BaseTrigger):
     :param poll_interval: seconds between two looks at the store.
     """
 
+    arguments = ("ae_title", "since", "study_instance_uid")
+
     def __init__(self, *, ae_title: str, since: str, study_instance_uid: str = "", poll_interval: float = 2.0):
-        super().__init__()
+        super().__init__(poll_interval=poll_interval)
         self.ae_title = ae_title
         self.since = since
         self.study_instance_uid = study_instance_uid
-        self.poll_interval = poll_interval
         self._known: set[str] = set()  # complete payloads that are not the one; they never change
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        names = ("ae_title", "since", "study_instance_uid", "poll_interval")
-        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        while True:
-            try:
-                # The store may be a slow disk or a bucket: never on the event loop that all triggers share
-                found = await asyncio.to_thread(self.find)
-            except MonaiError as error:
-                self.log.warning("The store cannot be looked through now: %s", error)
-                found = None
-            if found:
-                yield TriggerEvent(found)
-                return
-            await asyncio.sleep(self.poll_interval)
 
     def find(self) -> str | None:
         """Id of the payload that arrived first, None when none has.
 
         The first look reads the manifests of the payloads that are there, later ones only those of new payloads.
         """
-        from airflow_monai import settings
-        from airflow_monai.store import open_store
-
-        store = open_store(settings.load().store)
+        store = site_store()
         since = datetime.fromisoformat(self.since)
         arrived = []
         for payload_id in payload_ids(store):

@@ -93,7 +93,7 @@ def test_the_trigger_waits_and_survives_a_store_that_is_away(
         return await anext(trigger().run())
 
     event = asyncio.run(asyncio.wait_for(first_event(), 10))
-    assert event == TriggerEvent(payload_id_of("1.1", "CTLUNG", 0))
+    assert event == TriggerEvent({"found": payload_id_of("1.1", "CTLUNG", 0)})
 
 
 def test_the_sensor_starts_in_the_triggerer(store: LocalStore) -> None:

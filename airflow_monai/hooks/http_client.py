@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
@@ -15,6 +12,7 @@ from airflow_monai import __version__
 from airflow_monai.errors import ServiceRefused, ServiceUnavailable
 from airflow_monai.hooks.http_endpoint import Endpoint, origin
 from airflow_monai.hooks.http_hosts import HostRules, HostUnknown
+from airflow_monai.http_quiet import nothing_logged
 
 if TYPE_CHECKING:
     import httpx
@@ -23,8 +21,6 @@ MAX_REDIRECTS = 5
 CONNECT_SECONDS = 10.0
 _AGENT = {"User-Agent": f"airflow-monai/{__version__}", "Accept-Encoding": "identity"}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_SENDING: ContextVar[bool] = ContextVar("airflow_monai_http_sending", default=False)
-_LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore.socks")
 
 
 class NotSent(ServiceUnavailable):
@@ -88,7 +84,7 @@ class HttpClient:
         elsewhere = False
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                with _nothing_logged():
+                with nothing_logged():
                     answer = await self._within_time(request)
             except NotSent as error:
                 raise (AnswerLost(str(error)) if elsewhere else error) from None
@@ -211,21 +207,3 @@ def _proxy_for(scheme: str, host: str) -> str:
     if not proxies or proxy_bypass(host):
         return ""
     return proxies.get(scheme) or proxies.get("all", "")
-
-
-@contextmanager
-def _nothing_logged() -> Iterator[None]:
-    """httpx logs every address with its query, which may hold what a patient is known by."""
-    for name in _LOGGERS:
-        logger = logging.getLogger(name)
-        if _is_not_ours not in logger.filters:
-            logger.addFilter(_is_not_ours)
-    token = _SENDING.set(True)
-    try:
-        yield
-    finally:
-        _SENDING.reset(token)
-
-
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    return not _SENDING.get()

@@ -11,11 +11,11 @@ import base64
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_monai.errors import InvalidArgument
+from airflow_monai.tls import client_context
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -53,7 +53,7 @@ class Endpoint:
         :raises InvalidArgument: when a file cannot be used.
         """
         try:
-            return _ssl_context(self.verify, self.cert)
+            return client_context(self.verify, self.cert)
         except (OSError, ValueError) as error:
             raise InvalidArgument(
                 f"The connection to {self.url or 'the host'}: verify or cert of its extra names a file that cannot be "
@@ -118,21 +118,6 @@ def _verify(value: Any) -> bool | str:
     if isinstance(value, str):
         return {"true": True, "": True, "false": False}.get(value.strip().lower(), value)
     return bool(value)
-
-
-@lru_cache(maxsize=16)
-def _ssl_context(verify: bool | str, cert: tuple[str, ...]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
-    if verify is True:
-        import certifi
-
-        context.load_verify_locations(certifi.where())  # beside the system's, where a hospital's own authority is
-    elif verify is False:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if cert:
-        context.load_cert_chain(*cert[:2])
-    return context
 
 
 def origin(url: str) -> Origin:

@@ -1,0 +1,27 @@
+"""TLS towards servers: whom we believe, and how we show who we are. Reads files, so not for an event loop."""
+
+from __future__ import annotations
+
+import ssl
+from functools import lru_cache
+
+
+@lru_cache(maxsize=16)
+def client_context(verify: bool | str = True, cert: tuple[str, ...] = ()) -> ssl.SSLContext:
+    """What a client trusts and shows; the same object for the same arguments.
+
+    :param verify: check the server's certificate: with the system's authorities, with those of a file, or not at all.
+    :param cert: files of a client certificate and its key; one file may hold both.
+    :raises OSError: (:class:`ssl.SSLError` is one) or ``ValueError`` when a file cannot be used.
+    """
+    context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+    if verify is True:
+        import certifi
+
+        context.load_verify_locations(certifi.where())  # beside the system's, where a hospital's own authority is
+    elif verify is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if cert:
+        context.load_cert_chain(*cert[:2])
+    return context

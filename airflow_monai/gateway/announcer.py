@@ -15,9 +15,12 @@ from airflow_monai.specs.plan import LateImages
 from airflow_monai.specs.routing import Decision, decide
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.payloads import load_series_tags, payload_key, run_id_of
+from airflow_monai.store.space import DiskGuard
 from airflow_monai.types import Payload
 
 FIRST_RETRY, LAST_RETRY = 1.0, 30.0
+DISK_RETRY = 5.0
+"""How soon to ask again whether the disk has space: it costs one look for all payloads."""
 LISTENER_GRACE = 600.0
 """How long a payload waits for a workflow that listens to its AE title; an image was taken only when there was one."""
 
@@ -47,10 +50,19 @@ class Announcer:
     """Routes payloads and creates runs.
 
     :param workflows: gives what is known of the workflows now.
+    :param guard: says when no run may be started, since it would fill the disk.
     """
 
-    def __init__(self, store: Store, api: RunCreator, workflows: Callable[[], Known], events: EventLog):
+    def __init__(
+        self,
+        store: Store,
+        api: RunCreator,
+        workflows: Callable[[], Known],
+        events: EventLog,
+        guard: DiskGuard | None = None,
+    ):
         self._store = store
+        self._guard = guard
         self._api = api
         self._workflows = workflows
         self._events = events
@@ -167,11 +179,22 @@ class Announcer:
         """Create the runs that are missing: None when all exist, else after how many seconds to try again."""
         routing = self._store.read_json(routing_key(payload_id))
         wanted = [(item["dag_id"], item.get("version", "")) for item in routing if item["wanted"]]
+        if wanted and self._held(payload_id):
+            return DISK_RETRY
         waiting = [dag_id for dag_id, version in wanted if not self._ensure(payload_id, dag_id, version)]
         if not waiting:
             self._attempts.pop(payload_id, None)
             return None
         return self._retry_delay(payload_id)
+
+    def _held(self, payload_id: str) -> bool:
+        """Whether the disk guard holds the payload's runs back for now."""
+        refusal = self._guard.refusal() if self._guard else None
+        if refusal:
+            self._reasons.tell(EventKind.PAYLOAD_WAITING, f"no run is started: {refusal}", payload_id=payload_id)
+        else:
+            self._reasons.over(EventKind.PAYLOAD_WAITING, payload_id=payload_id)
+        return refusal is not None
 
     def _retry_delay(self, payload_id: str) -> float:
         attempt = self._attempts[payload_id] = self._attempts.get(payload_id, 0) + 1

@@ -17,6 +17,7 @@ from airflow_monai.maps.workflows import RegisteredWorkflows
 from airflow_monai.settings import Settings
 from airflow_monai.store import Store, open_store
 from airflow_monai.store.intake import Intake
+from airflow_monai.store.space import DiskGuard
 
 STOP_GRACE_SECONDS = 10.0
 
@@ -26,6 +27,7 @@ class GatewayOptions:
     """
     :param port: 0 for a free one.
     :param quiet_seconds: for workflows that do not say their own.
+    :param disk_used_percent: and ``disk_reserve``: as :class:`airflow_monai.settings.Settings` has them; here no limit.
     """
 
     workflow_folder: str
@@ -33,6 +35,8 @@ class GatewayOptions:
     port: int = 11112
     quiet_seconds: float = 10.0
     events: Path | None = None
+    disk_used_percent: float = 100.0
+    disk_reserve: str = "0"
 
     @classmethod
     def of(
@@ -45,6 +49,8 @@ class GatewayOptions:
             port=settings.dicom_port if port is None else port,
             quiet_seconds=settings.quiet_seconds,
             events=Path(events) if events else None,
+            disk_used_percent=settings.disk_used_percent,
+            disk_reserve=settings.disk_reserve,
         )
 
 
@@ -64,7 +70,8 @@ class Gateway:
         self._options = options
         self._more_ways = tuple(ways)
         self._ways: list[WayIn] = []  # those that have been started
-        self._announcer = Announcer(store, api, self.workflows.known, self.events)
+        self._guard = DiskGuard.of_settings(store.spool(), options.disk_used_percent, options.disk_reserve)
+        self._announcer = Announcer(store, api, self.workflows.known, self.events, self._guard)
         self._spool: SpoolFolder | None = None
         self._shepherd: Shepherd | None = None
         self._receiver: Receiver | None = None
@@ -108,6 +115,7 @@ class Gateway:
             intake=self.intake,
             announcer=self._announcer,
             shepherd=shepherd,
+            guard=self._guard,
         )
         ways: list[WayIn] = [receiver, *(make(parts) for make in self._more_ways)]
         try:

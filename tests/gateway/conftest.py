@@ -62,8 +62,11 @@ class Site:
         self._gateways: list[Gateway] = []
         self._processes: list[subprocess.Popen[str]] = []
 
-    def gateway(self) -> Gateway:
-        options = GatewayOptions(str(self.workflows), "127.0.0.1", 0, 0.5, self.events_file)
+    def gateway(self, **more: Any) -> Gateway:
+        """
+        :param more: options of the gateway.
+        """
+        options = GatewayOptions(str(self.workflows), "127.0.0.1", 0, 0.5, self.events_file, **more)
         gateway = Gateway(self.store, options, AirflowApi("monai_airflow"))
         gateway.start()
         self._gateways.append(gateway)

@@ -235,7 +235,7 @@ def _policy(inspected: Inspected, policy: Policy) -> Iterator[Doubt]:
     for refusal in refusals:
         yield Doubt(ERROR, f"pkg.json {refusal.field}", f"{refusal.message} ([monai] {refusal.option})")
     if inspected.kind is MapKind.IMAGE:
-        for refusal in policy.image_refusals(inspected.pinned, "image", [inspected.location]):
+        for refusal in policy.image_refusals(inspected.pinned, "image", [inspected.pinned, inspected.location]):
             yield Doubt(ERROR, refusal.field, f"{refusal.message} ([monai] {refusal.option})")
 
 

@@ -72,7 +72,7 @@ def make_job(
     what, resources = f"Task {run.task_id} ({found.reference})", found.manifest.resources
     wish.policy.check_resources(resources.cpu, resources.memory_bytes, resources.shared_memory_bytes, what=what)
     confinement = wish.policy.confine(wish.asked, what=what)
-    asked_for = tuple(Mount(Path(source), target) for source, target in confinement.mounts.items())
+    asked_for = tuple(Mount(Path(source), target) for source, target in confinement.mounts)
     labels = _task_labels(run)
     gpus = _gpus(run, found, resources, wish)
     driver = {"NVIDIA_DRIVER_CAPABILITIES": "all"} if gpus else {}

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import PolicyRefused, SettingsError
@@ -24,6 +23,7 @@ NO_NETWORK = "none"
 MAX_OUTPUT_FILES = 100_000
 DOCKER_HUB = "docker.io/"
 _DIGEST = re.compile(r"(?:.+@)?sha256:[0-9a-f]{64}")
+_ID = re.compile(r"sha256:[0-9a-f]+")
 _SHARED_NETWORKS = ("host", "default", "bridge")
 """The host's own, and the one on which containers of all kinds meet."""
 _NEVER_MOUNTED = ("/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var/run", "/var/lib/docker")
@@ -68,17 +68,39 @@ class Asked:
 class Confinement:
     """How an application is shut in, after policy and task have been put together.
 
-    :param mounts: host folder -> folder of the container, where it can read them.
+    :param mounts: host folders, as they are without links, each with the folder of the container where it can read it.
     :param grace_seconds: from the signal that asks it to end, when its time is over, to the one that ends it.
     """
 
     network: str = NO_NETWORK
     capabilities: tuple[str, ...] = ()
-    mounts: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[tuple[str, str], ...] = ()
     pids: int = 4096
     output_bytes: int | None = None
     output_files: int = MAX_OUTPUT_FILES
     grace_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder of the host that a task wants to read.
+
+    :param text: as the task says it.
+    :param parts: both folders in it; empty where it cannot be read.
+    :param source: without links, looked at once: what is allowed is what is mounted.
+    """
+
+    text: str
+    parts: tuple[str, ...] = ()
+    source: str = ""
+    target: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> _Folder:
+        named, *more = text.split(":")
+        if not (named.startswith("/") and more and more[0].startswith("/") and more[1:] in ([], ["ro"])):
+            return cls(text)
+        return cls(text, (named, more[0]), os.path.realpath(named), os.path.normpath(more[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +169,11 @@ class Policy:
             forbidden=(settings.store.removeprefix("file://"),),
         )
 
-    def check_image(self, reference: str, names: Sequence[str] = ()) -> None:
+    def check_image(self, reference: str, names: Sequence[str] | None = None) -> None:
         """:class:`PolicyRefused` for an image that is not to run here.
 
-        :param names: what else it is called, where the reference is its id.
+        :param names: where the reference is its id, or the beginning of it: the whole id and what it is called. Those
+            count then, as an id looks like a name.
         """
         for refusal in self.image_refusals(reference, "the image", names):
             raise PolicyRefused(
@@ -167,8 +190,8 @@ class Policy:
                 "image_pull = never lets nothing be gotten. Remove always_pull."
             )
 
-    def image_refusals(self, reference: str, field: str, names: Sequence[str] = ()) -> Iterator[Refusal]:
-        called = {name for text in (reference, *names) for name in (text, _full(text))}
+    def image_refusals(self, reference: str, field: str, names: Sequence[str] | None = None) -> Iterator[Refusal]:
+        called = {name for text in ((reference,) if names is None else names) for name in (text, _full(text))}
         if self.images and not any(fnmatchcase(name, pattern) for pattern in self.images for name in called):
             allowed = ", ".join(self.images)
             yield Refusal(field, "allowed_images", f"it matches none of the patterns that are allowed: {allowed}")
@@ -182,13 +205,13 @@ class Policy:
         :param what: which task, for the message.
         :raises PolicyRefused: when it asks for more than it may have.
         """
-        _refuse(what, list(self.refusals(asked)))
-        mounts = dict(text.split(":", 2)[:2] for text in asked.mounts)
+        folders = tuple(map(_Folder.of, asked.mounts))
+        _refuse(what, [*self._plain_refusals(asked), *self._mounts(folders)])
         limits = [limit for limit in (asked.output_bytes, self.output_bytes) if limit]
         return Confinement(
             network=asked.network or NO_NETWORK,
             capabilities=asked.capabilities,
-            mounts=mounts,
+            mounts=tuple((folder.source, folder.target) for folder in folders),
             pids=min(asked.pids or self.pids, self.pids),
             output_bytes=min(limits, default=None),
             output_files=self.output_files,
@@ -216,12 +239,15 @@ class Policy:
 
     def refusals(self, asked: Asked) -> Iterator[Refusal]:
         """What a task may not have here."""
+        yield from self._plain_refusals(asked)
+        yield from self._mounts(map(_Folder.of, asked.mounts))
+
+    def _plain_refusals(self, asked: Asked) -> Iterator[Refusal]:
+        """All but its mounts."""
         yield from self._network(asked.network)
         for name in asked.capabilities:
             if name not in self.capabilities:
                 yield Refusal("args.capabilities", "allowed_capabilities", f"{name} is {_not_among(self.capabilities)}")
-        for text in asked.mounts:
-            yield from self._mount(text)
         if asked.pids is not None and asked.pids < 1:
             yield Refusal("args.pids", "pids_limit", f"{asked.pids} is no number of processes")
         if asked.pids and asked.pids > self.pids:
@@ -240,27 +266,20 @@ class Policy:
         elif name not in self.networks:
             yield Refusal("args.network", option, f"{name!r} is {_not_among(self.networks)}")
 
-    def _mount(self, text: str) -> Iterator[Refusal]:
+    def _mounts(self, folders: Iterable[_Folder]) -> Iterator[Refusal]:
         field, option = "args.mounts", "allowed_mounts"
-        parts = text.split(":")
-        if (
-            len(parts) not in (2, 3)
-            or not all(part.startswith("/") for part in parts[:2])
-            or parts[2:]
-            not in (
-                [],
-                ["ro"],
-            )
-        ):
-            yield Refusal(field, option, f"{text!r} is not /host/folder:/container/folder, which can only be read")
-            return
-        source, target = Path(os.path.realpath(parts[0])), os.path.normpath(parts[1])
-        if target == "/" or ".." in parts[1].split("/") or _within_any(target, ("/proc", "/sys", "/dev")):
-            yield Refusal(field, option, f"nothing can be mounted at {parts[1]!r}")
-        elif _gives_away(source) or _overlaps(source, self.forbidden):
-            yield Refusal(field, option, f"{parts[0]!r} would open the host or the store, which no setting allows")
-        elif not _within_any(str(source), [os.path.realpath(folder) for folder in self.mounts]):
-            yield Refusal(field, option, f"{parts[0]!r} is {_not_among(self.mounts)}")
+        for folder in folders:
+            if not folder.parts:
+                message = f"{folder.text!r} is not /host/folder:/container/folder, which can only be read"
+            elif folder.target == "/" or ".." in folder.parts[1].split("/") or _is_of_the_system(folder.target):
+                message = f"nothing can be mounted at {folder.parts[1]!r}"
+            elif _gives_away(folder.source) or _overlaps(folder.source, self.forbidden):
+                message = f"{folder.parts[0]!r} would open the host or the store, which no setting allows"
+            elif not _within_any(folder.source, [os.path.realpath(allowed) for allowed in self.mounts]):
+                message = f"{folder.parts[0]!r} is {_not_among(self.mounts)}"
+            else:
+                continue
+            yield Refusal(field, option, message)
 
 
 def _refuse(what: str, refusals: Sequence[Refusal]) -> None:
@@ -289,7 +308,9 @@ def _not_among(allowed: Sequence[str]) -> str:
 
 
 def _full(reference: str) -> str:
-    """A reference with the registry that an engine goes to for it."""
+    """A reference with the registry that an engine goes to for it; an id is that of one engine."""
+    if _ID.fullmatch(reference):
+        return reference
     first, slash, _ = reference.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
         return reference
@@ -300,11 +321,15 @@ def _within_any(path: str, folders: Sequence[str]) -> bool:
     return any(path == folder or path.startswith(f"{folder.rstrip('/')}/") for folder in folders)
 
 
-def _gives_away(source: Path) -> bool:
-    return source.name == "docker.sock" or str(source) == "/" or _overlaps(source, _NEVER_MOUNTED)
+def _is_of_the_system(target: str) -> bool:
+    return _within_any(target, ("/proc", "/sys", "/dev"))
 
 
-def _overlaps(source: Path, folders: Sequence[str]) -> bool:
+def _gives_away(source: str) -> bool:
+    return source == "/" or os.path.basename(source) == "docker.sock" or _overlaps(source, _NEVER_MOUNTED)
+
+
+def _overlaps(source: str, folders: Sequence[str]) -> bool:
     """Whether a folder is, holds, or lies in one of these."""
     others = [os.path.realpath(folder) for folder in folders]
-    return _within_any(str(source), others) or any(_within_any(other, [str(source)]) for other in others)
+    return _within_any(source, others) or any(_within_any(other, [source]) for other in others)

@@ -15,7 +15,14 @@ from pathlib import Path
 import docker
 import pytest
 
-from airflow_monai.errors import ImageDenied, MapInterrupted, MapNotFound, RunnerUnavailable, SettingsError
+from airflow_monai.errors import (
+    ImageDenied,
+    MapInterrupted,
+    MapNotFound,
+    PolicyRefused,
+    RunnerUnavailable,
+    SettingsError,
+)
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.runners.docker import pull as docker_pull
 from airflow_monai.maps.runners.docker.engine import Engine
@@ -153,6 +160,17 @@ def test_a_registry_that_wants_a_login_gets_that_of_the_connection(
             with pytest.raises(ImageDenied, match="connection 'registry' cannot log in") as caught:
                 get_image(Engine(SOCKET, "registry"), Policy(), image, check=lambda: None)
             assert password not in str(caught.value)
+
+
+def test_an_image_by_a_short_id_is_judged_by_its_names(map_images: object) -> None:  # noqa: F811
+    engine = Engine(SOCKET)
+    whole = engine.image("noop:1.0.0")
+    assert whole is not None
+    for reference in (whole["Id"], whole["Id"].removeprefix("sha256:")[:12]):
+        assert get_image(engine, Policy(images=("noop:*",)), reference, check=lambda: None)["Id"] == whole["Id"]
+        assert get_image(engine, Policy(pull="always"), reference, check=lambda: None)["Id"] == whole["Id"]
+        with pytest.raises(PolicyRefused, match="allowed_images"):  # an id looks like a name of the Docker Hub
+            get_image(engine, Policy(images=("docker.io/library/[0-9a-f]*",)), reference, check=lambda: None)
 
 
 def test_a_connection_that_is_not_there_is_told() -> None:

@@ -112,7 +112,7 @@ def test_shared_memory_and_scratch(wanted: MapJob, tmp_path: Path) -> None:
 
 def test_what_the_policy_allows(wanted: MapJob, tmp_path: Path) -> None:
     host = Mount(Path("/data/atlas"), "/atlas")
-    confinement = Confinement(network="results", capabilities=("SYS_NICE",), mounts={"/data/atlas": "/atlas"})
+    confinement = Confinement(network="results", capabilities=("SYS_NICE",), mounts=(("/data/atlas", "/atlas"),))
     pod = pod_of(replace(wanted, mounts=(*wanted.mounts, host), confinement=confinement), tmp_path)
     assert {"name": "host-2", "hostPath": {"path": "/data/atlas", "type": "Directory"}} in pod["spec"]["volumes"]
     assert {"name": "host-2", "mountPath": "/atlas", "readOnly": True} in container_of(pod)["volumeMounts"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def test_left_alone_a_site_allows_nothing_beyond() -> None:
     )
     assert refused(policy, mounts="/srv/a:/a") == ["args.mounts allowed_mounts"]
     confinement = policy.confine(Asked(), what="task")
-    assert (confinement.network, confinement.capabilities, dict(confinement.mounts)) == ("none", (), {})
+    assert (confinement.network, confinement.capabilities, confinement.mounts) == ("none", (), ())
 
 
 def test_what_a_site_lists_can_be_had_and_limits_only_narrowed() -> None:
@@ -41,11 +42,24 @@ def test_what_a_site_lists_can_be_had_and_limits_only_narrowed() -> None:
     args = {"network": "models", "capabilities": "CAP_SYS_NICE", "mounts": ["/srv/models:/models:ro"]}
     got = policy.confine(Asked.of({**args, "pids": "100", "output_quota": "1Gi"}), what="task")
     assert (got.network, got.capabilities, got.pids, got.output_bytes) == ("models", ("SYS_NICE",), 100, GIB)
-    assert got.mounts == {"/srv/models": "/models"}
+    assert got.mounts == (("/srv/models", "/models"),)
     with pytest.raises(
         PolicyRefused, match=r"task asks for more .*args\.pids.*args\.output_quota.*\[monai\] output_quota"
     ):
         policy.confine(Asked.of({"pids": "2000", "output_quota": "11Gi"}), what="task")
+
+
+def test_a_folder_may_be_mounted_twice() -> None:
+    confined = Policy(mounts=("/srv",)).confine(Asked(mounts=("/srv/a:/one", "/srv/a/:/two/")), what="task")
+    assert confined.mounts == (("/srv/a", "/one"), ("/srv/a", "/two"))
+
+
+def test_what_was_allowed_is_mounted_whatever_a_link_comes_to_mean(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "models")
+    policy = Policy(mounts=(str(tmp_path / "models"),))
+    confined = policy.confine(Asked(mounts=(f"{tmp_path}/link/:/models",)), what="task")
+    assert confined.mounts == ((os.path.realpath(tmp_path / "models"), "/models"),)
 
 
 @pytest.mark.parametrize("network", ["host", "bridge", "default", "container:abc"])
@@ -115,6 +129,17 @@ def test_an_image_by_its_id_goes_by_its_other_names() -> None:
     policy.check_image(DIGEST, ["registry.hospital.example/ai/lung:1"])
     with pytest.raises(PolicyRefused):
         policy.check_image(DIGEST, ["other.example/ai/lung:1"])
+
+
+def test_an_id_is_not_taken_for_a_name() -> None:
+    hub, short = Policy(images=("docker.io/*",)), DIGEST[7:19]
+    for reference in (DIGEST, short):
+        with pytest.raises(PolicyRefused, match="allowed_images"):
+            hub.check_image(reference, [DIGEST, "other.example/ai/lung:1"])
+        hub.check_image(reference, [DIGEST, "lung:1"])
+        Policy(images=(DIGEST,)).check_image(reference, [DIGEST])
+    with pytest.raises(PolicyRefused, match="require_digests"):
+        Policy(digests=True).check_image(short, [DIGEST])
 
 
 def test_digests_can_be_required() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapNotFound
 from airflow_monai.maps.policy import Policy
+from airflow_monai.maps.references import LATEST, names_by_id
 from airflow_monai.maps.runners.base import ContainerImage
 from airflow_monai.maps.runners.docker.manifest import repo_digest
 from airflow_monai.maps.runners.docker.pull import pull
@@ -26,10 +27,8 @@ def get_image(
     :raises RegistryUnavailable: when the registry cannot be asked.
     """
     found = engine.image(reference)
-    is_id = reference.startswith("sha256:")  # names an image by its content: no registry is asked, and none could tell
-    policy.check_image(
-        reference, [*(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())] if is_id and found else ()
-    )
+    is_id = _is_by_id(reference, found)
+    policy.check_image(reference, _names(found) if is_id and found else None)
     if always_pull:
         policy.check_pull(reference)
     if not is_id and policy.pull != "never" and (found is None or always_pull or policy.pull == "always"):
@@ -55,6 +54,17 @@ def as_container(reference: str, found: Mapping[str, Any]) -> ContainerImage:
         working_directory=config.get("WorkingDir") or "/",
         digest=repo_digest(reference, found),
     )
+
+
+def _is_by_id(reference: str, found: Mapping[str, Any] | None) -> bool:
+    """Whether an image was named by its content, or the beginning of it: no registry is asked, and none could tell."""
+    if found is None or not names_by_id(reference, found["Id"]):
+        return reference.startswith("sha256:")
+    return f"{reference}:{LATEST}" not in (found.get("RepoTags") or ())  # engines look for a name first
+
+
+def _names(found: Mapping[str, Any]) -> list[str]:
+    return [found["Id"], *(found.get("RepoTags") or ()), *(found.get("RepoDigests") or ())]
 
 
 def _words(value: Iterable[Any] | None) -> tuple[str, ...]:

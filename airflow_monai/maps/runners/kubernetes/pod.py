@@ -229,8 +229,9 @@ def _volumes(job: MapJob, placed: Placed) -> _Volumes:
             "[monai] kubernetes_store_volume says nothing: pods need it to get at the store. Give the claim that the "
             'workers mount, as in {"claim": "monai", "path": "store"}, or {"hostPath": "/data/monai"}.'
         )
+    allowed = {source for source, _ in job.confinement.mounts}
     for number, mount in enumerate(job.mounts):
-        if str(mount.source) in job.confinement.mounts:  # a folder of the node, which the site's policy allows
+        if str(mount.source) in allowed:  # a folder of the node, which the site's policy allows
             host = {"hostPath": {"path": str(mount.source), "type": "Directory"}}
             volumes.add(f"host-{number}", host, mount.target, readOnly=True)
             continue

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
@@ -141,17 +143,45 @@ def _sent(found: FoundTask, key: str, kind: str, *, inline: bool) -> Response:
     path = found.folder.store.local_path(key)
     if path is None:
         return Response(found.folder.store.read(key), media_type=kind, headers=headers)
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        raise HTTPException(404, "The file is not in the store any more.") from None
-    headers["Content-Length"] = str(os.fstat(descriptor).st_size)
-    return StreamingResponse(_blocks(descriptor), media_type=kind, headers=headers)
+    blocks = _Blocks(path)
+    headers["Content-Length"] = str(blocks.left)
+    return StreamingResponse(blocks, media_type=kind, headers=headers)
 
 
-def _blocks(descriptor: int) -> Iterator[bytes]:
-    with open(descriptor, "rb", buffering=0) as file:
-        left = os.fstat(descriptor).st_size
-        while left > 0 and (block := file.read(min(_BLOCK, left))):
-            left -= len(block)
-            yield block
+class _Blocks:
+    """The bytes of a file, a block at a time. It is closed when nobody has this any more: who asked may have gone
+    before the first block was wanted, and then nobody ever begins to read.
+
+    :raises HTTPException: when there is no such file.
+    """
+
+    def __init__(self, path: Path):
+        try:
+            # what an application made is no file that waits for somebody to write into it
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            raise HTTPException(404, "The file is not in the store any more.") from None
+        self._descriptor: int | None = descriptor
+        found = os.fstat(descriptor)
+        self.left = found.st_size
+        if not stat.S_ISREG(found.st_mode):
+            self.close()
+            raise HTTPException(404, "The store holds something else there than a file.")
+
+    def __iter__(self) -> _Blocks:
+        return self
+
+    def __next__(self) -> bytes:
+        block = b"" if self._descriptor is None else os.read(self._descriptor, min(_BLOCK, self.left))
+        self.left -= len(block)
+        if not block:
+            self.close()
+            raise StopIteration
+        return block
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    __del__ = close

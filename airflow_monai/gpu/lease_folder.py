@@ -24,13 +24,14 @@ from functools import cache
 from pathlib import Path
 
 from airflow_monai.errors import LeaseError
+from airflow_monai.gpu.lease_place import unfit
 from airflow_monai.gpu.lease_state import State
+from airflow_monai.locks import is_locked
 
 LOCK_SECONDS = 30.0
 """A change takes milliseconds; who cannot begin one for so long waits for a process that was stopped."""
 
 STRAY_MARKS = 50
-_REMOTE = ("nfs", "cifs", "smb", "9p", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "fuse.sshfs", "afs", "ocfs2")
 
 
 class LeaseFolder:
@@ -113,33 +114,15 @@ class LeaseFolder:
         """Whether the process with this mark lives."""
         if not mark:
             return False
-        if mark in self._marks:
-            return True
-        try:
-            fd = os.open(self._owners / mark, os.O_RDWR)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True  # nobody can tell
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return mark in self._marks or is_locked(self._owners / mark, unknown=True)
 
     def _prepare(self) -> None:
+        if problem := unfit(self.path):
+            raise LeaseError(f"The folder of GPU leases {self.path} is {problem}.")
         try:
             self._owners.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._unusable("cannot be made", error) from error
-        kind = file_system(str(self.path.resolve()))
-        if kind.startswith(_REMOTE):
-            raise LeaseError(
-                f"The folder of GPU leases {self.path} is on a network file system ({kind}): other hosts would share "
-                "it. Set [monai] gpu_lease_folder to a folder on a disk of this host."
-            )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -237,23 +220,6 @@ def boot_id() -> str:
 def since_boot() -> float:
     """Seconds since the host was started, asleep or not; nobody can set this clock."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-@cache
-def file_system(path: str) -> str:
-    """Type of the file system that a path is on, empty where that cannot be told."""
-    try:
-        lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    best, kind = "", ""
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        point = left.split()[4].encode().decode("unicode_escape")
-        inside = path == point or path.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):
-            best, kind = point, right.split()[0]
-    return kind
 
 
 def _flocked(fd: int) -> bool:

@@ -382,7 +382,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_a_network_file_system_is_refused(folder, monkeypatch):
-    monkeypatch.setattr(lease_folder, "file_system", lambda path: "nfs4")
+    monkeypatch.setattr(lease_folder, "unfit", lambda path: "on a network file system (nfs4): a disk of this host")
     with pytest.raises(LeaseError, match=r"network file system \(nfs4\).*a disk of this host"):
         take(cards_of(folder), "one", 1)
 

@@ -22,21 +22,26 @@ def only_one(file: Path, check: Callable[[], None], seconds: float = 60.0) -> It
     :raises RunnerUnavailable: when it is not free after so many seconds.
     """
     deadline = time.monotonic() + seconds
-    file.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = _opened(file)
         try:
             if _locked(fd, file):
-                yield
+                yield  # what goes wrong in the block is no trouble with the lock
                 return
-        except OSError as error:
-            raise RunnerUnavailable(f"The lock {file} cannot be taken: {error.strerror or error}.") from error
         finally:
             os.close(fd)
         check()
         if time.monotonic() > deadline:
             raise RunnerUnavailable(f"Another process has held the lock {file} for {seconds:g} s.")
         time.sleep(LOOK_SECONDS)
+
+
+def _opened(file: Path) -> int:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _no_lock(file, error) from error
 
 
 def _locked(fd: int, file: Path) -> bool:
@@ -46,3 +51,9 @@ def _locked(fd: int, file: Path) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(file))
     except (BlockingIOError, FileNotFoundError):
         return False
+    except OSError as error:
+        raise _no_lock(file, error) from error
+
+
+def _no_lock(file: Path, error: OSError) -> RunnerUnavailable:
+    return RunnerUnavailable(f"The lock {file} cannot be taken: {error.strerror or error}.")

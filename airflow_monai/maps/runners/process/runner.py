@@ -8,7 +8,6 @@ looking, ten times a second, and so is that on processes; there is no limit on c
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_monai.errors import MapError, MapInterrupted, RunnerUnavailable
+from airflow_monai.locks import is_locked
 from airflow_monai.maps.logs import MAX_LOG_BYTES
 from airflow_monai.maps.resolve import find_folder
 from airflow_monai.maps.runners.base import (
@@ -230,17 +230,7 @@ class _Kept:
             time.sleep(LOOK_SECONDS)
 
     def _locked(self) -> bool:
-        try:
-            fd = os.open(self.folder / "lock", os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return is_locked(self.folder / "lock", unknown=False)
 
     def _json(self, name: str) -> dict[str, Any] | None:
         try:

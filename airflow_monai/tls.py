@@ -23,5 +23,6 @@ def client_context(verify: bool | str = True, cert: tuple[str, ...] = ()) -> ssl
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if cert:
-        context.load_cert_chain(*cert[:2])
+        # without a password OpenSSL would ask for that of an encrypted key, at a terminal that nobody sees
+        context.load_cert_chain(cert[0], cert[1] if len(cert) > 1 else None, password="")
     return context

@@ -12,7 +12,7 @@ from airflow_monai import __version__
 from airflow_monai.errors import ServiceRefused, ServiceUnavailable
 from airflow_monai.hooks.http_endpoint import Endpoint, origin
 from airflow_monai.hooks.http_hosts import HostRules, HostUnknown
-from airflow_monai.http_quiet import nothing_logged
+from airflow_monai.http_common import nothing_logged, proxy_for
 
 if TYPE_CHECKING:
     import httpx
@@ -106,7 +106,7 @@ class HttpClient:
 
         parts = urlsplit(request.url)
         host = parts.hostname or ""
-        proxy = self.endpoint.proxy or _proxy_for(parts.scheme, host)
+        proxy = self.endpoint.proxy or proxy_for(parts.scheme, host)
         addresses: list[str] = []
         if proxy:
             self.rules.check_name(host)
@@ -197,13 +197,3 @@ def _same_host(old: str, new: str) -> bool:
         return True
     (scheme, host, port), (new_scheme, new_host, new_port) = origin(old), origin(new)
     return (scheme, new_scheme, port, new_port) == ("http", "https", 80, 443) and host == new_host
-
-
-def _proxy_for(scheme: str, host: str) -> str:
-    """The proxy that the environment (``HTTPS_PROXY``, ``NO_PROXY``...) gives for a host."""
-    from urllib.request import getproxies, proxy_bypass
-
-    proxies = getproxies()
-    if not proxies or proxy_bypass(host):
-        return ""
-    return proxies.get(scheme) or proxies.get("all", "")

@@ -1,4 +1,4 @@
-"""Keeps what HTTP clients log out of the logs: httpx logs every address with its query, which may name a patient."""
+"""What all HTTP calls of this package have in common, those of tasks and those of sinks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _LOGGERS = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2",
 
 @contextmanager
 def nothing_logged() -> Iterator[None]:
-    """Within the block, in this thread or coroutine, httpx logs nothing; others' requests are logged as ever."""
+    """Within the block, in this thread or coroutine, httpx logs nothing; others' requests are logged as ever.
+
+    It would log every address with its query, which may hold what a patient is known by.
+    """
     for name in _LOGGERS:
         logger = logging.getLogger(name)
         if _is_not_ours not in logger.filters:
@@ -27,3 +30,13 @@ def nothing_logged() -> Iterator[None]:
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
     return not _SENDING.get()
+
+
+def proxy_for(scheme: str, host: str) -> str:
+    """The proxy that the environment (``HTTPS_PROXY``, ``NO_PROXY``...) gives for a host."""
+    from urllib.request import getproxies, proxy_bypass
+
+    proxies = getproxies()
+    if not proxies or proxy_bypass(host):
+        return ""
+    return proxies.get(scheme) or proxies.get("all", "")

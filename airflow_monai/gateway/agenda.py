@@ -10,6 +10,7 @@ from collections.abc import Callable
 from airflow_monai.gateway.events import log
 
 AFTER_AN_ERROR = 10.0
+_RUNNING = float("nan")  # equal to no time
 
 Step = Callable[[str], float | None]
 """Works on a key; returns after how many seconds to do so again, None when it is done with it."""
@@ -24,7 +25,8 @@ class Agenda:
     def __init__(self, name: str, threads: int, step: Step):
         self._step = step
         self._heap: list[tuple[float, str]] = []
-        self._keys: set[str] = set()
+        self._due: dict[str, float] = {}  # when each key's time is; _RUNNING while it is worked on
+        self._hurried: set[str] = set()
         self._condition = threading.Condition()
         self._stopping = False
         self._threads = [
@@ -48,28 +50,40 @@ class Agenda:
     def add(self, key: str, delay: float = 0.0) -> bool:
         """Put the key on the agenda; False when it is there already."""
         with self._condition:
-            if key in self._keys:
+            if key in self._due:
                 return False
-            self._keys.add(key)
             self._push(key, delay)
             return True
 
+    def hurry(self, key: str) -> None:
+        """Work on a key that is on the agenda now, or once more as soon as what is being done for it has ended."""
+        with self._condition:
+            if key not in self._due:
+                return
+            if self._due[key] is _RUNNING:
+                self._hurried.add(key)
+            else:
+                self._push(key, 0.0)
+
     def __contains__(self, key: str) -> bool:
         with self._condition:
-            return key in self._keys
+            return key in self._due
 
     def _push(self, key: str, delay: float) -> None:
-        heapq.heappush(self._heap, (time.monotonic() + delay, key))
+        due = self._due[key] = time.monotonic() + delay
+        heapq.heappush(self._heap, (due, key))
         self._condition.notify()
 
     def _work(self) -> None:
         while (key := self._next()) is not None:
             delay = self._run(key)
             with self._condition:
+                hurried = key in self._hurried
+                self._hurried.discard(key)
                 if delay is None:
-                    self._keys.discard(key)
+                    del self._due[key]
                 else:
-                    self._push(key, delay)
+                    self._push(key, 0.0 if hurried else delay)
 
     def _run(self, key: str) -> float | None:
         try:
@@ -85,8 +99,14 @@ class Agenda:
                 if not self._heap:
                     self._condition.wait()
                     continue
-                wait = self._heap[0][0] - time.monotonic()
+                due, key = self._heap[0]
+                if self._due.get(key) != due:
+                    heapq.heappop(self._heap)  # it was hurried since, or is done with
+                    continue
+                wait = due - time.monotonic()
                 if wait <= 0:
-                    return heapq.heappop(self._heap)[1]
+                    heapq.heappop(self._heap)
+                    self._due[key] = _RUNNING
+                    return key
                 self._condition.wait(wait)
             return None

@@ -16,6 +16,7 @@ from airflow_monai.gateway.agenda import AFTER_AN_ERROR, Agenda, Step
 from airflow_monai.gateway.announcer import Announcer
 from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log
 from airflow_monai.gateway.workflows import Workflows
+from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.intake import Intake, OpenPayload, Placed
 
 RESCAN_SECONDS = 10.0
@@ -82,6 +83,11 @@ class Shepherd:
         if placed.payload_id not in self._closing:
             self._closing.add(placed.payload_id, self._workflows.quiet_seconds(called_aet))
 
+    def whole(self, payload_id: str) -> None:
+        """All of its images are there, says who brought them; the store knows it already."""
+        self._closing.add(payload_id)
+        self._closing.hurry(payload_id)
+
     def _watch(self) -> None:
         """Tell of images each second, and look after payloads that other gateways left behind."""
         rescan = time.monotonic() + RESCAN_SECONDS
@@ -137,6 +143,8 @@ class Shepherd:
         """How long the study still has to be quiet, None when it may be closed."""
         if state.closing or state.last_received is None:
             return None
+        if state.whole and state.grouping is not Grouping.PATIENT:  # a patient may have more studies than one
+            return _LOOK_AGAIN if self._arriving(state) else None
         quiet = self._workflows.quiet_seconds(state.called_aet)
         with self._lock:
             last = self._last.get(state.payload_id)

@@ -84,6 +84,28 @@ def short_elements(
             yield Element(tag, vr.decode("latin-1") if vr else None, bytes(data[value_at:position]))
 
 
+def whole_until(data: bytes | memoryview, encoding: Encoding, start: int = 0) -> int:
+    """Where the last whole element of the top level ends, pixel data and what follows them included.
+
+    Less than the length of the data where they break off. What is deflated is not looked into: it counts as whole.
+    """
+    if encoding.deflated:
+        return len(data)
+    reader = _Reader(data, encoding)
+    position, end = start, len(data)
+    while position < end:
+        try:
+            _, vr, length, value_at = reader.header(position)
+            undefined = length == _UNDEFINED
+            after = reader.after_undefined(value_at, implicit=vr == b"UN") if undefined else value_at + length
+        except DamagedDataSet:
+            break
+        if after > end:
+            break
+        position = after
+    return position
+
+
 def _inflate(data: bytes | memoryview) -> bytes:
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, INFLATED_HEADER_BYTES)

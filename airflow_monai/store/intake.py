@@ -7,6 +7,7 @@ A payload goes through these states, each made by a conditional create, so that 
                          /calling/<aet>     who sent some, one object each
                          /dcm/...           the instances, each durable before its sender hears success
                          /duplicates.jsonl  instances that came again
+                         /whole.json        who brought the instances says that these are all
                          /closing.json      takes none any more
                          /listing.json      which instances belong to it, for good
                          /tags.json         what its headers say, by series
@@ -85,6 +86,8 @@ class OpenPayload:
     :param images: and ``last_received`` count only as long as it is open.
     :param last_received: when its newest instance was written, seconds since the epoch; None when it has none.
     :param group: key of its group, as :mod:`airflow_monai.store.groups` has it.
+    :param opened: when its first instance came, ISO 8601.
+    :param whole: who brought the instances has said that these are all, and none has come since.
     """
 
     payload_id: str
@@ -94,6 +97,8 @@ class OpenPayload:
     images: int
     last_received: float | None
     closing: bool
+    opened: str = ""
+    whole: bool = False
 
 
 @dataclass
@@ -268,7 +273,25 @@ class Intake:
             images=len(files),
             last_received=max((modified for _, modified in files.values()), default=None),
             closing=closing,
+            opened=str(opened.get("opened", "")),
+            whole=not closing and self._told_whole(payload_id) >= len(files) > 0,
         )
+
+    def tell_whole(self, payload_id: str) -> bool:
+        """Note that the instances which are in the payload now are all that it waits for; False when it is closing.
+
+        It is no more than a hint: an instance that comes nevertheless still joins it as long as it is open, and then
+        it waits on as if nothing had been said.
+        """
+        if self._is_closing(payload_id):
+            return False
+        self.store.write_json(payload_key(payload_id, "whole.json"), {"images": len(self._files(payload_id))})
+        return True
+
+    def _told_whole(self, payload_id: str) -> int:
+        """Of how many instances it was said that they are all."""
+        key = payload_key(payload_id, "whole.json")
+        return int(self.store.read_json(key)["images"]) if self.store.exists(key) else 0
 
     def _opened(self, payload_id: str) -> dict[str, Any]:
         return opened_payload(self.store, payload_id)

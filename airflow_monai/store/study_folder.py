@@ -14,14 +14,13 @@ from pathlib import Path
 from airflow_monai.errors import MonaiError
 from airflow_monai.store.describe import Describer
 from airflow_monai.store.elements import DamagedDataSet, Element, Encoding, short_elements
-from airflow_monai.store.part10 import NotIdentified, data_set_of, file_meta, identify, mapped
+from airflow_monai.store.foreign import HEAD_BYTES, begins_as_dicom, problem_of_stranger, recognise
+from airflow_monai.store.part10 import NotIdentified, mapped
 from airflow_monai.store.payloads import payload_id_of
 from airflow_monai.types import FailureKind, PatientDetails, Payload, PayloadFile, SeriesTags
 
 MAX_FILES = 100_000
-_DICOMDIR = "1.2.840.10008.1.3.10"
-_TRANSFER_SYNTAX, _META_SOP_CLASS = 0x00020010, 0x00020002
-_NAMED_DICOM = (".dcm", ".dicom")
+_TRANSFER_SYNTAX = 0x00020010
 _TIME = "1970-01-01T00:00:00+00:00"
 
 
@@ -159,8 +158,10 @@ class _Reader:
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
                 return
-            if not _begins_as_dicom(path):
-                self._strange(path)
+            with open(path, "rb") as file:
+                head = file.read(HEAD_BYTES)
+            if not begins_as_dicom(head):
+                self._strange(path, head)
                 return
             with mapped(path) as data:
                 self._take(path, data)
@@ -170,27 +171,24 @@ class _Reader:
             reason = getattr(error, "strerror", None) or type(error).__name__
             self.bad.append(BadFile(path, f"it cannot be read: {reason}"))
 
-    def _strange(self, path: Path) -> None:
-        if path.suffix.lower() in _NAMED_DICOM:
-            self.bad.append(BadFile(path, "it is named as DICOM but does not begin as a DICOM file (PS3.10)"))
+    def _strange(self, path: Path, head: bytes) -> None:
+        if problem := problem_of_stranger(path.name, head):
+            self.bad.append(BadFile(path, problem))
         else:
             self.passed_over += 1
 
     def _take(self, path: Path, data: memoryview) -> None:
-        syntax, start = data_set_of(data)
-        if not syntax:
-            raise NotIdentified("its meta information names no transfer syntax")
-        if _is_dicomdir(data[:start]):
+        image = recognise(data)
+        if image is None:
             self.passed_over += 1
             return
-        who = identify(data, start, syntax)
+        who = image.identity
         if who.sop in self.found:
             self.duplicates += 1
             return
         name = f"dcm/{who.study}/{who.series}/{who.sop}.dcm"
-        size = len(file_meta(who.sop_class, who.sop, syntax)) + len(data) - start
-        entry = PayloadFile(name, size, who.sop, who.sop_class, who.series, syntax)
-        self.found[who.sop] = source = SourceFile(path, entry, start)
+        entry = PayloadFile(name, image.size, who.sop, who.sop_class, who.series, image.transfer_syntax)
+        self.found[who.sop] = source = SourceFile(path, entry, image.data_at)
         self.waiting.setdefault((who.study, who.series), []).append(source)
 
     def content(self) -> FolderContent:
@@ -214,13 +212,3 @@ def _elements(data: memoryview, file: SourceFile) -> Iterator[Element]:
     syntax = file.entry.transfer_syntax_uid
     yield Element(_TRANSFER_SYNTAX, "UI", syntax.encode("latin-1"))
     yield from short_elements(data, Encoding.of(syntax), start=file.data_at)
-
-
-def _begins_as_dicom(path: Path) -> bool:
-    with open(path, "rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
-def _is_dicomdir(meta: memoryview) -> bool:
-    elements = short_elements(meta, Encoding.of(""), start=132)
-    return any(one.tag == _META_SOP_CLASS and one.value.strip(b" \0") == _DICOMDIR.encode() for one in elements)

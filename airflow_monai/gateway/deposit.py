@@ -1,0 +1,430 @@
+"""Puts files that did not come by C-STORE into the intake: one by one, durable, and each with its verdict.
+
+A file becomes what the gateway would have kept of it, had it come by C-STORE, so that an image is the same whichever
+way it came. The files that are read belong to others, who may still change them: nothing is decided on them, only on
+the copy in the spool.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_monai.errors import InvalidArgument, MonaiError, StoreError
+from airflow_monai.specs.plan import Grouping
+from airflow_monai.store.archives import ArchiveLimits, ArchiveRefused, Unreadable, is_zip, members
+from airflow_monai.store.elements import DamagedDataSet
+from airflow_monai.store.foreign import (
+    HEAD_BYTES,
+    Found,
+    begins_as_dicom,
+    check_whole,
+    is_archive,
+    problem_of_stranger,
+    recognise,
+)
+from airflow_monai.store.intake import Instance, Intake, Placed
+from airflow_monai.store.part10 import NotIdentified, mapped
+
+if TYPE_CHECKING:
+    from airflow_monai.gateway.ways import GatewayParts
+    from airflow_monai.store.space import DiskGuard
+
+_FIRST_BYTES = 256 * 1024
+"""The identity of nearly every image lies within these."""
+_COPY_BYTES = 1 << 20
+_AT_A_TIME = 4
+_NAMES_KEPT = 1000
+_LIMITS = ArchiveLimits()
+DIFFERS = "the store has another image of its SOP Instance UID, which came first; this one is not kept there"
+
+
+class IntakeHeld(MonaiError):
+    """Nothing may be taken in now; it goes on by itself when the reason is gone."""
+
+
+class Outcome(str, Enum):
+    """What became of a file."""
+
+    TAKEN = "taken"
+    DUPLICATE = "duplicate"  # the store had it, and has noted that it came again
+    PASSED_OVER = "passed-over"  # no image: the directory of a medium, a viewer, a text
+    REFUSED = "refused"
+
+
+class Source(Protocol):
+    """Bytes in order; fewer than asked for only at the end, or :class:`Unreadable`."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedFile:
+    """A file that is not in the store.
+
+    :param name: where it lay in the deposit. It may name a patient, so it is for the depositor's eyes only.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DepositReport:
+    """What became of a deposit.
+
+    :param passed_over: names of files that are no images, of the first thousand of them.
+    """
+
+    called_aet: str
+    calling_aet: str
+    images: int
+    duplicates: int
+    passed_over_count: int
+    passed_over: tuple[str, ...]
+    refused: tuple[RefusedFile, ...]
+    payload_ids: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was no image in it."""
+        return not (self.images or self.duplicates)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "called_aet": self.called_aet,
+            "calling_aet": self.calling_aet,
+            "images": self.images,
+            "duplicates": self.duplicates,
+            "passed_over_count": self.passed_over_count,
+            "passed_over": list(self.passed_over),
+            "refused": [{"name": item.name, "reason": item.reason} for item in self.refused],
+            "payload_ids": list(self.payload_ids),
+        }
+
+
+def check_aet(text: str, what: str) -> str:
+    """An AE title (PS3.5 section 6.2) without the spaces around it.
+
+    :param what: whose it is, for the message.
+    :raises InvalidArgument: when it is none.
+    """
+    title = text.strip(" ")
+    if not title or len(title) > 16 or "\\" in title or not title.isascii() or not title.isprintable():
+        raise InvalidArgument(f"{what} {text!r} is no AE title: 1 to 16 printable ASCII characters, no backslash.")
+    return title
+
+
+class Depositor:
+    """Takes deposits. Safe for threads.
+
+    :param spool: folder for unfinished files on the store's file system; the caller removes it when it is done.
+    :param received: called for each image with where it went and the called AE title.
+    :param ended: called for each payload of a deposit that was all of it.
+    :param guard: says when nothing may be taken in.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        spool: Path,
+        *,
+        grouping: Callable[[str], Grouping],
+        received: Callable[[Placed, str], None] = lambda placed, called_aet: None,
+        ended: Callable[[str], None] = lambda payload_id: None,
+        guard: DiskGuard | None = None,
+        limits: ArchiveLimits = _LIMITS,
+    ):
+        self.intake = intake
+        self.spool = spool
+        self.grouping = grouping
+        self.received = received
+        self.ended = ended
+        self.guard = guard
+        self.limits = limits
+
+    @classmethod
+    def of(cls, parts: GatewayParts) -> Depositor:
+        """One that hands what it takes to the gateway's shepherd."""
+        return cls(
+            parts.intake,
+            parts.spool,
+            grouping=parts.workflows.grouping,
+            received=parts.shepherd.received,
+            ended=parts.shepherd.whole,
+            guard=parts.guard,
+        )
+
+    def begin(self, called_aet: str, calling_aet: str, grouping: Grouping | None = None) -> Deposit:
+        """A deposit for an AE title.
+
+        :param grouping: in place of the AE title's own.
+        :raises InvalidArgument: when one is no AE title.
+        """
+        called = check_aet(called_aet, "The called AE title")
+        return Deposit(self, called, check_aet(calling_aet, "The calling AE title"), grouping or self.grouping(called))
+
+
+@dataclass
+class _Count:
+    images: int = 0
+    duplicates: int = 0
+    passed_over: int = 0
+    names: list[str] = field(default_factory=list)
+    refused: list[RefusedFile] = field(default_factory=list)
+    payload_ids: dict[str, None] = field(default_factory=dict)
+
+
+class Deposit:
+    """Files that are put in together. :meth:`take` and what is built on it are safe for threads.
+
+    Each method raises :class:`StoreError` when the store fails and :class:`IntakeHeld` when nothing may be taken in.
+    What was taken before that stays; to do all again does no harm.
+    """
+
+    def __init__(self, depositor: Depositor, called_aet: str, calling_aet: str, grouping: Grouping):
+        self.called_aet = called_aet
+        self.calling_aet = calling_aet
+        self._depositor = depositor
+        self._grouping = grouping
+        self._count = _Count()
+        self._lock = threading.Lock()
+
+    def take(self, source: Source, name: str) -> Outcome:
+        """Take one file in. When this returns, an image is durable, and what is no image has been noted.
+
+        :param name: for the report.
+        """
+        self._check_space()
+        try:
+            return self._take(source, name)
+        except (Unreadable, NotIdentified, DamagedDataSet) as error:
+            return self.refuse(name, str(error).rstrip("."))
+
+    def file(self, path: Path, name: str) -> Outcome:
+        """:meth:`take` a file of a folder; of a zip archive, all that is in it. Links are not followed."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            return self.refuse(name, "it is a link" if path.is_symlink() else _unreadable(error))
+        with open(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return self.refuse(name, "it is no regular file")
+            try:
+                head = file.read(4)
+                file.seek(0)
+            except OSError as error:
+                return self.refuse(name, _unreadable(error))
+            if not is_zip(head):
+                return self.take(_FileSource(file), name)
+        return self.archive(path, name)
+
+    def archive(self, path: Path, name: str) -> Outcome:
+        """:meth:`take` each file of a zip archive, or refuse it as a whole. Archives within it are refused.
+
+        ``TAKEN`` when all of it that is no image could be passed over and there was an image in it.
+        """
+        images = refused = 0
+        try:
+            for member in members(path, self._depositor.limits):
+                if isinstance(member, tuple):
+                    outcome = self.refuse(f"{name}/{member[0]}", member[1])
+                else:
+                    outcome = self.take(member, f"{name}/{member.name}")
+                refused += outcome is Outcome.REFUSED
+                images += outcome in (Outcome.TAKEN, Outcome.DUPLICATE)
+        except ArchiveRefused as error:
+            return self.refuse(name, str(error).rstrip("."))
+        if refused:
+            return Outcome.REFUSED
+        return Outcome.TAKEN if images else self.refuse(name, "there is no DICOM image in this archive")
+
+    def tree(self, folder: Path, each: Callable[[Path, Outcome], None] = lambda path, outcome: None) -> None:
+        """:meth:`file` for all files below a folder, several at a time.
+
+        :param each: is told of each file, from several threads, in no order.
+        """
+
+        def one(path: Path) -> None:
+            each(path, self.file(path, path.relative_to(folder).as_posix()))
+
+        with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="deposit") as pool:
+            try:
+                for _ in pool.map(one, list(files_below(folder))):
+                    pass
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def finish(self, whole: bool) -> DepositReport:
+        """What became of it.
+
+        :param whole: nothing more of these studies is to come: they need not wait for it.
+        """
+        report = self.report()
+        if whole:
+            for payload_id in report.payload_ids:
+                if self._depositor.intake.tell_whole(payload_id):
+                    self._depositor.ended(payload_id)
+        return report
+
+    def report(self) -> DepositReport:
+        """What became of it so far."""
+        with self._lock:
+            count = self._count
+            return DepositReport(
+                called_aet=self.called_aet,
+                calling_aet=self.calling_aet,
+                images=count.images,
+                duplicates=count.duplicates,
+                passed_over_count=count.passed_over,
+                passed_over=tuple(count.names),
+                refused=tuple(sorted(count.refused, key=lambda item: item.name)),
+                payload_ids=tuple(count.payload_ids),
+            )
+
+    def refuse(self, name: str, reason: str) -> Outcome:
+        """Note that a file is not taken."""
+        with self._lock:
+            self._count.refused.append(RefusedFile(name, reason))
+        return Outcome.REFUSED
+
+    def _check_space(self) -> None:
+        guard = self._depositor.guard
+        if guard and (refusal := guard.refusal()):
+            raise IntakeHeld(refusal)
+
+    def _take(self, source: Source, name: str) -> Outcome:
+        first = _read(source, _FIRST_BYTES)
+        head = first[:HEAD_BYTES]
+        if not begins_as_dicom(head):
+            if is_archive(head):
+                return self.refuse(name, "it is an archive that is not unpacked here")
+            problem = problem_of_stranger(name, head)
+            return self.refuse(name, problem) if problem else self._pass_over(name)
+        with self._spooled() as path:
+            found = self._copy(first, source, path)
+            if found is None:
+                return self._pass_over(name)
+            with mapped(path) as data:
+                check_whole(data, len(found.meta), found.transfer_syntax)
+            return self._put(found, path, name)
+
+    def _spooled(self) -> _Spooled:
+        return _Spooled(self._depositor.spool / uuid.uuid4().hex)
+
+    def _copy(self, first: bytes, source: Source, path: Path) -> Found | None:
+        """Write the image as the gateway keeps it; None when it is none.
+
+        :param first: what has been read of the source.
+        """
+        found: Found | None
+        try:
+            found = recognise(first)
+        except (NotIdentified, DamagedDataSet):
+            if len(first) < _FIRST_BYTES:
+                raise
+            return self._copy_long(first, source, path)  # an unusually long header
+        if found is not None:
+            _write(path, [found.meta, first[found.data_at :]], source)
+        return found
+
+    def _copy_long(self, first: bytes, source: Source, path: Path) -> Found | None:
+        with self._spooled() as raw:
+            _write(raw, [first], source)
+            with mapped(raw) as data:
+                found = recognise(data)
+            if found is not None:
+                with open(raw, "rb") as file:
+                    file.seek(found.data_at)
+                    _write(path, [found.meta], _FileSource(file))
+            return found
+
+    def _put(self, found: Found, path: Path, name: str) -> Outcome:
+        instance = Instance(found.identity, self.called_aet, self.calling_aet)
+        placed = self._depositor.intake.add(instance, path, self._grouping)
+        with self._lock:
+            self._count.payload_ids.setdefault(placed.payload_id)
+            self._count.images += not placed.duplicate
+            self._count.duplicates += placed.duplicate
+        self._depositor.received(placed, self.called_aet)
+        if placed.identical is False:
+            return self.refuse(name, DIFFERS)
+        return Outcome.DUPLICATE if placed.duplicate else Outcome.TAKEN
+
+    def _pass_over(self, name: str) -> Outcome:
+        with self._lock:
+            self._count.passed_over += 1
+            if len(self._count.names) < _NAMES_KEPT:
+                self._count.names.append(name)
+        return Outcome.PASSED_OVER
+
+
+class _Spooled:
+    """A file name in the spool; the file is removed in the end."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __enter__(self) -> Path:
+        return self._path
+
+    def __exit__(self, *exc: object) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+class _FileSource:
+    def __init__(self, file: Any):
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            raise Unreadable(_unreadable(error)) from error
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All that is no folder below a folder, in order; links are not followed."""
+    for top, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(top, name))]
+        folders[:] = sorted(set(folders).difference(links))
+        yield from (Path(top, name) for name in sorted([*names, *links]))
+
+
+def _read(source: Source, size: int) -> bytes:
+    """So many bytes, fewer only at the end."""
+    pieces: list[bytes] = []
+    while size and (data := source.read(size)):
+        pieces.append(data)
+        size -= len(data)
+    return b"".join(pieces)
+
+
+def _write(path: Path, begin: list[bytes], rest: Source) -> None:
+    try:
+        with open(path, "xb", buffering=0) as file:
+            for data in begin:
+                _write_all(file.fileno(), data)
+            while data := rest.read(_COPY_BYTES):
+                _write_all(file.fileno(), data)
+    except OSError as error:
+        raise StoreError(f"The store's spool cannot be written: {error.strerror or error}.") from error
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _unreadable(error: OSError) -> str:
+    return f"it cannot be read: {error.strerror or type(error).__name__}"

@@ -311,6 +311,12 @@ class ServiceRefused(ServiceError):
 class JobFailed(ServiceError):
     """A job that a task started elsewhere ended badly."""
 
+class NoCard(MonaiError):
+    """No card was free within all the time that a task may wait for one, however often it gave its slots back."""
+
+    failure = FailureKind.NO_CARD
+
+
     failure = FailureKind.EXIT_CODE
 
 

@@ -32,6 +32,7 @@ DEFAULT_POLICY: Mapping[FailureKind, Answer] = {
     FailureKind.MISSING_OUTPUT: Answer.FAIL,
     FailureKind.REFUSED: Answer.FAIL,
     FailureKind.NOT_FOUND: Answer.FAIL,
+    FailureKind.NO_CARD: Answer.FAIL,
     FailureKind.POLICY: Answer.FAIL,
     FailureKind.INVALID: Answer.FAIL,
 }
@@ -47,6 +48,7 @@ MEANINGS: Mapping[FailureKind, str] = {
     FailureKind.MISSING_OUTPUT: "A mandatory output artifact was not made.",
     FailureKind.REFUSED: "The far side answered, and did not want it.",
     FailureKind.NOT_FOUND: "An application, an image or a payload does not exist.",
+    FailureKind.NO_CARD: "No GPU card was free within the time that a task may wait for one in all.",
     FailureKind.POLICY: "The site does not allow it: a network, an image, more memory or output than a task may have.",
     FailureKind.INVALID: "What the task was told, or what it was given, cannot be used.",
     FailureKind.INTERNAL: "Anything else.",

@@ -183,6 +183,13 @@ def _options() -> dict[str, Any]:
 
 
 def _policy_options() -> dict[str, Any]:
+        "gpu_wait_total_minutes": _option(
+            "How long a task waits for a card in all, coming back again and again. Then it fails, of kind no_card, which "
+            "retry_policy of a task may answer with another try. 0: it waits without end.",
+            default="1440.0",
+            example="240",
+            type_="float",
+        ),
     """What applications may do here; a workflow can only ask for less."""
     return {
         "allowed_networks": _option(

@@ -16,6 +16,7 @@ from airflow_monai.errors import SettingsError
 
 SECTION = "monai"
 PENDING_MINUTES = 30.0
+WAIT_TOTAL_MINUTES = 1440.0
 RUNNERS = ("docker", "kubernetes", "process")
 PULL_POLICIES = ("never", "missing", "always")
 
@@ -41,6 +42,7 @@ class Settings:
     :param gpu_lease_folder: where the workers of a host keep who has which of its cards.
     :param gpu_host: name of this host in the GPU inventory; empty: its own.
     :param gpu_wait_minutes: how long a task that holds its slots waits for a card.
+    :param gpu_wait_total_minutes: how long it waits in all, coming back again and again; 0 for no end.
     :param smtp_conn_id: Airflow connection of type smtp that e-mails go out by.
     :param reviewer_roles: role in lower case -> ids of the users who have it.
     :param recipient_roles: role in lower case -> addresses that e-mails to it go to.
@@ -81,6 +83,7 @@ class Settings:
     gpu_lease_folder: str = ""
     gpu_host: str = ""
     gpu_wait_minutes: float = 10.0
+    gpu_wait_total_minutes: float = WAIT_TOTAL_MINUTES
     smtp_conn_id: str = "smtp_default"
     reviewer_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipient_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -93,6 +96,29 @@ class GpuSettings:
     lease_folder: Path
     host: str
     wait_minutes: float
+    wait_total_minutes: float = WAIT_TOTAL_MINUTES
+
+
+@dataclass(frozen=True, slots=True)
+class BucketSettings:
+    """What a store in a bucket needs of the settings.
+
+    :param conn_id: Airflow connection of type aws; empty: what boto3 finds itself.
+    :param spool_folder: of this host, for what is still coming in.
+    """
+
+    conn_id: str
+    spool_folder: Path
+
+
+def load_bucket() -> BucketSettings:
+    """Read the settings of a store in a bucket."""
+    return BucketSettings(_text("store_conn_id"), Path(_text("spool_folder", str(_home() / "monai-spool"))))
+
+
+def load_scratch() -> Path:
+    """Folder of this host where the inputs and outputs of applications lie while the store is in a bucket."""
+    return Path(_text("scratch_folder", str(_home() / "monai-scratch")))
 
 
 def load_pending_minutes(runner: str | None = None) -> float:
@@ -105,10 +131,20 @@ def load_pending_minutes(runner: str | None = None) -> float:
     return _number("kubernetes_pending_minutes", PENDING_MINUTES)
 
 
+def load_max_timeout_minutes() -> float:
+    """How long one task may take; 0 for no limit."""
+    return _number("max_timeout_minutes", 0)
+
+
 def load_gpu() -> GpuSettings:
     """Read the settings of the cards of this host."""
     folder = _text("gpu_lease_folder") or _home() / "monai-gpu-leases"
-    return GpuSettings(Path(folder), _text("gpu_host"), _number("gpu_wait_minutes", 10.0))
+    return GpuSettings(
+        lease_folder=Path(folder),
+        host=_text("gpu_host"),
+        wait_minutes=_number("gpu_wait_minutes", 10.0),
+        wait_total_minutes=_number("gpu_wait_total_minutes", WAIT_TOTAL_MINUTES),
+    )
 
 
 def load() -> Settings:
@@ -139,7 +175,7 @@ def load() -> Settings:
         max_cpu=_number("max_cpu", 0),
         max_memory=_text("max_memory"),
         max_shared_memory=_text("max_shared_memory"),
-        max_timeout_minutes=_number("max_timeout_minutes", 0),
+        max_timeout_minutes=load_max_timeout_minutes(),
         output_quota=_text("output_quota", "100Gi"),
         output_files=int(_number("output_files", 100_000)),
         stop_grace_seconds=_number("stop_grace_seconds", 10.0),
@@ -148,6 +184,7 @@ def load() -> Settings:
         gpu_lease_folder=str(gpu.lease_folder),
         gpu_host=gpu.host,
         gpu_wait_minutes=gpu.wait_minutes,
+        gpu_wait_total_minutes=gpu.wait_total_minutes,
         smtp_conn_id=_text("smtp_conn_id", "smtp_default"),
         reviewer_roles=_roles("reviewer_roles"),
         recipient_roles=_roles("recipient_roles"),

@@ -38,6 +38,8 @@ class FailureKind(str, Enum):
     """The far side answered, and did not want it."""
     NOT_FOUND = "not_found"
     """An application, an image or a payload that does not exist."""
+    NO_CARD = "no_card"
+    """No card was free within the time that a task may wait for one."""
     POLICY = "policy"
     """The site does not allow what was asked for, or what was made."""
     INVALID = "invalid"

@@ -47,7 +47,7 @@ class Ticket:
     :param owner: of the process that waits now; empty while none does.
     :param back_at: while nobody waits: seconds since the host's start until which its place is kept. Its age is kept
         longer.
-    :param waited: seconds that earlier processes waited.
+    :param waited: seconds that it waited before, also between its processes.
     """
 
     name: str

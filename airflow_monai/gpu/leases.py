@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from airflow_monai.errors import CapacityError, CardsBusy
+from airflow_monai.errors import CapacityError, CardsBusy, NoCard
 from airflow_monai.gpu.choice import Card, Pick, Request, best_fit, choose, free_slots
 from airflow_monai.gpu.lease_folder import Change, LeaseFolder, boot_id, since_boot
 from airflow_monai.gpu.lease_state import Lease, State, Ticket, slots_of
@@ -72,10 +72,15 @@ class Leased:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What one who waits can say. ``position`` counts from 1."""
+    """What one who waits can say.
+
+    :param position: counts from 1.
+    :param waited: seconds since it first asked, also those in which it was away.
+    """
 
     position: int
     text: str
+    waited: float = 0.0
 
 
 Holds = Callable[[Lease], bool]
@@ -103,6 +108,7 @@ class Leases:
         holder: Holder,
         *,
         wait_seconds: float,
+        total_seconds: float = 0.0,
         holds: Holds,
         check: Callable[[], None] = lambda: None,
         on_wait: Callable[[Waiting], None] = lambda _: None,
@@ -110,6 +116,8 @@ class Leases:
         """The job's cards, waited for if need be.
 
         :param wait_seconds: after so long :class:`CardsBusy` is raised; the place in the queue is kept.
+        :param total_seconds: after so long since it first asked :class:`NoCard` is raised, and the place given up; 0
+            for no end.
         :param check: called before each look; what it raises ends the waiting and gives up the place.
         :param on_wait: told when the waiting begins, when its reason changes, and once a minute.
         :raises CapacityError: when this host can never give it.
@@ -132,11 +140,19 @@ class Leases:
                     next_look = now + LOOK_SECONDS
                     if self._reclaim(want.card_class, holds):
                         continue
+                if 0 < total_seconds <= waiting.waited:
+                    raise NoCard(
+                        f"{holder.name} has been {waiting.text} for {waiting.waited / 60:.0f} minutes in all, as long "
+                        "as [monai] gpu_wait_total_minutes allows. See `airflow monai pools show` on this host for who "
+                        "has its cards, then clear the task; or raise the setting."
+                    )
                 if now - begun >= wait_seconds:
                     self._step_back(holder.name, now - begun)
+                    in_all = f" of {total_seconds / 60:.0f}" if total_seconds > 0 else ""
                     raise CardsBusy(
                         f"{holder.name} has been {waiting.text} for {(now - begun) / 60:.1f} minutes, as long as "
-                        "[monai] gpu_wait_minutes allows. It gives its slots back and keeps its place.",
+                        "[monai] gpu_wait_minutes allows. It gives its slots back and keeps its place; it has waited "
+                        f"{waiting.waited / 60:.1f}{in_all} minutes in all.",
                         back_in_seconds=BACK_SECONDS,
                     )
                 time.sleep(min(pause * random.uniform(0.8, 1.2), max(0.0, begun + wait_seconds - now) + 0.01))
@@ -178,13 +194,14 @@ class Leases:
             number, state = state.drawn()
             ticket = Ticket(holder.name, want.card_class, want.count, want.share, number, want.weight, owner="", pid=0)
         mark = ticket.owner if self._is_mine(ticket.owner) else change.begin()
-        ticket = replace(ticket, weight=want.weight, owner=mark, pid=_pid(mark), back_at=None)
+        before = round(ticket.waited + _away(ticket), 3)
+        ticket = replace(ticket, weight=want.weight, owner=mark, pid=_pid(mark), back_at=None, waited=before)
         queue = [t.request for t in state.tickets if t.name != ticket.name and self._is_waiting(t)]
         queue = [*(r for r in queue if r.card_class == want.card_class), ticket.request]
         verdict = choose(free_slots(self.cards, state.taken(), want.card_class), queue, ticket.name, self.pick)
         if not verdict.cards:
             change.state = state.with_ticket(ticket) if ticket not in state.tickets else state
-            return Waiting(verdict.position, self._reason(state, want, verdict.position))
+            return Waiting(verdict.position, self._reason(state, want, verdict.position), ticket.waited + waited)
         lease = Lease(
             name=ticket.name,
             cards=verdict.cards,
@@ -305,6 +322,13 @@ def _asked(want: Want) -> str:
 
 def _number(cards: Sequence[Card], card_class: str) -> int:
     return sum(card.card_class == card_class for card in cards)
+
+
+def _away(ticket: Ticket) -> float:
+    """For how long nobody has waited at a place that was kept, in seconds; 0 where one does."""
+    if ticket.back_at is None:
+        return 0.0
+    return max(0.0, since_boot() - (ticket.back_at - BACK_SECONDS - KEPT_SECONDS))
 
 
 def _pid(mark: str) -> int:

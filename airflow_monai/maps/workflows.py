@@ -27,6 +27,8 @@ TASK = "run"
 ARTIFACT = "results"
 EXPORT_TASK = "export"
 MAX_AE_TITLE = 16  # PS3.5 section 6.2, AE
+MAX_TIMEOUT_MINUTES = 525_600
+"""Of a task in a workflow file."""
 _GIB = 1 << 30
 
 
@@ -86,7 +88,7 @@ def workflow_text(record: RegisteredMap) -> str:
 
 
 def _tasks(record: RegisteredMap) -> Iterator[dict[str, Any]]:
-    resources = _gpu_request(record)
+    resources, minutes = _gpu_request(record), _timeout_minutes(record)
     yield {
         "id": TASK,
         "type": "map",
@@ -96,6 +98,7 @@ def _tasks(record: RegisteredMap) -> Iterator[dict[str, Any]]:
             "output": [{"name": ARTIFACT, "type": "Folder"}],
         },
         **({"resources": resources} if resources else {}),
+        **({"timeout_minutes": minutes} if minutes else {}),
         **({"task_destinations": [{"name": EXPORT_TASK}]} if record.export_destinations else {}),
     }
     if record.export_destinations:
@@ -106,6 +109,14 @@ def _tasks(record: RegisteredMap) -> Iterator[dict[str, Any]]:
             "export_destinations": [{"name": name} for name in record.export_destinations],
             "artifacts": {"input": [{"name": ARTIFACT, "value": value}]},
         }
+
+
+def _timeout_minutes(record: RegisteredMap) -> int | None:
+    """The manifest's time limit in whole minutes, not less than it: the operator keeps to the manifest's own, and Airflow
+    ends, some time later, what even that cannot end. None where it has none: it has that of all tasks of type map.
+    """
+    seconds = record.manifest().timeout_seconds
+    return min(ceil(seconds / 60), MAX_TIMEOUT_MINUTES) if seconds else None
 
 
 def _gpu_request(record: RegisteredMap) -> dict[str, Any]:

@@ -32,13 +32,15 @@ class JobCards:
     holder: Holder
     holds: Callable[[Lease], bool]
     wait_seconds: float
+    total_seconds: float
     leased: Leased | None = None
 
     def lease(self, job: MapJob, *, check: Callable[[], None], say: Callable[[str], None]) -> MapJob:
         """The job with its cards, waited for if need be.
 
         :param say: told what it waits for.
-        :raises AirflowRescheduleException: when it has waited as long as it may: Airflow takes the task's slots back
+        :raises NoCard: when it has waited as long as it may in all.
+        :raises AirflowRescheduleException: when it has waited as long as it may at a time: Airflow takes the task's slots back
             and starts it again later, as the same try.
         """
         from airflow.sdk.exceptions import AirflowRescheduleException
@@ -48,6 +50,7 @@ class JobCards:
                 self.want,
                 self.holder,
                 wait_seconds=self.wait_seconds,
+                total_seconds=self.total_seconds,
                 holds=self.holds,
                 check=check,
                 on_wait=lambda waiting: say(waiting.text[0].upper() + waiting.text[1:]),
@@ -108,7 +111,14 @@ def cards_for(
     leases = Leases(folder, here.cards, here.host, here.aliases)
     engine = engine_of(runner)
     holder = Holder(job.name, engine, str(job.state))
-    return JobCards(leases, want, holder, lambda lease: _holds(lease, runner, engine), site.wait_minutes * 60)
+    return JobCards(
+        leases,
+        want,
+        holder,
+        holds=lambda lease: _holds(lease, runner, engine),
+        wait_seconds=site.wait_minutes * 60,
+        total_seconds=site.wait_total_minutes * 60,
+    )
 
 
 def engine_of(runner: Runner) -> str:

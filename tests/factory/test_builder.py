@@ -10,6 +10,7 @@ import pytest
 
 from airflow_monai.errors import MonaiError
 from airflow_monai.factory import build_dag
+from airflow_monai.factory.kinds.map import EXECUTION_GRACE, execution_timeout
 from airflow_monai.gpu.pools import PoolRequest
 from airflow_monai.operators.gate import EdgeNode, GateOperator, RouterOperator
 from airflow_monai.specs.plan import Resources, WorkflowPlan
@@ -79,6 +80,15 @@ def test_what_the_spec_says_of_a_map_reaches_its_operator(dag: Any) -> None:
     assert segment.timeout_minutes == 30
     assert timedelta(minutes=30) < segment.execution_timeout <= timedelta(minutes=60)
     assert dag.task_dict["to-pacs"].destinations == ["PACS"]
+
+
+@pytest.mark.parametrize(("site", "said", "minutes"), [("20", 30, 20), ("40", 30, 30), ("20", 0, 20), ("0", 0, None)])
+def test_airflow_ends_no_task_later_than_the_site_allows(
+    site: str, said: float, minutes: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one whose container nobody can end, or whose image never comes."""
+    monkeypatch.setenv("AIRFLOW__MONAI__MAX_TIMEOUT_MINUTES", site)
+    assert execution_timeout(said) == (timedelta(minutes=minutes) + EXECUTION_GRACE if minutes else None)
 
 
 def test_started_by_arrival_at_its_ae_title_from_its_origins_or_by_name(dag: Any) -> None:

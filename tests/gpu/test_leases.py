@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_monai.errors import CapacityError, CardsBusy, LeaseError
+from airflow_monai.errors import CapacityError, CardsBusy, LeaseError, NoCard
 from airflow_monai.gpu import lease_folder, leases
 from airflow_monai.gpu.choice import Card
 from airflow_monai.gpu.lease_folder import LeaseFolder
@@ -102,6 +102,47 @@ def test_waiting_ends_and_keeps_the_age(folder):
     with pytest.raises(CardsBusy):
         take(cards_of(folder), "later", 40)
     assert take(cards_of(folder), "patient", 40).wait_seconds >= 0.2, "all the time it waited counts"
+
+
+def test_waiting_ends_for_good_when_it_has_lasted_too_long_in_all(folder, monkeypatch):
+    held = cards_of(folder)
+    take(held, "one", 40)
+    take(held, "two", 40)
+    with pytest.raises(CardsBusy, match=r"it has waited 0\.\d of 10 minutes in all"):
+        take(cards_of(folder), "patient", 40, total_seconds=600)
+    away = 0.0
+    monkeypatch.setattr(leases, "since_boot", lambda: lease_folder.since_boot() + away)
+    for away in (100.0, 400.0):  # each time that it is away between two tries counts, not what came before it
+        with pytest.raises(CardsBusy):
+            take(cards_of(folder), "patient", 40, total_seconds=600)
+    assert LeaseFolder(folder).read().ticket("patient").waited == pytest.approx(400, abs=1)
+    with pytest.raises(CardsBusy):
+        take(cards_of(folder), "later", 40)
+    away = 610.0
+    with pytest.raises(NoCard, match=r"position 1; held by one, two for 10 minutes in all.*gpu_wait_total_minutes"):
+        take(cards_of(folder), "patient", 40, wait=60, total_seconds=600)
+    assert LeaseFolder(folder).read().ticket("patient") is None, "it keeps no place any more"
+
+
+def test_a_card_that_is_free_at_last_is_given_however_long_it_took(folder, monkeypatch):
+    held = cards_of(folder)
+    take(held, "one", 40)
+    take(held, "two", 40)
+    with pytest.raises(CardsBusy):
+        take(cards_of(folder), "patient", 40, total_seconds=1)
+    held.release("one")
+    monkeypatch.setattr(leases, "since_boot", lambda: lease_folder.since_boot() + 10_000)
+    assert take(cards_of(folder), "patient", 40, total_seconds=1).wait_seconds > 9_000
+
+
+def test_without_a_total_nobody_is_ever_sent_away_for_good(folder, monkeypatch):
+    held = cards_of(folder)
+    take(held, "one", 40)
+    take(held, "two", 40)
+    for away in (0.0, 1e7):
+        monkeypatch.setattr(leases, "since_boot", lambda away=away: lease_folder.since_boot() + away)
+        with pytest.raises(CardsBusy):
+            take(cards_of(folder), "patient", 40, total_seconds=0)
 
 
 def test_one_that_never_comes_back_keeps_nobody_waiting_for_ever(folder, monkeypatch):

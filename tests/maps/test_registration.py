@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_monai.errors import RegistryError
+from airflow_monai.factory.builder import build_dag
 from airflow_monai.maps.inspection import Inspected, inspect_folder
 from airflow_monai.maps.manifest import ManifestFiles
 from airflow_monai.maps.registration import Wanted, default_name, default_version, register
@@ -121,6 +123,19 @@ def test_its_cards_are_known_before_it_runs(resources: dict[str, Any], use_gpu: 
     (task,) = plan_of_record(image_map(resources=resources, use_gpu=use_gpu)).tasks
     assert task.resources is not None
     assert (task.resources.gpu, task.resources.gpu_memory) == wanted
+
+
+@pytest.mark.parametrize(
+    ("seconds", "minutes"), [(60, 1), (61, 2), (7200, 120), (0.5, 1), (10**9, 525_600), (0, 60), (None, 60)]
+)
+def test_airflow_knows_its_time_limit(seconds: float | None, minutes: int) -> None:
+    """One that takes two hours by its manifest is not ended after the hour of other tasks; without a limit it is."""
+    app = {name: value for name, value in {**APP, "timeout": seconds}.items() if value is not None}
+    plan = plan_of_record(image_map(app=json.dumps(app)))
+    assert plan.tasks[0].timeout_minutes == minutes
+    (task,) = build_dag(plan).tasks
+    assert task.execution_timeout is not None
+    assert timedelta(0) < task.execution_timeout - timedelta(minutes=minutes) <= timedelta(hours=1)
 
 
 def test_every_text_of_a_manifest_stays_text() -> None:

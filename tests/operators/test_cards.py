@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException
 
-from airflow_monai.errors import MapInterrupted
+from airflow_monai.errors import MapInterrupted, NoCard
 from airflow_monai.gpu.here import cards_of
 from airflow_monai.gpu.inventory import parse_inventory, save_inventory
 from airflow_monai.gpu.lease_folder import LeaseFolder
@@ -104,6 +104,24 @@ def test_the_wait_for_a_card_gives_the_slots_back_and_costs_no_try(site: Site, f
     record = site.run(**site.arguments(retries=0, **SHARE))
     assert record.status == "Succeeded" and state(folder).tickets == ()
     others[1].release("two")
+
+
+def test_the_wait_ends_in_a_failure_that_says_for_want_of_what(site: Site, folder: Path, monkeypatch) -> None:
+    monkeypatch.setenv("AIRFLOW__MONAI__GPU_WAIT_TOTAL_MINUTES", "0.002")
+    monkeypatch.setenv("AIRFLOW__MONAI__GPU_WAIT_MINUTES", "1")
+    others = [take(folder, name, 40) for name in ("one", "two")]
+    operator = MapOperator(**site.arguments(retries=0, **SHARE))
+    with pytest.raises(AirflowFailException, match=r"held by one, two .*gpu_wait_total_minutes"):
+        operator.execute(context_of(operator, site.payload_id))
+    record = site.folder.record("segment")
+    assert record is not None and record.status == "Failed" and record.stats["error_kind"] == "no_card"
+    assert state(folder).tickets == ()
+    patient = MapOperator(**site.arguments(retries=1, failure_policy={"no_card": "retry"}, **SHARE))
+    with pytest.raises(NoCard):
+        patient.execute(context_of(patient, site.payload_id))
+    for other in others:
+        for name in ("one", "two"):
+            other.release(name)
 
 
 def test_a_task_that_a_person_ends_while_it_waits_gives_up_its_place(site: Site, folder: Path, monkeypatch) -> None:

@@ -54,13 +54,15 @@ def execution_timeout(
 ) -> timedelta | None:
     """When Airflow ends a task that ends itself after so many minutes; None for one without a limit.
 
+    :param minutes: 0 for no limit but the site's, which counts too where it is the shorter one.
     :param resources: while it waits for a card its own time has not begun.
     :param runner: of the task, the site's when None: no more has it while a pod waits for a node.
     """
-    if not minutes:
-        return None
     from airflow_monai import settings
 
+    minutes = min((limit for limit in (minutes, settings.load_max_timeout_minutes()) if limit), default=0)
+    if not minutes:
+        return None
     waits = settings.load_pending_minutes(runner)
     if _wants_card(resources):
         waits += settings.load_gpu().wait_minutes

@@ -140,6 +140,10 @@ class MapTimedOut(MapFailed):
     failure = FailureKind.TIMEOUT
 
 
+class MapNotStopped(MapTimedOut):
+    """The application ran longer than it may, and could not be stopped: it may still run."""
+
+
 class MapInterrupted(MapFailed):
     """The application was ended from outside, or asked to be run again: another try may succeed."""
 

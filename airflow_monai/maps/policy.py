@@ -19,12 +19,12 @@ from airflow_monai.specs.units import memory_bytes
 if TYPE_CHECKING:
     from airflow_monai.settings import Settings
 
-NO_NETWORK = "none"
+NO_NETWORK, HOST_NETWORK = "none", "host"
 MAX_OUTPUT_FILES = 100_000
 DOCKER_HUB = "docker.io/"
 _DIGEST = re.compile(r"(?:.+@)?sha256:[0-9a-f]{64}")
 _ID = re.compile(r"sha256:[0-9a-f]+")
-_SHARED_NETWORKS = ("host", "default", "bridge")
+_SHARED_NETWORKS = (HOST_NETWORK, "default", "bridge")
 """The host's own, and the one on which containers of all kinds meet."""
 _NEVER_MOUNTED = ("/boot", "/dev", "/etc", "/proc", "/root", "/run", "/sys", "/var/run", "/var/lib/docker")
 """Folders of the host that give it away: who can read or use what is in them can become its root."""

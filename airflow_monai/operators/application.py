@@ -269,11 +269,11 @@ class ApplicationOperator(MonaiOperator):
         site = settings.load()
         runner = create_runner(self.runner or site.runner, site, run.store)
         runner.check = lambda: self._check(run)
+        runner.for_job = bare = bare_job(run)
         try:
             return runner, self.job_of(run, runner, present_inputs(run, self.inputs))
         except BaseException:
-            job = bare_job(run)
-            self._held = _Held(run, runner, job, _leases_for(job))  # an earlier try may have started it
+            self._held = _Held(run, runner, bare, _leases_for(bare))  # an earlier try may have started it
             raise
 
     def wish(self, run: TaskRun, user: str = "") -> Wish:

@@ -24,6 +24,8 @@ class ScriptedEngine:
         self.url = "unix:///nowhere"
         self._identity = identity
         self.containers: dict[str, str] = {}
+        self.images: dict[str, str] = {}
+        self.is_confused = False
         self.calls: list[str] = []
         self.at: dict[str, Callable[[], None]] = {}
 
@@ -45,11 +47,16 @@ class ScriptedEngine:
 
     def inspect(self, name: str) -> dict[str, Any] | None:
         status = self.containers.get(name)
-        return status and {"State": {"Status": status, "Running": status == "running"}}  # type: ignore[return-value]
+        if status is None:
+            return None
+        state = {"Status": status, "Running": status == "running"}
+        return {"State": state, "Image": self.images.get(name, ""), "HostConfig": {}}
 
     def create(self, name: str, config: Any) -> bool:
         self._call("create")
-        self.containers[name] = "created"
+        if self.is_confused:
+            return False
+        self.containers[name], self.images[name] = "created", config["Image"]
         return True
 
     def start(self, name: str) -> None:
@@ -158,3 +165,26 @@ def test_a_new_generation_may_start_anywhere(dead: None, wanted: MapJob, tmp_pat
     runner_on(second, tmp_path).discard(next_one)
     assert first.containers == {}
     assert list(wanted.state.parent.glob("*.place")) == []
+
+
+def test_an_engine_at_odds_with_itself_is_not_asked_for_ever(
+    wanted: MapJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_monai.maps.runners.docker.runner.ATTEMPT_SECONDS", 0.01)
+    engine = ScriptedEngine()
+    engine.is_confused = True
+    with pytest.raises(RunnerUnavailable, match=r"that it is there when .* Restart the engine"):
+        runner_on(engine, tmp_path).run(wanted, on_line=lambda _: None, check=lambda: None)
+    assert engine.calls == ["create"] * 5
+
+
+def test_a_container_of_an_older_image_that_never_started_is_made_anew(
+    dead: None, wanted: MapJob, tmp_path: Path
+) -> None:
+    engine = ScriptedEngine()
+    engine.containers[wanted.name], engine.images[wanted.name] = "created", "sha256:older"
+    start_and_die(runner_on(engine, tmp_path), wanted)
+    assert engine.calls == ["remove", "create", "start"]
+    engine.containers[wanted.name] = "created"
+    start_and_die(runner_on(engine, tmp_path), wanted)
+    assert engine.calls[3:] == ["start"], "one of the same image is used"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_monai.errors import MapInterrupted, RunnerUnavailable
+from airflow_monai.errors import MapInterrupted, PolicyRefused, RunnerUnavailable
 from airflow_monai.maps.manifest import MapResources, parse_manifest
 from airflow_monai.maps.policy import Confinement
 from airflow_monai.maps.runners.base import Exit, FoundMap, MapJob, Mount
@@ -252,8 +252,13 @@ def test_bubblewrap_itself_gets_nothing_of_the_application_s_environment(tmp_pat
     assert given.items() >= HOSTILE.items()
 
 
-@pytest.mark.parametrize(("network", "shared"), [("none", False), ("bridge", True)])
-def test_network_only_where_the_site_lets_the_task_have_it(tmp_path: Path, network: str, shared: bool) -> None:
+def test_a_network_of_an_engine_is_not_the_whole_network_of_the_host(plain: ProcessRunner, tmp_path: Path) -> None:
+    with pytest.raises(PolicyRefused, match=r"wants the network 'models' \(args\.network\).*this host or none"):
+        run(plain, job(tmp_path, "", confinement=Confinement(network="models")))
+
+
+@pytest.mark.parametrize(("network", "shared"), [("none", False), ("models", False), ("host", True)])
+def test_only_who_has_the_host_s_network_is_given_it(tmp_path: Path, network: str, shared: bool) -> None:
     wanted = job(tmp_path, "", confinement=Confinement(network=network))
     assert ("--share-net" in start_of(wanted, tmp_path, isolated=True).argv) is shared
 

@@ -161,6 +161,34 @@ def test_new_try_follows_what_a_killed_worker_started(site: Site) -> None:
     assert site.traces() == []
 
 
+def test_a_new_try_goes_on_with_the_image_that_runs_and_asks_no_registry(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import docker
+
+    monkeypatch.setenv("AIRFLOW__MONAI__IMAGE_PULL", "missing")
+    client = docker.from_env(version="auto")
+    old, moving = client.images.get(IMAGE), "127.0.0.1:9/moving:1"
+    old.tag(moving)
+    arguments = task(site, "echo ready; sleep 3", image=moving)
+    worker, _ = site.worker(arguments)
+    try:
+        _wait_for(lambda: "ready" in site.log())
+        worker.kill()
+        worker.wait()
+        made = client.api.create_container(IMAGE)["Id"]
+        new = client.images.get(client.api.commit(made, repository="127.0.0.1:9/moving", tag="1")["Id"])
+        client.api.remove_container(made)
+        record = run(site, **arguments, always_pull=True, try_number=2)
+    finally:
+        client.images.remove(moving)
+        client.close()
+    assert (record.stats["reattached"], record.stats["location"]) == (True, old.id)
+    assert new.id != old.id
+    with pytest.raises(RunnerUnavailable, match="pulling it failed"):
+        run(site, **arguments, always_pull=True, try_number=3, cleared=2)
+
+
 def test_a_container_that_somebody_ends_is_gone(site: Site) -> None:
     worker, task_process = site.worker(task(site, "echo ready; sleep 60"))
     _wait_for(lambda: "ready" in site.log())

@@ -129,7 +129,7 @@ class Site:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("AIRFLOW__MONAI__STORE", str(tmp_path / "store"))
     monkeypatch.setenv("AIRFLOW__CORE__UNIT_TEST_MODE", "True")
-    monkeypatch.setattr("airflow_monai.sinks.dicom.PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("airflow_monai.sinks.dicom_lines.PAUSES", (0.0, 0.0, 0.0))
     payload_id = payload_id_of(STUDY, "CTLUNG", 0)
     store = LocalStore(tmp_path / "store")
     folder = store.root / "payloads" / payload_id

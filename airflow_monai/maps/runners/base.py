@@ -177,6 +177,13 @@ class Runner(ABC):
     check: Check = staticmethod(lambda: None)
     """Called now and then while it gets an image; what it raises ends that."""
 
+    begun: Callable[[], None] = staticmethod(lambda: None)
+    """Called by :meth:`run` once the application runs, or has been found as an earlier try started it."""
+
+    for_job: MapJob | None = None
+    """The job that an image is wanted for, of which name and folders count. Where an earlier try has started it, the
+    image that it was started from is the answer, whatever its name has come to mean, and no registry is asked."""
+
     def kill(self, job: MapJob) -> None:  # noqa: B027
         """End the job's application at once, from any thread; :meth:`run` then tells its exit.
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
 CALL_SECONDS = 60.0
+STOP_SECONDS = 20.0
+"""How long an engine may take to stop a container beyond the container's own grace."""
 _REFUSALS = ("OCI runtime", "device driver", "executable file not found", "Cannot mkdir", "is not a directory")
 ARCHIVE_BYTES = 4 * 1024 * 1024
 _INFOS: dict[str, Mapping[str, Any]] = {}
@@ -183,7 +185,7 @@ class Engine:
     def stop(self, name: str, grace: float) -> None:
         """Send the image's own stop signal, and after the grace the one that cannot be caught."""
         with self.errors(f"stop container {name}"), contextlib.suppress(NotFound):
-            self.api.stop(name, timeout=math.ceil(grace))
+            self.second(STOP_SECONDS).stop(name, timeout=math.ceil(grace))
 
     def kill(self, name: str) -> None:
         """End a container at once; nothing when it has ended."""

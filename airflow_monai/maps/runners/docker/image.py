@@ -28,7 +28,7 @@ def get_image(
     """
     found = engine.image(reference)
     is_id = _is_by_id(reference, found)
-    policy.check_image(reference, _names(found) if is_id and found else None)
+    check_image(policy, reference, found)
     if always_pull:
         policy.check_pull(reference)
     if not is_id and policy.pull != "never" and (found is None or always_pull or policy.pull == "always"):
@@ -41,6 +41,14 @@ def get_image(
             f"(docker pull {reference}), or correct the reference."
         )
     return found
+
+
+def check_image(policy: Policy, reference: str, found: Mapping[str, Any] | None) -> None:
+    """:class:`PolicyRefused` when the image is not to run here.
+
+    :param found: what the engine says of it, None where it does not have it.
+    """
+    policy.check_image(reference, _names(found) if found and _is_by_id(reference, found) else None)
 
 
 def as_container(reference: str, found: Mapping[str, Any]) -> ContainerImage:

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from airflow_monai.errors import MapError, MapInterrupted, RunnerUnavailable
+from airflow_monai.errors import MapError, MapInterrupted, MapNotStopped, RunnerUnavailable
 from airflow_monai.maps.logs import MAX_LOG_BYTES, TAIL_LINES
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.runners.base import (
@@ -28,9 +28,9 @@ from airflow_monai.maps.runners.base import (
     OnLine,
     Runner,
 )
-from airflow_monai.maps.runners.docker.config import container_config, has_cards
+from airflow_monai.maps.runners.docker.config import container_config, is_made_for
 from airflow_monai.maps.runners.docker.engine import Engine
-from airflow_monai.maps.runners.docker.image import as_container, get_image
+from airflow_monai.maps.runners.docker.image import as_container, check_image, get_image
 from airflow_monai.maps.runners.docker.manifest import found_map
 from airflow_monai.maps.runners.docker.usage import ContainerUsage
 from airflow_monai.maps.runners.log_thread import LOG_END, LogThread
@@ -48,6 +48,16 @@ FOLLOWED_BYTES = MAX_LOG_BYTES
 
 OOM_NEWS_SECONDS = 0.5
 REMOVAL_SECONDS = 30.0
+GONE_SECONDS = 5.0
+"""How long a container may still run after it was removed by force."""
+
+UNSTOPPABLE_SECONDS = 60.0
+"""How long one whose time is over may run on beyond its grace."""
+
+ATTEMPTS, ATTEMPT_SECONDS = 5, 0.2
+"""How often it is tried to have a container, and how much longer each time the pause before that is."""
+
+_CREATED, _GOING = "created", ("removing", "dead")
 _NO_GPU_DRIVER = "could not select device driver"
 
 
@@ -66,30 +76,58 @@ class DockerRunner(Runner):
         return Place("Docker engine", lambda: [asked.identity()])
 
     def find(self, reference: str) -> FoundMap:
-        found = get_image(self.engine, self.policy, reference, check=self.check)
-        return found_map(self.engine, self.store, reference, found)
+        return found_map(self.engine, self.store, reference, self._image(reference))
 
     def image(self, reference: str, *, always_pull: bool = False) -> ContainerImage:
-        found = get_image(self.engine, self.policy, reference, always_pull=always_pull, check=self.check)
-        return as_container(reference, found)
+        return as_container(reference, self._image(reference, always_pull=always_pull))
+
+    def _image(self, reference: str, *, always_pull: bool = False) -> dict[str, Any]:
+        started = self._started_image()
+        if started is not None:
+            check_image(self.policy, reference, started)
+            return started
+        return get_image(self.engine, self.policy, reference, always_pull=always_pull, check=self.check)
+
+    def _started_image(self) -> dict[str, Any] | None:
+        """The image of the container that an earlier try has started for the job; None where there is none."""
+        container = self.engine.inspect(self.for_job.name) if self.for_job else None
+        if container is None or container["State"]["Status"] in (_CREATED, *_GOING):
+            return None
+        return self.engine.image(container["Image"])
 
     def run(self, job: MapJob, *, on_line: OnLine, check: Check) -> Exit:
-        found = self._usable(job)
-        status = found["State"]["Status"] if found else None
-        if found and status == "created" and not has_cards(found, job):
-            # an earlier try died over its creation and lost its lease: these cards may be somebody else's by now
-            self.engine.remove(job.name)
-            return self.run(job, on_line=on_line, check=check)
-        if status is None and not self._create(job, check):
-            return self.run(job, on_line=on_line, check=check)  # somebody else was faster: attach to theirs
-        if status in (None, "created"):
+        reattached = self._has_started(job, check)
+        if not reattached:
             check()
             prepare_output(on_host(job, self.engine.info()), empty=True)
             check()
             self._start(job)
+        self.begun()
+        if not reattached:
             check()  # whoever ended this task meanwhile did not find it running
-        waiting = _Waiting(self.engine, job, reattached=status not in (None, "created"))
-        return waiting.until_exit(on_line, check)
+        return _Waiting(self.engine, job, reattached=reattached).until_exit(on_line, check)
+
+    def _has_started(self, job: MapJob, check: Check) -> bool:
+        """Have a container for the job; whether it is one that has been started before."""
+        for attempt in range(ATTEMPTS):
+            time.sleep(attempt * ATTEMPT_SECONDS)
+            found = self._usable(job)
+            if found is None:
+                if self._create(job, check):
+                    return False
+                continue  # somebody else was faster: attach to theirs
+            if found["State"]["Status"] != _CREATED:
+                return True
+            if is_made_for(found, job):
+                return False
+            # an earlier try died over its creation. It lost its lease, so these cards may be somebody else's by now,
+            # and its image may be an older one
+            self.engine.remove(job.name)
+        raise RunnerUnavailable(
+            f"The Docker engine at {self.engine.url} says of the container {job.name} that it is there when it is to "
+            "be made, and that it is not when it is looked for. Restart the engine, which puts its own list right; a "
+            "retry goes on then."
+        )
 
     def kill(self, job: MapJob) -> None:
         self.engine.fresh().kill(job.name)
@@ -101,9 +139,22 @@ class DockerRunner(Runner):
             self._place(engine).require_here(job)
         else:
             if container["State"]["Running"]:
-                engine.stop(job.name, STOP_GRACE_SECONDS)
-            engine.remove(job.name)
+                with contextlib.suppress(MapError):  # removing it ends it too, and says so if it cannot
+                    engine.stop(job.name, STOP_GRACE_SECONDS)
+            self._remove(engine, job.name)
         self._place(engine).leave(job)
+
+    def _remove(self, engine: Engine, name: str) -> None:
+        """Remove a container for good.
+
+        :raises RunnerUnavailable: when it is still there, and may still use what it was given.
+        """
+        engine.remove(name)
+        deadline = time.monotonic() + GONE_SECONDS
+        while (container := engine.inspect(name)) is not None and container["State"]["Running"]:
+            if time.monotonic() > deadline:
+                raise RunnerUnavailable(f"The Docker engine does not get rid of the container {name}, which runs.")
+            time.sleep(0.2)
 
     def holds(self, name: str, state: Path) -> bool:
         container = self.engine.inspect(name)
@@ -123,7 +174,7 @@ class DockerRunner(Runner):
         deadline = time.monotonic() + REMOVAL_SECONDS
         while True:
             container = self.engine.inspect(job.name)
-            if container is None or container["State"]["Status"] not in ("removing", "dead"):
+            if container is None or container["State"]["Status"] not in _GOING:
                 return container
             if time.monotonic() > deadline:
                 raise RunnerUnavailable(f"The Docker engine does not get rid of the container {job.name}.")
@@ -165,6 +216,7 @@ class _Waiting:
         self.usage = ContainerUsage(engine, job)
         self.begun = time.monotonic()
         self.timed_out = False
+        self._asked_to_stop_at: float | None = None
 
     def until_exit(self, on_line: OnLine, check: Check) -> Exit:
         if self.reattached:
@@ -190,6 +242,7 @@ class _Waiting:
             self._stop_when_over()
             if time.monotonic() >= next_check:
                 check()
+                self._give_up_unstoppable()
                 if line is None and self._is_over():
                     return  # engines have been seen to miss the end of a log that is followed
                 next_check = time.monotonic() + CHECK_SECONDS
@@ -199,6 +252,13 @@ class _Waiting:
             return not self._state()["Running"]
         except RunnerUnavailable:
             return False  # the log's reader bears with an engine that is away, and then says so
+
+    def _runs(self) -> bool:
+        """Whether the engine says so; one that is away says nothing."""
+        try:
+            return bool(self._state()["Running"])
+        except RunnerUnavailable:
+            return False
 
     def _ended(self, check: Check) -> dict[str, Any]:
         """The state of the ended container; its log may end before it does, for example when it closes its outputs."""
@@ -214,6 +274,7 @@ class _Waiting:
                 time.sleep(1.0)
             check()
             self._stop_when_over()
+            self._give_up_unstoppable()
 
     def _time_left(self) -> float:
         limit = self.job.timeout_seconds
@@ -222,12 +283,27 @@ class _Waiting:
         return min(max(0.01, self.begun + limit - time.monotonic()), CHECK_SECONDS)
 
     def _stop_when_over(self) -> None:
-        """Stop the container when its time is over; an engine that is away just then is asked again."""
+        """Stop the container when its time is over; an engine that is away or refuses just then is asked again."""
         limit = self.job.timeout_seconds
         if limit is not None and not self.timed_out and time.monotonic() - self.begun >= limit:
-            with contextlib.suppress(RunnerUnavailable):
+            self._asked_to_stop_at = self._asked_to_stop_at or time.monotonic()
+            with contextlib.suppress(MapError):
                 self.engine.stop(self.job.name, self.job.confinement.grace_seconds)
                 self.timed_out = True
+
+    def _give_up_unstoppable(self) -> None:
+        """Wait no longer for a container that no signal ends, because the kernel or the engine holds it."""
+        asked = self._asked_to_stop_at
+        patience = self.job.confinement.grace_seconds + UNSTOPPABLE_SECONDS
+        if asked is None or time.monotonic() - asked < patience or not self._runs():
+            return
+        raise MapNotStopped(
+            f"{self.job.found.reference} ran longer than its time limit of {self.job.timeout_seconds:g} s, and the "
+            f"Docker engine at {self.engine.url} could not end it within {patience:g} s: its container {self.job.name} "
+            "still runs, and keeps its card if it has one. Look for a process of it that waits for a device or a file "
+            "system (state D in ps); once that is mended, or the host restarted, `airflow monai maps clean` removes "
+            "what is left."
+        )
 
     def _state(self) -> dict[str, Any]:
         container = self.engine.inspect(self.job.name)

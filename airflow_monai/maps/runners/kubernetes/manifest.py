@@ -42,15 +42,31 @@ def find_in_cluster(
     :param user: ``uid:gid`` of the pod that reads it.
     :raises MapNotFound: when nobody has the image, or it holds no manifests.
     """
-    match = _DIGEST.fullmatch(reference)
-    key = f"cache/manifests/{match['hash']}.json" if match else ""
-    if key and store.exists(key):
-        return FoundMap(reference, reference, _files(store.read_json(key), reference).parsed())
+    known = known_in_cluster(store, reference, reference)
+    if known is not None:
+        return known
     content, image = _read(cluster, site, reference, user, check)
-    if key:
-        store.create_json(key, content)
+    for name in (reference, image):
+        if key := _key(name):
+            store.create_json(key, content)
     # what was looked at is what is run, where the cluster says which one that was
     return FoundMap(reference, image or reference, _files(content, reference).parsed())
+
+
+def known_in_cluster(store: Store, reference: str, image: str) -> FoundMap | None:
+    """The MAP in an image that somebody has looked into; None where nobody has, or where its name may change meaning.
+
+    :param reference: by which it is asked for.
+    """
+    key = _key(image)
+    if not key or not store.exists(key):
+        return None
+    return FoundMap(reference, image, _files(store.read_json(key), reference).parsed())
+
+
+def _key(image: str) -> str:
+    match = _DIGEST.fullmatch(image)
+    return f"cache/manifests/{match['hash']}.json" if match else ""
 
 
 def _files(content: dict[str, str], reference: str) -> ManifestFiles:

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import MapError, MapInterrupted, MapNotFound, RunnerUnavailable
+from airflow_monai.errors import MapError, MapInterrupted, MapNotFound, MapNotStopped, RunnerUnavailable
 from airflow_monai.gpu.inventory import load_inventory
 from airflow_monai.maps.manifest import Manifest
 from airflow_monai.maps.policy import Policy
@@ -34,7 +34,7 @@ from airflow_monai.maps.runners.base import (
 from airflow_monai.maps.runners.kubernetes import settings as kubernetes_settings
 from airflow_monai.maps.runners.kubernetes import status
 from airflow_monai.maps.runners.kubernetes.log import PodLog
-from airflow_monai.maps.runners.kubernetes.manifest import find_in_cluster
+from airflow_monai.maps.runners.kubernetes.manifest import find_in_cluster, known_in_cluster
 from airflow_monai.maps.runners.kubernetes.pending import NEWS_SECONDS, Pending
 from airflow_monai.maps.runners.kubernetes.pod import Placed, pod_manifest, pod_name, selector
 from airflow_monai.maps.runners.kubernetes.usage import PodUsage
@@ -63,6 +63,9 @@ UNREACHABLE_SECONDS = 120.0
 REMOVAL_SECONDS = 45.0
 """How long a pod that was told to end may take for it, beyond its own grace."""
 
+UNSTOPPABLE_SECONDS = 120.0
+"""How long a pod whose time is over may run on beyond its grace."""
+
 SETTLING_SECONDS = 5.0
 """How long after its grace a container surely has ended, whatever the pod's status says of it."""
 
@@ -89,7 +92,16 @@ class KubernetesRunner(Runner):
 
     def find(self, reference: str) -> FoundMap:
         self.policy.check_image(reference)
-        return find_in_cluster(self.cluster, self.site, self.store, reference, self.user, self.check)
+        started = self._started_image()
+        found = known_in_cluster(self.store, reference, started) if started else None
+        return found or find_in_cluster(self.cluster, self.site, self.store, reference, self.user, self.check)
+
+    def _started_image(self) -> str:
+        """The image of the pod that an earlier try has made for the job; empty where there is none."""
+        pod = self.cluster.get(pod_name(self.for_job.name)) if self.for_job else None
+        if pod is None or status.is_being_deleted(pod):
+            return ""
+        return str(pod["spec"]["containers"][0]["image"])
 
     def find_registered(self, image: str, manifest: Manifest) -> FoundMap:
         """Known without a pod that looks into it: its manifest is in the registry."""
@@ -107,7 +119,8 @@ class KubernetesRunner(Runner):
         if always_pull:
             self.policy.check_pull(reference)
             self.site = replace(self.site, pull_policy="Always")
-        return ContainerImage(reference, reference, working_directory="", is_known=False)
+        location = self._started_image() or reference
+        return ContainerImage(reference, location, working_directory="", is_known=False)
 
     def run(self, job: MapJob, *, on_line: OnLine, check: Check) -> Exit:
         pod = self._usable(self.cluster, job, check)
@@ -230,6 +243,7 @@ class _Waiting:
         self.stopped = False
         self.begun: float | None = None
         self._given_up_at: float | None = None
+        self._stopped_at: float | None = None
         self._told_lost_at = 0.0
         waited = status.age_seconds(pod) if reattached else 0.0
         self.pending = Pending(runner.cluster, job.found.reference, runner.site.pending_seconds, waited)
@@ -286,9 +300,11 @@ class _Waiting:
             if not self.log.started:
                 self.begun = time.monotonic() - (status.running_seconds(self.pod) if self.reattached else 0.0)
                 self.log.start()
+                self.runner.begun()
             self.usage.look()
             self._stop_when_over()
             self._tell_of_lost_node()
+            self._give_up_unstoppable()
         elif not status.is_given_up(self.pod):
             self._wait_for_start()
 
@@ -317,7 +333,20 @@ class _Waiting:
             return
         with contextlib.suppress(RunnerUnavailable):
             self.cluster.end_within(self.name, 1)
-            self.stopped = True
+            self.stopped, self._stopped_at = True, time.monotonic()
+
+    def _give_up_unstoppable(self) -> None:
+        """Wait no longer for a pod that its node, which answers, cannot end; of a lost node nobody knows anything."""
+        patience = self.job.confinement.grace_seconds + UNSTOPPABLE_SECONDS
+        if self._stopped_at is None or time.monotonic() - self._stopped_at < patience:
+            return
+        if status.node_is_lost(self.pod) or self.cluster.node_is_away(self.pod):
+            return
+        raise MapNotStopped(
+            f"{self.job.found.reference} ran longer than its time limit of {self.job.timeout_seconds:g} s, and its "
+            f"node could not end it within {patience:g} s: its pod {self.name} still runs. Look for a process of it "
+            "there that waits for a device or a file system (state D in ps)."
+        )
 
     def _hand_out(self, on_line: OnLine, seconds: float) -> None:
         """Hand out lines for so long, or until the stream breaks, which it does when the container ends."""

@@ -22,9 +22,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from airflow_monai.errors import MapError, MapInterrupted, RunnerUnavailable
+from airflow_monai.errors import MapError, MapInterrupted, PolicyRefused, RunnerUnavailable
 from airflow_monai.locks import is_locked
 from airflow_monai.maps.logs import MAX_LOG_BYTES
+from airflow_monai.maps.policy import HOST_NETWORK, NO_NETWORK
 from airflow_monai.maps.resolve import find_folder
 from airflow_monai.maps.runners.base import (
     CHECK_SECONDS,
@@ -70,6 +71,7 @@ class ProcessRunner(Runner):
                 f"{job.found.reference} wants a GPU, and the process runner gives only leased ones: make the site's "
                 "inventory (`airflow monai pools sync --detect`), or use docker."
             )
+        _check_network(job)
         kept = _Kept(job.state)
         reattached = kept.exists()
         child = None
@@ -78,6 +80,7 @@ class ProcessRunner(Runner):
             PLACE.enter(job)
             kept.remove(STOP_GRACE_SECONDS)
             child = self._start_checked(job, check)
+        self.begun()
         with sampled(GpuMemory(kept.application_pids)) if job.devices else nullcontext() as gpu:
             verdict = _follow(kept, child, on_line, check)
         usage = Usage(
@@ -129,6 +132,8 @@ class ProcessRunner(Runner):
                 "the network. Install bubblewrap, or use the docker runner.",
                 job.found.reference,
             )
+        elif job.confinement.network == HOST_NETWORK:
+            log.warning("%s uses the whole network of this host, its local services too", job.found.reference)
         keeper.write_json(str(job.state / "job.json"), _job_file(job, start))
         try:
             return subprocess.Popen(
@@ -141,6 +146,17 @@ class ProcessRunner(Runner):
             )
         except OSError as error:
             raise RunnerUnavailable(f"No process can be started on this host: {error.strerror}.") from error
+
+
+def _check_network(job: MapJob) -> None:
+    """:class:`PolicyRefused` for a network that only a container engine has: here there is the host's own or none."""
+    network = job.confinement.network
+    if network not in (NO_NETWORK, HOST_NETWORK):
+        raise PolicyRefused(
+            f"{job.found.reference} wants the network {network!r} (args.network). The process runner has no networks "
+            "of its own: a process gets the whole network of this host or none, which would be more than was asked "
+            "for. Remove args.network, or use the docker or kubernetes runner."
+        )
 
 
 def _job_file(job: MapJob, start: Start) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_monai.maps.manifest import GENERATION_FOLDERS
-from airflow_monai.maps.policy import NO_NETWORK
+from airflow_monai.maps.policy import HOST_NETWORK
 from airflow_monai.maps.runners.base import MapJob
 
 _PYTHON = re.compile(r"(?:/usr(?:/local)?/bin/)?python(?:3(?:\.\d+)?)?\Z")
@@ -121,7 +121,7 @@ def _bubblewrap(job: MapJob) -> list[str]:
     """Command line up to the application's own: nothing of the host but what is listed, read-only but the output."""
     # its parent is the keeper, not the worker: dying with it keeps the application durable and never leaves one behind
     command = [_program(), "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"]
-    if job.confinement.network != NO_NETWORK:
+    if job.confinement.network == HOST_NETWORK:  # the only one that there is: bubblewrap has none of its own
         command += ["--share-net", "--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]
     command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
     for folder in _SYSTEM_FOLDERS:

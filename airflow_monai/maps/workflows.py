@@ -112,8 +112,8 @@ def _tasks(record: RegisteredMap) -> Iterator[dict[str, Any]]:
 
 
 def _timeout_minutes(record: RegisteredMap) -> int | None:
-    """The manifest's time limit in whole minutes, not less than it: the operator keeps to the manifest's own, and Airflow
-    ends, some time later, what even that cannot end. None where it has none: it has that of all tasks of type map.
+    """The manifest's time limit in whole minutes, not less than it: the operator keeps to the manifest's own, and
+    Airflow ends, some time later, what even that cannot end. None where it has none: it has that of all map tasks.
     """
     seconds = record.manifest().timeout_seconds
     return min(ceil(seconds / 60), MAX_TIMEOUT_MINUTES) if seconds else None

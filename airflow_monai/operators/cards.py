@@ -40,8 +40,8 @@ class JobCards:
 
         :param say: told what it waits for.
         :raises NoCard: when it has waited as long as it may in all.
-        :raises AirflowRescheduleException: when it has waited as long as it may at a time: Airflow takes the task's slots back
-            and starts it again later, as the same try.
+        :raises AirflowRescheduleException: when it has waited as long as it may at a time: Airflow takes the task's
+            slots back and starts it again later, as the same try.
         """
         from airflow.sdk.exceptions import AirflowRescheduleException
 

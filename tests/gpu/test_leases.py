@@ -112,7 +112,8 @@ def test_waiting_ends_for_good_when_it_has_lasted_too_long_in_all(folder, monkey
         take(cards_of(folder), "patient", 40, total_seconds=600)
     away = 0.0
     monkeypatch.setattr(leases, "since_boot", lambda: lease_folder.since_boot() + away)
-    for away in (100.0, 400.0):  # each time that it is away between two tries counts, not what came before it
+    for moment in (100.0, 400.0):  # the time between two tries counts, each once
+        away = moment
         with pytest.raises(CardsBusy):
             take(cards_of(folder), "patient", 40, total_seconds=600)
     assert LeaseFolder(folder).read().ticket("patient").waited == pytest.approx(400, abs=1)

@@ -182,10 +182,41 @@ def _options() -> dict[str, Any]:
     }
 
 
-def _policy_options() -> dict[str, Any]:
+def _dicom_options() -> dict[str, Any]:
+    """The DICOM receiver's rules, limits and TLS."""
+    return {
+        "dicom_allowed_callers": _option(
+            "Who may send, separated by commas: a calling AE title, or AET@address, AET@network/bits, where AET may be "
+            "* for any. Empty: everybody.",
+            example="CT01@10.1.2.3, *@10.2.0.0/16",
+        ),
+        "dicom_max_associations": _option(
+            "Associations that may be open at once; more are rejected (local limit exceeded), which senders try again.",
+            default="100",
+            example="200",
+            type_="integer",
+        ),
+        "dicom_max_associations_of_caller": _option(
+            "The same for one calling AE title.", default="50", example="8", type_="integer"
+        ),
+        "dicom_max_pdu": _option(
+            "Longest P-DATA-TF PDU that senders may use, in bytes; each open association costs as much memory.",
+            default="131072",
+            example="65536",
+            type_="integer",
+        ),
+        "dicom_max_file": _option(
+            "Largest image. A larger one is refused (A700), without filling the disk.", default="16 GB", example="4 GB"
+        ),
+        "dicom_idle_seconds": _option(
+            "An association on which no whole PDU came for so long is aborted.",
+            default="60.0",
+            example="300",
+            type_="float",
+        ),
         "gpu_wait_total_minutes": _option(
-            "How long a task waits for a card in all, coming back again and again. Then it fails, of kind no_card, which "
-            "retry_policy of a task may answer with another try. 0: it waits without end.",
+            "How long a task waits for a card in all, coming back again and again. Then it fails, of kind no_card, "
+            "which retry_policy of a task may answer with another try. 0: it waits without end.",
             default="1440.0",
             example="240",
             type_="float",

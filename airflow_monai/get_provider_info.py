@@ -66,10 +66,27 @@ def _modules(*names: str) -> list[dict[str, Any]]:
 def _options() -> dict[str, Any]:
     return {
         "store": _option(
-            "Folder of the store, where payloads, artifacts and records are kept. Every component needs it under the "
-            "same name.",
+            "The store, where payloads, artifacts and records are kept: a folder, or a bucket of S3 or of a service "
+            "like it, as s3://bucket/prefix. Every component needs it under the same name.",
             default="{AIRFLOW_HOME}/monai-store",
             example="/data/monai",
+        ),
+        "store_conn_id": _option(
+            "Airflow connection of type aws for a store in a bucket: key id as login, secret key as password, in extra "
+            "endpoint_url for a service that is not Amazon's, region_name, verify. Empty: boto3 looks itself "
+            "(environment, files, the instance's role).",
+            example="monai_store",
+        ),
+        "spool_folder": _option(
+            "Folder of each gateway's host for files that are still coming in, where the store is in a bucket.",
+            default="{AIRFLOW_HOME}/monai-spool",
+            example="/var/lib/monai/spool",
+        ),
+        "scratch_folder": _option(
+            "Folder of each worker's host where an application's input and output lie while it runs, where the store "
+            "is in a bucket; its Docker engine must see it under the same path.",
+            default="{AIRFLOW_HOME}/monai-scratch",
+            example="/var/lib/monai/scratch",
         ),
         "workflow_folder": _option(
             "Folder of the workflow specs (YAML or JSON), read by the gateway and the DAG bundle.",
@@ -117,6 +134,7 @@ def _options() -> dict[str, Any]:
             "Address that the gateway listens on for DICOM associations.", default="0.0.0.0", example="10.1.2.3"
         ),
         "dicom_port": _option("Port of the same.", default="11112", example="104", type_="integer"),
+        **_dicom_options(),
         "quiet_seconds": _option(
             "A study is complete when no image of it came for so many seconds. A workflow may say its own "
             "(informatics_gateway.quiet_seconds).",
@@ -148,6 +166,13 @@ def _options() -> dict[str, Any]:
             default="filtered",
             example="tail",
         ),
+        "export_deadline_minutes": _option(
+            "After so many minutes from the first try of an export task nothing more is sent and its verdict is final, "
+            "unless the task or the destination's connection says another time. 0: no limit.",
+            default="1440.0",
+            example="240",
+            type_="float",
+        ),
         "gpu_lease_folder": _option(
             "Folder on a disk of the host that has the cards, where its workers keep which job has which card. All "
             "workers of a host need the same one, those in containers too; no two hosts may share one.",
@@ -163,6 +188,13 @@ def _options() -> dict[str, Any]:
             "asks again half a minute later, without losing a try or its place in the queue.",
             default="10.0",
             example="30",
+            type_="float",
+        ),
+        "gpu_wait_total_minutes": _option(
+            "How long a task waits for a card in all, coming back again and again. Then it fails, of kind no_card, "
+            "which retry_policy of a task may answer with another try. 0: it waits without end.",
+            default="1440.0",
+            example="240",
             type_="float",
         ),
         "smtp_conn_id": _option(
@@ -214,13 +246,47 @@ def _dicom_options() -> dict[str, Any]:
             example="300",
             type_="float",
         ),
-        "gpu_wait_total_minutes": _option(
-            "How long a task waits for a card in all, coming back again and again. Then it fails, of kind no_card, "
-            "which retry_policy of a task may answer with another try. 0: it waits without end.",
-            default="1440.0",
-            example="240",
+        "dicom_artim_seconds": _option(
+            "How long a new connection may take until it asks for an association, TLS included.",
+            default="30.0",
+            example="10",
             type_="float",
         ),
+        "dicom_plain": _option(
+            "Whether associations without TLS are taken, at dicom_port.",
+            default="True",
+            example="False",
+            type_="boolean",
+        ),
+        "dicom_tls_port": _option(
+            "Port for associations with TLS (1.2 or later, BCP 195 profile). 0: none.",
+            default="0",
+            example="2762",
+            type_="integer",
+        ),
+        "dicom_tls_certificate": _option(
+            "PEM file with the gateway's certificate and its chain. This file, the key and the CA may change at any "
+            "time: the next connection gets the new ones.",
+            example="/etc/monai/tls/gateway.pem",
+        ),
+        "dicom_tls_key": _option(
+            "PEM file with its private key, not encrypted, readable for the gateway only.",
+            example="/etc/monai/tls/gateway.key",
+        ),
+        "dicom_tls_client_ca": _option(
+            "PEM file with the CAs of clients: then only clients that have a certificate of one of them may connect.",
+            example="/etc/monai/tls/modalities-ca.pem",
+        ),
+        "dicom_processes": _option(
+            "Processes that receive images; several use several cores, from about three senders on.",
+            default="1",
+            example="4",
+            type_="integer",
+        ),
+    }
+
+
+def _policy_options() -> dict[str, Any]:
     """What applications may do here; a workflow can only ask for less."""
     return {
         "allowed_networks": _option(

@@ -136,6 +136,11 @@ def load_max_timeout_minutes() -> float:
     return _number("max_timeout_minutes", 0)
 
 
+def load_export_deadline_minutes() -> float:
+    """After so many minutes from its first try an export task sends nothing more; 0 for no limit."""
+    return _number("export_deadline_minutes", 1440.0)
+
+
 def load_gpu() -> GpuSettings:
     """Read the settings of the cards of this host."""
     folder = _text("gpu_lease_folder") or _home() / "monai-gpu-leases"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_monai import settings
+from airflow_monai.gateway import dicom_settings
 from airflow_monai.get_provider_info import get_provider_info
 from airflow_monai.maps.runners.kubernetes import settings as kubernetes_settings
 
@@ -82,7 +83,10 @@ def test_every_setting_is_described_with_the_default_that_it_has(monkeypatch, tm
     monkeypatch.setattr(settings, "_text", lambda option, default="": read.setdefault(option, default))
     fallbacks = settings.load()
     assert set(read) == set(settings.Settings.__dataclass_fields__)
+    settings.load_bucket()
+    settings.load_scratch()
     kubernetes_settings.load("missing")
+    dicom_settings.load()
     assert set(read) == set(options)
     for name, option in options.items():
         assert option["example"] and option["description"].endswith(".")

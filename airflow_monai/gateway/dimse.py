@@ -1,27 +1,20 @@
-"""DIMSE for a storage SCP that keeps no image in memory: C-STORE data goes to a file as it comes in.
+"""DIMSE for a storage SCP that keeps no image in memory: C-STORE data goes to a file as it comes in (PS3.7).
 
-pynetdicom's own provider collects a whole data set in memory, hands it to another thread and decodes every command
-with pydicom. This one takes the fragments of a C-STORE request (PS3.8 annex E) straight to the :class:`Reception` of
-the desk, and answers from the thread that reads the socket, which saves two waits of a polling loop an image.
+The fragments of a request (PS3.8 annex E) go straight to the :class:`Reception` of the desk, and the thread that reads
+the socket answers.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.pdu_primitives import P_DATA
-
-from airflow_monai.gateway.events import log
-
-if TYPE_CHECKING:
-    from pynetdicom.association import Association
+from airflow_monai.gateway.pdu import COMMAND, LAST, ProtocolError
 
 _MAX_COMMAND_BYTES = 64 * 1024
-_COMMAND, _LAST = 1, 2  # bits of a fragment's control header, PS3.8 annex E.2
 _C_STORE_RQ, _C_ECHO_RQ, _RESPONSE = 0x0001, 0x0030, 0x8000
 _NO_DATA_SET = 0x0101
 
@@ -38,10 +31,14 @@ class Status(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status and Error Comment (0000,0902) of an answer; the comment holds nothing of the patient."""
+    """Status and Error Comment (0000,0902) of an answer; the comment holds nothing of the patient.
+
+    :param reason: what the events say, where the 64 characters of a comment are too few.
+    """
 
     status: Status
     comment: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,29 +71,64 @@ class Desk(Protocol):
     def receive(self, request: StoreRequest) -> Reception: ...
 
 
-class ProtocolError(Exception):
-    """The far side does not keep to the protocol; the association is aborted."""
+@dataclass(frozen=True, slots=True)
+class Parties:
+    """AE titles of an association."""
+
+    called_aet: str
+    calling_aet: str
 
 
-class StorageProvider(DIMSEServiceProvider):
-    """Serves C-STORE and C-ECHO of one association."""
+@dataclass(slots=True)
+class Tally:
+    """What an association brought.
 
-    def __init__(self, assoc: Association, desk: Desk):
-        super().__init__(assoc)
+    :param count: of its images that are kept; ``size`` is theirs in bytes of their data sets.
+    """
+
+    count: int = 0
+    size: int = 0
+    refused: int = 0
+
+
+class StorageService:
+    """Serves C-STORE and C-ECHO of one association.
+
+    :param contexts: id of an accepted presentation context -> its transfer syntax.
+    """
+
+    def __init__(self, desk: Desk, parties: Parties, contexts: Mapping[int, str]):
         self._desk = desk
+        self._parties = parties
+        self._contexts = contexts
         self._command = bytearray()
+        self._context = 0
         self._request: _Command | None = None
         self._reception: Reception | None = None
+        self._size = 0
+        self.tally = Tally()
 
-    def receive_primitive(self, primitive: Any) -> None:
-        """Called by the association's reading thread for each P-DATA-TF PDU."""
-        try:
-            for context_id, fragment in primitive.presentation_data_value_list:
-                self._take(context_id, fragment[0], memoryview(fragment)[1:])
-        except ProtocolError as error:
-            log.warning("association aborted: %s", error)
-            self.discard()
-            self.dul.event_queue.put("Evt19")  # invalid PDU: the state machine sends A-ABORT
+    def take(self, context: int, control: int, fragment: memoryview) -> bytes | None:
+        """Take the next fragment. When a request is complete by it: the command set that answers it.
+
+        :raises ProtocolError: when it does not belong here.
+        """
+        if self._request is not None:
+            return self._take_data(self._request, context, control, fragment)
+        if not control & COMMAND:
+            raise ProtocolError("a data set came without a command")
+        if context not in self._contexts:
+            raise ProtocolError("a message came in a presentation context that was not accepted")
+        if self._command and context != self._context:
+            raise ProtocolError("a command set was interrupted")
+        if len(self._command) + len(fragment) > _MAX_COMMAND_BYTES:
+            raise ProtocolError("a command set is longer than 64 KiB")
+        self._context = context
+        self._command += fragment
+        if not control & LAST:
+            return None
+        command, self._command = _Command.decode(bytes(self._command), context), bytearray()
+        return self._begin(command)
 
     def discard(self) -> None:
         """Forget an image that did not come to its end."""
@@ -104,58 +136,41 @@ class StorageProvider(DIMSEServiceProvider):
         if reception:
             reception.discard()
 
-    def _take(self, context_id: int, control: int, fragment: memoryview) -> None:
-        if self._request is not None:
-            self._take_data(context_id, control, fragment)
-            return
-        if not control & _COMMAND:
-            raise ProtocolError("a data set came without a command")
-        self._command += fragment
-        if len(self._command) > _MAX_COMMAND_BYTES:
-            raise ProtocolError("a command set is longer than 64 KiB")
-        if control & _LAST:
-            command, self._command = _Command.decode(bytes(self._command), context_id), bytearray()
-            self._begin(command)
-
-    def _begin(self, command: _Command) -> None:
+    def _begin(self, command: _Command) -> bytes | None:
         if command.field == _C_ECHO_RQ:
-            self._answer(command, Answer(Status.SUCCESS))
-        elif command.field != _C_STORE_RQ:
+            return command.response(Answer(Status.SUCCESS))
+        if command.field != _C_STORE_RQ:
             raise ProtocolError(f"command {command.field:04X}H is not served here, only C-STORE and C-ECHO")
-        elif not command.has_data_set:
-            self._answer(command, Answer(Status.CANNOT_UNDERSTAND, "C-STORE without a data set"))
-        else:
-            self._request = command
-            self._reception = self._desk.receive(self._store_request(command))
-
-    def _store_request(self, command: _Command) -> StoreRequest:
-        context = self.assoc._accepted_cx.get(command.context_id)
-        if context is None:
-            raise ProtocolError("a message came in a presentation context that was not accepted")
-        return StoreRequest(
-            sop_class_uid=command.sop_class_uid,
-            sop_instance_uid=command.sop_instance_uid,
-            transfer_syntax_uid=str(context.transfer_syntax[0]),
-            called_aet=self.assoc.acceptor.ae_title,
-            calling_aet=self.assoc.requestor.ae_title,
+        if not command.has_data_set:
+            return command.response(Answer(Status.CANNOT_UNDERSTAND, "C-STORE without a data set"))
+        self._request, self._size = command, 0
+        self._reception = self._desk.receive(
+            StoreRequest(
+                sop_class_uid=command.sop_class_uid,
+                sop_instance_uid=command.sop_instance_uid,
+                transfer_syntax_uid=self._contexts[command.context_id],
+                called_aet=self._parties.called_aet,
+                calling_aet=self._parties.calling_aet,
+            )
         )
+        return None
 
-    def _take_data(self, context_id: int, control: int, fragment: memoryview) -> None:
-        command, reception = self._request, self._reception
-        if command is None or reception is None or control & _COMMAND or context_id != command.context_id:
+    def _take_data(self, command: _Command, context: int, control: int, fragment: memoryview) -> bytes | None:
+        reception = self._reception
+        if reception is None or control & COMMAND or context != command.context_id:
             raise ProtocolError("a data set was interrupted")
         reception.write(fragment)
-        if control & _LAST:
-            self._request = None
-            self._answer(command, reception.finish())
-            self._reception = None
-
-    def _answer(self, command: _Command, answer: Answer) -> None:
-        primitive = P_DATA()
-        header = bytes((_COMMAND | _LAST,))
-        fragment: Any = [command.context_id, header + command.response(answer)]
-        primitive.presentation_data_value_list = [fragment]
-        self.dul.send_pdu(primitive)
+        self._size += len(fragment)
+        if not control & LAST:
+            return None
+        answer = reception.finish()
+        self._request = self._reception = None
+        if answer.status is Status.SUCCESS:
+            self.tally.count += 1
+            self.tally.size += self._size
+        else:
+            self.tally.refused += 1
+        return command.response(answer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ class EventKind(str, Enum):
     GATEWAY_STOPPED = "gateway-stopped"
     WORKFLOWS_CHANGED = "workflows-changed"  # ae_titles, problems, kept: bad files that are used as they were
     ASSOCIATION_REJECTED = "association-rejected"  # called_aet, calling_aet, peer, reason
-    ASSOCIATION_ABORTED = "association-aborted"  # called_aet, calling_aet, peer
+    ASSOCIATION_ABORTED = "association-aborted"  # called_aet, calling_aet, peer, reason
+    ASSOCIATION_ENDED = "association-ended"  # called_aet, calling_aet, peer, images, refused, bytes, seconds
+    CONNECTION_FAILED = "connection-failed"  # peer, reason: it did not come to an association
     IMAGE_RECEIVED = "image-received"  # payload_id, count: of this second
     DUPLICATE_RECEIVED = "duplicate-received"  # payload_id, count, of this second
     DUPLICATE_DIFFERS = "duplicate-differs"  # payload_id, count: same SOP Instance UID, other content; not kept
@@ -35,6 +37,9 @@ class EventKind(str, Enum):
     UNROUTED = "unrouted"  # payload_id, reasons
     RUN_CREATED = "run-created"  # payload_id, dag_id, run_id, was_there
     RUN_WAITING = "run-waiting"  # payload_id, dag_id, reason
+    FILES_TAKEN = "files-taken"  # way, called_aet, calling_aet, images, duplicates, passed_over, payload_ids
+    FILES_REFUSED = "files-refused"  # way, called_aet, calling_aet, count
+    FILES_WAITING = "files-waiting"  # way, called_aet, reason
     PAYLOAD_WAITING = "payload-waiting"  # payload_id, reason
 
 
@@ -42,12 +47,15 @@ _WARNINGS = frozenset(
     {
         EventKind.ASSOCIATION_REJECTED,
         EventKind.ASSOCIATION_ABORTED,
+        EventKind.CONNECTION_FAILED,
         EventKind.DUPLICATE_DIFFERS,
         EventKind.IMAGE_REFUSED,
         EventKind.PATIENT_UNKNOWN,
         EventKind.UNROUTED,
         EventKind.RUN_WAITING,
         EventKind.PAYLOAD_WAITING,
+        EventKind.FILES_REFUSED,
+        EventKind.FILES_WAITING,
     }
 )
 

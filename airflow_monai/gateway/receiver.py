@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
+import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from pynetdicom import AE, _config
-from pynetdicom.association import Association
-
 from airflow_monai.errors import StoreError
+from airflow_monai.gateway.admission import Admission
+from airflow_monai.gateway.association import Association, Ended
+from airflow_monai.gateway.dicom_settings import MAX_FILE, DicomOptions
 from airflow_monai.gateway.dimse import Answer, Status, StoreRequest
 from airflow_monai.gateway.events import EventKind, EventLog, log
-from airflow_monai.gateway.transport import MAX_PDU_BYTES, StorageServer
+from airflow_monai.gateway.tls import ServerTls
+from airflow_monai.gateway.transport import Acceptor, listen
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.base import Store
 from airflow_monai.store.intake import Instance, Intake, OpenPayload, Placed
 from airflow_monai.store.part10 import Identity, NotIdentified, check_uid, file_meta, identify, mapped
+from airflow_monai.store.space import DiskGuard
 
-MAX_ASSOCIATIONS = 100
-NETWORK_TIMEOUT = 60.0
+_DISK_COMMENT = "disk limit: [monai] disk_used_percent, disk_reserve"
+_TOO_LARGE_COMMENT = "data set exceeds [monai] dicom_max_file"
 _HEADER_BYTES = 64 * 1024
+MIN_WAITING = 100
+"""Connections that may be there without an association, at least."""
 
 Received = Callable[[Placed, str], None]
 """Called for each stored image with where it went and the called AE title."""
@@ -72,6 +77,8 @@ class StoreDesk:
 
     :param received: is called for each image after it is durable and before its sender hears success.
     :param grouping: tells how the images of a called AE title are grouped now.
+    :param guard: says when no image may begin to come in.
+    :param max_file: largest data set in bytes.
     """
 
     def __init__(
@@ -81,8 +88,12 @@ class StoreDesk:
         events: EventLog,
         received: Received,
         grouping: Callable[[str], Grouping] = lambda called_aet: Grouping.STUDY,
+        guard: DiskGuard | None = None,
+        max_file: int = MAX_FILE,
     ):
         self.intake = intake
+        self.guard = guard
+        self.max_file = max_file
         self._grouping = grouping
         self.spool = spool
         self.events = events
@@ -122,7 +133,7 @@ class StoreDesk:
             called_aet=request.called_aet,
             calling_aet=request.calling_aet,
             status=f"{answer.status:04X}",
-            reason=answer.comment,
+            reason=answer.reason or answer.comment,
         )
         return answer
 
@@ -136,19 +147,23 @@ class FileReception:
         self._path = desk.spool / uuid.uuid4().hex
         self._fd = -1
         self._head = bytearray()
-        self._meta_bytes = 0
+        self._meta = b""
+        self._begun = False
+        self._size = 0
         self._failure: Answer | None = None
         self._open()
 
     def _open(self) -> None:
         request = self._request
+        refusal = self._desk.guard.refusal() if self._desk.guard else None
+        if refusal:  # an image that has begun is let in, one that begins is not
+            self._failure = Answer(Status.OUT_OF_RESOURCES, _DISK_COMMENT, refusal)
+            return
         try:
             check_uid(request.sop_instance_uid, "Affected SOP Instance UID")
             check_uid(request.sop_class_uid, "Affected SOP Class UID")
-            meta = file_meta(request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax_uid)
-            self._meta_bytes = len(meta)
+            self._meta = file_meta(request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax_uid)
             self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            _write_all(self._fd, memoryview(meta))
         except NotIdentified as error:
             self._failure = Answer(Status.CANNOT_UNDERSTAND, str(error))
         except OSError as error:
@@ -157,12 +172,30 @@ class FileReception:
     def write(self, fragment: memoryview) -> None:
         if self._failure:
             return  # the rest still has to be read from the socket
+        self._size += len(fragment)
+        if self._size > self._desk.max_file:
+            self._fail(Answer(Status.OUT_OF_RESOURCES, _TOO_LARGE_COMMENT, self._too_large()))
+            return
         try:
-            _write_all(self._fd, fragment)
+            if not self._begun:
+                self._begun = True
+                _write_both(self._fd, self._meta, fragment)
+            else:
+                _write_all(self._fd, fragment)
         except OSError as error:
-            self._failure = _out_of_resources(error)
+            self._fail(_out_of_resources(error))
+            return
         if len(self._head) < _HEADER_BYTES:
-            self._head += fragment[:_HEADER_BYTES]
+            self._head += fragment[: _HEADER_BYTES - len(self._head)]
+
+    def _fail(self, answer: Answer) -> None:
+        """What has come of it gives its space back at once: the rest may take long to come."""
+        self._failure = answer
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)
+
+    def _too_large(self) -> str:
+        return f"a data set of more than {self._desk.max_file} bytes, see [monai] dicom_max_file"
 
     def finish(self) -> Answer:
         try:
@@ -215,12 +248,20 @@ class FileReception:
             if len(self._head) < _HEADER_BYTES:
                 raise
         with mapped(self._path) as data:  # an unusually long header
-            return identify(data, self._meta_bytes, syntax)
+            return identify(data, len(self._meta), syntax)
 
 
 def _write_all(fd: int, data: memoryview) -> None:
     while data:
         data = data[os.write(fd, data) :]
+
+
+def _write_both(fd: int, first: bytes, second: memoryview) -> None:
+    written = os.writev(fd, (first, second))
+    if written < len(first):
+        _write_all(fd, memoryview(first)[written:])
+        written = len(first)
+    _write_all(fd, second[written - len(first) :])
 
 
 def _out_of_resources(error: OSError) -> Answer:
@@ -232,68 +273,122 @@ def _failed(comment: str) -> Answer:
 
 
 class Receiver:
-    """The DICOM SCP: C-STORE and C-ECHO.
+    """The DICOM SCP: C-STORE and C-ECHO, with and without TLS.
 
-    :param knows: tells whether a called AE title is served.
-    :param port: 0 for a free one; :attr:`port` tells which.
+    :param admission: decides which associations are taken.
+    :param port: 0 for a free one; :attr:`port` tells which, and :attr:`tls_port` that of TLS.
     """
 
     name = "dicom"
 
-    def __init__(self, desk: StoreDesk, knows: Callable[[str], bool], events: EventLog, host: str, port: int):
+    def __init__(
+        self,
+        desk: StoreDesk,
+        admission: Admission,
+        events: EventLog,
+        host: str,
+        port: int,
+        options: DicomOptions = DicomOptions(),  # noqa: B008 - it is frozen
+    ):
         self._desk = desk
-        self._knows = knows
+        self._admission = admission
         self._events = events
         self._host = host
+        self._options = options
         self.port = port
-        self._server: StorageServer | None = None
+        self.tls_port = options.tls_port or 0
+        self._acceptors: list[Acceptor] = []
+        self._lock = threading.Lock()
+        self._connections: dict[Association, None] = {}  # in the order of their coming
 
     def start(self) -> None:
-        """Listen; :class:`OSError` when the port is taken."""
-        logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # we tell what matters ourselves
-        _config.LOG_HANDLER_LEVEL = "none"
-        ae = AE()
-        ae.require_called_aet = True
-        ae.maximum_associations = MAX_ASSOCIATIONS
-        ae.maximum_pdu_size = MAX_PDU_BYTES
-        ae.network_timeout = ae.acse_timeout = ae.dimse_timeout = NETWORK_TIMEOUT
-        self._server = StorageServer(
-            ae, (self._host, self.port), desk=self._desk, knows=self._knows, ended=self._tell_ended
-        )
-        ae._servers.append(self._server)
-        self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.2,), name="dicom-scp", daemon=True).start()
+        """Listen; :class:`OSError` when a port is taken, :class:`SettingsError` when TLS cannot be had."""
+        options = self._options
+        tls = ServerTls(options.tls) if options.tls else None
+        if options.plain:
+            self._acceptors.append(Acceptor(listen(self._host, self.port), self._serve, "dicom"))
+            self.port = self._acceptors[-1].port
+        if tls and options.tls_port is not None:
+            try:
+                listening = listen(self._host, options.tls_port)
+            except OSError:
+                self.stop(0)
+                raise
+            self._acceptors.append(
+                Acceptor(listening, lambda connection, address: self._serve(connection, address, tls), "dicom-tls")
+            )
+            self.tls_port = self._acceptors[-1].port
+        for acceptor in self._acceptors:
+            acceptor.start()
 
     def stop(self, grace: float) -> None:
         """Accept nothing more, wait up to ``grace`` seconds for the associations that are open, then abort them."""
-        server, self._server = self._server, None
-        if server is None:
+        acceptors, self._acceptors = self._acceptors, []
+        if not acceptors:
             return
-        server.shutdown()
+        for acceptor in acceptors:
+            acceptor.stop()
         end = time.monotonic() + grace
         # a connection that has not even asked for an association (a port scan, a probe) is not worth waiting for
-        while any(assoc.requestor.primitive for assoc in server.active_associations) and time.monotonic() < end:
+        while any(assoc.established.is_set() for assoc in self._open()) and time.monotonic() < end:
             time.sleep(0.05)
-        for assoc in server.active_associations:
-            assoc.abort()
-        while self._desk.busy() and time.monotonic() < end + 5:
-            time.sleep(0.05)
+        for assoc in self._open():
+            assoc.abort("the gateway is stopping")
+        while (self._open() or self._desk.busy()) and time.monotonic() < end + 5:
+            time.sleep(0.02)
 
-    def _tell_ended(self, assoc: Association) -> None:
-        request = assoc.requestor.primitive
-        if request is None or assoc.is_released:
+    def _open(self) -> list[Association]:
+        with self._lock:
+            return list(self._connections)
+
+    def _serve(self, connection: socket.socket, address: str, tls: ServerTls | None = None) -> None:
+        assoc = Association(
+            connection,
+            address,
+            options=self._options,
+            admission=self._admission,
+            desk=self._desk,
+            context=tls.context() if tls else None,
+        )
+        self._make_room()
+        with self._lock:
+            self._connections[assoc] = None
+        try:
+            ended = assoc.run()
+        except Exception:  # noqa: BLE001 - the edge of a thread; one association must not fail silently
+            log.exception("an association failed")
             return
-        kind = EventKind.ASSOCIATION_REJECTED if assoc.is_rejected else EventKind.ASSOCIATION_ABORTED
-        fields = {
-            "called_aet": request.called_ae_title,
-            "calling_aet": request.calling_ae_title,
-            "peer": assoc.requestor.address,
-        }
-        if assoc.is_rejected:
-            known = self._knows(request.called_ae_title)
-            fields["reason"] = (
-                f"more than {MAX_ASSOCIATIONS} associations are open"
-                if known
-                else "no workflow listens to the called AE title: set informatics_gateway.ae_title of one"
+        finally:
+            with self._lock:
+                del self._connections[assoc]
+        self._tell_ended(ended)
+
+    def _make_room(self) -> None:
+        """Cut the oldest connection that asks for no association when there are very many of them, so that somebody
+        who opens connections only to keep others out does not succeed."""
+        with self._lock:
+            waiting = [assoc for assoc in self._connections if not assoc.established.is_set()]
+        if len(waiting) >= max(MIN_WAITING, self._options.associations):
+            waiting[0].cut()
+
+    def _tell_ended(self, ended: Ended) -> None:
+        request, tally = ended.request, ended.tally
+        if request is None:
+            if ended.reason and ended.how == "failed" and ended.reason != "the connection was closed":
+                self._events.emit(EventKind.CONNECTION_FAILED, peer=ended.address, reason=ended.reason)
+            return
+        fields = {"called_aet": request.called, "calling_aet": request.calling, "peer": ended.address}
+        if ended.how == "rejected":
+            self._events.emit(EventKind.ASSOCIATION_REJECTED, **fields, reason=ended.reason)
+            return
+        if ended.how != "released":
+            self._events.emit(EventKind.ASSOCIATION_ABORTED, **fields, reason=ended.reason)
+        if tally.count or tally.refused:
+            self._events.emit(
+                EventKind.ASSOCIATION_ENDED,
+                **fields,
+                images=tally.count,
+                refused=tally.refused,
+                bytes=tally.size,
+                seconds=round(ended.seconds, 3),
             )
-        self._events.emit(kind, **fields)

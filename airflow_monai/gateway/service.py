@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from airflow_monai.gateway import dicom_settings
+from airflow_monai.gateway.admission import Admission
 from airflow_monai.gateway.announcer import Announcer, RunCreator
+from airflow_monai.gateway.dicom_settings import DicomOptions
 from airflow_monai.gateway.events import EventKind, EventLog, log
 from airflow_monai.gateway.receiver import Receiver, SpoolFolder, StoreDesk
 from airflow_monai.gateway.shepherd import Shepherd
@@ -37,6 +40,7 @@ class GatewayOptions:
     events: Path | None = None
     disk_used_percent: float = 100.0
     disk_reserve: str = "0"
+    dicom: DicomOptions = field(default_factory=DicomOptions)
 
     @classmethod
     def of(
@@ -51,6 +55,7 @@ class GatewayOptions:
             events=Path(events) if events else None,
             disk_used_percent=settings.disk_used_percent,
             disk_reserve=settings.disk_reserve,
+            dicom=dicom_settings.load(),
         )
 
 
@@ -98,15 +103,19 @@ class Gateway:
 
     def _start(self, spool: SpoolFolder) -> None:
         spool.remove_abandoned()
+        dicom = self._options.dicom
         desk = StoreDesk(
             self.intake,
             spool.path,
             self.events,
             received=lambda placed, called: shepherd.received(placed, called),
             grouping=self.workflows.grouping,
+            guard=self._guard,
+            max_file=dicom.max_file,
         )
         shepherd = Shepherd(self.intake, self.workflows, self._announcer, self.events, desk.arriving)
-        receiver = Receiver(desk, self.workflows.knows, self.events, self._options.host, self._options.port)
+        admission = Admission(dicom, self.workflows.knows, self._guard)
+        receiver = Receiver(desk, admission, self.events, self._options.host, self._options.port, dicom)
         parts = GatewayParts(
             store=self._store,
             spool=spool.path,
@@ -160,6 +169,7 @@ class Gateway:
 
 def gateway_of(settings: Settings, options: GatewayOptions) -> Gateway:
     """The gateway of this site."""
+    from airflow_monai.gateway.configured import configured_ways
     from airflow_monai.hooks.airflow_api import AirflowApi
 
-    return Gateway(open_store(settings.store), options, AirflowApi(settings.api_conn_id))
+    return Gateway(open_store(settings.store), options, AirflowApi(settings.api_conn_id), configured_ways())

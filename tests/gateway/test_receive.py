@@ -19,6 +19,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import generate_uid
 
+from airflow_monai.gateway.dicom_settings import DicomOptions
 from airflow_monai.store.payloads import load_payload, load_series_tags, payload_id_of, run_id_of
 from tests.conftest import require
 from tests.gateway import rawscu
@@ -154,7 +155,7 @@ def test_other_services_are_not_offered(site: Site) -> None:
     find, commitment, echo = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.20.1", "1.2.840.10008.1.1"
     with RawScu(gateway.port) as scu:
         results = scu.associate(contexts=[(find, EXPLICIT), (commitment, EXPLICIT), (echo, EXPLICIT), (CT, "1.2.3.4")])
-        assert {context for context, result in results.items() if result == 0} == {5}
+        assert results == {1: 3, 3: 3, 5: 0, 7: 0}
 
 
 def test_echo(site: Site) -> None:
@@ -447,9 +448,8 @@ def test_a_full_file_system_is_out_of_resources(site: Site, tmp_path: Path) -> N
         subprocess.run(["umount", str(tmp_path / "store")], check=True)
 
 
-def test_the_number_of_associations_is_limited(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_monai.gateway.receiver.MAX_ASSOCIATIONS", 2)
-    gateway = site.gateway()
+def test_the_number_of_associations_is_limited(site: Site, tmp_path: Path) -> None:
+    gateway = site.gateway(dicom=DicomOptions(associations=2))
     with RawScu(gateway.port) as one, RawScu(gateway.port) as two:
         for scu in (one, two):
             scu.associate(contexts=CONTEXTS)

@@ -1,0 +1,106 @@
+"""Which associations are taken: by AE titles, by how many are open, and by the space on the disk."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from airflow_monai.gateway.dicom_settings import DicomOptions
+from airflow_monai.gateway.pdu import APPLICATION_CONTEXT, AssociateRequest, Rejection, is_only
+from airflow_monai.gateway.sop_classes import VERIFICATION
+from airflow_monai.store.space import DiskGuard
+
+# Result, source and reason, PS3.8 table 9-21
+_BAD_VERSION = (1, 2, 2)
+_NO_APPLICATION_CONTEXT = (1, 1, 2)
+_NO_CALLING_AET = (1, 1, 3)
+_NO_CALLED_AET = (1, 1, 7)
+_LOCAL_LIMIT = (2, 3, 2)
+
+
+class Refused(Exception):
+    """An association is rejected."""
+
+    def __init__(self, rejection: Rejection):
+        super().__init__(rejection.text)
+        self.rejection = rejection
+
+
+class Admission:
+    """Safe for threads.
+
+    :param knows: tells whether a called AE title is served.
+    """
+
+    def __init__(self, options: DicomOptions, knows: Callable[[str], bool], guard: DiskGuard | None = None):
+        self._options = options
+        self._knows = knows
+        self._guard = guard
+        self._lock = threading.Lock()
+        self._open: Counter[str] = Counter()
+
+    @contextmanager
+    def admitted(self, request: AssociateRequest, address: str) -> Iterator[None]:
+        """Count the association as open within.
+
+        :param address: of the peer.
+        :raises Refused: when it is not to be taken.
+        """
+        self._check(request, address)
+        calling = request.calling
+        with self._lock:
+            self._check_numbers(calling)
+            self._open[calling] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open[calling] -= 1
+                if not self._open[calling]:
+                    del self._open[calling]
+
+    def count(self) -> int:
+        """How many are open."""
+        with self._lock:
+            return self._open.total()
+
+    def _check(self, request: AssociateRequest, address: str) -> None:
+        if not request.version & 1:
+            _refuse(_BAD_VERSION, "it asks for another version of the protocol than 1")
+        if request.application_context != APPLICATION_CONTEXT:
+            _refuse(_NO_APPLICATION_CONTEXT, "it asks for another application context than DICOM's")
+        if not self._knows(request.called):
+            _refuse(
+                _NO_CALLED_AET,
+                "no workflow listens to the called AE title: set informatics_gateway.ae_title of one",
+            )
+        callers = self._options.callers
+        if callers and not any(caller.matches(request.calling, address) for caller in callers):
+            _refuse(
+                _NO_CALLING_AET,
+                "the calling AE title may not send, or not from this address: add it to [monai] dicom_allowed_callers",
+            )
+        if self._guard and not is_only(VERIFICATION, request.contexts):  # an echo needs no space
+            refusal = self._guard.refusal()
+            if refusal:
+                _refuse(_LOCAL_LIMIT, refusal)
+
+    def _check_numbers(self, calling: str) -> None:
+        options = self._options
+        if self._open.total() >= options.associations:
+            _refuse(
+                _LOCAL_LIMIT,
+                f"more than {options.associations} associations are open: see [monai] dicom_max_associations",
+            )
+        if self._open[calling] >= options.associations_of_caller:
+            _refuse(
+                _LOCAL_LIMIT,
+                f"more than {options.associations_of_caller} associations of this calling AE title are open: see "
+                "[monai] dicom_max_associations_of_caller",
+            )
+
+
+def _refuse(codes: tuple[int, int, int], text: str) -> None:
+    raise Refused(Rejection(*codes, text))

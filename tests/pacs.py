@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import ORTHANC_DICOMWEB
+
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 
@@ -82,8 +84,11 @@ def storescp(
 
 
 @contextmanager
-def orthanc(folder: Path, *, aet: str = "ORTHANC", **configuration: Any) -> Iterator[Receiver]:
-    """Orthanc with an empty database under ``folder``; more of its configuration as keywords."""
+def orthanc(folder: Path, *, aet: str = "ORTHANC", dicomweb: bool = False, **configuration: Any) -> Iterator[Receiver]:
+    """Orthanc with an empty database under ``folder``; more of its configuration as keywords.
+
+    :param dicomweb: whether it does DICOMweb, below ``/dicom-web``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     port, http = free_port(), free_port()
     settings = {
@@ -98,7 +103,7 @@ def orthanc(folder: Path, *, aet: str = "ORTHANC", **configuration: Any) -> Iter
         "DicomCheckCalledAet": True,
         "DicomAlwaysAllowEcho": True,
         "DicomAlwaysAllowStore": True,
-        "Plugins": [],
+        "Plugins": [ORTHANC_DICOMWEB] if dicomweb else [],
         **configuration,
     }
     file = folder / "orthanc.json"

@@ -9,6 +9,7 @@ from airflow_monai.sinks.base import Destination, Sink
 
 SINKS = {
     "dicom": "airflow_monai.sinks.dicom:DicomSink",
+    "monai_dicomweb": "airflow_monai.sinks.stow:StowSink",
     "monai_folder": "airflow_monai.sinks.folder:FolderSink",
 }
 """Connection type -> the class, imported when it is first used."""

@@ -1,0 +1,275 @@
+"""DICOMweb STOW-RS (PS3.18 section 10.5), with a verdict on every instance, and QIDO-RS (10.6) to ask what is there."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import replace
+from itertools import islice
+
+from airflow_monai.errors import DeadlinePassed, MonaiError, SinkUnavailable
+from airflow_monai.sinks import tries
+from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, OnResult, Sink
+from airflow_monai.sinks.http_site import AnswerLost, HttpSite, Upload
+from airflow_monai.sinks.multipart import MultipartBody
+from airflow_monai.sinks.qido import Query
+from airflow_monai.sinks.stow_answer import Judged, judged
+
+log = logging.getLogger(__name__)
+
+_ACCEPT = "application/dicom+json, application/dicom+xml;q=0.5"
+Identity = str
+
+
+class StowSink(Sink):
+    """Sends to a DICOMweb server, several instances a request and several requests at a time.
+
+    The connection is an HTTP one, see :class:`airflow_monai.sinks.http_site.HttpSite`. More extras:
+    ``instances_per_request`` (20) and ``mb_per_request`` (25; an instance that is larger has a request of its own),
+    ``connections`` (2), and ``query`` (true): whether QIDO-RS at the same address may be used to ask what is there.
+    """
+
+    dicom_only = True
+
+    def __init__(self, destination: Destination):
+        super().__init__(destination)
+        self.connections = int(destination.number("connections", 2, 1, 32))
+        self.most_instances = int(destination.number("instances_per_request", 20, 1, 1000))
+        self.most_bytes = destination.number("mb_per_request", 25, 0.001, 4000) * 1e6
+        self.site = HttpSite(destination, connections=self.connections)
+        self.query = Query(self.site) if destination.flag("query", True) else None
+
+    def identity(self, instance: Instance) -> Identity:
+        return str(instance.sop_instance_uid)
+
+    def send(self, instances: Sequence[Instance], on_result: OnResult) -> None:
+        with self.site:
+            _Sending(self, instances, on_result).run()
+
+    def ask(self, instances: Sequence[Instance]) -> Mapping[Identity, bool] | None:
+        with self.site:
+            return self.found(instances)
+
+    def found(self, instances: Sequence[Instance]) -> Mapping[Identity, bool] | None:
+        """As :meth:`ask`, and leaves the connections open."""
+        return self.query.found(instances, self.deadline) if self.query is not None else None
+
+    def test(self) -> str:
+        with self.site:
+            if self.query is not None:
+                return self.query.test(self.deadline)
+            answer = self.site.send("OPTIONS", "/studies", deadline=self.deadline)
+        verdict = judged(answer, ["-"])
+        if verdict.problem and answer.status not in (405, 501):
+            raise self.destination.error(verdict.problem)
+        return f"{self.site} answers (HTTP {answer.status}). Whether it stores is only seen when something is sent."
+
+
+class _Sending:
+    """One call of :meth:`StowSink.send`: its threads share what is still to be sent, and how it goes."""
+
+    def __init__(self, sink: StowSink, instances: Sequence[Instance], on_result: OnResult):
+        self._sink = sink
+        self._left = deque(instances)
+        self._on_result = on_result
+        self._lock = threading.Lock()
+        self._telling = threading.Lock()
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._setbacks = 0
+        self._most_bytes = sink.most_bytes
+
+    def run(self) -> None:
+        """Send everything; what a thread raises ends all of them, once the answers under way are there."""
+        count = min(self._sink.connections, max(1, len(self._left)))
+        if count == 1:
+            self._work()
+        else:
+            with ThreadPoolExecutor(count, thread_name_prefix="stow") as pool:
+                try:
+                    wait([pool.submit(self._work) for _ in range(count)])
+                finally:
+                    self._stop.set()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        try:
+            while not self._stop.is_set() and (batch := self._next_batch()):
+                self._deliver(batch)
+        except _Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that called us
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            if self._error is None:
+                self._error = error
+        self._stop.set()
+
+    def _next_batch(self) -> list[Instance]:
+        with self._lock:
+            batch: list[Instance] = []
+            size = 0
+            while self._left and len(batch) < self._sink.most_instances:
+                size += _size(self._left[0])
+                if batch and size > self._most_bytes:
+                    break
+                batch.append(self._left.popleft())
+            return batch
+
+    def _deliver(self, batch: Sequence[Instance]) -> None:
+        """Send until there is a verdict on each instance, or all its tries are used up."""
+        work = deque([(list(batch), 0)])
+        while work:
+            instances, tried = work.popleft()
+            verdict, wait_seconds = self._request(instances)
+            pause = max(tries.PAUSES[min(tried, len(tries.PAUSES) - 1)], wait_seconds)
+            verdicts, paused = self._resolved(instances, verdict, pause)
+            self._count(verdicts)
+            again = [one for one in instances if verdicts[one.sop_instance_uid or ""].retry]
+            smaller = [one for one in again if one.sop_instance_uid in verdict.in_smaller]
+            work.extendleft((half, tried) for half in reversed(_halves(smaller)))
+            same = [one for one in again if one.sop_instance_uid not in verdict.in_smaller]
+            if same and tried + 1 < tries.TRIES:
+                if not paused:
+                    log.warning("%s; trying again in %g s", verdicts[str(same[0].sop_instance_uid)].message, pause)
+                    self._pause(pause)
+                work.append((same, tried + 1))
+
+    def _request(self, instances: Sequence[Instance]) -> tuple[Judged, float]:
+        """One request, and how long the server wants us to wait then; every instance is reported on."""
+        uids = [str(one.sop_instance_uid) for one in instances]
+        body = MultipartBody([one.path for one in instances], "application/dicom")
+        upload = Upload(body.content_type, body.length, lambda: self._pieces(body))
+        self._sink.deadline.check()
+        if self._stop.is_set():
+            raise _Stopped
+        for uid in uids:
+            self._tell(Delivery(uid, DeliveryState.SENT))
+        try:
+            answer = self._sink.site.send(
+                "POST", "/studies", deadline=self._sink.deadline, headers={"Accept": _ACCEPT}, upload=upload
+            )
+        except AnswerLost as error:
+            return self._told(uids, DeliveryState.UNKNOWN, str(error)), 0.0
+        except SinkUnavailable as error:
+            return self._told(uids, DeliveryState.PENDING, str(error)), 0.0
+        except (MonaiError, _Stopped) as error:
+            unsent = not isinstance(error, (DeadlinePassed, _Stopped))
+            said = "the sending was ended before there was an answer"
+            self._told(uids, DeliveryState.PENDING if unsent else DeliveryState.UNKNOWN, said)
+            raise
+        verdict = judged(answer, uids)
+        if answer.status == 413 and len(uids) > 1:
+            self._most_bytes = min(self._most_bytes, body.length / 2)
+        for uid in uids:
+            if uid not in verdict.claimed:
+                self._tell(verdict.verdicts[uid])
+        if verdict.problem:
+            raise self._sink.destination.error(verdict.problem)
+        return verdict, answer.retry_after
+
+    def _pieces(self, body: MultipartBody) -> Iterator[bytes]:
+        sink = self._sink
+        for piece in body.pieces():
+            if self._stop.is_set():
+                raise _Stopped
+            sink.deadline.check()
+            if sink.throttle is not None:
+                sink.throttle.take(len(piece))
+            yield piece
+
+    def _resolved(
+        self, instances: Sequence[Instance], verdict: Judged, pause: float
+    ) -> tuple[Mapping[Identity, Delivery], bool]:
+        """The verdicts, after queries for what is claimed or unknown; and whether there was a pause before one."""
+        verdicts = dict(verdict.verdicts)
+        claimed = [one for one in instances if one.sop_instance_uid in verdict.claimed]
+        for news in self._confirmed(claimed, verdicts):
+            verdicts[news.identity] = self._tell(news)
+        unknown = [one for one in instances if verdicts[str(one.sop_instance_uid)].state is DeliveryState.UNKNOWN]
+        if not unknown:
+            return verdicts, False
+        log.warning("%s; asking what is there in %g s", verdicts[str(unknown[0].sop_instance_uid)].message, pause)
+        self._pause(pause)
+        found = self._asked(unknown) or {}
+        for uid in (str(one.sop_instance_uid) for one in unknown):
+            if found.get(uid):
+                message = f"there, as a query shows ({verdicts[uid].message})"
+                verdicts[uid] = self._tell(
+                    replace(verdicts[uid], state=DeliveryState.ACCEPTED, message=message, retry=False)
+                )
+        return verdicts, True
+
+    def _confirmed(self, claimed: Sequence[Instance], verdicts: Mapping[Identity, Delivery]) -> Iterator[Delivery]:
+        """What is known of instances that the server says to have without naming them: accepted, unless it can be asked
+        and does not find them."""
+        found = self._asked(claimed)
+        for uid in (str(one.sop_instance_uid) for one in claimed):
+            if found is None or found.get(uid):
+                how = "it cannot be asked what is there" if found is None else "a query confirms it"
+                message = f"HTTP 200 without a list of instances; {how}"
+                yield Delivery(uid, DeliveryState.ACCEPTED, "HTTP 200", message)
+            else:
+                yield replace(verdicts[uid], message="HTTP 200 without a list of instances; a query does not find it")
+
+    def _asked(self, instances: Sequence[Instance]) -> Mapping[Identity, bool] | None:
+        if not instances:
+            return {}
+        try:
+            return self._sink.found(instances)
+        except SinkUnavailable as error:
+            log.warning("%s", error)
+            return None
+
+    def _told(self, uids: Sequence[str], state: DeliveryState, message: str) -> Judged:
+        """The same news of all."""
+        message = message.rstrip(".")
+        return Judged({uid: self._tell(Delivery(uid, state, message=message, retry=True)) for uid in uids})
+
+    def _tell(self, news: Delivery) -> Delivery:
+        with self._telling:  # the ledger takes one at a time
+            self._on_result(news)
+        return news
+
+    def _count(self, verdicts: Mapping[Identity, Delivery]) -> None:
+        """Count requests that brought nothing; too many in a row are a :class:`SinkUnavailable`."""
+        with self._lock:
+            self._setbacks = self._setbacks + 1 if all(news.retry for news in verdicts.values()) else 0
+            if self._setbacks < tries.SETBACKS:
+                return
+        last = next(iter(verdicts.values()))
+        raise SinkUnavailable(
+            f"{self._sink.site} accepted nothing in {self._setbacks} requests in a row; the last: {last.message}."
+        )
+
+    def _pause(self, seconds: float) -> None:
+        """Wait, unless the deadline would pass meanwhile or another thread has failed."""
+        if self._sink.deadline.left(seconds) < seconds:
+            self._sink.deadline.pause(seconds)  # says so
+        if self._stop.wait(seconds):
+            raise _Stopped
+
+
+class _Stopped(Exception):
+    """Another thread has failed."""
+
+
+def _size(instance: Instance) -> int:
+    try:
+        return instance.path.stat().st_size
+    except OSError:
+        return 0  # it is told when it is read
+
+
+def _halves(instances: Sequence[Instance]) -> list[list[Instance]]:
+    if not instances:
+        return []
+    middle = (len(instances) + 1) // 2
+    parts = [list(islice(instances, middle)), list(islice(instances, middle, None))]
+    return [part for part in parts if part]

@@ -233,6 +233,28 @@ class DestinationError(ExportError):
     failure = FailureKind.INVALID
 
 
+class BrokerError(MonaiError):
+    """A message broker did not do what was asked."""
+
+
+class BrokerUnavailable(BrokerError):
+    """The broker cannot be reached, or has not confirmed that it has a message."""
+
+    failure = FailureKind.CONNECTION
+
+
+class BrokerMisused(BrokerError):
+    """The broker does not take what is sent, or not from us; trying again would not change that."""
+
+    failure = FailureKind.INVALID
+
+
+class InvalidEvent(BrokerError):
+    """A message is not what its topic carries. The text tells which field is wrong, never what it holds."""
+
+    failure = FailureKind.INVALID
+
+
 class ConditionError(MonaiError):
     """A condition cannot be parsed or evaluated. The message never holds the values that were compared.
 

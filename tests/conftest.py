@@ -7,8 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.rabbitmq import RabbitNode
 
 # A shell's background job ignores Ctrl-C, and so would all that the tests start and try Ctrl-C on
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -33,6 +39,11 @@ def _program(name: str, package: str) -> str | None:
     return None if shutil.which(name) else f"{name} is not installed: apt-get install {package}"
 
 
+def _rabbitmq() -> str | None:
+    program = "/usr/lib/rabbitmq/bin/rabbitmq-server"
+    return None if os.path.exists(program) else f"{program} is not there: apt-get install rabbitmq-server"
+
+
 def _bubblewrap() -> str | None:
     missing = _program("bwrap", "bubblewrap")
     if missing:
@@ -48,6 +59,7 @@ PARTS = {
     "docker-compose": lambda: _program("docker-compose", "docker-compose"),
     "dcmtk": lambda: _program("storescu", "dcmtk"),
     "orthanc": lambda: _program("Orthanc", "orthanc"),
+    "rabbitmq": _rabbitmq,
     "bubblewrap": _bubblewrap,
     "mmdebstrap": lambda: _program("mmdebstrap", "mmdebstrap"),
 }
@@ -62,6 +74,23 @@ def require(*parts: str) -> None:
         if os.environ.get("REQUIRE_REAL_PARTS") == "1":
             pytest.fail(f"needs {part}: {reason}")
         pytest.skip(f"needs {part}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitNode]:
+    """One RabbitMQ node for all tests, with TLS beside plain; a test that ends it starts it again."""
+    require("rabbitmq", "openssl")
+    from tests.rabbitmq import make_certificates, rabbitmq
+
+    folder = tmp_path_factory.mktemp("rabbit")
+    with rabbitmq(folder / "node", make_certificates(folder / "tls")) as node:
+        yield node
+
+
+@pytest.fixture
+def exchange() -> str:
+    """A name of queues and exchanges that no other test uses."""
+    return f"x{uuid.uuid4().hex[:10]}"
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import shutil
 import signal
@@ -22,6 +23,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # and the disk that the tests run on need not be one that a hospital would trust its studies to
 os.environ.setdefault("AIRFLOW__MONAI__DISK_USED_PERCENT", "100")
 os.environ.setdefault("AIRFLOW__MONAI__DISK_RESERVE", "0")
+
+
+ORTHANC_DICOMWEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 
 
 @functools.cache
@@ -44,12 +48,21 @@ def _rabbitmq() -> str | None:
     return None if os.path.exists(program) else f"{program} is not there: apt-get install rabbitmq-server"
 
 
+def _file(path: str, package: str) -> str | None:
+    return None if os.path.exists(path) else f"{path} is not there: apt-get install {package}"
+
+
 def _bubblewrap() -> str | None:
     missing = _program("bwrap", "bubblewrap")
     if missing:
         return missing
     probe = subprocess.run(["bwrap", "--unshare-all", "--ro-bind", "/", "/", "true"], capture_output=True)
     return None if probe.returncode == 0 else "bubblewrap cannot make namespaces here"
+
+
+def _moto() -> str | None:
+    missing = [name for name in ("boto3", "moto", "flask") if importlib.util.find_spec(name) is None]
+    return f"{missing[0]} is not installed: pip install 'moto[server]' boto3" if missing else None
 
 
 PARTS = {
@@ -59,8 +72,10 @@ PARTS = {
     "docker-compose": lambda: _program("docker-compose", "docker-compose"),
     "dcmtk": lambda: _program("storescu", "dcmtk"),
     "orthanc": lambda: _program("Orthanc", "orthanc"),
+    "orthanc-dicomweb": lambda: _program("Orthanc", "orthanc") or _file(ORTHANC_DICOMWEB, "orthanc-dicomweb"),
     "rabbitmq": _rabbitmq,
     "bubblewrap": _bubblewrap,
+    "moto": _moto,
     "mmdebstrap": lambda: _program("mmdebstrap", "mmdebstrap"),
 }
 

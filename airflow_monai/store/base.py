@@ -6,10 +6,16 @@ the old object or the new one, never half of one, and what a writer was told is 
 
 from __future__ import annotations
 
+import filecmp
 import json
+import os
 import re
+import shutil
+import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +41,19 @@ def safe_name(text: str) -> str:
 
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[:80] or "x"
     return f"{plain}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An object as a listing has it.
+
+    :param size: in bytes.
+    :param modified: when it was written, seconds since the epoch; a bucket knows whole seconds and rounds up.
+    """
+
+    key: str
+    size: int
+    modified: float
 
 
 class Store(ABC):
@@ -75,7 +94,10 @@ class Store(ABC):
                 self.create(target, self.read(source))
 
     def append(self, key: str, data: bytes) -> None:
-        """Add a line to an object that only informs: it may get lost in a power cut."""
+        """Add a line to an object that only informs: it may get lost in a power cut.
+
+        :param key: ends with ``.jsonl``.
+        """
         self.write(key, (self.read(key) if self.exists(key) else b"") + data)
 
     def spool(self) -> Path:
@@ -95,6 +117,10 @@ class Store(ABC):
         """Keys below a folder (``prefix`` names a folder, without a final slash), sorted."""
 
     @abstractmethod
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        """The objects below a folder as :meth:`list` names them; one that is removed meanwhile may be left out."""
+
+    @abstractmethod
     def children(self, prefix: str) -> Iterator[str]:
         """Names of the direct children of a folder, sorted; nothing when there is no such folder."""
 
@@ -110,6 +136,46 @@ class Store(ABC):
     def local_path(self, key: str) -> Path | None:
         """Where the object or folder lies on this host, for a mount without a copy; None for a remote store."""
 
+    def starts(self, keys: Iterable[str], size: int) -> Iterator[bytes]:
+        """The first ``size`` bytes of each object, fewer where it is shorter, in the order of the keys."""
+        for key in keys:
+            yield self.read(key)[:size]
+
+    def same(self, key: str, file: Path) -> bool:
+        """Whether the object holds what a local file does; False when there is none."""
+        if not self.exists(key):
+            return False
+        if self.size(key) != file.stat().st_size:
+            return False
+        return self.read(key) == file.read_bytes()
+
+    def fetch(self, key: str, file: Path) -> None:
+        """Copy an object into a local file, which is seen whole or not at all; one that is there is replaced."""
+        self.fetch_all([(key, file)])
+
+    def fetch_all(self, pairs: Iterable[tuple[str, Path]]) -> None:
+        """:meth:`fetch` many, in parallel where that helps. The first failure ends it and is raised."""
+        for key, file in pairs:
+            with whole_file(file) as unfinished:
+                unfinished.write_bytes(self.read(key))
+
+    def fetch_tree(self, prefix: str, folder: Path) -> None:
+        """Copy everything below a folder of the store into a local folder, under the same names."""
+        self.fetch_all((key, folder / key[len(prefix) + 1 :]) for key in self.list(prefix))
+
+    def put_all(self, pairs: Iterable[tuple[Path, str]], check: Callable[[], None] = lambda: None) -> None:
+        """Create or replace objects with the content of local files; all are durable when this returns.
+
+        :param check: asked now and then; what it raises ends the writing between two files.
+        """
+        for file, key in pairs:
+            check()
+            self.write(key, file.read_bytes())
+
+    def put_tree(self, folder: Path, prefix: str, check: Callable[[], None] = lambda: None) -> None:
+        """:meth:`put_all` for all plain files below a local folder, under the same names below ``prefix``."""
+        self.put_all(((file, f"{prefix}/{file.relative_to(folder).as_posix()}") for file in plain_files(folder)), check)
+
     def read_json(self, key: str) -> Any:
         return json.loads(self.read(key))
 
@@ -118,3 +184,40 @@ class Store(ABC):
 
     def create_json(self, key: str, value: Any) -> bool:
         return self.create(key, _to_json(value).encode())
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[Path]:
+    """A path to write to; what is there at the end of the block becomes ``file``, at once. Folders are made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".tmp-{uuid.uuid4().hex}")
+    try:
+        yield unfinished
+        os.replace(unfinished, file)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+def plain_files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, sorted. Links are no files of it."""
+    for top, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(top, name)
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def same_content(one: Path, other: Path) -> bool:
+    """Whether two local files hold the same; False when one of them is not there (any more)."""
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except FileNotFoundError:
+        return False
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's content; the target is seen whole or not at all."""
+    with whole_file(target) as unfinished:
+        shutil.copyfile(source, unfinished)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -25,6 +25,8 @@ _PATIENT = {
     0x00100040: "sex",
     0x00101010: "age",
 }
+_START_BYTES = 64 * 1024
+"""Hardly any header is longer, its pixels left out."""
 _NOTED = frozenset({_TRANSFER_SYNTAX, _SOP_CLASS, _CHARSET, *_PATIENT})
 
 
@@ -43,8 +45,12 @@ def describe(store: Store, folder: str, sizes: Mapping[str, int]) -> Description
     :raises StoreError: when a file is missing.
     """
     describer = Describer()
-    for path in sorted(sizes):
-        _read(store, f"{folder}/{path}", path, sizes[path], describer)
+    paths = sorted(sizes)
+    if store.local_path(folder) is None:
+        _read_starts(store, folder, paths, sizes, describer)
+    else:
+        for path in paths:
+            _read(store, f"{folder}/{path}", path, sizes[path], describer)
     if describer.truncated:
         log.warning(
             "%s: %d values of its headers are too many; conditions do not see them", folder, describer.truncated
@@ -100,10 +106,37 @@ def _entry(path: str, size: int, noted: Mapping[int, str]) -> PayloadFile:
     )
 
 
+def _read_starts(
+    store: Store, folder: str, paths: Sequence[str], sizes: Mapping[str, int], describer: Describer
+) -> None:
+    """Of a store elsewhere only the beginnings are fetched; the whole of a file whose header is longer than that."""
+    starts = store.starts((f"{folder}/{path}" for path in paths), _START_BYTES)
+    for path, start in zip(paths, starts, strict=True):
+        elements, whole = _elements(start)
+        if not whole and len(start) < sizes[path]:
+            elements, whole = _elements(store.read(f"{folder}/{path}"))
+        describer.add(path, sizes[path], elements if whole else _breaking_off(elements))
+
+
+def _elements(data: bytes) -> tuple[list[Element], bool]:
+    """The elements of a file, as far as it goes, and whether it did not break off."""
+    found: list[Element] = []
+    try:
+        for element in file_elements(memoryview(data)):
+            found.append(element)
+    except DamagedDataSet:
+        return found, False
+    return found, True
+
+
+def _breaking_off(elements: Iterable[Element]) -> Iterator[Element]:
+    yield from elements
+    raise DamagedDataSet("The data set breaks off.")
+
+
 def _read(store: Store, key: str, name: str, size: int, describer: Describer) -> None:
     path = store.local_path(key)
-    if path is None:
-        raise StoreError(f"{key} is not on this host; the gateway needs a store in a folder.")
+    assert path is not None
     try:
         with mapped(path) as data:
             describer.add(name, size, file_elements(data))

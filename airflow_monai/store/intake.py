@@ -28,7 +28,6 @@ them, all else follows from that.
 
 from __future__ import annotations
 
-import filecmp
 import json
 import threading
 from collections import OrderedDict
@@ -39,7 +38,6 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from airflow_monai.errors import StoreError
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.describe import describe
@@ -225,7 +223,7 @@ class Intake:
 
     def _duplicate(self, payload_id: str, path: str, instance: Instance, file: Path) -> Placed:
         """Note it beside the one at ``path``, which was there first."""
-        identical = self._same(payload_key(payload_id, path), file)
+        identical = self.store.same(payload_key(payload_id, path), file)  # False also where it is not kept any more
         line = {
             "time": _now(),
             "sop_instance_uid": instance.identity.sop,
@@ -236,13 +234,6 @@ class Intake:
         }
         self.store.append(payload_key(payload_id, "duplicates.jsonl"), json.dumps(line).encode() + b"\n")
         return Placed(payload_id, True, identical)
-
-    def _same(self, key: str, file: Path) -> bool:
-        there = self.store.local_path(key)
-        try:
-            return there is not None and filecmp.cmp(there, file, shallow=False)
-        except FileNotFoundError:
-            return False  # the payload's files are not kept any more
 
     def _is_closing(self, payload_id: str) -> bool:
         return self.store.exists(payload_key(payload_id, "closing.json"))
@@ -318,17 +309,10 @@ class Intake:
     def _files(self, payload_id: str) -> dict[str, tuple[int, float]]:
         """Path below the payload -> size and time of writing."""
         folder = payload_key(payload_id)
-        found = {}
-        for key in self.store.list(f"{folder}/dcm"):
-            path = self.store.local_path(key)
-            if path is None:
-                raise StoreError(f"{self.store.url} gives no file times; the gateway needs a store in a folder.")
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue  # a late one, just moved to the next payload
-            found[key.removeprefix(f"{folder}/")] = (status.st_size, status.st_mtime)
-        return found
+        return {
+            entry.key.removeprefix(f"{folder}/"): (entry.size, entry.modified)
+            for entry in self.store.entries(f"{folder}/dcm")  # without a late one, just moved to the next payload
+        }
 
     def close(self, payload_id: str) -> Payload:
         """Close the payload, or go on where another closer stopped, and return its manifest.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from airflow_monai.errors import StoreError
-from airflow_monai.store.base import Store, check_key
+from airflow_monai.store.base import Entry, Store, check_key, copy_file, same_content
 
 TEMPORARY_PREFIX = ".tmp-"
 """Names of unfinished files begin so; they are no objects and may be removed when nobody writes."""
@@ -128,6 +128,16 @@ class LocalStore(Store):
                 if not name.startswith(TEMPORARY_PREFIX):
                     yield f"{base}/{name}"
 
+    def entries(self, prefix: str) -> Iterator[Entry]:
+        for key in self.list(prefix):
+            try:
+                status = os.stat(f"{self.root}/{key}")
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise StoreError(f"The store cannot handle {key!r}: {error.strerror or error}.") from error
+            yield Entry(key, status.st_size, status.st_mtime)
+
     def children(self, prefix: str) -> Iterator[str]:
         with _told(prefix):
             try:
@@ -148,6 +158,39 @@ class LocalStore(Store):
 
     def local_path(self, key: str) -> Path | None:
         return self._path(key)
+
+    def starts(self, keys: Iterable[str], size: int) -> Iterator[bytes]:
+        for key in keys:
+            with _told(key), open(self._path(key), "rb") as file:
+                start = file.read(size)
+            yield start
+
+    def same(self, key: str, file: Path) -> bool:
+        with _told(key):
+            return same_content(self._path(key), file)
+
+    def fetch_all(self, pairs: Iterable[tuple[str, Path]]) -> None:
+        for key, file in pairs:
+            with _told(key):
+                copy_file(self._path(key), file)
+
+    def put_all(self, pairs: Iterable[tuple[Path, str]], check: Callable[[], None] = lambda: None) -> None:
+        folders = set()
+        for source, key in pairs:
+            check()
+            path = self._path(key)
+            with _told(key):
+                self._make_durable(path.parent)
+                temporary = path.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+                try:
+                    shutil.copyfile(source, temporary)
+                    _fsync_file(temporary)
+                    os.replace(temporary, path)
+                finally:
+                    temporary.unlink(missing_ok=True)
+            folders.add(path.parent)
+        for folder in folders:
+            fsync_folder(folder)
 
 
 def fsync_folder(folder: Path) -> None:

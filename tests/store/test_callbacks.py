@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import secrets
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from airflow_monai.store import Store, open_store
+from airflow_monai.store import Store
 from airflow_monai.store.callbacks import Reception, Waiting, await_callback, resolve_callback
 from airflow_monai.store.runs import RunFolder
 
@@ -17,8 +16,7 @@ TOKEN = secrets.token_urlsafe(32)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    store = open_store(str(tmp_path))
+def store(store: Store) -> Store:
     await_callback(store, TOKEN, WAITING)
     return store
 

@@ -9,25 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_monai.errors import StoreError
+from airflow_monai.store import Store
 from airflow_monai.store.intake import Instance, Intake
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.part10 import Identity
 from airflow_monai.store.payloads import load_payload, payload_id_of
 from tests.gateway.studies import CT, image
+from tests.s3_server import S3Server
 
 STUDY, SERIES, AET = "1.2.3", "1.2.3.4", "CTLUNG"
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store")
-
-
-def spooled(store: LocalStore, number: int) -> Path:
+def spooled(store: Store, number: int) -> Path:
     file = store.spool() / uuid.uuid4().hex
     image(STUDY, SERIES, number, size=64).save_as(file, enforce_file_format=True)
     return file
@@ -39,13 +36,13 @@ def instance(number: int, calling: str = "CT01", study: str = STUDY) -> Instance
 
 def put(intake: Intake, number: int, **more: str) -> str:
     """Add an image; its payload's id, with a star where it is a duplicate."""
-    file = spooled(intake.store, number)  # type: ignore[arg-type]
+    file = spooled(intake.store, number)
     placed = intake.add(instance(number, **more), file)
     file.unlink()
     return placed.payload_id + ("*" if placed.duplicate else "")
 
 
-def test_images_join_until_closing_and_make_a_new_payload_then(store: LocalStore) -> None:
+def test_images_join_until_closing_and_make_a_new_payload_then(store: Store) -> None:
     intake = Intake(store)
     first, second = (payload_id_of(STUDY, AET, sequence) for sequence in (0, 1))
     assert [put(intake, 1), put(intake, 2), put(intake, 1)] == [first, first, first + "*"]
@@ -56,7 +53,7 @@ def test_images_join_until_closing_and_make_a_new_payload_then(store: LocalStore
     assert intake.close(first) == manifest
 
 
-def test_another_process_knows_the_same(store: LocalStore) -> None:
+def test_another_process_knows_the_same(store: Store) -> None:
     one = Intake(store)
     first = put(one, 1)
     assert put(Intake(store), 1) == first + "*"
@@ -66,7 +63,7 @@ def test_another_process_knows_the_same(store: LocalStore) -> None:
 
 
 @pytest.mark.parametrize("state", ["closing.json", "listing.json", "tags.json", "payload.json"])
-def test_closing_goes_on_wherever_it_stopped(store: LocalStore, state: str) -> None:
+def test_closing_goes_on_wherever_it_stopped(store: Store, state: str) -> None:
     intake = Intake(store)
     payload_id = put(intake, 1)
     put(intake, 2)
@@ -81,7 +78,7 @@ def test_closing_goes_on_wherever_it_stopped(store: LocalStore, state: str) -> N
     assert store.exists(f"payloads/{payload_id}/tags.json")
 
 
-def test_a_file_linked_too_late_by_a_dead_receiver_is_swept(store: LocalStore) -> None:
+def test_a_file_linked_too_late_by_a_dead_receiver_is_swept(store: Store) -> None:
     intake = Intake(store)
     payload_id = put(intake, 1)
     intake.close(payload_id)
@@ -91,14 +88,14 @@ def test_a_file_linked_too_late_by_a_dead_receiver_is_swept(store: LocalStore) -
     assert not store.exists(stray) and store.exists(f"payloads/{payload_id}/{instance(1).path}")
 
 
-def test_who_sent_is_remembered(store: LocalStore) -> None:
+def test_who_sent_is_remembered(store: Store) -> None:
     intake = Intake(store)
     payload_id = put(intake, 1, calling="B OR/2")
     put(intake, 2, calling="A")
     assert intake.close(payload_id).calling_aets == ("A", "B OR/2")
 
 
-def test_pending_names_what_is_not_finished(store: LocalStore) -> None:
+def test_pending_names_what_is_not_finished(store: Store) -> None:
     intake = Intake(store)
     payload_id = put(intake, 1)
     assert list(intake.pending()) == [payload_id]
@@ -110,7 +107,7 @@ def test_pending_names_what_is_not_finished(store: LocalStore) -> None:
     assert not list(intake.pending())
 
 
-def test_a_header_that_breaks_off_does_not_stop_the_closing(store: LocalStore) -> None:
+def test_a_header_that_breaks_off_does_not_stop_the_closing(store: Store) -> None:
     intake = Intake(store)
     file = spooled(store, 1)
     file.write_bytes(file.read_bytes()[:700])
@@ -119,8 +116,8 @@ def test_a_header_that_breaks_off_does_not_stop_the_closing(store: LocalStore) -
     assert (entry.size, entry.sop_class_uid) == (700, CT)
 
 
-def test_a_store_that_fails_keeps_nothing(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    intake = Intake(store)
+def test_a_store_that_fails_keeps_nothing(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    intake = Intake(local)
 
     def full(source: object, target: object) -> None:
         raise OSError(28, "No space left on device")
@@ -129,7 +126,7 @@ def test_a_store_that_fails_keeps_nothing(store: LocalStore, monkeypatch: pytest
     with pytest.raises(StoreError, match="No space left"):
         put(intake, 1)
     monkeypatch.undo()
-    assert not [key for key in store.list("payloads") if key.endswith(".dcm")]
+    assert not [key for key in local.list("payloads") if key.endswith(".dcm")]
     assert put(intake, 1) == payload_id_of(STUDY, AET, 0)
 
 
@@ -138,12 +135,27 @@ def test_a_store_that_fails_keeps_nothing(store: LocalStore, monkeypatch: pytest
     closers=st.integers(1, 3),
     pause=st.sampled_from([0, 0.0005, 0.003]),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None)
 def test_closing_while_receiving_neither_loses_nor_doubles(
     tmp_path_factory: pytest.TempPathFactory, numbers: list[int], closers: int, pause: float
 ) -> None:
+    receive_while_closing(LocalStore(tmp_path_factory.mktemp("race")), numbers, closers, pause)
+
+
+@given(
+    numbers=st.lists(st.integers(0, 11), min_size=16, max_size=24),
+    closers=st.integers(1, 3),
+    pause=st.sampled_from([0.003, 0.03]),
+)
+@settings(max_examples=3, deadline=None)
+def test_closing_while_receiving_neither_loses_nor_doubles_in_a_bucket(
+    s3: S3Server, tmp_path_factory: pytest.TempPathFactory, numbers: list[int], closers: int, pause: float
+) -> None:
+    receive_while_closing(s3.store(tmp_path_factory.mktemp("race")), numbers, closers, pause)
+
+
+def receive_while_closing(store: Store, numbers: list[int], closers: int, pause: float) -> None:
     """Three intakes as of three gateways: whatever is sent how often, each image is in exactly one manifest."""
-    store = LocalStore(tmp_path_factory.mktemp("race"))
     intakes = [Intake(store) for _ in range(3)]
     files = [(number, spooled(store, number)) for number in numbers]
     stop = threading.Event()
@@ -178,19 +190,19 @@ def test_closing_while_receiving_neither_loses_nor_doubles(
 
 
 def put_in_series(intake: Intake, series: str, number: int = 1) -> str:
-    file = spooled(intake.store, number)  # type: ignore[arg-type]
+    file = spooled(intake.store, number)
     placed = intake.add(Instance(Identity(STUDY, series, f"{SERIES}.{number}", CT), AET, "CT01"), file)
     file.unlink()
     return placed.payload_id + ("*" if placed.duplicate else "")
 
 
 @pytest.mark.parametrize("gateways", ["one", "two", "restarted"])
-def test_an_instance_in_two_series_is_in_the_payload_once(store: LocalStore, gateways: str) -> None:
+def test_an_instance_in_two_series_is_in_the_payload_once(store: Store, gateways: str) -> None:
     first, second = Intake(store), Intake(store)
     if gateways == "one":
         second = first
     payload_id = put_in_series(first, "1.2.3.9")
-    time.sleep(0.02)  # a step of the file system's clock
+    time.sleep(0.02 if isinstance(store, LocalStore) else 1.1)  # a step of the clock of the objects
     later = put_in_series(second, "1.2.3.1")
     assert later == payload_id + ("*" if gateways == "one" else "")
     assert put_in_series(first, "1.2.3.9") == payload_id + "*"
@@ -203,7 +215,7 @@ def test_an_instance_in_two_series_is_in_the_payload_once(store: LocalStore, gat
     assert put_in_series(Intake(store), "1.2.3.7") == payload_id + "*"
 
 
-def test_a_duplicate_in_another_series_is_compared_with_the_first(store: LocalStore) -> None:
+def test_a_duplicate_in_another_series_is_compared_with_the_first(store: Store) -> None:
     intake = Intake(store)
     file = spooled(store, 1)
     for series, identical in (("1.2.3.4", None), ("1.2.3.5", True)):

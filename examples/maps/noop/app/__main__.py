@@ -13,6 +13,7 @@ sleep      like ok, but NOOP_SECONDS is an hour by default: for time-outs and ki
 memory     fill the memory until killed (or for NOOP_SECONDS, then fail)
 spam       print 20,000 lines, then like ok
 leak       print the first PatientName of the input, as careless applications do, then like ok
+leak-exit7 print it, and fail with exit code 7 and an error that has it
 =========  ============================================================================
 """
 
@@ -34,7 +35,7 @@ def main() -> int:
     source, target = _folder("-i", "INPUT", "input"), _folder("-o", "OUTPUT", "output")
     mode = os.environ.get("NOOP_MODE", "ok")
     seconds = float(os.environ.get("NOOP_SECONDS") or (3600 if mode == "sleep" else 0))
-    if mode not in ("ok", "exit7", "no-output", "sleep", "memory", "spam", "leak"):
+    if mode not in ("ok", "exit7", "no-output", "sleep", "memory", "spam", "leak", "leak-exit7"):
         print(f"noop: NOOP_MODE={mode!r} is unknown", file=sys.stderr)
         return 2
     print(f"noop: mode {mode}", flush=True)
@@ -48,9 +49,12 @@ def main() -> int:
         return 0
     if mode == "spam":
         _spam()
-    if mode == "leak":
+    if mode in ("leak", "leak-exit7"):
         name = dicom.read_study(source).get(dicom.PATIENT_NAME, b"")
         print(f"noop: processing {name.decode('utf-8', 'replace').strip()}", flush=True)
+        if mode == "leak-exit7":
+            print(f"noop: ValueError: no lungs in {name.decode('utf-8', 'replace').strip()}", file=sys.stderr)
+            return 7
     _write_outputs(source, target)
     return 0
 

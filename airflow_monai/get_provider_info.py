@@ -135,6 +135,7 @@ def _options() -> dict[str, Any]:
         ),
         "dicom_port": _option("Port of the same.", default="11112", example="104", type_="integer"),
         **_dicom_options(),
+        **_inbox_options(),
         "quiet_seconds": _option(
             "A study is complete when no image of it came for so many seconds. A workflow may say its own "
             "(informatics_gateway.quiet_seconds).",
@@ -210,6 +211,29 @@ def _options() -> dict[str, Any]:
         "recipient_roles": _option(
             "Where e-mails to a role go: JSON, role to a list of addresses.",
             example='{"radiologist": ["reading-room@hospital.example"]}',
+        ),
+    }
+
+
+def _inbox_options() -> dict[str, Any]:
+    """Ways in beside DICOM."""
+    return {
+        "inbox_folder": _option(
+            "Folder that gateways watch: DICOM files, folders and zip archives that are put into a folder of it which "
+            "is named after an AE title are taken in, and removed there, as if they had been sent to that AE title. "
+            "AE@CALLING names the calling AE title too. Empty: none.",
+            example="/data/inbox",
+        ),
+        "inbox_still_seconds": _option(
+            "How long nothing of an item in the inbox must have changed before it is taken.",
+            default="5.0",
+            example="30",
+            type_="float",
+        ),
+        "inbox_calling_aet": _option(
+            "Calling AE title of images that come without one; data_origins of a workflow may name it.",
+            default="INBOX",
+            example="CDDRIVE",
         ),
     }
 

@@ -13,7 +13,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -98,6 +98,15 @@ class DepositReport:
         """Whether there was no image in it."""
         return not (self.images or self.duplicates)
 
+    def __add__(self, later: DepositReport) -> DepositReport:
+        """Of a deposit that was tried again: what was done before is done, what was not is said anew."""
+        return replace(
+            later,
+            images=self.images + later.images,
+            duplicates=self.duplicates + later.duplicates,
+            payload_ids=tuple(dict.fromkeys((*self.payload_ids, *later.payload_ids))),
+        )
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "called_aet": self.called_aet,
@@ -130,6 +139,7 @@ class Depositor:
     :param received: called for each image with where it went and the called AE title.
     :param ended: called for each payload of a deposit that was all of it.
     :param guard: says when nothing may be taken in.
+    :ivar stopping: when it is set, deposits end with :class:`IntakeHeld`.
     """
 
     def __init__(
@@ -150,6 +160,7 @@ class Depositor:
         self.ended = ended
         self.guard = guard
         self.limits = limits
+        self.stopping = threading.Event()
 
     @classmethod
     def of(cls, parts: GatewayParts) -> Depositor:
@@ -203,7 +214,7 @@ class Deposit:
 
         :param name: for the report.
         """
-        self._check_space()
+        self._check_open()
         try:
             return self._take(source, name)
         except (Unreadable, NotIdentified, DamagedDataSet) as error:
@@ -297,7 +308,9 @@ class Deposit:
             self._count.refused.append(RefusedFile(name, reason))
         return Outcome.REFUSED
 
-    def _check_space(self) -> None:
+    def _check_open(self) -> None:
+        if self._depositor.stopping.is_set():
+            raise IntakeHeld("the gateway stops")
         guard = self._depositor.guard
         if guard and (refusal := guard.refusal()):
             raise IntakeHeld(refusal)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import islice
 
-from airflow_monai.errors import DeadlinePassed, MonaiError, SinkUnavailable
+from airflow_monai.errors import DestinationError, MonaiError, SinkUnavailable
 from airflow_monai.sinks import tries
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, OnResult, Sink
+from airflow_monai.sinks.crew import Crew, Stopped
 from airflow_monai.sinks.http_site import AnswerLost, HttpSite, Upload
 from airflow_monai.sinks.multipart import MultipartBody
 from airflow_monai.sinks.qido import Query
@@ -68,69 +67,32 @@ class StowSink(Sink):
         return f"{self.site} answers (HTTP {answer.status}). Whether it stores is only seen when something is sent."
 
 
-class _Sending:
-    """One call of :meth:`StowSink.send`: its threads share what is still to be sent, and how it goes."""
+class _Sending(Crew):
+    """One call of :meth:`StowSink.send`."""
 
     def __init__(self, sink: StowSink, instances: Sequence[Instance], on_result: OnResult):
+        super().__init__(sink, str(sink.site), instances, on_result, sink.connections)
         self._sink = sink
-        self._left = deque(instances)
-        self._on_result = on_result
-        self._lock = threading.Lock()
-        self._telling = threading.Lock()
-        self._stop = threading.Event()
-        self._error: BaseException | None = None
-        self._setbacks = 0
         self._most_bytes = sink.most_bytes
 
-    def run(self) -> None:
-        """Send everything; what a thread raises ends all of them, once the answers under way are there."""
-        count = min(self._sink.connections, max(1, len(self._left)))
-        if count == 1:
-            self._work()
-        else:
-            with ThreadPoolExecutor(count, thread_name_prefix="stow") as pool:
-                try:
-                    wait([pool.submit(self._work) for _ in range(count)])
-                finally:
-                    self._stop.set()
-        if self._error is not None:
-            raise self._error
+    def next_batch(self) -> list[Instance]:
+        batch: list[Instance] = []
+        size = 0
+        while self.left and len(batch) < self._sink.most_instances:
+            size += _size(self.left[0])
+            if batch and size > self._most_bytes:
+                break
+            batch.append(self.left.popleft())
+        return batch
 
-    def _work(self) -> None:
-        try:
-            while not self._stop.is_set() and (batch := self._next_batch()):
-                self._deliver(batch)
-        except _Stopped:
-            pass
-        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that called us
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        with self._lock:
-            if self._error is None:
-                self._error = error
-        self._stop.set()
-
-    def _next_batch(self) -> list[Instance]:
-        with self._lock:
-            batch: list[Instance] = []
-            size = 0
-            while self._left and len(batch) < self._sink.most_instances:
-                size += _size(self._left[0])
-                if batch and size > self._most_bytes:
-                    break
-                batch.append(self._left.popleft())
-            return batch
-
-    def _deliver(self, batch: Sequence[Instance]) -> None:
-        """Send until there is a verdict on each instance, or all its tries are used up."""
+    def deliver(self, batch: Sequence[Instance]) -> None:
         work = deque([(list(batch), 0)])
         while work:
             instances, tried = work.popleft()
             verdict, wait_seconds = self._request(instances)
             pause = max(tries.PAUSES[min(tried, len(tries.PAUSES) - 1)], wait_seconds)
             verdicts, paused = self._resolved(instances, verdict, pause)
-            self._count(verdicts)
+            self.count(verdicts.values())
             again = [one for one in instances if verdicts[one.sop_instance_uid or ""].retry]
             smaller = [one for one in again if one.sop_instance_uid in verdict.in_smaller]
             work.extendleft((half, tried) for half in reversed(_halves(smaller)))
@@ -138,7 +100,7 @@ class _Sending:
             if same and tried + 1 < tries.TRIES:
                 if not paused:
                     log.warning("%s; trying again in %g s", verdicts[str(same[0].sop_instance_uid)].message, pause)
-                    self._pause(pause)
+                    self.pause(pause)
                 work.append((same, tried + 1))
 
     def _request(self, instances: Sequence[Instance]) -> tuple[Judged, float]:
@@ -146,21 +108,19 @@ class _Sending:
         uids = [str(one.sop_instance_uid) for one in instances]
         body = MultipartBody([one.path for one in instances], "application/dicom")
         upload = Upload(body.content_type, body.length, lambda: self._pieces(body))
-        self._sink.deadline.check()
-        if self._stop.is_set():
-            raise _Stopped
+        self.check()
         for uid in uids:
-            self._tell(Delivery(uid, DeliveryState.SENT))
+            self.tell(Delivery(uid, DeliveryState.SENT))
         try:
             answer = self._sink.site.send(
-                "POST", "/studies", deadline=self._sink.deadline, headers={"Accept": _ACCEPT}, upload=upload
+                "POST", "/studies", deadline=self.deadline, headers={"Accept": _ACCEPT}, upload=upload
             )
         except AnswerLost as error:
             return self._told(uids, DeliveryState.UNKNOWN, str(error)), 0.0
         except SinkUnavailable as error:
             return self._told(uids, DeliveryState.PENDING, str(error)), 0.0
-        except (MonaiError, _Stopped) as error:
-            unsent = not isinstance(error, (DeadlinePassed, _Stopped))
+        except (MonaiError, Stopped) as error:
+            unsent = isinstance(error, DestinationError)  # of the login, or of the server's certificate
             said = "the sending was ended before there was an answer"
             self._told(uids, DeliveryState.PENDING if unsent else DeliveryState.UNKNOWN, said)
             raise
@@ -169,19 +129,14 @@ class _Sending:
             self._most_bytes = min(self._most_bytes, body.length / 2)
         for uid in uids:
             if uid not in verdict.claimed:
-                self._tell(verdict.verdicts[uid])
+                self.tell(verdict.verdicts[uid])
         if verdict.problem:
             raise self._sink.destination.error(verdict.problem)
         return verdict, answer.retry_after
 
     def _pieces(self, body: MultipartBody) -> Iterator[bytes]:
-        sink = self._sink
         for piece in body.pieces():
-            if self._stop.is_set():
-                raise _Stopped
-            sink.deadline.check()
-            if sink.throttle is not None:
-                sink.throttle.take(len(piece))
+            self.piece(len(piece))
             yield piece
 
     def _resolved(
@@ -191,17 +146,17 @@ class _Sending:
         verdicts = dict(verdict.verdicts)
         claimed = [one for one in instances if one.sop_instance_uid in verdict.claimed]
         for news in self._confirmed(claimed, verdicts):
-            verdicts[news.identity] = self._tell(news)
+            verdicts[news.identity] = self.tell(news)
         unknown = [one for one in instances if verdicts[str(one.sop_instance_uid)].state is DeliveryState.UNKNOWN]
         if not unknown:
             return verdicts, False
         log.warning("%s; asking what is there in %g s", verdicts[str(unknown[0].sop_instance_uid)].message, pause)
-        self._pause(pause)
+        self.pause(pause)
         found = self._asked(unknown) or {}
         for uid in (str(one.sop_instance_uid) for one in unknown):
             if found.get(uid):
                 message = f"there, as a query shows ({verdicts[uid].message})"
-                verdicts[uid] = self._tell(
+                verdicts[uid] = self.tell(
                     replace(verdicts[uid], state=DeliveryState.ACCEPTED, message=message, retry=False)
                 )
         return verdicts, True
@@ -230,34 +185,7 @@ class _Sending:
     def _told(self, uids: Sequence[str], state: DeliveryState, message: str) -> Judged:
         """The same news of all."""
         message = message.rstrip(".")
-        return Judged({uid: self._tell(Delivery(uid, state, message=message, retry=True)) for uid in uids})
-
-    def _tell(self, news: Delivery) -> Delivery:
-        with self._telling:  # the ledger takes one at a time
-            self._on_result(news)
-        return news
-
-    def _count(self, verdicts: Mapping[Identity, Delivery]) -> None:
-        """Count requests that brought nothing; too many in a row are a :class:`SinkUnavailable`."""
-        with self._lock:
-            self._setbacks = self._setbacks + 1 if all(news.retry for news in verdicts.values()) else 0
-            if self._setbacks < tries.SETBACKS:
-                return
-        last = next(iter(verdicts.values()))
-        raise SinkUnavailable(
-            f"{self._sink.site} accepted nothing in {self._setbacks} requests in a row; the last: {last.message}."
-        )
-
-    def _pause(self, seconds: float) -> None:
-        """Wait, unless the deadline would pass meanwhile or another thread has failed."""
-        if self._sink.deadline.left(seconds) < seconds:
-            self._sink.deadline.pause(seconds)  # says so
-        if self._stop.wait(seconds):
-            raise _Stopped
-
-
-class _Stopped(Exception):
-    """Another thread has failed."""
+        return Judged({uid: self.tell(Delivery(uid, state, message=message, retry=True)) for uid in uids})
 
 
 def _size(instance: Instance) -> int:

@@ -1,0 +1,135 @@
+"""Copy results into a bucket of Amazon S3, or of a service that speaks its protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from airflow_monai.errors import DestinationError, ExportError, SinkUnavailable
+from airflow_monai.sinks import tries
+from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, OnResult, Sink
+from airflow_monai.sinks.crew import Crew
+from airflow_monai.sinks.s3_bucket import Bucket, BucketBusy, WriteLost, WriteRefused
+from airflow_monai.store.base import check_key, safe_name
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 1 << 20
+_HIDDEN = "an object of this name is there, and the key may not read it; remove it, or set overwrite in the extra"
+_OTHER = "and other content is there; remove it, or set overwrite in the extra"
+
+
+class S3Sink(Sink):
+    """Writes objects ``<prefix>/<payload id>/<workflow>/<task>/...``, what a cleared task made anew to ``.../g<N>``.
+
+    The connection's host is the bucket, login and password are the access key's id and its secret (without them boto3
+    looks for some: environment, files, the instance's role). Extras: ``prefix``, ``endpoint_url`` (of a service that is
+    not Amazon's), ``region_name``, ``overwrite`` (replace an object of other content under the same name, which is
+    refused otherwise), ``connections`` (4), ``connect_timeout`` (10 s), ``response_timeout`` (60 s), ``ca_file``,
+    ``check_certificate``. An object is seen whole or not at all.
+    """
+
+    def __init__(self, destination: Destination):
+        super().__init__(destination)
+        self.bucket = Bucket(destination)
+        self.overwrite = destination.flag("overwrite")
+        self.connections = int(destination.number("connections", 4, 1, 32))
+
+    def identity(self, instance: Instance) -> str:
+        return safe_name(instance.name)
+
+    def send(self, instances: Sequence[Instance], on_result: OnResult) -> None:
+        for instance in instances:
+            check_key(instance.name)
+        self.bucket.client(self.deadline)
+        _Uploading(self, instances, on_result).run()
+
+    def ask(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
+        """An object of this name and content is there; of those that we may not look at, nothing is said."""
+        answer = {}
+        self.bucket.client(self.deadline)
+        for instance in instances:
+            self.deadline.check()
+            found = self.bucket.find(check_key(instance.name))
+            if found is None:
+                answer[self.identity(instance)] = False
+            elif not found.hidden:
+                digest = instance.digest or digest_of(instance.path)
+                answer[self.identity(instance)] = self.bucket.is_same(instance.name, found, instance.path, digest)
+        return answer if answer or not instances else None
+
+    def test(self) -> str:
+        return self.bucket.test()
+
+
+class _Uploading(Crew):
+    """One call of :meth:`S3Sink.send`."""
+
+    def __init__(self, sink: S3Sink, instances: Sequence[Instance], on_result: OnResult):
+        super().__init__(sink, str(sink.bucket), instances, on_result, sink.connections)
+        self._sink = sink
+
+    def next_batch(self) -> list[Instance]:
+        return [self.left.popleft()] if self.left else []
+
+    def deliver(self, batch: Sequence[Instance]) -> None:
+        (instance,) = batch
+        identity = self._sink.identity(instance)
+        for number in range(tries.TRIES):
+            self.check()
+            self.tell(Delivery(identity, DeliveryState.SENT))
+            news = self.tell(self._once(identity, instance))
+            self.count([news])
+            if not news.retry:
+                return
+            if number + 1 < tries.TRIES:
+                pause = tries.PAUSES[min(number, len(tries.PAUSES) - 1)]
+                log.warning("%s; trying again in %g s", news.message, pause)
+                self.pause(pause)
+
+    def _once(self, identity: str, instance: Instance) -> Delivery:
+        try:
+            return self._judged(identity, instance)
+        except WriteLost as error:
+            return Delivery(identity, DeliveryState.UNKNOWN, message=str(error), retry=True)
+        except BucketBusy as error:
+            return Delivery(identity, DeliveryState.REFUSED, error.status, str(error), retry=True)
+        except WriteRefused as error:
+            return Delivery(identity, DeliveryState.REFUSED, error.status, str(error))
+        except SinkUnavailable as error:
+            return Delivery(identity, DeliveryState.PENDING, message=str(error).rstrip("."), retry=True)
+        except DestinationError:
+            self.tell(Delivery(identity, DeliveryState.PENDING, message="the bucket does not want us", retry=True))
+            raise
+
+    def _judged(self, identity: str, instance: Instance) -> Delivery:
+        bucket, name, overwrite = self._sink.bucket, instance.name, self._sink.overwrite
+        digest = instance.digest or digest_of(instance.path)
+        for _ in range(2):
+            found = bucket.find(name)
+            if found is not None and not found.hidden:
+                if bucket.is_same(name, found, instance.path, digest):
+                    return Delivery(identity, DeliveryState.ACCEPTED, message="was there already")
+                if not overwrite:
+                    return Delivery(identity, DeliveryState.REFUSED, message=f"an object of this name {_OTHER}")
+            if bucket.put(name, instance.path, digest, self.piece, new=not overwrite):
+                return Delivery(identity, DeliveryState.ACCEPTED, message="copied")
+            if found is not None and found.hidden:
+                return Delivery(identity, DeliveryState.REFUSED, message=_HIDDEN)
+            # somebody has written it in between
+        message = "another is writing the same object"
+        return Delivery(identity, DeliveryState.REFUSED, message=message, retry=True)
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise ExportError(f"A file to be sent cannot be read ({error.strerror or error}).") from error
+    return digest.hexdigest()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,17 @@ def wait_for(what: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 
 class Site:
-    """A store, a workflow folder, an Airflow, and gateways on them."""
+    """A store, a workflow folder, an Airflow, and gateways on them.
 
-    def __init__(self, folder: Path, airflow: StandInAirflow):
+    :param store: in place of a folder's.
+    :param more: environment that processes need for it.
+    """
+
+    def __init__(self, folder: Path, airflow: StandInAirflow, store: Any = None, more: Mapping[str, str] | None = None):
         self.folder = folder
         self.airflow = airflow
-        self.store = LocalStore(folder / "store")
+        self.store = store or LocalStore(folder / "store")
+        self._more = dict(more or {})
         self.workflows = folder / "workflows"
         self.events_file = folder / "events.jsonl"
         self._gateways: list[Gateway] = []
@@ -91,10 +96,11 @@ class Site:
         return {
             **os.environ,
             "AIRFLOW_HOME": str(self.folder / "airflow"),
-            "AIRFLOW__MONAI__STORE": str(self.store.root),
+            "AIRFLOW__MONAI__STORE": self.store.url,
             "AIRFLOW__MONAI__WORKFLOW_FOLDER": str(self.workflows),
             "AIRFLOW__MONAI__QUIET_SECONDS": "0.5",
             "AIRFLOW_CONN_MONAI_AIRFLOW": self.airflow.connection,
+            **self._more,
         }
 
     def events(self, *kinds: str) -> list[dict[str, Any]]:
@@ -112,7 +118,7 @@ class Site:
 
     def unfinished(self) -> list[Path]:
         """Files that are still coming in, or were left behind."""
-        return [path for path in self.store.spool().rglob("*") if path.is_file() and path.name != "lock"]
+        return [path for path in self.store.spool().glob("*/**/*") if path.is_file() and path.name != "lock"]
 
     def close(self) -> None:
         for gateway in self._gateways:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import time
 from pathlib import Path
 
 from pydicom import dcmread
@@ -13,24 +12,11 @@ from pydicom import dcmread
 from airflow_monai.local.stack import LocalStack
 from tests.chaos.conftest import amount, report
 from tests.chaos.cutter import Cutter
-from tests.e2e.helpers import (
-    Study,
-    add_workflows,
-    make_studies,
-    payloads_of,
-    send,
-    wait_for_runs,
-    workflow,
-    write_spec,
-)
+from tests.e2e.flood import at_one_moment, only_a_router
+from tests.e2e.helpers import Study, add_workflows, make_studies, payloads_of, send, wait_for_runs
 
 ABORTS_A_STUDY = 10
 OVERHEAD = 2000  # bytes of the association and of each image's command, roughly
-
-
-def only_a_router(name: str, aet: str, quiet: float) -> dict[str, object]:
-    """A workflow whose runs cost no process."""
-    return workflow(name, aet, {"id": "route", "type": "router"}, quiet=quiet)
 
 
 def test_associations_that_break_at_any_byte_leave_nothing_half_done(stack: LocalStack, tmp_path: Path) -> None:
@@ -75,24 +61,10 @@ def assert_whole(stack: LocalStack, study: Study) -> None:
 
 def test_five_hundred_studies_that_are_complete_at_one_moment_get_a_run_each(stack: LocalStack, tmp_path: Path) -> None:
     count = amount("CHAOS_ANNOUNCED", 500)
-    add_workflows(stack, only_a_router("announced", "ANNOUNCED", quiet=3600))
-    studies = make_studies(tmp_path, "ANNOUNCED", count, slices=1)
-    send(stack, *studies, senders=4)
-    stack.kill("gateway")
-    assert payloads_of(stack, "ANNOUNCED") == []
-    write_spec(stack, only_a_router("announced", "ANNOUNCED", quiet=1))  # all have been quiet for longer now
-    started = time.monotonic()
-    stack.restart("gateway")
-
-    def created() -> bool:
-        return len([event for event in stack.events("run-created") if event["dag_id"] == "announced"]) == count
-
-    stack.wait_for(created, seconds=60 + count, what=f"{count} runs to be created", every=0.2)
-    announced = time.monotonic() - started
-    runs = wait_for_runs(stack, "announced", count, seconds=120 + count)
-    ended = time.monotonic() - started
-    assert {run_id: run["state"] for run_id, run in runs.items()} == {study.run_id: "success" for study in studies}
+    flood = at_one_moment(stack, "announced", "ANNOUNCED", count, tmp_path)
+    assert flood.missed == ()
     report(
-        f"""{count} studies complete at one moment: {count} runs created within {announced:.0f} s of the gateway's
-        start, all ended after {ended:.0f} s, none lost, none doubled."""
+        f"""{count} studies complete at one moment: {count} runs created within {flood.created:.0f} s of the gateway's
+        start, all ended after {flood.ended:.0f} s, none lost, none doubled. The API server answered {flood.answers}
+        callers meanwhile, the slowest after {flood.slowest:.1f} s."""
     )

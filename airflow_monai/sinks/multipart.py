@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from airflow_monai.errors import ExportError
+from airflow_monai.sinks.files import became_shorter, unreadable
 
 PIECE = 262_144
 """Bytes that are read and sent at a time: what a request of any size needs of memory."""
@@ -48,7 +48,7 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
 
 
 def _file(path: Path, size: int) -> Iterator[bytes]:
@@ -59,10 +59,6 @@ def _file(path: Path, size: int) -> Iterator[bytes]:
                 left -= len(piece)
                 yield piece
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     if left:
-        raise ExportError("A file to be sent became shorter while it was sent.")
-
-
-def _unreadable(error: OSError) -> ExportError:
-    return ExportError(f"A file to be sent cannot be read ({error.strerror or error}).")
+        raise became_shorter()

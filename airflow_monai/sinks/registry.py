@@ -11,6 +11,7 @@ SINKS = {
     "dicom": "airflow_monai.sinks.dicom:DicomSink",
     "monai_dicomweb": "airflow_monai.sinks.stow:StowSink",
     "monai_folder": "airflow_monai.sinks.folder:FolderSink",
+    "monai_mllp": "airflow_monai.sinks.hl7:MllpSink",
     "monai_s3": "airflow_monai.sinks.s3:S3Sink",
 }
 """Connection type -> the class, imported when it is first used."""

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from airflow_monai.errors import DestinationError, ExportError, SinkUnavailable
+from airflow_monai.errors import DestinationError, SinkUnavailable
 from airflow_monai.sinks import tries
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, OnResult, Sink
 from airflow_monai.sinks.crew import Crew
+from airflow_monai.sinks.files import digest_of
 from airflow_monai.sinks.s3_bucket import Bucket, BucketBusy, WriteLost, WriteRefused
 from airflow_monai.store.base import check_key, safe_name
 
 log = logging.getLogger(__name__)
 
-_BLOCK = 1 << 20
 _HIDDEN = "an object of this name is there, and the key may not read it; remove it, or set overwrite in the extra"
 _OTHER = "and other content is there; remove it, or set overwrite in the extra"
 
@@ -121,15 +119,3 @@ class _Uploading(Crew):
             # somebody has written it in between
         message = "another is writing the same object"
         return Delivery(identity, DeliveryState.REFUSED, message=message, retry=True)
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise ExportError(f"A file to be sent cannot be read ({error.strerror or error}).") from error
-    return digest.hexdigest()

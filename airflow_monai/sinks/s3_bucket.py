@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from airflow_monai.errors import DestinationError, ExportError, SinkUnavailable
 from airflow_monai.sinks.base import Destination
 from airflow_monai.sinks.deadline import Deadline
+from airflow_monai.sinks.files import became_shorter, unreadable
 from airflow_monai.store.base import check_key
 from airflow_monai.store.s3_errors import code, status
 
@@ -339,7 +340,7 @@ def _part(path: Path, start: int, size: int) -> bytes:
             file.seek(start)
             data = file.read(size)
     except OSError as error:
-        raise ExportError(f"A file to be sent cannot be read ({error.strerror or error}).") from error
+        raise unreadable(error) from error
     if len(data) < size:
-        raise ExportError("A file to be sent became shorter while it was sent.")
+        raise became_shorter()
     return data

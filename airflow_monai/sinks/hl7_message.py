@@ -5,6 +5,7 @@ References: HL7 v2.5.1 chapter 2 (2.9.2 acknowledgements, 2.15.8 MSA, 2.15.9 MSH
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -54,6 +55,7 @@ _ERRORS: Mapping[str, str] = MappingProxyType(
 """Table 0357."""
 _ACCEPTED, _ERROR, _REJECTED = ("AA", "CA"), ("AE", "CE"), ("AR", "CR")
 _TEMPORARY = ("206", "207")
+_CODE = re.compile(r"(?!0\Z)[A-Za-z0-9]{1,8}\Z")
 
 
 class NoMessage(ExportError):
@@ -165,9 +167,7 @@ def _error_code(msa: Sequence[str], errors: Sequence[Sequence[str]], component: 
     places = [_part(error, 3, component, 0) for error in errors]
     places += [_part(error, 1, component, 3).split("&")[0] for error in errors]
     places.append(_part(msa, 6, component, 0))
-    return next(
-        (place for place in places if place.isalnum() and place.isascii() and len(place) <= 8 and place != "0"), ""
-    )
+    return next((place for place in places if _CODE.match(place)), "")
 
 
 def _part(segment: Sequence[str], field: int, component: str, number: int) -> str:

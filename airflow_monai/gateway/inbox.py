@@ -321,7 +321,7 @@ def _keep_refused(folder: Path, name: str, taken: Claim, report: DepositReport, 
 
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}")
+    temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
     temporary.replace(path)
 

@@ -106,7 +106,7 @@ def test_files_one_by_one_wait_for_the_study_to_be_quiet(site: Site, place: Path
         time.sleep(0.3)
     site.wait_for_event("run-created")
     assert [summary.images for summary in newest(site.store, 5)] == [4]
-    assert visible(place) == []
+    assert wait_for(lambda: visible(place) == [])
 
 
 def test_what_is_still_being_written_is_left_alone(site: Site, place: Path) -> None:
@@ -124,7 +124,7 @@ def test_what_is_still_being_written_is_left_alone(site: Site, place: Path) -> N
     assert site.files() == []
     wait_for(site.files)
     wait_for(lambda: reports(place))
-    assert visible(place) == [".hidden", "upload.zip.part"]
+    assert wait_for(lambda: visible(place) == [".hidden", "upload.zip.part"])
     assert reports(place)[0]["refused"] == []
 
 
@@ -170,7 +170,7 @@ def test_a_folder_of_no_workflow_waits_and_says_why(site: Site, place: Path) -> 
     assert (other / "study").is_dir()
     write_workflow(site.workflows, name="late", ae="NOBODY")
     site.wait_for_event("run-created")
-    assert visible(other) == []
+    assert wait_for(lambda: visible(other) == [])
 
 
 def test_nothing_is_taken_while_the_disk_guard_refuses(site: Site, place: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_store_that_is_away_only_delays(site: Site, place: Path) -> None:
     payloads.unlink()
     site.wait_for_event("run-created")
     assert wait_for(lambda: visible(place) == [])
-    (report,) = reports(place)
+    (report,) = wait_for(lambda: reports(place))
     assert report["images"] == 3 and report["refused"] == []
     started.stop()
 

@@ -54,7 +54,14 @@ def _workflows(summary: PayloadSummary) -> str:
         return "-"
     if not summary.wanted:
         return "none wants it"
-    return ", ".join(dag if dag in summary.announced else f"{dag} (waiting)" for dag in summary.wanted)
+    return ", ".join(f"{dag}{_run_state(summary, dag)}" for dag in summary.wanted)
+
+
+def _run_state(summary: PayloadSummary, dag_id: str) -> str:
+    """What to say of a run that does not exist."""
+    if dag_id in summary.announced:
+        return ""
+    return " (not started)" if dag_id in summary.not_started else " (waiting)"
 
 
 def _lines(history: PayloadHistory) -> Iterator[str]:
@@ -70,8 +77,12 @@ def _lines(history: PayloadHistory) -> Iterator[str]:
     )
     for item in history.routing or ():
         mark = "wanted" if item["wanted"] else "not wanted"
-        state = "" if not item["wanted"] or item["dag_id"] in summary.announced else " (run not created yet)"
-        yield f"  {item['workflow']}: {mark}{state}: {item['reason']}"
+        dag_id = item["dag_id"]
+        given_up = summary.not_started.get(dag_id)
+        waits = item["wanted"] and dag_id not in summary.announced and given_up is None
+        yield f"  {item['workflow']}: {mark}{' (run not created yet)' if waits else ''}: {item['reason']}"
+        if given_up is not None:
+            yield f"    not started, and tried no more: {given_up}"
     for run in history.runs:
         yield from _run_lines(run)
 

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 from airflow_monai.errors import StoreError
 from airflow_monai.gateway.events import EventKind, EventLog, Reasons
 from airflow_monai.gateway.workflows import Known
-from airflow_monai.hooks.airflow_api import RunNotCreated
+from airflow_monai.hooks.airflow_api import DagNotThere, RunNotCreated
 from airflow_monai.specs.plan import LateImages
 from airflow_monai.specs.routing import Decision, decide
 from airflow_monai.store.base import Store, safe_name
-from airflow_monai.store.payloads import load_series_tags, payload_key, run_id_of
+from airflow_monai.store.payloads import load_series_tags, not_started_key, payload_key, run_id_of
 from airflow_monai.store.space import DiskGuard
 from airflow_monai.types import Payload
 
@@ -22,7 +22,8 @@ FIRST_RETRY, LAST_RETRY = 1.0, 30.0
 DISK_RETRY = 5.0
 """How soon to ask again whether the disk has space: it costs one look for all payloads."""
 LISTENER_GRACE = 600.0
-"""How long a payload waits for a workflow that listens to its AE title; an image was taken only when there was one."""
+"""How long a payload waits for a workflow that listens to its AE title; an image was taken only when there was one. As
+long it waits for a workflow that was to get it and is gone: files are away for a moment while they are replaced."""
 
 
 def _reruns(routing: list[dict[str, Any]]) -> frozenset[str]:
@@ -77,6 +78,7 @@ class Announcer:
         payload as long as the workflow that does may only be away for a moment.
         """
         key = routing_key(payload.payload_id)
+        self._gone: dict[tuple[str, str], float] = {}
         if self._store.exists(key):
             self._decided(payload)
             return None
@@ -176,7 +178,8 @@ class Announcer:
         )
 
     def announce(self, payload_id: str) -> float | None:
-        """Create the runs that are missing: None when all exist, else after how many seconds to try again."""
+        """Create the runs that are missing: None when there is none left to create, else after how many seconds to try
+        again."""
         routing = self._store.read_json(routing_key(payload_id))
         wanted = [(item["dag_id"], item.get("version", "")) for item in routing if item["wanted"]]
         if wanted and self._held(payload_id):
@@ -201,9 +204,10 @@ class Announcer:
         return min(FIRST_RETRY * 2 ** min(attempt - 1, 16), LAST_RETRY)
 
     def _ensure(self, payload_id: str, dag_id: str, version: str) -> bool:
-        """Whether the run exists now. Its record says the version, so that batches know what has been processed."""
+        """Whether the run exists now, or never will. Its record says the version, so that batches know what has been
+        processed."""
         record, run_id = run_record_key(payload_id, dag_id), run_id_of(payload_id)
-        if self._store.exists(record):
+        if self._store.exists(record) or self._store.exists(not_started_key(payload_id, dag_id)):
             return True
         try:
             created = self._api.create_run(dag_id, run_id, partition_key=payload_id)
@@ -218,4 +222,32 @@ class Announcer:
             self._events.emit(
                 EventKind.RUN_CREATED, payload_id=payload_id, dag_id=dag_id, run_id=run_id, was_there=not created
             )
+        return True
+            if isinstance(error, DagNotThere) and self._is_gone(payload_id, dag_id):
+                return self._not_started(payload_id, dag_id)
+        self._gone.pop((payload_id, dag_id), None)
+
+    def _is_gone(self, payload_id: str, dag_id: str) -> bool:
+        """Whether the workflow of a DAG that Airflow does not have will make none: it has been neither in the folder
+        nor registered for some minutes, in which the folder could be read and held no file that was never good."""
+        known = self._workflows()
+        if known.doubt or any(plan.dag_id == dag_id for plan in known.workflows):
+            self._gone.pop((payload_id, dag_id), None)
+            return False
+        now = time.monotonic()
+        return now - self._gone.setdefault((payload_id, dag_id), now) > LISTENER_GRACE
+
+    def _not_started(self, payload_id: str, dag_id: str) -> bool:
+        """Record that the run will never be, so that the payload and its other workflows are done with it."""
+        reason = f"Airflow has no DAG {dag_id}, and its workflow is neither in the workflow folder nor registered now"
+        record = {"dag_id": dag_id, "reason": reason, "time": time.time()}
+        try:
+            told_by_us = self._store.create_json(not_started_key(payload_id, dag_id), record)
+        except StoreError as error:
+            self._reasons.tell(EventKind.RUN_WAITING, str(error), payload_id=payload_id, dag_id=dag_id)
+            return False
+        self._reasons.over(EventKind.RUN_WAITING, payload_id=payload_id, dag_id=dag_id)
+        self._gone.pop((payload_id, dag_id), None)
+        if told_by_us:
+            self._events.emit(EventKind.RUN_NOT_STARTED, payload_id=payload_id, dag_id=dag_id, reason=reason)
         return True

@@ -37,6 +37,7 @@ class EventKind(str, Enum):
     UNROUTED = "unrouted"  # payload_id, reasons
     RUN_CREATED = "run-created"  # payload_id, dag_id, run_id, was_there
     RUN_WAITING = "run-waiting"  # payload_id, dag_id, reason
+    RUN_NOT_STARTED = "run-not-started"  # payload_id, dag_id, reason: it is tried no more
     FILES_TAKEN = "files-taken"  # way, called_aet, calling_aet, images, duplicates, passed_over, payload_ids
     FILES_REFUSED = "files-refused"  # way, called_aet, calling_aet, count
     FILES_WAITING = "files-waiting"  # way, called_aet, reason
@@ -58,6 +59,7 @@ _WARNINGS = frozenset(
         EventKind.FILES_WAITING,
     }
 )
+        EventKind.RUN_NOT_STARTED,
 
 
 class EventLog:

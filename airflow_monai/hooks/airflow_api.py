@@ -21,6 +21,10 @@ class RunNotCreated(MonaiError):
     failure = FailureKind.CONNECTION
 
 
+class DagNotThere(RunNotCreated):
+    """Airflow answers that it has no such DAG: not yet, or not any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class ApiAccess:
     """Where Airflow's API server is, and as whom to log in. Without a user name a token is asked for without one."""
@@ -69,6 +73,7 @@ class AirflowApi:
         """Make sure that the run exists: True when this call made it, False when it was there.
 
         :param note: shown with the run in the UI.
+        :raises DagNotThere: when Airflow has no such DAG.
         :raises RunNotCreated: with the reason, when it does not exist.
         """
         runs = f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns"
@@ -82,9 +87,7 @@ class AirflowApi:
                 return False
             raise RunNotCreated(f"Airflow says that the run exists (409), but not where: {_reason(there)}")
         if response.status_code == 404:
-            raise RunNotCreated(
-                "the DAG is not there: not parsed yet, or its workflow file was removed or is bad (404)"
-            )
+            raise DagNotThere("the DAG is not there: not parsed yet, or its workflow file was removed or is bad (404)")
         if not _is_run(response, run_id):
             raise RunNotCreated(f"Airflow did not take the run: {_reason(response)}")
         return True

@@ -68,6 +68,7 @@ class Follower:
             "run-waiting": self._waiting,
             "payload-waiting": self._waiting,
             "unrouted": self._unrouted,
+            "run-not-started": self._not_started,
             "association-rejected": self._refused,
             "image-refused": self._refused,
         }.get(event["event"])
@@ -94,6 +95,9 @@ class Follower:
 
     def _unrouted(self, event: dict[str, Any]) -> None:
         raise FollowError(f"No workflow wants this study: {event.get('reasons')}")
+
+    def _not_started(self, event: dict[str, Any]) -> None:
+        raise FollowError(f"The workflow does not start: {event.get('reason')}")
 
     def _refused(self, event: dict[str, Any]) -> None:
         raise FollowError(f"The gateway refused what was sent: {event.get('reason')}")

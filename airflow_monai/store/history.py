@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_monai.errors import PayloadNotFound, StoreError
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.groups import member_id, opened_payload, whole_id
-from airflow_monai.store.payloads import load_payload, manifest_key, payload_ids, payload_key
+from airflow_monai.store.payloads import load_payload, manifest_key, not_started_key, payload_ids, payload_key
 from airflow_monai.types import Payload, TaskRecord
 
 
@@ -20,6 +20,7 @@ class PayloadSummary:
     :param state: ``open`` while images may still join it, else ``closed``.
     :param wanted: DAG ids of the workflows that want it; None while nobody has decided.
     :param announced: those of them whose run exists.
+    :param not_started: those of them whose run will not be -> why.
     """
 
     payload_id: str
@@ -30,6 +31,7 @@ class PayloadSummary:
     closed: str | None
     wanted: tuple[str, ...] | None
     announced: tuple[str, ...]
+    not_started: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -123,6 +125,7 @@ def summarise(store: Store, payload_id: str) -> PayloadSummary:
     routing = _routing(store, payload_id)
     wanted = tuple(item["dag_id"] for item in routing if item["wanted"]) if routing is not None else None
     runs = set(store.children(payload_key(payload_id, "runs")))
+    announced = tuple(dag_id for dag_id in wanted or () if f"{safe_name(dag_id)}.json" in runs)
     payload = load_payload(store, payload_id) if store.exists(manifest_key(payload_id)) else None
     return PayloadSummary(
         payload_id=payload_id,
@@ -132,8 +135,15 @@ def summarise(store: Store, payload_id: str) -> PayloadSummary:
         state="closed" if payload else "open",
         closed=payload.closed if payload else None,
         wanted=wanted,
-        announced=tuple(dag_id for dag_id in wanted or () if f"{safe_name(dag_id)}.json" in runs),
+        announced=announced,
+        not_started=_not_started(store, payload_id, set(wanted or ()) - set(announced)),
     )
+
+
+def _not_started(store: Store, payload_id: str, missing: Iterable[str]) -> dict[str, str]:
+    """Of the DAGs whose run is missing those that it was given up for, and why."""
+    keys = {dag_id: not_started_key(payload_id, dag_id) for dag_id in sorted(missing)}
+    return {dag_id: str(store.read_json(key).get("reason", "")) for dag_id, key in keys.items() if store.exists(key)}
 
 
 def _known(store: Store, payload_id: str) -> bool:

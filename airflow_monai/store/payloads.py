@@ -45,6 +45,11 @@ def payload_key(payload_id: str, *parts: str) -> str:
     return "/".join(("payloads", canonical, *parts))
 
 
+def not_started_key(payload_id: str, dag_id: str) -> str:
+    """Exists when it was given up to start the run of this workflow, and says why."""
+    return payload_key(payload_id, "not-started", f"{safe_name(dag_id)}.json")
+
+
 def manifest_key(payload_id: str) -> str:
     return payload_key(payload_id, "payload.json")
 

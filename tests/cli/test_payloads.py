@@ -14,7 +14,7 @@ from airflow_monai.gateway.events import EventLog
 from airflow_monai.gateway.workflows import Known
 from airflow_monai.specs.plan import TaskPlan, TaskType, WorkflowPlan
 from airflow_monai.store.local import LocalStore
-from airflow_monai.store.payloads import manifest_key, payload_id_of, payload_key, run_id_of
+from airflow_monai.store.payloads import manifest_key, not_started_key, payload_id_of, payload_key, run_id_of
 from airflow_monai.store.runs import RunFolder
 from airflow_monai.types import PatientDetails, Payload, PayloadFile, TaskRecord, TaskStatus
 
@@ -103,6 +103,16 @@ def test_a_payload_s_story_is_told_in_order_and_without_the_patient(store):
 def test_a_run_that_is_not_there_yet_is_said(store):
     assert "ct lung: wanted (run not created yet)" in _printed(run_show, store, CLOSED, False)
     assert "Routing: not decided yet" in _printed(run_show, store, OPEN, False)
+
+
+def test_a_run_that_will_not_be_is_said_with_the_reason(store):
+    store.write_json(not_started_key(CLOSED, "ct-lung"), {"dag_id": "ct-lung", "reason": "it is gone", "time": 1.0})
+    assert "ct-lung (not started)" in _printed(run_list, store, 50, False)
+    shown = _printed(run_show, store, CLOSED, False)
+    assert "not started, and tried no more: it is gone" in shown and "not created yet" not in shown
+    assert json.loads(_printed(run_show, store, CLOSED, True))["not_started"] == {"ct-lung": "it is gone"}
+    _ran(store)
+    assert "not started, and" in _printed(run_show, store, CLOSED, False), "it is given up"
 
 
 def test_an_empty_store_and_an_unknown_id(tmp_path):

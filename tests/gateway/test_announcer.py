@@ -12,7 +12,9 @@ from airflow_monai.gateway import announcer as module
 from airflow_monai.gateway.announcer import Announcer, routing_key
 from airflow_monai.gateway.events import EventLog
 from airflow_monai.gateway.workflows import Workflows
+from airflow_monai.hooks.airflow_api import DagNotThere, RunNotCreated
 from airflow_monai.store.local import LocalStore
+from airflow_monai.store.payloads import not_started_key
 from airflow_monai.types import Payload
 from tests.gateway.conftest import write_workflow
 
@@ -36,7 +38,8 @@ class Desk:
         """A new gateway process."""
         events = EventLog(self.log)
         self.workflows = Workflows(self.folder, 1.0, events)
-        self.announcer = Announcer(self.store, _NoApi(), self.workflows.known, events)
+        self.airflow = _Airflow()
+        self.announcer = Announcer(self.store, self.airflow, self.workflows.known, events)
 
     def wanted(self) -> list[str] | None:
         """The workflows that got the payload, None when it waits."""
@@ -51,9 +54,21 @@ class Desk:
         return [event for line in self.log.read_text().splitlines() if (event := json.loads(line))["event"] == kind]
 
 
-class _NoApi:
+class _Airflow:
+    """Has some DAGs; told to make a run of another one it answers 404."""
+
+    def __init__(self) -> None:
+        self.dags: set[str] = set()
+        self.runs: list[str] = []
+        self.down = False
+
     def create_run(self, dag_id: str, run_id: str, partition_key: str) -> bool:
-        raise AssertionError("not asked")
+        if self.down:
+            raise RunNotCreated("Airflow's API server cannot be reached")
+        if dag_id not in self.dags:
+            raise DagNotThere("the DAG is not there (404)")
+        self.runs.append(dag_id)
+        return True
 
 
 @pytest.fixture
@@ -136,3 +151,67 @@ def test_a_bad_file_does_not_hold_up_what_another_wants(desk: Desk) -> None:
 def test_a_listener_that_does_not_want_the_study_decides_at_once(desk: Desk) -> None:
     write_workflow(desk.folder, more="  data_origins: [CT02]")
     assert desk.wanted() == []
+
+
+@pytest.fixture
+def routed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """The study is for two workflows; before their runs are made the file of one is removed, its DAG too. All minutes
+    of grace are over at once."""
+    monkeypatch.setattr(module, "LISTENER_GRACE", 0.0)
+    other = desk.good.replace("name: ct-lung", "name: ct-heart")
+    assert other != desk.good
+    (desk.folder / "heart.yaml").write_text(other)
+    assert sorted(desk.wanted() or []) == ["ct-heart", "ct-lung"]
+    desk.airflow.dags = {"ct-lung"}
+    (desk.folder / "heart.yaml").unlink()
+    return desk
+
+
+def given_up(desk: Desk) -> bool:
+    key = not_started_key(PAYLOAD.payload_id, "ct-heart")
+    return desk.store.exists(key) and "neither in the workflow folder nor" in desk.store.read_json(key)["reason"]
+
+
+def test_a_workflow_that_is_no_more_is_not_waited_for_for_ever(routed: Desk) -> None:
+    first = routed.announcer.announce(PAYLOAD.payload_id)
+    assert first is not None and not given_up(routed), "it may only be away for a moment"
+    assert routed.airflow.runs == ["ct-lung"], "the other one does not wait"
+    assert routed.announcer.announce(PAYLOAD.payload_id) is None
+    assert given_up(routed)
+    (told,) = routed.told("run-not-started")
+    assert told["dag_id"] == "ct-heart" and "no DAG ct-heart" in str(told["reason"])
+    routed.restart()
+    assert routed.announcer.announce(PAYLOAD.payload_id) is None and routed.airflow.runs == []
+
+
+def test_one_that_comes_back_in_time_gets_its_study(routed: Desk) -> None:
+    assert routed.announcer.announce(PAYLOAD.payload_id) is not None
+    routed.airflow.dags.add("ct-heart")
+    assert routed.announcer.announce(PAYLOAD.payload_id) is None
+    assert routed.airflow.runs == ["ct-lung", "ct-heart"] and not given_up(routed)
+
+
+@pytest.mark.parametrize(
+    "trouble", ["folder away", "a file that was never good", "the file is back", "Airflow is away"]
+)
+def test_what_may_only_be_away_is_waited_for(routed: Desk, trouble: str) -> None:
+    if trouble == "folder away":
+        routed.folder.rename(routed.folder.with_name("away"))
+    elif trouble == "a file that was never good":
+        (routed.folder / "new.yaml").write_text("name: [")
+    elif trouble == "the file is back":
+        (routed.folder / "heart.yaml").write_text(routed.good.replace("name: ct-lung", "name: ct-heart"))
+    else:
+        routed.airflow.down = True
+    assert None not in [routed.announcer.announce(PAYLOAD.payload_id) for _ in range(5)]
+    assert not given_up(routed) and not routed.told("run-not-started")
+
+
+def test_minutes_of_doubt_do_not_count(routed: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert routed.announcer.announce(PAYLOAD.payload_id) is not None
+    bad_file = routed.folder / "new.yaml"
+    bad_file.write_text("name: [")
+    assert routed.announcer.announce(PAYLOAD.payload_id) is not None
+    bad_file.unlink()
+    monkeypatch.setattr(module, "LISTENER_GRACE", 60.0)
+    assert routed.announcer.announce(PAYLOAD.payload_id) is not None and not given_up(routed)

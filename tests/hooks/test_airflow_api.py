@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from airflow_monai.hooks.airflow_api import AirflowApi, RunNotCreated
+from airflow_monai.hooks.airflow_api import AirflowApi, DagNotThere, RunNotCreated
 
 TOKEN = json.dumps({"access_token": "t"})
 Answer = tuple[int, str, dict[str, str]]
@@ -94,6 +94,12 @@ def test_a_run_that_is_said_to_exist_must_be_shown(server: Scripted) -> None:
         create()
     server.answers["GET", "run-1"] = 200, run(), {}
     assert create() is False
+
+
+def test_a_dag_that_is_not_there_is_told_from_all_else(server: Scripted) -> None:
+    server.answers["POST", "dagRuns"] = 404, "{}", {}
+    with pytest.raises(DagNotThere, match="404"):
+        create()
 
 
 def test_a_run_is_created(server: Scripted) -> None:

@@ -15,6 +15,7 @@ from airflow_monai.specs.plan import LateImages
 from airflow_monai.specs.routing import Decision, decide
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.payloads import load_series_tags, not_started_key, payload_key, run_id_of
+from airflow_monai.store.requests import request_of
 from airflow_monai.store.space import DiskGuard
 from airflow_monai.types import Payload
 
@@ -29,6 +30,14 @@ long it waits for a workflow that was to get it and is gone: files are away for 
 def _reruns(routing: list[dict[str, Any]]) -> frozenset[str]:
     """DAG ids of the workflows that run again on all images."""
     return frozenset(item["dag_id"] for item in routing if item.get("late") == LateImages.RERUN.value)
+
+
+def _asked_for(dag_ids: tuple[str, ...], known: Known) -> list[Decision]:
+    """For the workflows that a request names and no others; one of them may be gone since it was taken."""
+    plans = {plan.dag_id: plan.name for plan in known.workflows}
+    named = [Decision(plans.get(dag_id, dag_id), dag_id, True, "the request names it") for dag_id in dag_ids]
+    others = [dag_id for dag_id in plans if dag_id not in dag_ids]
+    return named + [Decision(plans[dag_id], dag_id, False, "the request names other workflows") for dag_id in others]
 
 
 class RunCreator(Protocol):
@@ -69,6 +78,7 @@ class Announcer:
         self._events = events
         self._attempts: dict[str, int] = {}
         self._unheard: dict[str, float] = {}
+        self._gone: dict[tuple[str, str], float] = {}
         self._reasons = Reasons(events)
 
     def route(self, payload: Payload) -> float | None:
@@ -78,16 +88,20 @@ class Announcer:
         payload as long as the workflow that does may only be away for a moment.
         """
         key = routing_key(payload.payload_id)
-        self._gone: dict[tuple[str, str], float] = {}
         if self._store.exists(key):
             self._decided(payload)
             return None
         known = self._workflows()
-        decisions = decide(payload, lambda: load_series_tags(self._store, payload.payload_id), known.workflows)
+        request = request_of(self._store, payload.payload_id)
+        if request is not None and request.dag_ids:
+            decisions = _asked_for(request.dag_ids, known)
+        else:
+            decisions = decide(payload, lambda: load_series_tags(self._store, payload.payload_id), known.workflows)
         if payload.includes:
             decisions = self._only_reruns(payload, decisions)
         taken = any(item.wanted or item.late is LateImages.RERUN for item in decisions)
-        doubt = "" if taken else self._doubt(payload, known)
+        # nobody needs to listen where a message asks for a payload: unlike a scanner it is let in by no AE title
+        doubt = "" if taken else known.doubt if request is not None else self._doubt(payload, known)
         if doubt:
             reason = f"no workflow wants it yet, and {doubt}"
             self._reasons.tell(EventKind.PAYLOAD_WAITING, reason, payload_id=payload.payload_id)
@@ -215,17 +229,17 @@ class Announcer:
                 record, {"dag_id": dag_id, "run_id": run_id, "version": version, "time": time.time()}
             )
         except (RunNotCreated, StoreError) as error:
+            if isinstance(error, DagNotThere) and self._is_gone(payload_id, dag_id):
+                return self._not_started(payload_id, dag_id)
             self._reasons.tell(EventKind.RUN_WAITING, str(error), payload_id=payload_id, dag_id=dag_id)
             return False
         self._reasons.over(EventKind.RUN_WAITING, payload_id=payload_id, dag_id=dag_id)
+        self._gone.pop((payload_id, dag_id), None)
         if told_by_us:
             self._events.emit(
                 EventKind.RUN_CREATED, payload_id=payload_id, dag_id=dag_id, run_id=run_id, was_there=not created
             )
         return True
-            if isinstance(error, DagNotThere) and self._is_gone(payload_id, dag_id):
-                return self._not_started(payload_id, dag_id)
-        self._gone.pop((payload_id, dag_id), None)
 
     def _is_gone(self, payload_id: str, dag_id: str) -> bool:
         """Whether the workflow of a DAG that Airflow does not have will make none: it has been neither in the folder

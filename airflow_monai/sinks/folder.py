@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from airflow_monai.errors import SinkUnavailable
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, OnResult, Sink
+from airflow_monai.sinks.files import digest_of
 from airflow_monai.store.base import check_key, safe_name
 from airflow_monai.store.local import TEMPORARY_PREFIX, fsync_folder, make_folder
 
@@ -41,6 +42,11 @@ class FolderSink(Sink):
             with self._told():
                 on_result(self._deliver(instance))
 
+    def ask(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
+        """A file of this name and content is there."""
+        with self._told():
+            return {self.identity(instance): self._has(instance) for instance in instances}
+
     def test(self) -> str:
         with self._told():
             make_folder(self.root)
@@ -49,20 +55,37 @@ class FolderSink(Sink):
             probe.unlink()
         return f"{self.root} can be written to."
 
+    def _has(self, instance: Instance) -> bool:
+        self.deadline.check()
+        target = self.root / check_key(instance.name)
+        try:
+            if target.stat().st_size != instance.path.stat().st_size:
+                return False
+        except FileNotFoundError:
+            self.root.stat()  # a share that is not mounted is no folder without the file
+            return False
+        return digest_of(target) == (instance.digest or digest_of(instance.path))
+
+    def _piece(self, count: int) -> None:
+        """Before so many bytes are copied."""
+        self.deadline.check()
+        if self.throttle is not None:
+            self.throttle.take(count)
+
     def _deliver(self, instance: Instance) -> Delivery:
         target = self.root / check_key(instance.name)
         make_folder(target.parent)
         temporary = target.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
         try:
-            digest = _copy(instance.path, temporary)
+            digest = _copy(instance.path, temporary, self._piece)
             return self._publish(self.identity(instance), temporary, target, digest)
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _publish(self, identity: str, temporary: Path, target: Path, digest: bytes) -> Delivery:
+    def _publish(self, identity: str, temporary: Path, target: Path, digest: str) -> Delivery:
         """Give the finished copy its name, unless another file has it."""
         if not _link(temporary, target):
-            if _digest(target) == digest:
+            if digest_of(target) == digest:
                 return Delivery(identity, DeliveryState.ACCEPTED, message="was there already")
             if not self.overwrite:
                 message = "a file of this name and other content is there; remove it, or set overwrite in the extra"
@@ -95,20 +118,13 @@ def _link(temporary: Path, target: Path) -> bool:
     return True
 
 
-def _copy(source: Path, target: Path) -> bytes:
+def _copy(source: Path, target: Path, pace: Callable[[int], None]) -> str:
     digest = hashlib.sha256()
     with open(source, "rb") as reader, open(target, "xb") as writer:
         while chunk := reader.read(_CHUNK):
+            pace(len(chunk))
             digest.update(chunk)
             writer.write(chunk)
         writer.flush()
         os.fsync(writer.fileno())
-    return digest.digest()
-
-
-def _digest(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with open(path, "rb") as reader:
-        while chunk := reader.read(_CHUNK):
-            digest.update(chunk)
-    return digest.digest()
+    return digest.hexdigest()

@@ -30,6 +30,8 @@ class MllpSink(Sink):
     control id (MSH-10), by which a receiver knows a duplicate (HL7 v2.5.1 section 2.10.1).
     """
 
+    verifications = ("none",)
+
     def __init__(self, destination: Destination):
         super().__init__(destination)
         if not destination.host:

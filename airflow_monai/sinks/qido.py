@@ -123,6 +123,8 @@ def _uid(item: Any) -> str:
 
 
 def _study_of(instance: Instance) -> str:
+    if instance.study_instance_uid:
+        return instance.study_instance_uid
     try:
         head = read_head(instance.path)
     except (ExportError, OSError):

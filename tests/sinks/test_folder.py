@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from airflow_monai.errors import DestinationError, SinkUnavailable, StoreError
+from airflow_monai.errors import DeadlinePassed, DestinationError, SinkUnavailable, StoreError
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
+from airflow_monai.sinks.deadline import Deadline
 from airflow_monai.sinks.folder import FolderSink
 
 
@@ -88,3 +90,25 @@ def test_the_test_button_leaves_nothing(tmp_path: Path) -> None:
 def test_a_relative_path_is_refused() -> None:
     with pytest.raises(DestinationError, match="'results' is no absolute folder"):
         FolderSink(Destination("ARCHIVE", "monai_folder", extra={"path": "results"}))
+
+
+def test_what_is_there_can_be_asked(tmp_path: Path) -> None:
+    target = sink(tmp_path / "out")
+    there, missing = source(tmp_path, b"abc"), source(tmp_path, b"abc", "payload/other")
+    deliver(target, there)
+    assert target.ask([there, missing]) == {target.identity(there): True, target.identity(missing): False}
+    changed = source(tmp_path, b"xyz")
+    assert target.ask([changed]) == {target.identity(changed): False}, "other content is not this instance"
+    with pytest.raises(SinkUnavailable):
+        sink(tmp_path / "not-mounted").ask([there])
+
+
+def test_a_bandwidth_limit_and_a_deadline_are_kept(tmp_path: Path) -> None:
+    target = sink(tmp_path / "out", max_mb_per_second=10)
+    began = time.monotonic()
+    deliver(target, source(tmp_path, bytes(4_000_000)))
+    assert 0.2 < time.monotonic() - began < 2
+    target.deadline = Deadline(0.1)
+    with pytest.raises(DeadlinePassed):
+        deliver(target, source(tmp_path, bytes(8_000_000), "payload/large"))
+    assert [path.name for path in (tmp_path / "out/payload").iterdir() if path.is_file()] == [], "no half of a file"

@@ -54,12 +54,12 @@ _WARNINGS = frozenset(
         EventKind.PATIENT_UNKNOWN,
         EventKind.UNROUTED,
         EventKind.RUN_WAITING,
+        EventKind.RUN_NOT_STARTED,
         EventKind.PAYLOAD_WAITING,
         EventKind.FILES_REFUSED,
         EventKind.FILES_WAITING,
     }
 )
-        EventKind.RUN_NOT_STARTED,
 
 
 class EventLog:

@@ -8,7 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_monai import __version__
-from airflow_monai.hooks.forms import argo_connection_type, dicom_connection_type, folder_connection_type
+from airflow_monai.hooks.forms import (
+    argo_connection_type,
+    dicom_connection_type,
+    folder_connection_type,
+    rabbitmq_connection_type,
+)
 
 INTEGRATION = "MONAI Deploy"
 
@@ -21,7 +26,7 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Clinical imaging-AI workflows: DICOM in, MONAI Application Packages, DICOM out.",
         "versions": [__version__],
         "integrations": [{"integration-name": INTEGRATION, "external-doc-url": "https://monai.io", "tags": ["health"]}],
-        "hooks": _modules("hooks.dicom", "hooks.folder", "hooks.argo"),
+        "hooks": _modules("hooks.dicom", "hooks.folder", "hooks.argo", "hooks.broker"),
         "operators": _modules(
             "operators.batch",
             "operators.map",
@@ -47,7 +52,12 @@ def get_provider_info() -> dict[str, Any]:
             "triggers.email",
         ),
         "bundles": _modules("bundles.workflow_folder"),
-        "connection-types": [dicom_connection_type(), folder_connection_type(), argo_connection_type()],
+        "connection-types": [
+            dicom_connection_type(),
+            folder_connection_type(),
+            argo_connection_type(),
+            rabbitmq_connection_type(),
+        ],
         "extra-links": [
             "airflow_monai.operators.links.ReviewedTaskLink",
             "airflow_monai.operators.links.ArgoWorkflowLink",
@@ -211,6 +221,15 @@ def _options() -> dict[str, Any]:
         "recipient_roles": _option(
             "Where e-mails to a role go: JSON, role to a list of addresses.",
             example='{"radiologist": ["reading-room@hospital.example"]}',
+        ),
+        "broker_conn_id": _option(
+            "Airflow connection of type monai_rabbitmq (or amqp): the message broker by which gateways take requests and "
+            "answers, and tasks send. Empty: none.",
+            example="monai_broker",
+        ),
+        "broker_buckets": _option(
+            "Where the buckets are that messages name, as JSON: name to the URL of a store, a folder or s3://bucket.",
+            example='{"monaideploy": "s3://monaideploy"}',
         ),
     }
 

@@ -46,6 +46,8 @@ class Settings:
     :param smtp_conn_id: Airflow connection of type smtp that e-mails go out by.
     :param reviewer_roles: role in lower case -> ids of the users who have it.
     :param recipient_roles: role in lower case -> addresses that e-mails to it go to.
+    :param broker_conn_id: Airflow connection of the message broker; empty for none.
+    :param broker_buckets: buckets as messages name them -> URL of a store (folder or ``s3://...``) that is this bucket.
     :param http_allowed_hosts: hosts that ``http`` tasks may call; none for all but those that no service has.
     :param task_log: what of a MAP's output the task log shows: ``filtered``, ``tail`` (on failure only) or ``none``.
     """
@@ -87,6 +89,8 @@ class Settings:
     smtp_conn_id: str = "smtp_default"
     reviewer_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     recipient_roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    broker_conn_id: str = ""
+    broker_buckets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,19 @@ class BucketSettings:
 def load_bucket() -> BucketSettings:
     """Read the settings of a store in a bucket."""
     return BucketSettings(_text("store_conn_id"), Path(_text("spool_folder", str(_home() / "monai-spool"))))
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSettings:
+    """What a task needs of the settings to send messages. Fields as in :class:`Settings`."""
+
+    conn_id: str
+    buckets: Mapping[str, str]
+
+
+def load_broker() -> BrokerSettings:
+    """Read the settings of the message broker."""
+    return BrokerSettings(_text("broker_conn_id"), _names("broker_buckets"))
 
 
 def load_scratch() -> Path:
@@ -154,7 +171,7 @@ def load_gpu() -> GpuSettings:
 
 def load() -> Settings:
     """Read the settings, or raise :class:`SettingsError` that names the option."""
-    gpu = load_gpu()
+    gpu, broker = load_gpu(), load_broker()
     return Settings(
         store=_text("store") or str(_home() / "monai-store"),
         workflow_folder=_text("workflow_folder") or str(_home() / "workflow_specs"),
@@ -193,6 +210,8 @@ def load() -> Settings:
         smtp_conn_id=_text("smtp_conn_id", "smtp_default"),
         reviewer_roles=_roles("reviewer_roles"),
         recipient_roles=_roles("recipient_roles"),
+        broker_conn_id=broker.conn_id,
+        broker_buckets=broker.buckets,
     )
 
 
@@ -227,6 +246,17 @@ def _roles(option: str) -> dict[str, tuple[str, ...]]:
     if not isinstance(given, dict) or not all(isinstance(members, list) for members in given.values()):
         raise SettingsError(f'[{SECTION}] {option} must be JSON like {{"radiologist": ["anna", "ben"]}}.')
     return {role.strip().lower(): tuple(str(member).strip() for member in members) for role, members in given.items()}
+
+
+def _names(option: str) -> dict[str, str]:
+    """Name -> text, from ``{"name": "text", ...}``."""
+    try:
+        given = json.loads(_text(option) or "{}")
+    except ValueError:
+        given = None
+    if not isinstance(given, dict) or not all(isinstance(value, str) and value.strip() for value in given.values()):
+        raise SettingsError(f'[{SECTION}] {option} must be JSON like {{"monaideploy": "s3://monaideploy"}}.')
+    return {name.strip(): value.strip() for name, value in given.items()}
 
 
 def _number(option: str, default: float) -> float:

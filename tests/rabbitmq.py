@@ -6,6 +6,7 @@ Each node has a name server for Erlang (epmd) of its own, so that it meets no ot
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -23,6 +24,8 @@ import pika
 
 from airflow_monai.broker.base import BrokerAddress
 from tests.pacs import free_port
+
+logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 PROGRAM = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one in /usr/sbin changes the user
 DEAD = "-dead-letter"

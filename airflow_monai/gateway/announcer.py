@@ -15,6 +15,7 @@ from airflow_monai.specs.plan import LateImages
 from airflow_monai.specs.routing import Decision, decide
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.payloads import load_series_tags, not_started_key, payload_key, run_id_of
+from airflow_monai.store.requests import request_of
 from airflow_monai.store.space import DiskGuard
 from airflow_monai.types import Payload
 
@@ -29,6 +30,14 @@ long it waits for a workflow that was to get it and is gone: files are away for 
 def _reruns(routing: list[dict[str, Any]]) -> frozenset[str]:
     """DAG ids of the workflows that run again on all images."""
     return frozenset(item["dag_id"] for item in routing if item.get("late") == LateImages.RERUN.value)
+
+
+def _asked_for(dag_ids: tuple[str, ...], known: Known) -> list[Decision]:
+    """For the workflows that a request names and no others; one of them may be gone since it was taken."""
+    plans = {plan.dag_id: plan.name for plan in known.workflows}
+    named = [Decision(plans.get(dag_id, dag_id), dag_id, True, "the request names it") for dag_id in dag_ids]
+    others = [dag_id for dag_id in plans if dag_id not in dag_ids]
+    return named + [Decision(plans[dag_id], dag_id, False, "the request names other workflows") for dag_id in others]
 
 
 class RunCreator(Protocol):
@@ -83,11 +92,16 @@ class Announcer:
             self._decided(payload)
             return None
         known = self._workflows()
-        decisions = decide(payload, lambda: load_series_tags(self._store, payload.payload_id), known.workflows)
+        request = request_of(self._store, payload.payload_id)
+        if request is not None and request.dag_ids:
+            decisions = _asked_for(request.dag_ids, known)
+        else:
+            decisions = decide(payload, lambda: load_series_tags(self._store, payload.payload_id), known.workflows)
         if payload.includes:
             decisions = self._only_reruns(payload, decisions)
         taken = any(item.wanted or item.late is LateImages.RERUN for item in decisions)
-        doubt = "" if taken else self._doubt(payload, known)
+        # nobody needs to listen where a message asks for a payload: unlike a scanner it is let in by no AE title
+        doubt = "" if taken else known.doubt if request is not None else self._doubt(payload, known)
         if doubt:
             reason = f"no workflow wants it yet, and {doubt}"
             self._reasons.tell(EventKind.PAYLOAD_WAITING, reason, payload_id=payload.payload_id)

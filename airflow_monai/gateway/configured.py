@@ -34,8 +34,14 @@ def load() -> WaySettings:
 
 def configured_ways() -> list[MakeWayIn]:
     """What makes the ways in of this site."""
-    site = load()
-    return [_inbox(site.inbox)] if site.inbox else []
+    site, broker = load(), settings.load_broker()
+    ways = [_inbox(site.inbox)] if site.inbox else []
+    if broker.conn_id:
+        from airflow_monai.broker.buckets import Buckets
+        from airflow_monai.gateway.broker import broker_way  # with its client library, for those that have one
+
+        ways.append(broker_way(broker.conn_id, Buckets(broker.buckets)))
+    return ways
 
 
 def _inbox(options: InboxOptions) -> MakeWayIn:

@@ -41,6 +41,11 @@ class EventKind(str, Enum):
     FILES_TAKEN = "files-taken"  # way, called_aet, calling_aet, images, duplicates, passed_over, payload_ids
     FILES_REFUSED = "files-refused"  # way, called_aet, calling_aet, count
     FILES_WAITING = "files-waiting"  # way, called_aet, reason
+    BROKER_CONNECTED = "broker-connected"  # broker
+    BROKER_LOST = "broker-lost"  # broker, reason
+    REQUEST_TAKEN = "request-taken"  # payload_id, correlation_id: a message asked for it, and its files are here
+    MESSAGE_REFUSED = "message-refused"  # topic, message_id, reason: it is a dead letter now
+    MESSAGE_WAITING = "message-waiting"  # topic, reason
     PAYLOAD_WAITING = "payload-waiting"  # payload_id, reason
 
 
@@ -58,6 +63,9 @@ _WARNINGS = frozenset(
         EventKind.PAYLOAD_WAITING,
         EventKind.FILES_REFUSED,
         EventKind.FILES_WAITING,
+        EventKind.BROKER_LOST,
+        EventKind.MESSAGE_REFUSED,
+        EventKind.MESSAGE_WAITING,
     }
 )
 

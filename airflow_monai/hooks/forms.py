@@ -69,6 +69,39 @@ def argo_connection_type() -> dict[str, Any]:
     }
 
 
+def rabbitmq_connection_type() -> dict[str, Any]:
+    """The entry of ``connection-types`` for a message broker."""
+    return {
+        "connection-type": "monai_rabbitmq",
+        "hook-class-name": "airflow_monai.hooks.broker.RabbitMqHook",
+        "hook-name": "Message broker (RabbitMQ)",
+        "conn-fields": {
+            "exchange": _text("Exchange", "Topic exchange of the messages.", "monaideploy"),
+            "dead_letter_exchange": _text(
+                "Dead-letter exchange", "Empty: the exchange's name with -dead-letter behind it."
+            ),
+            "prefetch": _seconds("Prefetch", "Messages of a queue that a gateway may hold at a time.", 50),
+            "delivery_limit": _seconds(
+                "Delivery limit",
+                "After so many deliveries, each to a gateway that died with it, a message is a dead letter. Only for "
+                "queues that do not exist yet.",
+                20,
+            ),
+            "heartbeat": _seconds("Heartbeat (s)", "A broker that is silent for twice as long counts as away.", 10),
+            "tls": _flag("TLS", "Speak TLS; the port is 5671 then, unless another is given."),
+            "verify": _flag("Check certificate", "Check the broker's certificate and name.", default=True),
+            "ca_file": _text("Authority", "File of the certificate authority. Empty: those of the system."),
+            "cert_file": _text("Client certificate", "File of the certificate that we show. Empty: none."),
+            "key_file": _text("Client key", "File of its key."),
+        },
+        "ui-field-behaviour": {
+            "hidden-fields": [],
+            "relabeling": {"schema": "Virtual host"},
+            "placeholders": {"host": "rabbitmq.example.org", "port": "5672", "schema": "monaideploy"},
+        },
+    }
+
+
 def _text(label: str, description: str, default: str | None = None) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": ["string", "null"]}
     return {"label": label, "description": description, "schema": schema | ({"default": default} if default else {})}
@@ -79,5 +112,6 @@ def _seconds(label: str, description: str, default: float) -> dict[str, Any]:
     return {"label": label, "description": description, "schema": schema}
 
 
-def _flag(label: str, description: str) -> dict[str, Any]:
-    return {"label": label, "description": description, "schema": {"type": ["boolean", "null"], "default": False}}
+def _flag(label: str, description: str, default: bool = False) -> dict[str, Any]:
+    schema = {"type": ["boolean", "null"], "default": default}
+    return {"label": label, "description": description, "schema": schema}

@@ -1,0 +1,71 @@
+"""Airflow connections of type ``monai_rabbitmq``: the message broker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from airflow_monai.broker.base import Broker, BrokerAddress, open_broker
+from airflow_monai.errors import BrokerMisused, MonaiError
+from airflow_monai.hooks.forms import rabbitmq_connection_type as connection_type
+
+
+def broker_address(conn_id: str) -> BrokerAddress:
+    """What a connection says of a broker.
+
+    :raises BrokerMisused: when there is no such connection.
+    """
+    import os
+
+    # outside of tasks Airflow looks into its metadata database only for processes that say that they may
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    try:
+        connection = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        raise BrokerMisused(
+            f"There is no Airflow connection {conn_id!r} of a broker. Add one of type monai_rabbitmq under "
+            f"Admin, Connections, or as AIRFLOW_CONN_{conn_id.upper()}."
+        ) from None
+    extra = connection.extra_dejson
+    return BrokerAddress(
+        name=conn_id,
+        kind=connection.conn_type or "",
+        host=(connection.host or "").strip(),
+        port=connection.port,
+        login=connection.login or "",
+        password=connection.password or "",
+        path=(connection.schema or "").strip(),
+        extra=extra if isinstance(extra, dict) else {},
+    )
+
+
+class RabbitMqHook(BaseHook):
+    """A RabbitMQ; its connection test logs in.
+
+    :param rabbitmq_conn_id: id of the Airflow connection.
+    """
+
+    conn_name_attr = "rabbitmq_conn_id"
+    default_conn_name = "monai_broker"
+    conn_type = "monai_rabbitmq"
+    hook_name = "Message broker (RabbitMQ)"
+
+    def __init__(self, rabbitmq_conn_id: str = default_conn_name, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.rabbitmq_conn_id = rabbitmq_conn_id
+
+    def get_conn(self) -> Broker:
+        """The broker."""
+        return open_broker(broker_address(self.rabbitmq_conn_id))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether it lets us in, and what was found."""
+        try:
+            return True, self.get_conn().test()
+        except MonaiError as error:
+            return False, str(error)
+
+
+__all__ = ["RabbitMqHook", "broker_address", "connection_type"]

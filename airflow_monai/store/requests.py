@@ -1,0 +1,53 @@
+"""Payloads that a message asked for: what it said is kept beside them.
+
+payloads/<payload_id>/request.json    who asked for which workflows on it; the first request counts
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from airflow_monai.store.base import Store
+from airflow_monai.store.payloads import payload_key
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadRequest:
+    """What a message asked for.
+
+    :param called_aet: and ``calling_aets``: to whom the data was sent, and by whom.
+    :param bucket: where the files were.
+    :param dag_ids: the workflows that it names; none: those that want the payload.
+    :param correlation_id: follows the request through all systems.
+    """
+
+    called_aet: str
+    calling_aets: tuple[str, ...]
+    bucket: str
+    dag_ids: tuple[str, ...]
+    correlation_id: str
+
+    def same_as(self, other: PayloadRequest) -> bool:
+        """Whether both ask for the same; a sender may have counted them as two."""
+        return (self.called_aet, sorted(self.calling_aets), self.bucket, sorted(self.dag_ids)) == (
+            other.called_aet, sorted(other.calling_aets), other.bucket, sorted(other.dag_ids),
+        )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> PayloadRequest:
+        return cls(**{**data, "calling_aets": tuple(data["calling_aets"]), "dag_ids": tuple(data["dag_ids"])})
+
+
+def request_key(payload_id: str) -> str:
+    return payload_key(payload_id, "request.json")
+
+
+def request_of(store: Store, payload_id: str) -> PayloadRequest | None:
+    """The request that a payload was made for; None for one that came another way."""
+    key = request_key(payload_id)
+    return PayloadRequest.from_dict(store.read_json(key)) if store.exists(key) else None

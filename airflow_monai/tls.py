@@ -7,11 +7,14 @@ from functools import lru_cache
 
 
 @lru_cache(maxsize=16)
-def client_context(verify: bool | str = True, cert: tuple[str, ...] = ()) -> ssl.SSLContext:
+def client_context(
+    verify: bool | str = True, cert: tuple[str, ...] = (), check_host: bool = True
+) -> ssl.SSLContext:
     """What a client trusts and shows; the same object for the same arguments.
 
     :param verify: check the server's certificate: with the system's authorities, with those of a file, or not at all.
     :param cert: files of a client certificate and its key; one file may hold both.
+    :param check_host: whether the certificate must be made out to the host that we call.
     :raises OSError: (:class:`ssl.SSLError` is one) or ``ValueError`` when a file cannot be used.
     """
     context = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
@@ -19,8 +22,8 @@ def client_context(verify: bool | str = True, cert: tuple[str, ...] = ()) -> ssl
         import certifi
 
         context.load_verify_locations(certifi.where())  # beside the system's, where a hospital's own authority is
-    elif verify is False:
-        context.check_hostname = False
+    context.check_hostname = check_host and verify is not False
+    if verify is False:
         context.verify_mode = ssl.CERT_NONE
     if cert:
         # without a password OpenSSL would ask for that of an encrypted key, at a terminal that nobody sees

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airflow_monai.sinks.ledger import Ledger
 from airflow_monai.store import open_store
 from airflow_monai.store.payloads import dicom_key, payload_key
 from airflow_monai.store.runs import RunFolder
@@ -40,12 +41,10 @@ class RunResults:
     def exported(self) -> Iterator[dict[str, Any]]:
         """Every delivery of this payload: sink, SOPInstanceUID, status."""
         store = open_store(str(self.store))
-        exports = payload_key(self.payload_id, "exports")
-        for sink in store.children(exports):
-            for name in store.children(f"{exports}/{sink}"):
-                entry = store.read_json(f"{exports}/{sink}/{name}")
-                uid = self._uid(name.removesuffix(".json"), entry.get("digest"))
-                yield {"sink": sink, "SOPInstanceUID": uid, "status": entry["state"]}
+        for sink in store.children(payload_key(self.payload_id, "exports")):
+            for identity, entry in Ledger(store, self.payload_id, sink).entries():
+                uid = self._uid(identity, entry.digest)
+                yield {"sink": sink, "SOPInstanceUID": uid, "status": entry.state.value}
 
     def _uid(self, identity: str, digest: str | None) -> str:
         """A DICOM node's entry is named by the SOP Instance UID; a folder's file is found by its content."""

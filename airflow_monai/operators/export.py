@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -17,64 +19,29 @@ from airflow_monai.errors import (
     Fenced,
     MonaiError,
 )
-from airflow_monai.failures import Answer, FailureKind, kind_of
+from airflow_monai.failures import Answer, FailureKind
 from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun
-from airflow_monai.operators.export_files import ExportFile, collect, for_dicom
+from airflow_monai.operators.export_files import OTHER_STUDY, RECEIVED_SERIES, ExportFile, collect, for_dicom
 from airflow_monai.operators.orphan import watch_parent
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
-from airflow_monai.sinks.ledger import Ledger, Recorder
+from airflow_monai.sinks.delivery import Deliverer, DeliveryTime, told
+from airflow_monai.sinks.ledger import Ledger
 from airflow_monai.sinks.registry import open_sink
+from airflow_monai.sinks.report import SinkReport
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-
-@dataclass(slots=True)
-class SinkReport:
-    """How the delivery to one destination went.
-
-    :param verdicts: identity -> latest news, for every instance that was to be delivered.
-    :param sop_uids: identity -> SOP Instance UID, for those that are DICOM.
-    :param before: how many had been accepted by an earlier try.
-    :param problem: why the delivery ended before all had a verdict; ``problem_kind``: the kind of that failure.
-    """
-
-    sink: str
-    verdicts: dict[str, Delivery] = field(default_factory=dict)
-    sop_uids: dict[str, str] = field(default_factory=dict)
-    before: int = 0
-    skipped: int = 0
-    problem: str = ""
-    problem_kind: FailureKind | None = None
-
-    @property
-    def complete(self) -> bool:
-        return not self.problem and all(news.state is DeliveryState.ACCEPTED for news in self.verdicts.values())
-
-    def failed(self) -> dict[str, Delivery]:
-        return {key: news for key, news in self.verdicts.items() if news.state is not DeliveryState.ACCEPTED}
-
-    def kinds(self) -> Iterator[FailureKind]:
-        """Why it is not complete."""
-        if self.problem_kind is not None:
-            yield self.problem_kind
-        for news in self.failed().values():
-            # an instance that has not had its turn says nothing beside the problem
-            if news.state is not DeliveryState.PENDING or self.problem_kind is None:
-                yield FailureKind.CONNECTION if news.retry else FailureKind.REFUSED
-
-    def __str__(self) -> str:
-        counts = Counter(news.state.value for news in self.verdicts.values())
-        text = ", ".join(f"{counts[state.value]} {state.value}" for state in DeliveryState if counts[state.value])
-        reasons = Counter(news.message for news in self.failed().values() if news.message)
-        parts = [text or "nothing delivered", *(f"{count} x {reason}" for reason, count in reasons.most_common(5))]
-        return f"{self.sink}: {'; '.join([*parts, self.problem] if self.problem else parts)}"
+MAX_SINKS = 8
+"""Destinations that are served side by side."""
+REMOTE_SECONDS = 1.0
+"""How often a task looks whether it is still the newest try, where each look is a request to the store."""
 
 
 class ExportOperator(MonaiOperator):
     """Deliver the input artifacts to every destination, and keep a verdict on each instance in the store's ledger.
 
-    Destinations are served one after another; one that fails does not stop the others, but fails the task at the end.
+    Destinations are served side by side; one that fails does not stop the others, but fails the task at the end.
     A retry, or a cleared task, sends what the ledger does not hold as accepted. Only DICOM files go to a DICOM node,
     and only when all of them belong to the payload's study and patient; a folder takes every file.
 
@@ -84,14 +51,24 @@ class ExportOperator(MonaiOperator):
     :param destinations: names of destinations: ids of Airflow connections of type ``dicom`` or ``monai_folder``.
     :param inputs: the artifacts to deliver: ``name``, ``value`` (``{{ context... }}``, resolved from the store while
         the task runs) and ``mandatory``.
+    :param deadline_minutes: after so many minutes from the task's first try nothing more is sent, and the verdict is
+        final; None for what the destination or the site says, 0 for no limit. Clearing the task begins anew.
     """
 
     spec_type = custom_operator_name = "export"
     type_policy = {FailureKind.TIMEOUT.value: Answer.RETRY.value}  # another try sends only what is missing
     ui_color = "#cfe8d5"
 
-    def __init__(self, *, destinations: Sequence[str], inputs: Sequence[Mapping[str, Any]], **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        destinations: Sequence[str],
+        inputs: Sequence[Mapping[str, Any]],
+        deadline_minutes: float | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
+        self.deadline_minutes = deadline_minutes
         self.destinations = list(dict.fromkeys(destinations))
         self.inputs = [dict(artifact) for artifact in inputs]
         self._killed = False
@@ -108,36 +85,33 @@ class ExportOperator(MonaiOperator):
 
     def perform(self, run: TaskRun, context: Context) -> Outcome:
         with watch_parent() as look, TemporaryDirectory(prefix="monai-export-") as scratch:
-
-            def still_ours() -> None:
-                look()
-                run.fence.check()
-
+            still_ours = _Ownership(run, look)
             files = collect(run, self.inputs, Path(scratch))
-            reports = [self._delivered(run, name, files, still_ours) for name in self.destinations]
+            deliveries = [self._prepared(run, name, files, still_ours) for name in self.destinations]
+            self._run_all(deliveries)
+        reports = [delivery.report for delivery in deliveries]
         if not all(report.complete for report in reports):
             raise self._failure(reports)
         accepted = {report.sink: len(report.verdicts) for report in reports}
         return Outcome(result={"accepted": accepted}, stats=_stats(reports), xcom={"exported": _rows(reports)})
 
-    def _delivered(
+    def _prepared(
         self, run: TaskRun, name: str, files: Sequence[ExportFile], still_ours: Callable[[], None]
-    ) -> SinkReport:
-        """Deliver to one destination; its failure is in the report, so that the others get their turn."""
-        report = SinkReport(name)
+    ) -> _Delivery:
+        """The delivery to one destination; why it cannot be made is in the report, so that the others get theirs."""
+        delivery = _Delivery(SinkReport(name))
         self._stop_when_killed()
         try:
-            self._deliver(run, files, still_ours, report)
+            delivery.work = self._deliverer(run, files, still_ours, delivery.report).run
         except (Fenced, ExportInterrupted):
             raise
         except MonaiError as error:
-            report.problem, report.problem_kind = str(error), kind_of(error)
-        (self.log.info if report.complete else self.log.error)("%s", report)
-        return report
+            told(delivery.report, error)
+        return delivery
 
-    def _deliver(
+    def _deliverer(
         self, run: TaskRun, files: Sequence[ExportFile], still_ours: Callable[[], None], report: SinkReport
-    ) -> None:
+    ) -> Deliverer:
         from airflow_monai.hooks.base import destination
 
         target = destination(report.sink)
@@ -148,31 +122,48 @@ class ExportOperator(MonaiOperator):
             self.log.info("%s: %d files are not DICOM and stay here", report.sink, report.skipped)
         by_identity = {sink.identity(instance): instance for instance in instances}
         report.sop_uids = {key: item.sop_instance_uid for key, item in by_identity.items() if item.sop_instance_uid}
-        ledger = Ledger(run.store, run.payload.payload_id, report.sink)
-        missing = _missing(ledger, by_identity, report)
-        if not missing:
-            return
-        task = f"{run.folder.dag_id}/{run.folder.run_id}/{run.task_id}"
-        digests = {identity: instance.digest for identity, instance in missing.items()}
-        recorder = Recorder(ledger, digests, task=task, before_request=still_ours)
+        return Deliverer(
+            sink,
+            by_identity,
+            Ledger(run.store, run.payload.payload_id, report.sink),
+            report,
+            task=f"{run.folder.dag_id}/{run.folder.run_id}/{run.task_id}",
+            before_request=still_ours,
+            on_news=self._stop_before_a_request,
+            time=delivery_time(run, target, self.deadline_minutes),
+        )
 
-        def on_result(news: Delivery) -> None:
-            if news.state is DeliveryState.SENT:
-                self._stop_when_killed()
-            recorder(news)
+    def _stop_before_a_request(self, news: Delivery) -> None:
+        if news.state is DeliveryState.SENT:
+            self._stop_when_killed()
 
-        try:
-            with recorder:
-                sink.send(list(missing.values()), on_result)
-        finally:
-            report.verdicts.update(recorder.verdicts)
+    def _run_all(self, deliveries: Sequence[_Delivery]) -> None:
+        """Deliver to all destinations, side by side, so that one that hangs does not take the others' time."""
+        ready = [delivery for delivery in deliveries if delivery.work is not None]
+        if len(ready) == 1:
+            ready[0].run()
+        elif ready:
+            with ThreadPoolExecutor(min(len(ready), MAX_SINKS), thread_name_prefix="export") as pool:
+                try:
+                    running = [pool.submit(delivery.run) for delivery in ready]
+                    for done in running:
+                        done.exception()
+                except BaseException:  # Airflow's time limit
+                    self._killed = True
+                    raise
+            for done in running:
+                done.result()
+        for delivery in deliveries:
+            report = delivery.report
+            (self.log.info if report.complete else self.log.error)("%s", report)
 
     def _failure(self, reports: Sequence[SinkReport]) -> ExportRefused:
         """The task's error: of a kind that is tried again when some of what is missing may still be accepted."""
         text = " ".join(f"{str(report).rstrip('.')}." for report in reports)
+        open_ones = [report for report in reports if not report.overdue]
         refused = {key: news.message or news.state.value for report in reports for key, news in report.failed().items()}
         kinds = list(dict.fromkeys(kind for report in reports for kind in report.kinds()))
-        for kind in kinds:
+        for kind in dict.fromkeys(kind for report in open_ones for kind in report.kinds()):
             error = ExportIncomplete(
                 f"Export task {self.task_id} is not complete: {text} A retry sends only what is missing.",
                 refused=refused,
@@ -187,7 +178,7 @@ class ExportOperator(MonaiOperator):
         )
 
     def _wanted(self, run: TaskRun, files: Sequence[ExportFile], target: Destination) -> list[Instance]:
-        return for_dicom(files, run.payload, allow_other_study=target.flag("allow_other_study"))
+        return for_dicom(files, {name for name in (OTHER_STUDY, RECEIVED_SERIES) if target.flag(name)})
 
 
 class Hl7ExportOperator(ExportOperator):
@@ -209,19 +200,59 @@ class Hl7ExportOperator(ExportOperator):
         return super()._wanted(run, files, target)
 
 
-def _missing(ledger: Ledger, instances: Mapping[str, Instance], report: SinkReport) -> dict[str, Instance]:
-    """Those instances that the ledger does not hold as accepted with this content; the others go into the report."""
-    missing = {}
-    known = ledger.known(instances)
-    for identity, instance in instances.items():
-        entry = known.get(identity)
-        if entry is not None and entry.state is DeliveryState.ACCEPTED and entry.digest == instance.digest:
-            report.verdicts[identity] = Delivery(identity, entry.state, entry.status, entry.message)
-            report.before += 1
-        else:
-            report.verdicts[identity] = Delivery(identity, DeliveryState.PENDING, retry=True)
-            missing[identity] = instance
-    return missing
+@dataclass(slots=True)
+class _Delivery:
+    """The delivery to one destination; ``work`` is None where it cannot be made."""
+
+    report: SinkReport
+    work: Callable[[], None] | None = None
+
+    def run(self) -> None:
+        assert self.work is not None
+        try:
+            self.work()
+        except (Fenced, ExportInterrupted):
+            raise
+        except MonaiError as error:
+            told(self.report, error)
+
+
+class _Ownership:
+    """Raises :class:`Fenced` when a newer try has the task; looks as often as it costs little."""
+
+    def __init__(self, run: TaskRun, look: Callable[[], None]):
+        self._look = look
+        self._check = run.fence.check
+        self._seconds = 0.0 if run.store.local_path("payloads") else REMOTE_SECONDS
+        self._next = 0.0
+
+    def __call__(self) -> None:
+        self._look()
+        if time.monotonic() >= self._next:
+            self._check()
+            self._next = time.monotonic() + self._seconds
+
+
+def delivery_time(run: TaskRun, target: Destination, minutes: float | None) -> DeliveryTime | None:
+    """The time that is left for a destination, counted from the first try of this generation; None for no limit.
+
+    :param minutes: the task's own deadline; without one that of the connection counts (``deadline_minutes``), without
+        that the site's (``[monai] export_deadline_minutes``). 0 is no limit.
+    """
+    from airflow_monai import settings
+
+    if minutes is None:
+        site = settings.load_export_deadline_minutes()
+        minutes = target.number("deadline_minutes", site, 0, 525_600)
+    began = run.note("delivery")
+    if began is None:
+        began = {"started": datetime.now(timezone.utc).isoformat()}
+        run.write_note("delivery", began)
+    if not minutes:
+        return None
+    gone = datetime.now(timezone.utc) - datetime.fromisoformat(began["started"])
+    told_as = f"the deadline of {minutes:g} minutes after the first try"
+    return DeliveryTime(minutes * 60 - gone.total_seconds(), told_as)
 
 
 def _rows(reports: Sequence[SinkReport]) -> list[dict[str, str]]:

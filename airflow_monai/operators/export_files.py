@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +19,11 @@ from airflow_monai.store.payloads import payload_key, run_id_of, run_key
 
 if TYPE_CHECKING:
     from airflow_monai.operators.base import TaskRun
-    from airflow_monai.types import Payload
+    from airflow_monai.store.base import Store
+    from airflow_monai.types import Payload, PayloadFile
 
-_PERMIT = "allow_other_study in the connection's extra permits it"
+OTHER_STUDY, RECEIVED_SERIES = "allow_other_study", "allow_received_series"
+"""Extras of a connection that permit what is refused otherwise."""
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
 
 
@@ -29,13 +32,15 @@ class ExportFile:
     """One file of an input artifact.
 
     :param problem: why it must not go to a DICOM sink; None where it may, or where it is no DICOM file at all.
-    :param other_study: that problem is only that it belongs to another study or patient.
+    :param permit: the extra of a connection that permits it all the same; empty where nothing does.
+    :param head: what the file says, None for a received image and for what is no DICOM file.
     """
 
     artifact: str
     instance: Instance
     problem: str | None = None
-    other_study: bool = False
+    permit: str = ""
+    head: Head | None = None
 
     @property
     def is_dicom(self) -> bool:
@@ -49,7 +54,7 @@ def collect(run: TaskRun, inputs: Sequence[Mapping[str, Any]], scratch: Path) ->
     :raises NothingToExport: when a mandatory input has no files.
     """
     files: dict[str, ExportFile] = {}
-    received = _received(run.payload)
+    origin = _Origin.of(run)
     for artifact in inputs:
         found = resolve_artifact(run, artifact)
         if not found.keys and artifact.get("mandatory", True):
@@ -61,11 +66,11 @@ def collect(run: TaskRun, inputs: Sequence[Mapping[str, Any]], scratch: Path) ->
             if key not in files:
                 path = run.store.local_path(key) or _fetched(run, key, scratch)
                 name = f"{folder_of(run, key)}/{safe_name(artifact['name'])}/{found.relative(key)}"
-                if key in received:
-                    files[key] = ExportFile(artifact["name"], Instance(key, path, name, *received[key]))
+                if key in origin.received:
+                    files[key] = ExportFile(artifact["name"], origin.instance(key, path, name))
                 else:
-                    files[key] = _made(run.payload, artifact["name"], Instance(key, path, name, digest=_digest(path)))
-    return list(files.values())
+                    files[key] = _made(origin, artifact["name"], Instance(key, path, name, digest=_digest(path)))
+    return _with_series_of_their_own(run, list(files.values()))
 
 
 def folder_of(run: TaskRun, key: str) -> str:
@@ -89,9 +94,10 @@ def _generation(run: TaskRun, key: str) -> int:
     return int(made[1]) if made and key.startswith(f"{top}/") else 1
 
 
-def for_dicom(files: Sequence[ExportFile], payload: Payload, *, allow_other_study: bool) -> list[Instance]:
+def for_dicom(files: Sequence[ExportFile], permits: Container[str]) -> list[Instance]:
     """Those files that go to a DICOM sink: everything that is DICOM, when all of it may go.
 
+    :param permits: the extras that the connection sets of those that permit something.
     :raises ExportRefused: when a DICOM file must not, because such a result is mixed up, or when there are files and
         none of them is DICOM; nothing is sent then.
     """
@@ -104,7 +110,7 @@ def for_dicom(files: Sequence[ExportFile], payload: Payload, *, allow_other_stud
             "node: name another artifact, or a folder as the destination.",
             refused={file.instance.key: "not DICOM" for file in files},
         )
-    refused = [file for file in dicom if file.problem and not (file.other_study and allow_other_study)]
+    refused = [file for file in dicom if file.problem and file.permit not in permits]
     if refused:
         reasons = sorted({f"input {file.artifact!r}: {file.problem}" for file in refused})
         raise ExportRefused(
@@ -129,7 +135,52 @@ def _each_once(files: Sequence[ExportFile]) -> list[Instance]:
     return list(instances.values())
 
 
-def _made(payload: Payload, artifact: str, instance: Instance) -> ExportFile:
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What the task's payload holds, to compare results with.
+
+    :param received: store key -> the received image: no need to open those.
+    """
+
+    store: Store
+    payload: Payload
+    received: Mapping[str, PayloadFile]
+
+    @classmethod
+    def of(cls, run: TaskRun) -> _Origin:
+        top = payload_key(run.payload.payload_id)
+        return cls(run.store, run.payload, {f"{top}/{file.path}": file for file in run.payload.files})
+
+    def instance(self, key: str, path: Path, name: str) -> Instance:
+        file = self.received[key]
+        return Instance(
+            key,
+            path,
+            name,
+            file.sop_instance_uid,
+            file.sop_class_uid,
+            file.transfer_syntax_uid,
+            study_instance_uid=_study_of(file, self.payload),
+            series_instance_uid=file.series_instance_uid,
+        )
+
+    def is_copy(self, instance: Instance, head: Head) -> bool:
+        """Whether a task has handed on a received image, byte for byte."""
+        for key, file in self.received.items():
+            if file.sop_instance_uid == head.sop_instance_uid and file.size == instance.path.stat().st_size:
+                path = self.store.local_path(key)
+                data = path.read_bytes() if path else self.store.read(key)
+                return hashlib.sha256(data).hexdigest() == instance.digest
+        return False
+
+
+def _study_of(file: PayloadFile, payload: Payload) -> str:
+    """A payload of a patient holds several studies: its files lie in ``dcm/<study>/<series>``."""
+    parts = file.path.split("/")
+    return parts[1] if len(parts) > 3 and parts[1] in payload.studies else payload.study_instance_uid
+
+
+def _made(origin: _Origin, artifact: str, instance: Instance) -> ExportFile:
     """A file that a task made: DICOM or not, and whether it may leave as DICOM."""
     try:
         head = read_head(instance.path)
@@ -138,31 +189,75 @@ def _made(payload: Payload, artifact: str, instance: Instance) -> ExportFile:
     if head is None:
         return ExportFile(artifact, instance)
     sop_instance, sop_class, syntax = head.sop_instance_uid, head.sop_class_uid, head.transfer_syntax_uid
-    if not all(len(uid) <= 64 and _UID.match(uid) for uid in (sop_instance, sop_class, syntax)):
+    if not all(map(_is_uid, (sop_instance, sop_class, syntax))):
         problem = "it lacks a valid SOP Instance UID, SOP Class UID or Transfer Syntax UID"
         return ExportFile(artifact, instance, problem)
-    dicom = replace(instance, sop_instance_uid=sop_instance, sop_class_uid=sop_class, transfer_syntax_uid=syntax)
-    mix_up = _mix_up(head, payload)
-    return ExportFile(artifact, dicom, mix_up, other_study=mix_up is not None)
+    dicom = replace(
+        instance,
+        sop_instance_uid=sop_instance,
+        sop_class_uid=sop_class,
+        transfer_syntax_uid=syntax,
+        study_instance_uid=head.study_instance_uid,
+        series_instance_uid=head.series_instance_uid,
+    )
+    if not (_is_uid(head.study_instance_uid) and _is_uid(head.series_instance_uid)):
+        return ExportFile(artifact, dicom, "it lacks a valid StudyInstanceUID or SeriesInstanceUID")
+    mix_up = _mix_up(head, origin.payload)
+    if mix_up:
+        return ExportFile(artifact, dicom, f"{mix_up} ({_permits(OTHER_STUDY)})", OTHER_STUDY, head)
+    taken = _taken(head, origin.payload)
+    if taken and not origin.is_copy(dicom, head):
+        return ExportFile(artifact, dicom, f"{taken} ({_permits(RECEIVED_SERIES)})", RECEIVED_SERIES, head)
+    return ExportFile(artifact, dicom, head=None if taken else head)
+
+
+def _is_uid(text: str) -> bool:
+    return len(text) <= 64 and _UID.match(text) is not None
+
+
+def _permits(extra: str) -> str:
+    return f"{extra} in the connection's extra permits it"
 
 
 def _mix_up(head: Head, payload: Payload) -> str | None:
     """Why a result does not belong to the payload, None when it does."""
     study = head.study_instance_uid
     if study != payload.study_instance_uid and study not in payload.studies:
-        return f"its StudyInstanceUID is not the one of the payload ({_PERMIT})"
+        return "its StudyInstanceUID is not the one of the payload"
     if payload.patient.id is not None and head.patient_id.strip() != payload.patient.id.strip():
-        return f"its PatientID is not the one of the payload ({_PERMIT})"
+        return "its PatientID is not the one of the payload"
     return None
 
 
-def _received(payload: Payload) -> dict[str, tuple[str, str, str]]:
-    """Store key -> SOP Instance, SOP Class and Transfer Syntax UID of the received images: no need to open those."""
-    top = payload_key(payload.payload_id)
-    return {
-        f"{top}/{file.path}": (file.sop_instance_uid, file.sop_class_uid, file.transfer_syntax_uid)
-        for file in payload.files
-    }
+def _taken(head: Head, payload: Payload) -> str | None:
+    """Why a result would pass for something that was received, None when it would not."""
+    if any(file.sop_instance_uid == head.sop_instance_uid for file in payload.files):
+        return "its SOPInstanceUID is that of a received image: a result needs one of its own"
+    if any(file.series_instance_uid == head.series_instance_uid for file in payload.files):
+        return "its SeriesInstanceUID is that of a received series: a result needs a series of its own"
+    return None
+
+
+def _with_series_of_their_own(run: TaskRun, files: list[ExportFile]) -> list[ExportFile]:
+    """Results of different tasks do not share a series: which would be of one equipment (PS3.3 section A.1.2.3)."""
+    makers: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        if file.head is not None:
+            makers[file.head.series_instance_uid].add(_maker(run, file.instance.key))
+    shared = {series for series, names in makers.items() if len(names) > 1}
+    problem = f"its SeriesInstanceUID is also that of another task's result ({_permits(RECEIVED_SERIES)})"
+    return [
+        replace(file, problem=problem, permit=RECEIVED_SERIES)
+        if file.head is not None and not file.problem and file.head.series_instance_uid in shared
+        else file
+        for file in files
+    ]
+
+
+def _maker(run: TaskRun, key: str) -> str:
+    """The folder of the task that made a file."""
+    top = run_key(run.payload.payload_id, run.folder.dag_id, run.folder.run_id)
+    return key.removeprefix(f"{top}/").split("/")[0] if key.startswith(f"{top}/") else ""
 
 
 def _fetched(run: TaskRun, key: str, scratch: Path) -> Path:

@@ -34,6 +34,7 @@ class Instance:
     :param name: its name at a sink with file names: a relative path of safe parts.
     :param sop_instance_uid: SOP Instance UID (0008,0018), None for a file that is not DICOM.
     :param digest: SHA-256 of the file in hex, None for a received image (the store never changes those).
+    :param study_instance_uid: and ``series_instance_uid``: what a far side is asked by; empty where not DICOM.
     """
 
     key: str
@@ -43,6 +44,8 @@ class Instance:
     sop_class_uid: str = ""
     transfer_syntax_uid: str = ""
     digest: str | None = None
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Delivery:
     :param message: what the code means, or why there is none; free of patient data.
     :param comment: the far side's own words, which may name a patient: for the ledger only, never for a log.
     :param retry: whether a later try may end differently.
+    :param verified: the far side was asked after it had accepted the instance, and has it.
     """
 
     identity: str
@@ -62,6 +66,7 @@ class Delivery:
     message: str = ""
     comment: str = ""
     retry: bool = False
+    verified: bool = False
 
 
 OnResult = Callable[[Delivery], None]
@@ -141,9 +146,12 @@ class Sink(ABC):
     """
 
     dicom_only: bool = False
+    verifications: tuple[str, ...] = ("none", "query")
+    """What the extra ``verify`` may say."""
 
     def __init__(self, destination: Destination):
         self.destination = destination
+        self.verification = destination.choice("verify", "none", self.verifications)
         self.throttle: Throttle | None = destination.throttle()
         self.deadline = Deadline()
 
@@ -172,6 +180,10 @@ class Sink(ABC):
         :raises SinkUnavailable: it can be asked, but does not answer now.
         """
         return None
+
+    def verify(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
+        """As :meth:`ask`, in the way that the connection's extra ``verify`` names."""
+        return self.ask(instances)
 
     @abstractmethod
     def test(self) -> str:

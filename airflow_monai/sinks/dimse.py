@@ -1,22 +1,28 @@
-"""A DICOM association as a service class user: C-STORE and C-ECHO on one socket, in the calling thread.
+"""A DICOM association as a service class user: C-STORE, C-FIND and C-ECHO on one socket, in the calling thread.
 
 PDUs of the association's start are pynetdicom's; the requests themselves are written straight from the file to the
 socket. pynetdicom's own ``send_c_store`` passes every fragment through queues between threads, which costs most of the
 speed and now and then loses an answer; here an answer either comes within its time or the association is given up.
 
-References: DICOM PS3.8 section 9.3 (PDUs), PS3.7 section 9.3.1 (C-STORE), 9.3.5 (C-ECHO) and annex E (commands).
+References: DICOM PS3.8 section 9.3 (PDUs), PS3.7 section 9.3.1 (C-STORE), 9.3.2 (C-FIND), 9.3.5 (C-ECHO) and annex E
+(commands).
 """
 
 from __future__ import annotations
 
+import io
 import os
-import socket
+import ssl
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from airflow_monai.errors import DestinationError, SinkUnavailable
+from airflow_monai.errors import DestinationError, ExportError, SinkUnavailable
+from airflow_monai.sinks.deadline import Deadline
+from airflow_monai.sinks.throttle import Throttle
+from airflow_monai.sinks.wire import Wire, connect, refused_certificate
 
 MAX_CONTEXTS = 128
 """Presentation context ids are the odd numbers of one byte (PS3.8 section 9.3.2.2)."""
@@ -28,10 +34,16 @@ _UNLIMITED_PDU = 262_144  # what we send at a time to a peer that sets no limit
 _BLOCK = 4 << 20  # bytes of a file read at a time
 _IMPLEMENTATION_UID = "2.25.201386093846274853920614178366192340517"
 _LAST, _COMMAND = 2, 1  # bits of a message control header (PS3.8 annex E.2)
+_NO_DATASET = b"\x01\x01"  # Command Data Set Type (0000,0800)
+_PENDING = (0xFF00, 0xFF01)  # statuses of a C-FIND answer that has a match
 
 
 class AssociationLost(SinkUnavailable):
     """The association ended, or an answer did not come in time, in the midst of it."""
+
+
+class QueryFailed(ExportError):
+    """The far side answers queries, but not this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,7 @@ class Peer:
 
     :param connect_timeout: seconds for the connection and the association to come about.
     :param response_timeout: seconds without any progress after which the far side counts as hanging.
+    :param tls: None for a plain connection (PS3.15 section B.1 and on for TLS).
     """
 
     host: str
@@ -48,6 +61,7 @@ class Peer:
     calling_aet: str
     connect_timeout: float = 10.0
     response_timeout: float = 30.0
+    tls: ssl.SSLContext | None = None
 
     def __str__(self) -> str:
         return f"{self.called_aet} at {self.host}:{self.port}"
@@ -67,9 +81,9 @@ class Association:
     :param contexts: (abstract syntax, transfer syntax) -> id of the accepted presentation context.
     """
 
-    def __init__(self, sock: socket.socket, peer: Peer, contexts: dict[tuple[str, str], int], max_pdu: int):
+    def __init__(self, wire: Wire, peer: Peer, contexts: dict[tuple[str, str], int], max_pdu: int):
         self.contexts = contexts
-        self._sock = sock
+        self._wire = wire
         self._peer = peer
         self._fragment = (min(max_pdu, _UNLIMITED_PDU) if max_pdu else _UNLIMITED_PDU) - 6
         self._message_id = 0
@@ -96,38 +110,65 @@ class Association:
         elements = [(0x0002, _uid(syntax)), (0x0100, _us(0x0030)), (0x0110, _us(self._next_message_id()))]
         return self._request(context, [*elements, (0x0800, _us(0x0101))], None)
 
+    def find(self, root: str, transfer_syntax: str, identifier: bytes) -> list[bytes]:
+        """C-FIND; the identifiers of the matches, in ``transfer_syntax``.
+
+        :param root: SOP class of the information model.
+        :raises QueryFailed: the far side cannot answer this.
+        :raises AssociationLost: no answer came; this association is closed.
+        """
+        elements = [
+            (0x0002, _uid(root)),
+            (0x0100, _us(0x0020)),
+            (0x0110, _us(self._next_message_id())),
+            (0x0700, _us(0)),
+            (0x0800, _us(0)),  # an identifier follows
+        ]
+        with self._told():
+            self._send_message(self.contexts[root, transfer_syntax], _command(elements), io.BytesIO(identifier))
+            return list(self._matches())
+
     def release(self) -> None:
         """End the association in good order. All answers are in by now, so a far side that hangs up is fine."""
         try:
-            self._sock.sendall(_pdu(_RELEASE_RQ, bytes(4)))
-            self._sock.settimeout(min(5.0, self._peer.response_timeout))
-            while _read_pdu(self._sock)[0] not in (_RELEASE_RP, _ABORT):
+            self._wire.timeout = min(5.0, self._peer.response_timeout)
+            self._wire.send([_pdu(_RELEASE_RQ, bytes(4))])
+            while _read_pdu(self._wire)[0] not in (_RELEASE_RP, _ABORT):
                 pass
         except (OSError, EOFError):
             pass
         finally:
-            self._sock.close()
+            self._wire.close()
 
     def abort(self) -> None:
         """End the association at once."""
         try:
-            self._sock.settimeout(1.0)
-            self._sock.sendall(_pdu(_ABORT, bytes(4)))
+            self._wire.timeout = 1.0
+            self._wire.send([_pdu(_ABORT, bytes(4))])
         except OSError:
             pass
         finally:
-            self._sock.close()
+            self._wire.close()
 
     def _next_message_id(self) -> int:
         self._message_id = self._message_id % 0xFFFF + 1
         return self._message_id
 
     def _request(self, context: int, elements: Sequence[tuple[int, bytes]], dataset: BinaryIO | None) -> Answer:
-        try:
+        with self._told():
             self._send_message(context, _command(elements), dataset)
-            return self._answer()
-        except TimeoutError:
+            return self._checked(self._message()[0])
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell whatever goes wrong on the wire as :class:`AssociationLost`, after the association is closed."""
+        try:
+            yield
+            return
+        except TimeoutError as error:
             problem = f"did not answer within {self._peer.response_timeout:g} s"
+            if "deadline" in str(error):
+                problem = f"did not answer before {error}"
         except EOFError as error:
             problem = str(error)
         except OSError as error:
@@ -138,33 +179,39 @@ class Association:
     def _send_message(self, context: int, command: bytes, dataset: BinaryIO | None) -> None:
         head = _data_pdu(context, _COMMAND | _LAST, command)
         if dataset is None:
-            self._sock.sendall(b"".join(head))
+            self._wire.send(head)
             return
         for pieces in _fragments(dataset, self._fragment, context):
-            self._send_all([*head, *pieces])
+            self._wire.send([*head, *pieces])
             head = []
 
-    def _send_all(self, pieces: list[bytes | memoryview]) -> None:
-        """``sendall`` for many buffers without joining them."""
-        left = sum(map(len, pieces))
-        while left:
-            sent = self._sock.sendmsg(pieces[:1000])  # below the kernel's IOV_MAX
-            left -= sent
-            while pieces and sent >= len(pieces[0]):
-                sent -= len(pieces.pop(0))
-            if sent:
-                pieces[0] = memoryview(pieces[0])[sent:]
-
-    def _answer(self) -> Answer:
-        command = bytearray()
+    def _matches(self) -> Iterator[bytes]:
         while True:
-            kind, body = _read_pdu(self._sock)
+            elements, identifier = self._message()
+            status = self._checked(elements).status
+            if status not in _PENDING:
+                if status:
+                    raise QueryFailed(f"{self._peer} answered a query with status {status:04X}.")
+                return
+            yield identifier
+
+    def _message(self) -> tuple[dict[int, bytes], bytes]:
+        """The next message: the elements of its command, and its data set, which is empty where it has none."""
+        command, dataset, elements = bytearray(), bytearray(), None
+        while True:
+            kind, body = _read_pdu(self._wire)
             if kind != _DATA:
                 raise EOFError(_ending(kind, body))
             for control, value in _pdvs(body):
-                command += value if control & _COMMAND else b""
-                if control & _COMMAND and control & _LAST:
-                    return self._checked(_elements(bytes(command)))
+                (command if control & _COMMAND else dataset).extend(value)
+                if control == _COMMAND | _LAST:
+                    elements = _elements(bytes(command))
+                    if elements.get(0x0800, _NO_DATASET) == _NO_DATASET:
+                        return elements, b""
+                elif control == _LAST and elements is not None:
+                    return elements, bytes(dataset)
+                if len(command) + len(dataset) > _MAX_REPLY:
+                    raise EOFError("sent an answer of an absurd length")
 
     def _checked(self, elements: dict[int, bytes]) -> Answer:
         status, answered = elements.get(0x0900, b""), elements.get(0x0120, b"")
@@ -176,50 +223,54 @@ class Association:
     def _farewell(self) -> str:
         """Why the far side hung up, when an abort of its own still waits to be read."""
         try:
-            self._sock.settimeout(0.2)
-            return _ending(*_read_pdu(self._sock))
+            self._wire.timeout = 0.2
+            return _ending(*_read_pdu(self._wire))
         except (OSError, EOFError):
             return ""
 
 
-def associate(peer: Peer, syntaxes: Iterable[tuple[str, str]]) -> Association:
+def associate(
+    peer: Peer,
+    syntaxes: Iterable[tuple[str, str]],
+    deadline: Deadline | None = None,
+    throttle: Throttle | None = None,
+) -> Association:
     """Open an association that proposes a presentation context for each (abstract syntax, transfer syntax).
 
+    :param deadline: ends it and whatever is under way on it.
+    :param throttle: limits what is sent on it.
     :raises SinkUnavailable: nobody answers, or the far side is too busy now.
     :raises DestinationError: the far side rejects us for good.
+    :raises DeadlinePassed: before it came about.
     """
     proposals = {2 * index + 1: pair for index, pair in enumerate(dict.fromkeys(syntaxes))}
     request = _associate_rq(peer, proposals)
-    sock = _connect(peer)
+    deadline = deadline or Deadline()
+    sock = connect(peer.host, peer.port, deadline.left(peer.connect_timeout), peer.tls, str(peer))
+    wire = Wire(sock, peer.connect_timeout, deadline, throttle)
     try:
-        sock.sendall(request)
-        kind, body = _read_pdu(sock)
+        wire.send([request])
+        kind, body = _read_pdu(wire)
         if kind == _ASSOCIATE_AC:
-            sock.settimeout(peer.response_timeout)
-            return _accepted(sock, peer, proposals, body)
+            wire.timeout = peer.response_timeout
+            return _accepted(wire, peer, proposals, body)
         raise _rejection(peer, body) if kind == _ASSOCIATE_RJ else SinkUnavailable(f"{peer} {_ending(kind, body)}.")
     except BaseException as error:
-        sock.close()
+        wire.close()
         if isinstance(error, TimeoutError):
+            deadline.check()
             raise SinkUnavailable(
                 f"{peer} took the connection but did not answer the association within {peer.connect_timeout:g} s: "
                 "is it a DICOM port, and is the node well?"
             ) from None
+        if isinstance(error, OSError) and (alert := refused_certificate(error)):
+            raise DestinationError(
+                f"{peer} does not want our TLS connection ({alert}): set cert_file and key_file to a certificate that "
+                "it knows."
+            ) from None
         if isinstance(error, (OSError, EOFError)):
             raise SinkUnavailable(f"{peer} hung up during the association: is it a DICOM port?") from None
         raise
-
-
-def _connect(peer: Peer) -> socket.socket:
-    try:
-        sock = socket.create_connection((peer.host, peer.port), timeout=peer.connect_timeout)
-    except TimeoutError:
-        problem = f"did not answer within {peer.connect_timeout:g} s: is the address right?"
-        raise SinkUnavailable(f"{peer} {problem}") from None
-    except OSError as error:
-        raise SinkUnavailable(f"{peer} cannot be reached ({error.strerror or error}): is it running?") from None
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return sock
 
 
 def _associate_rq(peer: Peer, proposals: dict[int, tuple[str, str]]) -> bytes:
@@ -243,7 +294,7 @@ def _associate_rq(peer: Peer, proposals: dict[int, tuple[str, str]]) -> bytes:
     return A_ASSOCIATE_RQ(primitive).encode()
 
 
-def _accepted(sock: socket.socket, peer: Peer, proposals: dict[int, tuple[str, str]], body: bytes) -> Association:
+def _accepted(wire: Wire, peer: Peer, proposals: dict[int, tuple[str, str]], body: bytes) -> Association:
     from pynetdicom.pdu import A_ASSOCIATE_AC
 
     pdu = A_ASSOCIATE_AC()
@@ -257,7 +308,7 @@ def _accepted(sock: socket.socket, peer: Peer, proposals: dict[int, tuple[str, s
         max_pdu = pdu.user_information.maximum_length if pdu.user_information else 0
     except (ValueError, KeyError, IndexError, AttributeError, TypeError, struct.error):
         raise DestinationError(f"{peer} answered with an association that cannot be understood.") from None
-    return Association(sock, peer, contexts, max(max_pdu or 0, 128) if max_pdu else 0)
+    return Association(wire, peer, contexts, max(max_pdu or 0, 128) if max_pdu else 0)
 
 
 def _rejection(peer: Peer, body: bytes) -> SinkUnavailable | DestinationError:
@@ -279,29 +330,12 @@ def _pdu(kind: int, body: bytes) -> bytes:
     return struct.pack(">BxI", kind, len(body)) + body
 
 
-def _read_pdu(sock: socket.socket) -> tuple[int, bytes]:
+def _read_pdu(wire: Wire) -> tuple[int, bytes]:
     """The next PDU's type and body; EOFError when the far side hung up."""
-    kind, length = struct.unpack(">BxI", _read(sock, 6))
+    kind, length = struct.unpack(">BxI", wire.read(6))
     if length > _MAX_REPLY:
         raise EOFError("sent a PDU of an absurd length")
-    return kind, _read(sock, length)
-
-
-def _read(sock: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        _acknowledge_at_once(sock)
-        more = sock.recv(size - len(data))
-        if not more:
-            raise EOFError("closed the connection")
-        data += more
-    return data
-
-
-def _acknowledge_at_once(sock: socket.socket) -> None:
-    """Spare a far side that leaves Nagle's algorithm on the 40 ms that it would wait for our acknowledgement."""
-    if hasattr(socket, "TCP_QUICKACK"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    return kind, wire.read(length)
 
 
 def _ending(kind: int, body: bytes) -> str:

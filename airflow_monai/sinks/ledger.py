@@ -1,40 +1,34 @@
-"""The ledger of an export: what became of each instance at each sink, one object an instance in the store.
+"""The ledger of an export: what became of each instance at each sink, many instances an object in the store.
 
-    payloads/<payload id>/exports/<sink>/<identity>.json          what became of it
-    payloads/<payload id>/export-batches/<sink>/<batch>.json      the same of many, and what is about to be sent
+    payloads/<payload id>/exports/<sink>/<page>.json        what is about to be sent, and later what became of it
+    payloads/<payload id>/exports/<sink>/<page>.news.json   what has become of it so far, while the page is open
 
-Instances are sent in batches. A batch is in the store, durable, before its first request, with ``sent`` for each
-instance; the instance's own entry follows with the verdict; and when all have theirs, the batch is written once more,
-durable, with the verdicts. So two durable objects do for many instances.
+A sending writes pages of its own and never another's, so that any number of tasks can write at once; what is known of
+an instance is the latest entry of all pages. A page is in the store, durable, before the first request of its
+instances, with ``sent`` for each of them. Its news follow within a moment, not flushed; when all have a verdict, the
+page is written once more, durable, and the news are removed. So two durable objects do for many instances, also in a
+bucket, where an object for each would cost more than its sending.
 
-Entries are not flushed one by one: a power cut may take the newest, and a killed process the few that it had not
-written yet. The batch then knows these verdicts, or says ``sent``, which means that a process ended between request and
-verdict. Such an instance is sent again; that is harmless where its name decides (C-STORE of the same SOP Instance UID).
+A killed process may take the news of its last moment with it, and a power cut all news of the open pages. These
+instances are ``sent`` then: nobody knows what became of them. They are asked for or sent again, which is harmless where
+the name decides (C-STORE of the same SOP Instance UID).
 """
 
 from __future__ import annotations
 
 import json
-import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from itertools import islice
-from types import TracebackType
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from airflow_monai.errors import Fenced, MonaiError, StoreError
-from airflow_monai.sinks.base import Delivery, DeliveryState
+from airflow_monai.errors import StoreError
+from airflow_monai.sinks.base import DeliveryState
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.payloads import payload_key
 
-AHEAD = 64
-"""How many instances make a batch."""
-_BEHIND = 8  # entries that may wait to be written
-_DUPLICATE = "0111"  # Duplicate SOP Instance (PS3.7 section C.5.8)
-_UNANSWERED = (DeliveryState.SENT, DeliveryState.UNKNOWN)
+_NEWS = ".news.json"
+UNANSWERED = (DeliveryState.SENT, DeliveryState.UNKNOWN)
+"""States of which nobody knows whether the far side has the instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +40,8 @@ class Entry:
     :param task: ``<dag>/<run>/<task>`` that made it.
     :param attempts: requests so far, over all tasks and tries.
     :param digest: SHA-256 of what was sent, None for a received image.
+    :param mixed: other content was sent under this name before, so that being asked for it proves nothing.
+    :param verified: the far side was asked afterwards, and has it.
     """
 
     state: DeliveryState
@@ -56,17 +52,25 @@ class Entry:
     task: str = ""
     attempts: int = 0
     digest: str | None = None
+    mixed: bool = False
+    verified: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__} | {"state": self.state.value}
+        """Its fields without those that say nothing."""
+        said = {name: value for name in self.__slots__ if (value := getattr(self, name))}
+        return {**said, "state": self.state.value}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Entry:
         return cls(**{**data, "state": DeliveryState(data["state"])})
 
+    @property
+    def is_unanswered(self) -> bool:
+        return self.state in UNANSWERED
 
-_NOTHING = Entry(DeliveryState.PENDING)
-Batch = Mapping[str, Entry]
+
+NOTHING = Entry(DeliveryState.PENDING)
+Page = Mapping[str, Entry]
 """What is known of several instances, by identity."""
 
 
@@ -78,269 +82,73 @@ class Ledger:
     payload_id: str
     sink: str
 
-    def key(self, identity: str) -> str:
-        return payload_key(self.payload_id, "exports", safe_name(self.sink), f"{safe_name(identity)}.json")
-
-    def batch_key(self, *name: str) -> str:
-        return payload_key(self.payload_id, "export-batches", safe_name(self.sink), *name)
+    def key(self, *name: str) -> str:
+        return payload_key(self.payload_id, "exports", safe_name(self.sink), *name)
 
     def entry(self, identity: str) -> Entry | None:
         """What is known of an instance, None when it was never sent."""
         return self.known([identity]).get(identity)
 
-    def known(self, identities: Iterable[str]) -> dict[str, Entry]:
+    def known(self, identities: Container[str]) -> dict[str, Entry]:
         """What is known of these instances; without those that were never sent."""
-        listed = self._listed()
-        found = {identity: _later(self.written(identity), listed.get(safe_name(identity))) for identity in identities}
-        return {identity: entry for identity, entry in found.items() if entry is not None}
-
-    def written(self, identity: str) -> Entry | None:
-        """The instance's own entry."""
-        key = self.key(identity)
-        if not self.store.exists(key):
-            return None
-        data = self.store.read(key)
-        if not data.strip(b"\0"):
-            return None  # a power cut took it
-        try:
-            return Entry.from_dict(json.loads(data))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"The ledger entry {key} is damaged: {error}.") from error
-
-    def write(self, identity: str, entry: Entry, durable: bool = True) -> None:
-        """Enter it; see :meth:`airflow_monai.store.base.Store.write` for ``durable``."""
-        self.store.write_json(self.key(identity), entry.to_dict(), durable)
+        return {identity: entry for identity, entry in self.entries() if identity in identities}
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
-        """(identity, entry) of everything that was ever sent there."""
-        names = self.store.children(payload_key(self.payload_id, "exports", safe_name(self.sink)))
-        identities = {name.removesuffix(".json") for name in names}
-        identities.update(self._listed())
-        yield from self.known(sorted(identities)).items()
-
-    def write_batch(self, name: str, batch: Batch) -> None:
-        """Enter several instances together, durable when this returns; an empty batch is removed."""
-        if batch:
-            entries = {safe_name(identity): entry.to_dict() for identity, entry in batch.items()}
-            self.store.write_json(self.batch_key(name), entries)
-        else:
-            self.store.delete(self.batch_key(name))
-
-    def _listed(self) -> dict[str, Entry]:
-        """File name of the identity -> the latest that a batch knows of it."""
+        """(identity, entry) of everything that was ever sent there, sorted."""
         latest: dict[str, Entry] = {}
-        for name in self.store.children(self.batch_key()):
-            for identity, entry in self._batch(name).items():
-                latest[identity] = _later(latest.get(identity), entry) or entry
-        return latest
+        # the news first: where they are gone by then, the page that is read after them says the same
+        for name in sorted(self.store.children(self.key()), key=lambda name: not name.endswith(_NEWS)):
+            for identity, entry in self._page(name).items():
+                latest[identity] = later(latest.get(identity), entry)
+        yield from sorted(latest.items(), key=lambda item: item[0])
 
-    def _batch(self, name: str) -> Batch:
-        key = self.batch_key(name)
-        if not self.store.exists(key):
-            return {}  # removed a moment ago
-        try:
-            return {identity: Entry.from_dict(data) for identity, data in self.store.read_json(key).items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StoreError(f"The ledger's batch {key} is damaged: {error}.") from error
-
-
-def _later(one: Entry | None, other: Entry | None) -> Entry | None:
-    """The later news of an instance: that of more requests, and the verdict rather than the request."""
-    if one is None or other is None:
-        return one or other
-    return max(one, other, key=lambda entry: (entry.attempts, entry.state is not DeliveryState.SENT))
-
-
-class Recorder:
-    """Enters the news of a sending into the ledger, without slowing it down.
-
-    Use it as a context: when that ends, all verdicts are durable. ``verdicts`` then holds the latest news of each
-    instance, and ``attempts`` the requests of this try.
-
-    :param digests: identity -> digest of what is to be sent, in the order of sending.
-    :param task: for the entries, see :class:`Entry`.
-    :param before_request: called before each request and before each entry; what it raises ends the sending, so that a
-        process that another has replaced neither sends nor writes (but for an acceptance that is news).
-    """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        digests: Mapping[str, str | None],
-        *,
-        task: str,
-        before_request: Callable[[], None],
-    ):
-        self.verdicts: dict[str, Delivery] = {}
-        self.attempts = 0
-        self._ledger = ledger
-        self._digests = digests
-        self._task = task
-        self._before_request = before_request
-        self._following = iter(digests)  # what is in no batch yet
-        self._earlier: dict[str, Entry] | None = None  # what was known before this sending
-        self._entries: dict[str, Entry] = {}
-        self._open: dict[str, Batch] = {}  # batches of which not all verdicts are durable
-        self._ahead: dict[str, tuple[Entry, Future[None]]] = {}  # in a batch, not sent yet: their entry when they are
-        self._unwritten: set[str] = set()  # sent, but the latest news is not entered yet
-        self._unanswered: set[str] = set()  # were sent before, and nobody knows what became of it
-        self._entering: deque[Future[None]] = deque()
-        self._closing: list[Future[None]] = []
-        # one thread each, so that both kinds are written in order, and entries need not wait for a batch's flush
-        self._enterer = ThreadPoolExecutor(1, thread_name_prefix="ledger-entries")
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="ledger-batches")
-
-    def __enter__(self) -> Recorder:
-        self._announce(self._following_ones())  # is in the store while the sink still calls the far side
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        try:
-            self._finish()
-        except MonaiError:
-            if kind is None:
-                raise
-            # the open batches stay as they are, so that the next try takes for sent what was not entered
-        finally:
-            self._enterer.shutdown(wait=True)
-            self._writer.shutdown(wait=True)
-
-    def __call__(self, delivery: Delivery) -> None:
-        """Take the news; this is the ``on_result`` of :meth:`airflow_monai.sinks.base.Sink.send`."""
-        identity = delivery.identity
-        if delivery.state is DeliveryState.SENT:
-            self._before_request()
-            self._enter_sent(identity)
-            self.attempts += 1
-            return
-        delivery = self._judged_again(delivery)
-        self.verdicts[identity] = delivery
-        self._entries[identity] = self._entry_of(delivery)
-        self._ahead.pop(identity, None)
-        self._unwritten.add(identity)
-        try:
-            self._before_request()
-        except Fenced:
-            self._write_late_acceptance(identity)
-            raise
-        self._write(identity)
-
-    def _enter_sent(self, identity: str) -> None:
-        """Return when the store holds that this instance is being sent; the next batch is on its way by then."""
-        if identity not in self._ahead:
-            self._announce([identity] if identity in self._entries else [identity, *self._following_ones()])
-        entry, durable = self._ahead.pop(identity)
-        if len(self._ahead) == AHEAD // 2:
-            self._announce(self._following_ones())
-        durable.result()
-        self._entries[identity] = entry
-        self._unwritten.add(identity)
-
-    def _following_ones(self) -> list[str]:
-        return [name for name in islice(self._following, AHEAD) if name not in self._entries]
-
-    def _announce(self, identities: Sequence[str]) -> None:
-        """Begin a batch, and write those once more that are complete."""
-        if not identities:
-            return
-        known = self._known_before()
-        for name in identities:
-            if (self._entries.get(name) or known.get(name) or _NOTHING).state in _UNANSWERED:
-                self._unanswered.add(name)
-        batch = {name: self._next_attempt(name) for name in identities}
-        key = f"{uuid.uuid4().hex}.json"
-        durable = self._writer.submit(self._ledger.write_batch, key, batch)
-        self._ahead.update((name, (entry, durable)) for name, entry in batch.items())
-        complete = self._complete()
-        self._open[key] = batch
-        self._close(complete)
-
-    def _known_before(self) -> dict[str, Entry]:
-        if self._earlier is None:
-            self._earlier = self._ledger.known(self._digests)
-        return self._earlier
-
-    def _next_attempt(self, identity: str) -> Entry:
-        latest = self._entries.get(identity) or self._known_before().get(identity) or _NOTHING
-        return self._signed(identity, replace(latest, state=DeliveryState.SENT, attempts=latest.attempts + 1))
-
-    def _entry_of(self, delivery: Delivery) -> Entry:
-        latest = self._entries.get(delivery.identity) or self._known_before().get(delivery.identity) or _NOTHING
-        return Entry(
-            state=delivery.state,
-            status=delivery.status,
-            message=delivery.message,
-            comment=delivery.comment,
-            time=_now(),
-            task=self._task,
-            attempts=latest.attempts,
-            digest=self._digests.get(delivery.identity),
-        )
-
-    def _signed(self, identity: str, entry: Entry) -> Entry:
-        return replace(entry, time=_now(), task=self._task, digest=self._digests.get(identity))
-
-    def _judged_again(self, delivery: Delivery) -> Delivery:
-        """A refusal as a duplicate after an attempt without an answer means that the attempt had arrived."""
-        if delivery.status != _DUPLICATE or delivery.identity not in self._unanswered:
-            return delivery
-        message = "there already from an earlier attempt that was not answered"
-        return replace(delivery, state=DeliveryState.ACCEPTED, message=message, retry=False)
-
-    def _write(self, identity: str) -> None:
-        """Enter the latest news, unless another task has had the same content accepted meanwhile."""
-        entry = self._entries[identity]
-        there = self._ledger.written(identity) if entry.state is not DeliveryState.ACCEPTED else None
-        if there is not None and there.state is DeliveryState.ACCEPTED and there.digest == entry.digest:
-            self._entries[identity] = there
+    def write_page(self, name: str, page: Page) -> None:
+        """Enter several instances together, durable when this returns; an empty page is removed."""
+        if page:
+            self._write(f"{name}.json", page, durable=True)
         else:
-            self._enter(identity, entry)
-        self._unwritten.discard(identity)
+            self.store.delete(self.key(f"{name}.json"))
 
-    def _enter(self, identity: str, entry: Entry) -> None:
-        """Write the entry beside the sending, few behind it; what an earlier write raised is raised here."""
-        while self._entering and (self._entering[0].done() or len(self._entering) >= _BEHIND):
-            self._entering.popleft().result()
-        self._entering.append(self._enterer.submit(self._ledger.write, identity, entry, False))
+    def write_news(self, name: str, page: Page) -> None:
+        """Enter what has become of a page's instances; a power cut may take it."""
+        self._write(f"{name}{_NEWS}", page, durable=False)
 
-    def _write_late_acceptance(self, identity: str) -> None:
-        """Enter for the task's newer try that the far side has the instance, unless it has found so by itself."""
-        there = self._ledger.written(identity)
-        if self._entries[identity].state is DeliveryState.ACCEPTED and (
-            there is None or there.state is not DeliveryState.ACCEPTED
-        ):
-            self._write(identity)
+    def close_page(self, name: str, page: Page) -> None:
+        """Write the page for good, durable when this returns."""
+        self.write_page(name, page)
+        self.store.delete(self.key(f"{name}{_NEWS}"))
 
-    def _complete(self) -> list[str]:
-        """The open batches of which every instance has its verdict."""
-        entered = self._entries.keys() - self._unwritten
-        return [name for name, batch in self._open.items() if batch.keys() <= entered]
+    def _write(self, name: str, page: Page, durable: bool) -> None:
+        self.store.write_json(self.key(name), {key: entry.to_dict() for key, entry in page.items()}, durable)
 
-    def _close(self, names: Iterable[str]) -> None:
-        """Write the batches once more, beside the sending, with what became of the instances that were sent."""
-        for name in names:
-            batch = {key: self._entries[key] for key in self._open.pop(name) if key in self._entries}
-            self._closing.append(self._writer.submit(self._ledger.write_batch, name, batch))
-
-    def _unsent(self) -> list[str]:
-        """What is in a batch but was never sent to the far side, which was reached."""
-        if not self.attempts:
-            return []
-        return [name for name in self._ahead if name not in self._entries and name not in self._known_before()]
-
-    def _finish(self) -> None:
-        """Enter what has no verdict, or was not sent at all, and close all batches."""
-        unsent = self._unsent()
-        if self._unwritten or unsent:
-            self._before_request()
-        for identity in list(self._unwritten):
-            self._write(identity)
-        for identity in unsent:
-            self._enter(identity, self._signed(identity, _NOTHING))
-        self._close(list(self._open))
-        for writing in (*self._entering, *self._closing):
-            writing.result()
+    def _page(self, name: str) -> Page:
+        key = self.key(name)
+        try:
+            data = self.store.read(key)
+        except StoreError:
+            if self.store.exists(key):
+                raise
+            return {}  # removed a moment ago: the page itself says it now, see close_page
+        if name.endswith(_NEWS) and not data.strip(b"\0"):
+            return {}  # a power cut took it
+        try:
+            return {identity: Entry.from_dict(fields) for identity, fields in json.loads(data).items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(f"The ledger page {key} is damaged: {error}.") from error
 
 
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+def later(one: Entry | None, other: Entry) -> Entry:
+    """The later news of an instance: that of more requests, and the verdict rather than the request."""
+    return other if one is None else max(one, other, key=_age)
+
+
+def _age(entry: Entry) -> tuple[int, bool, str, bool]:
+    return entry.attempts, entry.state is not DeliveryState.SENT, entry.time, entry.verified
+
+
+def unanswered(known: Mapping[str, Entry], digests: Mapping[str, str | None]) -> Iterable[str]:
+    """Those of which nobody knows whether the far side has them, and of which only this content was ever sent."""
+    for identity, digest in digests.items():
+        entry = known.get(identity)
+        if entry is not None and entry.is_unanswered and entry.digest == digest and not entry.mixed:
+            yield identity

@@ -16,8 +16,8 @@ from airflow_monai.store.elements import DamagedDataSet, Encoding, short_element
 from airflow_monai.store.part10 import mapped
 
 _LONG_VRS = frozenset((b"OB", b"OW", b"UN", b"UT", b"SQ", b"OF", b"OD", b"OL", b"OV", b"UC", b"UR", b"SV", b"UV"))
-_TAGS = (0x00080018, 0x00080016, 0x0020000D, 0x00100020)
-"""SOP Instance, SOP Class and Study Instance UID, and Patient ID."""
+_TAGS = (0x00080018, 0x00080016, 0x0020000D, 0x0020000E, 0x00100020)
+"""SOP Instance, SOP Class, Study and Series Instance UID, and Patient ID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Head:
     sop_class_uid: str
     transfer_syntax_uid: str
     study_instance_uid: str
+    series_instance_uid: str
     patient_id: str
 
 
@@ -49,9 +50,9 @@ def read_head(path: Path) -> Head | None:
                 }
         except (DamagedDataSet, struct.error, ValueError):
             raise ExportError("it begins as a DICOM file but cannot be read") from None
-    sop_instance, sop_class, study, patient = (found.get(tag, b"") for tag in _TAGS)
+    sop_instance, sop_class, study, series, patient = (found.get(tag, b"") for tag in _TAGS)
     patient_id = _text(patient) if patient.isascii() else _decoded_patient_id(path)
-    return Head(_text(sop_instance), _text(sop_class), syntax, _text(study), patient_id)
+    return Head(_text(sop_instance), _text(sop_class), syntax, _text(study), _text(series), patient_id)
 
 
 def _text(value: bytes) -> str:
@@ -62,7 +63,7 @@ def _decoded_patient_id(path: Path) -> str:
     """A PatientID in another character set than ASCII (PS3.5 section 6.1.2)."""
     from pydicom import dcmread
 
-    with _discreet():
+    with discreet():
         return str(dcmread(path, stop_before_pixels=True, specific_tags=["PatientID"]).get("PatientID") or "").strip()
 
 
@@ -95,24 +96,8 @@ def _pass_meta(file: BinaryIO) -> str:
             file.seek(length, 1)
 
 
-def as_implicit(path: Path) -> bytes:
-    """The data set of a file in explicit VR little endian, written in implicit VR; pixel data stay as they are.
-
-    :raises ExportError: when it cannot be written so.
-    """
-    from pydicom import dcmread
-    from pydicom.filebase import DicomBytesIO
-    from pydicom.filewriter import write_dataset
-
-    out = DicomBytesIO()
-    out.is_little_endian, out.is_implicit_VR = True, True
-    with _discreet():
-        write_dataset(out, dcmread(path))
-    return bytes(out.getvalue())
-
-
 @contextmanager
-def _discreet() -> Iterator[None]:
+def discreet() -> Iterator[None]:
     """Keep what pydicom says of a value from the log, because it quotes the value, which may name the patient.
 
     :raises ExportError: in place of what pydicom raises, which quotes it as well.

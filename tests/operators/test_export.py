@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -360,25 +361,30 @@ def test_an_older_try_sends_nothing_more(site: Site) -> None:
 
 
 def test_a_task_that_is_ended_from_outside_sends_nothing_more(site: Site) -> None:
-    """Marked failed while the second image is under way: its answer is kept, and neither destination gets more."""
+    """Marked failed while images are under way to two nodes: their answers are kept, and neither node gets more."""
     results = make_images(site.output, 4, study=STUDY)
     site.made(*results)
-    archive = site.archive()
+    ended = threading.Event()
 
     def marked_failed(receiver: Any, _: Any) -> int:
         if len(receiver.seen) == 2 and site.operator:
             site.operator.on_kill()
+            ended.set()
         return 0
 
-    with difficult(marked_failed) as receiver:
+    def slow(*_: Any) -> int:
+        ended.wait(10)
+        return 0
+
+    with difficult(marked_failed) as receiver, difficult(slow) as other:
         site.dicom("PACS", receiver.port)
+        site.dicom("OTHER", other.port, response_timeout=20)
         with pytest.raises(ExportInterrupted, match="ended from outside"):
-            site.export("PACS", "ARCHIVE")
-        assert len(receiver.seen) == 2
-        assert not archive.exists()
+            site.export("PACS", "OTHER")
+        assert (len(receiver.seen), len(other.seen)) == (2, 1)
         assert Counter(entry.state for entry in site.ledger().values())[DeliveryState.ACCEPTED] == 2
-        site.export("PACS", try_number=2)
-        assert len(receiver.seen) == 4
+        site.export("PACS", "OTHER", try_number=2)
+        assert (len(receiver.seen), len(other.seen)) == (4, 4)
 
 
 def test_a_task_killed_between_request_and_verdict_is_completed_by_the_next(site: Site) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from airflow_monai.errors import Fenced, StoreError
 from airflow_monai.sinks.base import Delivery, DeliveryState
-from airflow_monai.sinks.ledger import AHEAD, Entry, Ledger, Recorder
+from airflow_monai.sinks.ledger import Entry, Ledger
+from airflow_monai.sinks.recorder import AHEAD, Recorder
 from airflow_monai.store.local import LocalStore
 
 SENT, ACCEPTED, REFUSED = DeliveryState.SENT, DeliveryState.ACCEPTED, DeliveryState.REFUSED
@@ -46,7 +50,7 @@ def test_every_request_is_counted(ledger: Ledger) -> None:
 
 
 def test_a_crash_leaves_sent_and_the_next_try_counts_it(ledger: Ledger) -> None:
-    ledger.write("1.2", Entry(SENT, attempts=1))
+    ledger.write_page("a", {"1.2": Entry(SENT, attempts=1)})
     with recorder(ledger, "1.2") as record:
         record(Delivery("1.2", SENT))
         record(Delivery("1.2", ACCEPTED, "0000"))
@@ -68,8 +72,7 @@ def test_what_was_entered_ahead_and_not_sent_is_pending_again(ledger: Ledger) ->
 
 
 def test_a_duplicate_is_an_acceptance_only_after_an_attempt_without_answer(ledger: Ledger) -> None:
-    ledger.write("1.1", Entry(SENT, attempts=1))
-    ledger.write("1.2", Entry(REFUSED, attempts=1))
+    ledger.write_page("a", {"1.1": Entry(SENT, attempts=1), "1.2": Entry(REFUSED, attempts=1)})
     with recorder(ledger, "1.1", "1.2", "1.3") as record:
         for name in ("1.1", "1.2", "1.3"):
             record(Delivery(name, SENT))
@@ -99,9 +102,9 @@ def test_a_store_that_fails_fails_the_export(ledger: Ledger, monkeypatch: pytest
         record(Delivery("1.2", ACCEPTED))
 
 
-def test_a_damaged_entry_names_itself(ledger: Ledger) -> None:
-    ledger.store.write(ledger.key("1.2"), b'{"state": "lost"}')
-    with pytest.raises(StoreError, match=r"exports/PACS/1\.2\.json is damaged"):
+def test_a_damaged_page_names_itself(ledger: Ledger) -> None:
+    ledger.store.write(ledger.key("a.json"), b'{"1.2": {"state": "lost"}}')
+    with pytest.raises(StoreError, match=r"exports/PACS/a\.json is damaged"):
         ledger.entry("1.2")
 
 
@@ -111,30 +114,40 @@ def sent_and_accepted(record: Recorder, *identities: str) -> None:
         record(Delivery(identity, ACCEPTED, "0000"))
 
 
-def test_a_power_cut_that_takes_the_entries_loses_no_verdict_of_a_finished_sending(ledger: Ledger) -> None:
-    names = [f"1.{number}" for number in range(AHEAD + 3)]
+def news_of(ledger: Ledger) -> list[str]:
+    return [name for name in ledger.store.children(ledger.key()) if name.endswith(".news.json")]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.01)
+
+
+def test_verdicts_are_in_the_store_within_a_moment_while_the_sending_goes_on(ledger: Ledger) -> None:
+    names = [f"1.{number}" for number in range(10)]
     with recorder(ledger, *names) as record:
-        sent_and_accepted(record, *names)
-        record(Delivery(names[0], SENT))
-        record(Delivery(names[0], REFUSED, "A700"))
-    ledger.store.write(ledger.key(names[0]), b"")  # what a file system may leave of a file that was not flushed
-    for name in names[1:]:
-        ledger.store.delete(ledger.key(name))
-    entries = dict(ledger.entries())
-    assert set(entries) == set(names)
-    assert (entries[names[0]].state, entries[names[0]].attempts) == (ACCEPTED, 1)
-    assert {(entries[name].state, entries[name].status) for name in names[1:]} == {(ACCEPTED, "0000")}
+        for name in names:
+            record(Delivery(name, SENT))
+            record(Delivery(name, ACCEPTED, "0000"))
+            if name == names[4]:
+                until(lambda: ledger.entry(names[4]).state is ACCEPTED)  # type: ignore[union-attr]
+                assert [entry.state for _, entry in ledger.entries()].count(ACCEPTED) == 5
+    assert {entry.state for _, entry in ledger.entries()} == {ACCEPTED}
+    assert news_of(ledger) == []
 
 
-def test_a_power_cut_in_the_midst_leaves_sent_for_the_whole_batch(ledger: Ledger) -> None:
+def test_a_power_cut_in_the_midst_leaves_sent_for_the_whole_page(ledger: Ledger) -> None:
     """And a refusal as a duplicate then means that the first attempt had arrived."""
     names = [f"1.{number}" for number in range(AHEAD * 2)]
     record = recorder(ledger, *names)
     record.__enter__()
     sent_and_accepted(record, *names[:2])
-    record._enterer.shutdown(wait=True)
-    for name in names[:2]:
-        ledger.store.delete(ledger.key(name))
+    until(lambda: bool(news_of(ledger)))
+    record._writer.finish()
+    for name in news_of(ledger):
+        ledger.store.write(ledger.key(name), b"")  # what a file system may leave of a file that was not flushed
     entries = dict(ledger.entries())
     assert {(entry.state, entry.attempts) for entry in entries.values()} == {(SENT, 1)}
     assert set(names[:AHEAD]) <= set(entries)
@@ -144,6 +157,35 @@ def test_a_power_cut_in_the_midst_leaves_sent_for_the_whole_batch(ledger: Ledger
     assert again.verdicts[names[0]].state is ACCEPTED
     assert ledger.entry(names[0]).attempts == 2  # type: ignore[union-attr]
     assert ledger.entry(names[1]).state is SENT  # type: ignore[union-attr]
+
+
+def test_a_duplicate_is_none_where_the_far_side_may_hold_other_content(ledger: Ledger) -> None:
+    ledger.write_page("a", {"1.1": Entry(ACCEPTED, attempts=1, digest="old")})
+    for state in (DeliveryState.UNKNOWN, REFUSED):
+        with Recorder(ledger, {"1.1": "new"}, task="t", before_request=lambda: None) as record:
+            record(Delivery("1.1", SENT))
+            record(Delivery("1.1", state, "0111" if state is REFUSED else ""))
+    entry = ledger.entry("1.1")
+    assert entry is not None and (entry.state, entry.mixed) == (REFUSED, True)
+
+
+def test_a_verdict_without_a_request_counts_as_none(ledger: Ledger) -> None:
+    ledger.write_page("a", {"1.2": Entry(SENT, attempts=1)})
+    with recorder(ledger, "1.1", "1.2") as record:
+        record(Delivery("1.1", REFUSED, message="not taken"))
+        record(Delivery("1.2", ACCEPTED, message="found there", verified=True))
+    found = {name: (entry.state, entry.attempts, entry.verified) for name, entry in ledger.entries()}
+    assert found == {"1.1": (REFUSED, 0, False), "1.2": (ACCEPTED, 1, True)}
+
+
+def test_many_threads_send_at_once(ledger: Ledger) -> None:
+    names = [f"1.{number}" for number in range(AHEAD * 5)]
+    with recorder(ledger, *names) as record, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: sent_and_accepted(record, name), names))
+    entries = dict(ledger.entries())
+    assert set(entries) == set(names)
+    assert {(entry.state, entry.attempts) for entry in entries.values()} == {(ACCEPTED, 1)}
+    assert news_of(ledger) == []
 
 
 def test_few_durable_objects_do_for_many_instances(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +200,7 @@ def test_few_durable_objects_do_for_many_instances(ledger: Ledger, monkeypatch: 
     names = [f"1.{number}" for number in range(AHEAD * 3)]
     with recorder(ledger, *names) as record:
         sent_and_accepted(record, *names)
-    assert len(flushed) == 6
+    assert len(flushed) == 6  # each page when it is opened and when all have their verdict
     assert {entry.state for _, entry in ledger.entries()} == {ACCEPTED}
 
 

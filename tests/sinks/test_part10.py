@@ -11,7 +11,8 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from airflow_monai.errors import ExportError
-from airflow_monai.sinks.part10 import as_implicit, read_head, seek_dataset
+from airflow_monai.sinks.conversion import EXPLICIT_LITTLE, IMPLICIT_LITTLE, converted
+from airflow_monai.sinks.part10 import read_head, seek_dataset
 from tests.pacs import make_images
 
 FILES = [
@@ -105,7 +106,7 @@ def test_values_that_pydicom_doubts_are_not_quoted(tmp_path: Path, caplog: pytes
     )
     with warnings.catch_warnings(record=True) as said, caplog.at_level("DEBUG"):
         warnings.simplefilter("always")
-        for reader in (as_implicit, read_head):
+        for reader in (lambda path: converted(path, EXPLICIT_LITTLE, IMPLICIT_LITTLE), read_head):
             try:
                 reader(path)
             except ExportError as error:

@@ -23,10 +23,14 @@ KIND = TaskKind(make)
 def export_arguments(request: TaskRequest) -> dict[str, Any]:
     """What an operator that exports takes."""
     task = request.task
+    args = {name.lower(): value for name, value in task.args.items()}
+    deadline, pool = args.get("deadline_minutes"), str(args.get("pool") or "").strip()
     return {
         "destinations": task.export_destinations,
         "inputs": inputs_of(task),
         "execution_timeout": timedelta(minutes=task.timeout_minutes) if task.timeout_minutes else None,
+        "deadline_minutes": None if deadline in (None, "") else float(deadline),
+        **({"pool": pool} if pool else {}),
         **monai_arguments(request),
         **request.common,
     }

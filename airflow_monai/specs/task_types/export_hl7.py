@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from airflow_monai.specs.plan import TaskType
 from airflow_monai.specs.task_types.base import TaskTypeSpec
+from airflow_monai.specs.task_types.export import ARGS
 
 SPEC = TaskTypeSpec(
     TaskType.EXPORT_HL7,
     "Delivers HL7 messages, or files of any other kind, to export_destinations that take them, each file once.",
+    args=ARGS,
     needs_input=True,
     uses_destinations=True,
 )

@@ -1,0 +1,213 @@
+"""One delivery to one destination, from what the ledger knows to a verdict on every instance.
+
+What the ledger holds as accepted is not sent. What was sent and never answered is asked for where the destination can
+be asked, and sent again where not. What the destination accepted is verified, where its connection says so, and sent
+once more when it is not there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from airflow_monai.errors import DeadlinePassed, MonaiError, SinkUnavailable
+from airflow_monai.sinks.base import Delivery, DeliveryState, Instance, Sink
+from airflow_monai.sinks.deadline import Deadline
+from airflow_monai.sinks.ledger import Entry, Ledger, unanswered
+from airflow_monai.sinks.recorder import Recorder, enter
+from airflow_monai.sinks.report import SinkReport
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 2
+"""How often a task sends what it then does not find at the destination."""
+LOOKS = (0.0, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before each look at whether the destination has it: some enter it into their index a little later."""
+FINAL_SHARE, FINAL_SECONDS = 0.1, 30.0
+"""So much of the time is kept for asking, at the end, for what was not answered."""
+
+OnResult = Callable[[Delivery], None]
+
+
+class DeliveryTime:
+    """The time that a delivery may take.
+
+    :param seconds: from now; 0 or less when none is left.
+    :param told: what the deadline is, for the error's text.
+    """
+
+    def __init__(self, seconds: float, told: str):
+        self.whole = Deadline(seconds, told)
+        self.sending = Deadline(seconds - min(FINAL_SHARE * max(seconds, 0), FINAL_SECONDS), told)
+
+
+class Deliverer:
+    """Delivers instances to one sink.
+
+    :param instances: identity -> instance.
+    :param report: is filled as the delivery goes on, so that it is right whatever ends it.
+    :param task: ``<dag>/<run>/<task>``.
+    :param before_request: called before each request and entry; what it raises ends the delivery.
+    :param on_news: called with all news before they are entered; what it raises ends the delivery.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        instances: Mapping[str, Instance],
+        ledger: Ledger,
+        report: SinkReport,
+        *,
+        task: str,
+        before_request: Callable[[], None],
+        on_news: OnResult = lambda news: None,
+        time: DeliveryTime | None = None,
+    ):
+        self._sink = sink
+        self._instances = instances
+        self._ledger = ledger
+        self._report = report
+        self._task = task
+        self._before_request = before_request
+        self._on_news = on_news
+        self._time = time
+        self._digests = {identity: instance.digest for identity, instance in instances.items()}
+
+    def run(self) -> None:
+        """Deliver; the verdicts are in the report, also when this raises.
+
+        :raises SinkUnavailable: the destination is out of reach, or stopped answering.
+        :raises DeadlinePassed: the time is over.
+        :raises DestinationError: the destination is not set up as it must be.
+        """
+        self._begin(self._ledger.known(self._instances))
+        if self._time is not None:
+            self._sink.deadline = self._time.sending
+        try:
+            if self._missing() or self._unverified():
+                self._sink.deadline.check()
+                self._resolve()
+                self._deliver()
+        except (SinkUnavailable, DeadlinePassed):
+            self._resolve_at_the_end()
+            raise
+
+    def _deliver(self) -> None:
+        for _ in range(ROUNDS):
+            if missing := self._missing():
+                self._send(missing)
+            if any(news.state is DeliveryState.UNKNOWN for news in self._report.verdicts.values()):
+                self._resolve()
+            if self._verify():
+                return
+
+    def _begin(self, known: Mapping[str, Entry]) -> None:
+        """What is accepted already, and what is to be sent."""
+        verdicts = self._report.verdicts
+        for identity, instance in self._instances.items():
+            entry = known.get(identity)
+            verdicts[identity] = Delivery(identity, DeliveryState.PENDING, retry=True)
+            if entry is None or entry.digest != instance.digest:
+                continue
+            if entry.state is DeliveryState.ACCEPTED:
+                verdicts[identity] = Delivery(
+                    identity, entry.state, entry.status, entry.message, verified=entry.verified
+                )
+                self._report.before += 1
+            elif entry.is_unanswered:
+                message = entry.message or "sent before, and no answer is known"
+                verdicts[identity] = Delivery(identity, DeliveryState.UNKNOWN, message=message, retry=True)
+            elif entry.state is DeliveryState.REFUSED:
+                verdicts[identity] = Delivery(identity, entry.state, entry.status, entry.message, retry=True)
+
+    def _missing(self) -> dict[str, Instance]:
+        failed = self._report.failed()
+        return {key: item for key, item in self._instances.items() if key in failed}
+
+    def _send(self, missing: Mapping[str, Instance]) -> None:
+        digests = {identity: self._digests[identity] for identity in missing}
+        recorder = Recorder(self._ledger, digests, task=self._task, before_request=self._before_request)
+
+        def on_result(news: Delivery) -> None:
+            self._on_news(news)
+            recorder(news)
+
+        try:
+            with recorder:
+                self._sink.send(list(missing.values()), on_result)
+        finally:
+            self._report.verdicts.update(recorder.verdicts)
+
+    def _resolve(self) -> None:
+        """Ask for what was sent and never answered."""
+        known = self._ledger.known(self._instances)
+        unclear = [self._instances[identity] for identity in unanswered(known, self._digests)]
+        if not unclear:
+            return
+        self._before_request()
+        try:
+            found = self._sink.ask(unclear)
+        except SinkUnavailable as error:  # who is asked may be another than who takes it
+            log.warning("What was not answered cannot be asked for now, and is sent again: %s", error)
+            return
+        message = "an earlier attempt was not answered, but had arrived: it is there when asked for"
+        self._enter(
+            [
+                Delivery(identity, DeliveryState.ACCEPTED, message=message, verified=True)
+                for identity, is_there in (found or {}).items()
+                if is_there
+            ]
+        )
+
+    def _resolve_at_the_end(self) -> None:
+        """As :meth:`_resolve` after a failure, in the time that was kept for it; the failure is what counts."""
+        if self._time is not None:
+            self._sink.deadline = self._time.whole
+        try:
+            self._resolve()
+        except DeadlinePassed:
+            log.warning("There was no time left to ask for what was not answered")
+
+    def _unverified(self) -> dict[str, Instance]:
+        if self._sink.verification == "none":
+            return {}
+        accepted = {key for key, news in self._report.verdicts.items() if news.state is DeliveryState.ACCEPTED}
+        verdicts = self._report.verdicts
+        return {key: item for key, item in self._instances.items() if key in accepted and not verdicts[key].verified}
+
+    def _verify(self) -> bool:
+        """Ask for what was accepted; False when some of it is not there and is to be sent again."""
+        left = self._unverified()
+        for pause in LOOKS if left else ():
+            self._sink.deadline.pause(pause)
+            self._before_request()
+            found = self._sink.verify(list(left.values()))
+            if found is None:
+                raise self._sink.destination.error(
+                    f"verify is {self._sink.verification!r}, but the far side cannot be asked that way; what it "
+                    "accepted stays accepted"
+                )
+            there = [identity for identity in left if found.get(identity)]
+            self._enter([replace(self._report.verdicts[identity], verified=True) for identity in there])
+            left = {identity: item for identity, item in left.items() if identity not in there}
+            if not left:
+                return True
+        message = "accepted, but not there when asked for"
+        self._enter([Delivery(key, DeliveryState.UNKNOWN, message=message, retry=True) for key in left])
+        return not left
+
+    def _enter(self, news: list[Delivery]) -> None:
+        if not news:
+            return
+        self._before_request()
+        enter(self._ledger, news, self._digests, task=self._task)
+        self._report.verdicts.update((delivery.identity, delivery) for delivery in news)
+
+
+def told(report: SinkReport, error: MonaiError) -> None:
+    """Note in the report what ended its delivery."""
+    from airflow_monai.failures import kind_of
+
+    report.problem, report.problem_kind = str(error), kind_of(error)
+    report.overdue = isinstance(error, DeadlinePassed)

@@ -311,6 +311,12 @@ class CardsBusy(MonaiError):
         self.back_in_seconds = back_in_seconds
 
 
+class NoCard(MonaiError):
+    """No card was free within all the time that a task may wait for one, however often it gave its slots back."""
+
+    failure = FailureKind.NO_CARD
+
+
 class ServiceError(MonaiError):
     """A service that a task calls over HTTP did not do what it was asked."""
 
@@ -336,12 +342,6 @@ class ServiceRefused(ServiceError):
 
 class JobFailed(ServiceError):
     """A job that a task started elsewhere ended badly."""
-
-class NoCard(MonaiError):
-    """No card was free within all the time that a task may wait for one, however often it gave its slots back."""
-
-    failure = FailureKind.NO_CARD
-
 
     failure = FailureKind.EXIT_CODE
 

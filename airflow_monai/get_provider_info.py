@@ -146,6 +146,7 @@ def _options() -> dict[str, Any]:
         "dicom_port": _option("Port of the same.", default="11112", example="104", type_="integer"),
         **_dicom_options(),
         **_inbox_options(),
+        **_completeness_options(),
         "quiet_seconds": _option(
             "A study is complete when no image of it came for so many seconds. A workflow may say its own "
             "(informatics_gateway.quiet_seconds).",
@@ -230,6 +231,27 @@ def _options() -> dict[str, Any]:
         "broker_buckets": _option(
             "Where the buckets are that messages name, as JSON: name to the URL of a store, a folder or s3://bucket.",
             example='{"monaideploy": "s3://monaideploy"}',
+        ),
+    }
+
+
+def _completeness_options() -> dict[str, Any]:
+    """When a study is complete, beside quiet_seconds."""
+    return {
+        "association_end_seconds": _option(
+            "A study is complete when no image of it came for so many seconds and the sender that brought the last ones "
+            "has ended its association, if that is less than its quiet_seconds. 0: the end of an association says "
+            "nothing, as with senders that open one for each series or image.",
+            default="0.0",
+            example="2",
+            type_="float",
+        ),
+        "max_open_minutes": _option(
+            "A study is closed after so many minutes even though images of it go on coming, which are late ones then. "
+            "It is never less than its quiet time. 0: never.",
+            default="240.0",
+            example="60",
+            type_="float",
         ),
     }
 

@@ -39,6 +39,8 @@ class Settings:
     :param disk_used_percent: and ``disk_reserve``: how full the disk may get before nothing new is taken in
         (:class:`airflow_monai.store.space.DiskGuard`).
     :param quiet_seconds: a study is complete when no image came for so long, unless its workflow says otherwise.
+    :param association_end_seconds: the same when its sender has ended the association; 0: that changes nothing.
+    :param max_open_minutes: a study is closed after so long even though images go on coming; 0: never.
     :param gpu_lease_folder: where the workers of a host keep who has which of its cards.
     :param gpu_host: name of this host in the GPU inventory; empty: its own.
     :param gpu_wait_minutes: how long a task that holds its slots waits for a card.
@@ -64,6 +66,8 @@ class Settings:
     dicom_port: int
     quiet_seconds: float
     task_log: str
+    association_end_seconds: float = 0.0
+    max_open_minutes: float = 240.0
     disk_used_percent: float = 85.0
     disk_reserve: str = "100 GB"
     docker_tls_folder: str = ""
@@ -184,6 +188,8 @@ def load() -> Settings:
         dicom_host=_text("dicom_host", "0.0.0.0"),
         dicom_port=int(_number("dicom_port", 11112)),
         quiet_seconds=_number("quiet_seconds", 10.0),
+        association_end_seconds=_number("association_end_seconds", 0.0),
+        max_open_minutes=_number("max_open_minutes", 240.0),
         disk_used_percent=_number("disk_used_percent", 85.0),
         disk_reserve=_text("disk_reserve", "100 GB"),
         docker_tls_folder=_text("docker_tls_folder"),

@@ -79,6 +79,7 @@ class StoreDesk:
     :param grouping: tells how the images of a called AE title are grouped now.
     :param guard: says when no image may begin to come in.
     :param max_file: largest data set in bytes.
+    :param sender_left: is called for each payload that an association brought images of, when it has ended in order.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class StoreDesk:
         grouping: Callable[[str], Grouping] = lambda called_aet: Grouping.STUDY,
         guard: DiskGuard | None = None,
         max_file: int = MAX_FILE,
+        sender_left: Callable[[str], None] = lambda payload_id: None,
     ):
         self.intake = intake
         self.guard = guard
@@ -98,6 +100,8 @@ class StoreDesk:
         self.spool = spool
         self.events = events
         self._received = received
+        self._sender_left = sender_left
+        self._association = threading.local()  # each is served by one thread
         self._lock = threading.Lock()
         self._arriving: dict[FileReception, None] = {}
 
@@ -126,6 +130,14 @@ class StoreDesk:
         instance = Instance(identity, request.called_aet, request.calling_aet)
         placed = self.intake.add(instance, file, self._grouping(request.called_aet))
         self._received(placed, request.called_aet)
+        if not placed.duplicate:
+            self._association.__dict__.setdefault("payload_ids", set()).add(placed.payload_id)
+
+    def association_ended(self, in_order: bool) -> None:
+        """Called by the thread that served it."""
+        for payload_id in self._association.__dict__.pop("payload_ids", ()):
+            if in_order:
+                self._sender_left(payload_id)
 
     def refuse(self, request: StoreRequest, answer: Answer) -> Answer:
         self.events.emit(
@@ -355,6 +367,7 @@ class Receiver:
             self._connections[assoc] = None
         try:
             ended = assoc.run()
+            self._desk.association_ended(ended.how == "released")
         except Exception:  # noqa: BLE001 - the edge of a thread; one association must not fail silently
             log.exception("an association failed")
             return

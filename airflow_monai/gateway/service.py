@@ -13,7 +13,7 @@ from airflow_monai.gateway.announcer import Announcer, RunCreator
 from airflow_monai.gateway.dicom_settings import DicomOptions
 from airflow_monai.gateway.events import EventKind, EventLog, log
 from airflow_monai.gateway.receiver import Receiver, SpoolFolder, StoreDesk
-from airflow_monai.gateway.shepherd import Shepherd
+from airflow_monai.gateway.shepherd import Patience, Shepherd
 from airflow_monai.gateway.ways import GatewayParts, MakeWayIn, WayIn
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.maps.workflows import RegisteredWorkflows
@@ -40,6 +40,7 @@ class GatewayOptions:
     events: Path | None = None
     disk_used_percent: float = 100.0
     disk_reserve: str = "0"
+    patience: Patience = field(default_factory=Patience)
     dicom: DicomOptions = field(default_factory=DicomOptions)
 
     @classmethod
@@ -55,6 +56,7 @@ class GatewayOptions:
             events=Path(events) if events else None,
             disk_used_percent=settings.disk_used_percent,
             disk_reserve=settings.disk_reserve,
+            patience=Patience(settings.association_end_seconds, 60 * settings.max_open_minutes),
             dicom=dicom_settings.load(),
         )
 
@@ -112,8 +114,11 @@ class Gateway:
             grouping=self.workflows.grouping,
             guard=self._guard,
             max_file=dicom.max_file,
+            sender_left=lambda payload_id: shepherd.sender_left(payload_id),
         )
-        shepherd = Shepherd(self.intake, self.workflows, self._announcer, self.events, desk.arriving)
+        shepherd = Shepherd(
+            self.intake, self.workflows, self._announcer, self.events, desk.arriving, self._options.patience
+        )
         admission = Admission(dicom, self.workflows.knows, self._guard)
         receiver = Receiver(desk, admission, self.events, self._options.host, self._options.port, dicom)
         parts = GatewayParts(

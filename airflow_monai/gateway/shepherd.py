@@ -10,6 +10,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 
 from airflow_monai.errors import StoreError
 from airflow_monai.gateway.agenda import AFTER_AN_ERROR, Agenda, Step
@@ -17,13 +19,25 @@ from airflow_monai.gateway.announcer import Announcer
 from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.specs.plan import Grouping
-from airflow_monai.store.intake import Intake, OpenPayload, Placed
+from airflow_monai.store.intake import CloseReason, Intake, OpenPayload, Placed
 
 RESCAN_SECONDS = 10.0
 ADOPTION_GRACE = 5.0
 """How much longer to wait for a payload of another gateway before closing it in its place."""
 _LOOK_AGAIN = 0.5
 _CLOSERS, _ANNOUNCERS = 2, 4  # Airflow's API server takes at most about four such requests at a time well
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """What ends the wait for more images besides the quiet time. 0: this does not.
+
+    :param association_end_seconds: how long a study must have been quiet when its sender has ended the association.
+    :param max_open_seconds: after so long a study is closed even though images go on coming.
+    """
+
+    association_end_seconds: float = 0.0
+    max_open_seconds: float = 0.0
 
 
 class Shepherd:
@@ -38,9 +52,11 @@ class Shepherd:
         announcer: Announcer,
         events: EventLog,
         arriving: Callable[[OpenPayload], bool],
+        patience: Patience = Patience(),
     ):
         self._intake = intake
         self._arriving = arriving
+        self._patience = patience
         self._workflows = workflows
         self._announcer = announcer
         self._events = events
@@ -50,6 +66,7 @@ class Shepherd:
         self._last: dict[str, float] = {}
         self._seen: dict[str, tuple[tuple[int, float], float]] = {}
         self._adopted: set[str] = set()
+        self._left: set[str] = set()  # whose sender has ended its association, and no image came since
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="rescan", daemon=True)
@@ -80,6 +97,7 @@ class Shepherd:
             self._events.emit(EventKind.PATIENT_UNKNOWN, payload_id=placed.payload_id, called_aet=called_aet)
         with self._lock:
             self._last[placed.payload_id] = time.monotonic()
+            self._left.discard(placed.payload_id)
         if placed.payload_id not in self._closing:
             self._closing.add(placed.payload_id, self._workflows.quiet_seconds(called_aet))
 
@@ -87,6 +105,13 @@ class Shepherd:
         """All of its images are there, says who brought them; the store knows it already."""
         self._closing.add(payload_id)
         self._closing.hurry(payload_id)
+
+    def sender_left(self, payload_id: str) -> None:
+        """An association that brought images of it has ended in good order: a hint that these are all, no more."""
+        if self._patience.association_end_seconds:
+            with self._lock:
+                self._left.add(payload_id)
+            self._closing.hurry(payload_id)
 
     def _watch(self) -> None:
         """Tell of images each second, and look after payloads that other gateways left behind."""
@@ -126,10 +151,10 @@ class Shepherd:
         if state is None or not (state.closing or state.images):
             self._forget(payload_id)
             return None  # its first receiver is just opening it, or died then
-        wait = self._wait(state)
-        if wait is not None:
-            return wait
-        payload = self._intake.close(payload_id)
+        verdict = self._verdict(state)
+        if not isinstance(verdict, CloseReason):
+            return verdict
+        payload = self._intake.close(payload_id, verdict)
         delay = self._announcer.route(payload)
         if delay is not None:
             return delay
@@ -139,13 +164,36 @@ class Shepherd:
         self._forget(payload_id)
         return None
 
-    def _wait(self, state: OpenPayload) -> float | None:
-        """How long the study still has to be quiet, None when it may be closed."""
+    def _verdict(self, state: OpenPayload) -> float | CloseReason:
+        """How long to wait before looking again, or why it may be closed now."""
         if state.closing or state.last_received is None:
-            return None
+            return CloseReason.QUIET
+        quiet, reason = self._workflows.quiet_seconds(state.called_aet), CloseReason.QUIET
+        left = self._may_stay_open(state, quiet)
+        if left <= 0:
+            return CloseReason.OPEN_TOO_LONG
         if state.whole and state.grouping is not Grouping.PATIENT:  # a patient may have more studies than one
-            return _LOOK_AGAIN if self._arriving(state) else None
-        quiet = self._workflows.quiet_seconds(state.called_aet)
+            wait, reason = 0.0, CloseReason.WHOLE
+        else:
+            with self._lock:
+                sender_left = state.payload_id in self._left
+            if sender_left and self._patience.association_end_seconds < quiet:
+                quiet, reason = self._patience.association_end_seconds, CloseReason.ASSOCIATION_END
+            wait = self._must_be_quiet(state, quiet)
+        if wait > 0:
+            return min(wait, left)
+        return _LOOK_AGAIN if self._arriving(state) else reason
+
+    def _may_stay_open(self, state: OpenPayload, quiet: float) -> float:
+        """For how many seconds more, whatever comes; never less than its quiet time in all."""
+        if not self._patience.max_open_seconds or not state.opened:
+            return float("inf")
+        since = datetime.fromisoformat(state.opened).timestamp()
+        return since + max(self._patience.max_open_seconds, quiet) - time.time()
+
+    def _must_be_quiet(self, state: OpenPayload, quiet: float) -> float:
+        """For how many seconds more; not above 0 when it has been quiet for long enough."""
+        assert state.last_received is not None
         with self._lock:
             last = self._last.get(state.payload_id)
             grace = ADOPTION_GRACE if state.payload_id in self._adopted else 0.0
@@ -156,9 +204,7 @@ class Shepherd:
         if last is not None:  # this process has seen the last image itself: no clock that was set can mislead it
             idle = min(idle, time.monotonic() - last)
         remaining = quiet + grace - idle
-        if remaining > 0:
-            return min(remaining, quiet + grace) + 0.01
-        return _LOOK_AGAIN if self._arriving(state) else None
+        return min(remaining, quiet + grace) + 0.01 if remaining > 0 else 0.0
 
     def _unchanged_since(self, payload_id: str, state: tuple[int, float]) -> float:
         """When this process first saw the payload as it is, on the clock that nobody sets."""
@@ -174,6 +220,7 @@ class Shepherd:
             self._seen.pop(payload_id, None)
             self._last.pop(payload_id, None)
             self._adopted.discard(payload_id)
+            self._left.discard(payload_id)
 
     def _announce(self, payload_id: str) -> float | None:
         delay = self._announcer.announce(payload_id)

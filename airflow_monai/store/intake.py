@@ -35,6 +35,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,15 @@ class Placed:
     duplicate: bool
     identical: bool | None = None
     fell_back: bool = False
+
+
+class CloseReason(str, Enum):
+    """Why a payload takes no more instances."""
+
+    QUIET = "quiet"  # none came for its quiet time
+    ASSOCIATION_END = "association-end"  # its sender had ended the association, and none came for a shorter time
+    WHOLE = "whole"  # who brought them said that they were all
+    OPEN_TOO_LONG = "open-too-long"  # they went on coming for as long as a payload may be open
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,14 +324,18 @@ class Intake:
             for entry in self.store.entries(f"{folder}/dcm")  # without a late one, just moved to the next payload
         }
 
-    def close(self, payload_id: str) -> Payload:
+    def close(self, payload_id: str, reason: CloseReason = CloseReason.QUIET) -> Payload:
         """Close the payload, or go on where another closer stopped, and return its manifest.
 
         Whoever calls it, however often: the result is the same.
+
+        :param reason: for those who ask why.
         """
         with self._one_closer(payload_id):
             if not self.store.exists(manifest_key(payload_id)):
-                self.store.create_json(payload_key(payload_id, "closing.json"), {"time": _now()})
+                self.store.create_json(
+                    payload_key(payload_id, "closing.json"), {"time": _now(), "reason": reason.value}
+                )
                 listing = self._listing(payload_id)
                 if includes := self._opened(payload_id)["includes"]:
                     self._bring(payload_id, includes)

@@ -11,18 +11,24 @@ from pathlib import Path
 import pytest
 
 from airflow_monai.gateway.events import EventLog
-from airflow_monai.gateway.shepherd import Shepherd
+from airflow_monai.gateway.shepherd import Patience, Shepherd
 from airflow_monai.store.intake import Instance, Intake, Placed
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.part10 import Identity
+from airflow_monai.store.payloads import payload_key
 from airflow_monai.types import Payload
 from tests.gateway.conftest import wait_for
 from tests.gateway.studies import CT, image
 
+_NONE = Patience()
+
 
 class _Workflows:
+    def __init__(self, quiet: float):
+        self.quiet = quiet
+
     def quiet_seconds(self, ae_title: str) -> float:
-        return 0.2
+        return self.quiet
 
 
 class _Announcer:
@@ -45,13 +51,13 @@ class _Announcer:
 class Bench:
     """A shepherd on a store, without a network."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, patience: Patience = _NONE, quiet: float = 0.2):
         self.store = LocalStore(folder / "store")
         self.intake = Intake(self.store)
         self.announcer = _Announcer()
         self.file = folder / "events.jsonl"
-        parts = _Workflows(), self.announcer, EventLog(self.file)
-        self.shepherd = Shepherd(self.intake, *parts, lambda payload: False)  # type: ignore[arg-type]
+        parts = _Workflows(quiet), self.announcer, EventLog(self.file)
+        self.shepherd = Shepherd(self.intake, *parts, lambda payload: False, patience)  # type: ignore[arg-type]
 
     def receive(self, number: int = 1, told: bool = True, **attributes: object) -> str:
         file = self.store.spool() / str(number)
@@ -113,3 +119,75 @@ def test_a_clock_that_was_set_back_does_not_keep_a_study_open(bench: Bench, told
     if told:
         bench.shepherd.received(Placed(payload_id, False), "CTLUNG")
     wait_for(lambda: bench.announcer.routed, 10)
+
+
+def test_a_study_whose_images_go_on_coming_is_closed_all_the_same(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Patience(max_open_seconds=0.6))
+    bench.shepherd.start()
+    try:
+        payload_ids = []
+        for number in range(1, 15):
+            payload_ids.append(bench.receive(number))
+            time.sleep(0.1)  # never quiet for its 0.2 s
+        wait_for(lambda: sum(len(payload.files) for payload in bench.announcer.routed) == 14)
+    finally:
+        bench.shepherd.stop()
+    first, *later = sorted(bench.announcer.routed, key=lambda payload: payload.sequence)
+    assert later and all(payload.is_late for payload in later)
+    assert _reason(bench, first) == "open-too-long"
+
+
+def test_a_payload_may_always_be_open_for_its_quiet_time(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Patience(max_open_seconds=0.01))
+    bench.shepherd.start()
+    try:
+        bench.receive(1)
+        bench.receive(2)
+        (payload,) = wait_for(lambda: bench.announcer.routed)
+    finally:
+        bench.shepherd.stop()
+    assert len(payload.files) == 2
+
+
+def test_the_end_of_an_association_shortens_the_wait_and_an_image_after_it_does_not(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Patience(association_end_seconds=0.3), quiet=60)
+    bench.shepherd.start()
+    try:
+        payload_id = bench.receive(1)
+        bench.shepherd.sender_left(payload_id)
+        bench.receive(2)
+        time.sleep(0.8)
+        assert bench.announcer.routed == []
+        bench.shepherd.sender_left(payload_id)
+        (payload,) = wait_for(lambda: bench.announcer.routed)
+    finally:
+        bench.shepherd.stop()
+    assert len(payload.files) == 2
+    assert _reason(bench, payload) == "association-end"
+
+
+def test_the_end_of_an_association_says_nothing_unless_it_is_told_to(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, quiet=60)
+    bench.shepherd.start()
+    try:
+        bench.shepherd.sender_left(bench.receive(1))
+        time.sleep(0.5)
+        assert bench.announcer.routed == []
+    finally:
+        bench.shepherd.stop()
+
+
+def test_a_deposit_that_is_whole_is_closed_at_once_also_by_a_later_gateway(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, quiet=60)
+    payload_id = bench.receive(1, told=False)
+    assert bench.intake.tell_whole(payload_id)
+    bench.shepherd.start()
+    try:
+        (payload,) = wait_for(lambda: bench.announcer.routed)
+    finally:
+        bench.shepherd.stop()
+    assert _reason(bench, payload) == "whole"
+
+
+def _reason(bench: Bench, payload: Payload) -> str:
+    return bench.store.read_json(payload_key(payload.payload_id, "closing.json"))["reason"]

@@ -55,6 +55,8 @@ def test_importing_it_imports_nothing_else():
         "airflow_monai",
         "airflow_monai.get_provider_info",
         "airflow_monai.hooks",
+        "airflow_monai.hooks.destination_forms",
+        "airflow_monai.hooks.form_fields",
         "airflow_monai.hooks.forms",
     }, done.stderr
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_monai.hooks.base import DestinationHook
-from airflow_monai.hooks.forms import folder_connection_type as connection_type
+from airflow_monai.hooks.destination_forms import folder_connection_type as connection_type
 
 
 class FolderHook(DestinationHook):

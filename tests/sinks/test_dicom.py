@@ -22,7 +22,16 @@ RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 def instance(path: Path) -> Instance:
     head = read_head(path)
     assert head is not None
-    return Instance(path.name, path, path.name, head.sop_instance_uid, head.sop_class_uid, head.transfer_syntax_uid)
+    return Instance(
+        path.name,
+        path,
+        path.name,
+        head.sop_instance_uid,
+        head.sop_class_uid,
+        head.transfer_syntax_uid,
+        study_instance_uid=head.study_instance_uid,
+        series_instance_uid=head.series_instance_uid,
+    )
 
 
 def sink(port: int, aet: str = "ANY", **extra: object) -> DicomSink:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from airflow_monai import __version__
-from airflow_monai.hooks.forms import (
-    argo_connection_type,
+from airflow_monai.hooks.destination_forms import (
     dicom_connection_type,
+    dicomweb_connection_type,
     folder_connection_type,
-    rabbitmq_connection_type,
+    mllp_connection_type,
+    s3_connection_type,
 )
+from airflow_monai.hooks.forms import argo_connection_type, rabbitmq_connection_type
 
 INTEGRATION = "MONAI Deploy"
 
@@ -26,7 +28,15 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Clinical imaging-AI workflows: DICOM in, MONAI Application Packages, DICOM out.",
         "versions": [__version__],
         "integrations": [{"integration-name": INTEGRATION, "external-doc-url": "https://monai.io", "tags": ["health"]}],
-        "hooks": _modules("hooks.dicom", "hooks.folder", "hooks.argo", "hooks.broker"),
+        "hooks": _modules(
+            "hooks.dicom",
+            "hooks.dicomweb",
+            "hooks.folder",
+            "hooks.s3",
+            "hooks.mllp",
+            "hooks.argo",
+            "hooks.broker",
+        ),
         "operators": _modules(
             "operators.batch",
             "operators.map",
@@ -39,7 +49,7 @@ def get_provider_info() -> dict[str, Any]:
             "operators.email",
             "operators.remote_app",
         ),
-        "sensors": _modules("sensors.payload", "sensors.export", "sensors.store_files"),
+        "sensors": _modules("sensors.payload", "sensors.export", "sensors.pacs", "sensors.store_files"),
         "triggers": _modules(
             "triggers.batch",
             "triggers.gate",
@@ -48,13 +58,17 @@ def get_provider_info() -> dict[str, Any]:
             "triggers.argo",
             "triggers.payload",
             "triggers.export",
+            "triggers.pacs",
             "triggers.store_files",
             "triggers.email",
         ),
         "bundles": _modules("bundles.workflow_folder"),
         "connection-types": [
             dicom_connection_type(),
+            dicomweb_connection_type(),
             folder_connection_type(),
+            s3_connection_type(),
+            mllp_connection_type(),
             argo_connection_type(),
             rabbitmq_connection_type(),
         ],

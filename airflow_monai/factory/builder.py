@@ -76,6 +76,7 @@ def build_dag(
     }
     # An edge that its source skips has to be there when the source ends: one of many series may not be expanded yet
     gated = {task.id for task in plan.tasks if task.for_each or kinds[task.type].has_gates}
+    unawaited = _unawaited(plan)
     ways: list[tuple[Edge, BaseOperator]] = []
     for edge in plan.edges:
         source = operators[edge.source]
@@ -83,7 +84,14 @@ def build_dag(
             ways.append((edge, source))
             continue
         gate = edge.source in gated and bool(edge.conditions)
-        node = _edge_node(dag, plan, edge, behind(edge.target) if gate else None, regions.get(edge.source))
+        node = _edge_node(
+            dag,
+            plan,
+            edge,
+            behind(edge.target) if gate else None,
+            regions.get(edge.source),
+            rule="always" if edge.source in unawaited else "all_success",
+        )
         connect([source], node)
         ways.append((edge, node))
     if regions or _goes_on(plan):
@@ -96,6 +104,18 @@ def build_dag(
     # Last, since every operator would take a deep copy; and not as a whole, which Airflow would check again
     dag.params.update(form_params(plan))
     return dag
+
+
+def _unawaited(plan: WorkflowPlan) -> set[str]:
+    """Routers that the nodes behind them need not see ended, which saves the study a turn of the scheduler: those that
+    begin the workflow and do nothing, so that they can only end well. One that runs for each series is not among them:
+    Airflow lets nothing go ahead in a mapped group."""
+    targets = {edge.target for edge in plan.edges}
+    return {
+        task.id
+        for task in plan.tasks
+        if task.type is TaskType.ROUTER and task.id not in targets and not task.is_asked_for and not task.for_each
+    }
 
 
 def _regions(dag: DAG, plan: WorkflowPlan) -> Mapping[str, RegionNodes]:
@@ -208,10 +228,16 @@ def _priority(plan: WorkflowPlan, task: TaskPlan) -> dict[str, Any]:
 
 
 def _edge_node(
-    dag: DAG, plan: WorkflowPlan, edge: Edge, behind: list[str] | None, region: RegionNodes | None
+    dag: DAG, plan: WorkflowPlan, edge: Edge, behind: list[str] | None, region: RegionNodes | None, *, rule: str
 ) -> BaseOperator:
     """The node of an edge: a gate where ``behind`` tells what lies behind it, else one that its source skips."""
-    common: dict[str, Any] = {"task_id": edge.node_id, "dag": dag, "owner": OWNER, "doc_md": edge_doc(edge)}
+    common: dict[str, Any] = {
+        "task_id": edge.node_id,
+        "dag": dag,
+        "owner": OWNER,
+        "doc_md": edge_doc(edge),
+        "trigger_rule": rule,
+    }
     if region:
         common |= region.placing()
     if behind is None:

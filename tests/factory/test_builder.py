@@ -63,6 +63,49 @@ tasks:
     assert dag.task_dict["b"].upstream_task_ids == {"a"}
 
 
+def test_nothing_waits_for_a_router_that_only_begins_the_workflow() -> None:
+    """The edge is there to see, and to clear along; only the scheduler does not have to end the router first."""
+    text = """
+name: x
+version: "1"
+informatics_gateway: {ae_title: X}
+tasks:
+  - {id: a, type: router, task_destinations: [{name: b, conditions: ["'1' == '1'"]}, {name: c}]}
+  - {id: b, type: router, task_destinations: [{name: c, conditions: ["'1' == '1'"]}]}
+  - {id: c, type: router}
+"""
+    dag = build_dag(plan_of_text(text))
+    assert {task.task_id: task.trigger_rule for task in dag.tasks} == {
+        "a": "all_success",
+        "a.to.b": "always",
+        "a.to.c": "always",
+        "b": "all_success",
+        "b.to.c": "all_success",
+        "c": "none_failed_min_one_success",
+    }
+    assert dag.task_dict["a.to.b"].upstream_task_ids == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("first", "condition"),
+    [
+        ("for_each: series", "'1' == '1'"),
+        ("description: asked for", "{{ context.executions.a.status }} == 'Succeeded'"),
+    ],
+)
+def test_a_router_that_leaves_a_record_or_runs_for_each_series_is_waited_for(first: str, condition: str) -> None:
+    text = f"""
+name: x
+version: "1"
+informatics_gateway: {{ae_title: X}}
+tasks:
+  - {{id: a, type: router, {first}, task_destinations: [{{name: b, conditions: ["{condition}"]}}]}}
+  - {{id: b, type: router}}
+"""
+    dag = build_dag(plan_of_text(text))
+    assert dag.task_dict["a.to.b"].trigger_rule == "all_success"
+
+
 def test_a_heavy_task_gets_the_edges_that_it_must_judge(dag: Any) -> None:
     conditions = ["{{ context.executions.segment.result.volume_ml }} > '500'"]
     assert dag.task_dict["segment"].edges == [

@@ -27,10 +27,14 @@ class DicomSink(Sink):
     - ``tls`` and what :func:`airflow_monai.sinks.tls.context_of` reads with it;
     - ``associations``: how many at a time, each instance on one of them;
     - ``convert`` (true): send in plain little endian what the node does not take as it is;
-    - ``query``: ``same`` (default), ``never``, or ``AET@host:port``: who is asked for what the node did not answer.
+    - ``query``: ``same`` (default), ``never``, or ``AET@host:port``: who is asked for what the node did not answer;
+    - ``verify``: ``none`` (default), ``query``, or ``commitment`` (DICOM storage commitment), with
+      ``commitment_timeout`` (60 s) and ``commitment_port``: where a node that reports on an association of its own
+      finds us; without it the report must come on ours.
     """
 
     dicom_only = True
+    verifications = ("none", "query", "commitment")
 
     def __init__(self, destination: Destination):
         super().__init__(destination)
@@ -38,6 +42,8 @@ class DicomSink(Sink):
         self.associations = int(destination.number("associations", ASSOCIATIONS, 1, 16))
         self.converts = destination.flag("convert", True)
         self._asked = asked_of(destination, self.peer)
+        self._commitment_timeout = destination.seconds("commitment_timeout", 60.0)
+        self._commitment_port = int(destination.number("commitment_port", 0, 0, 65_535))
 
     def identity(self, instance: Instance) -> str:
         return str(instance.sop_instance_uid)
@@ -56,6 +62,18 @@ class DicomSink(Sink):
         if found is None:
             self._asked = None
         return found
+
+    def count(self, study_instance_uid: str) -> int | None:
+        from airflow_monai.sinks.query import count
+
+        return count(self._asked, study_instance_uid, self.deadline) if self._asked else None
+
+    def verify(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
+        if self.verification != "commitment":
+            return self.ask(instances)
+        from airflow_monai.sinks.commitment import commit
+
+        return commit(self.peer, instances, self.deadline, port=self._commitment_port, seconds=self._commitment_timeout)
 
     def test(self) -> str:
         association = associate(self.peer, [(VERIFICATION, IMPLICIT_LITTLE)], self.deadline)

@@ -1,4 +1,4 @@
-"""What a node does not take as it is: converted without loss of a pixel where that can be, refused by name where not."""
+"""What a node does not take as it is: converted without loss where that can be, refused by name where not."""
 
 from __future__ import annotations
 

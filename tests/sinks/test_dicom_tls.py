@@ -89,7 +89,7 @@ def test_orthanc_gets_images_over_tls_from_a_client_that_it_knows(authority: Aut
         assert news.states() == {DeliveryState.ACCEPTED: 5}
         assert pacs.sop_uids() == sorted(path.stem for path in images)
         assert known.ask([instance(path) for path in images]) == {path.stem: True for path in images}
-        with pytest.raises((DestinationError, SinkUnavailable), match="cert_file|hung up|broke off"):
+        with pytest.raises((DestinationError, SinkUnavailable), match=r"cert_file|hung up|broke off"):
             sink(pacs.port, pacs.aet, **authority.trust()).test()
 
 
@@ -97,7 +97,7 @@ def test_a_client_certificate_that_is_missing_is_named(authority: Authority, tmp
     require("dcmtk")
     with storescp(tmp_path / "out", options=authority.options(client=True)) as running:
         assert "C-ECHO" in sink(running.port, running.aet, **authority.trust(**authority.shown())).test()
-        with pytest.raises((DestinationError, SinkUnavailable), match="cert_file and key_file|broke off"):
+        with pytest.raises((DestinationError, SinkUnavailable), match=r"cert_file and key_file|broke off"):
             sink(running.port, running.aet, **authority.trust()).test()
 
 
@@ -125,7 +125,7 @@ def test_a_plain_node_is_not_taken_for_one_with_tls_and_the_other_way(authority:
         sink(plain.port, plain.aet, **authority.trust()).test()
     with (
         storescp(tmp_path / "tls", options=authority.options(client=False)) as running,
-        pytest.raises(SinkUnavailable, match="is it a DICOM port|aborted"),
+        pytest.raises(SinkUnavailable, match=r"is it a DICOM port|aborted"),
     ):
         sink(running.port, running.aet).test()
 

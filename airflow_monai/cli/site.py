@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MonaiError
+from airflow_monai.specs.plan import TaskType
 from airflow_monai.specs.site import Application, Site
 
 if TYPE_CHECKING:
+    from airflow.models import Connection
+
     from airflow_monai.gpu.inventory import Inventory
     from airflow_monai.maps.policy import Policy
     from airflow_monai.maps.registry import RegisteredMap
@@ -90,28 +93,38 @@ def capacity_problem(resources: Resources, inventory: Inventory | None) -> str:
 
 def connection_problem(name: str) -> str:
     """Why a task cannot use a connection, or an empty text."""
-    return "" if _kind_of_connection(name) is not None else f"there is no Airflow connection {name!r}: add it"
+    return "" if _connection(name) is not None else f"there is no Airflow connection {name!r}: add it"
 
 
-def _kind_of_connection(name: str) -> str | None:
+def _connection(name: str) -> Connection | None:
     from airflow.exceptions import AirflowNotFoundException
     from airflow.models import Connection
 
     try:
-        return Connection.get_connection_from_secrets(name).conn_type or ""
+        return Connection.get_connection_from_secrets(name)
     except AirflowNotFoundException:
         return None
 
 
-def destination_problem(name: str) -> str:
-    """Why nothing can be delivered to a destination, or an empty text."""
-    from airflow_monai.sinks.registry import SINKS
+def destination_problem(name: str, task_type: str) -> str:
+    """Why a task of this type can deliver nothing to a destination, or an empty text. Nobody is called for it."""
+    from airflow_monai.hooks.base import described
+    from airflow_monai.sinks.registry import SINKS, open_sink
 
     kinds = " or ".join(sorted(SINKS))
-    kind = _kind_of_connection(name)
-    if kind is None:
+    connection = _connection(name)
+    if connection is None:
         return f"there is no Airflow connection {name!r}: add one of type {kinds}"
-    return "" if kind in SINKS else f"the Airflow connection {name!r} has the type {kind!r}, not {kinds}"
+    kind = connection.conn_type or ""
+    if kind not in SINKS:
+        return f"the Airflow connection {name!r} has the type {kind!r}, not {kinds}"
+    if kind == "monai_mllp" and task_type != TaskType.EXPORT_HL7:
+        return f"{name} takes HL7 v2 messages, which tasks of type export_hl7 deliver"
+    try:
+        open_sink(described(name, connection, connection.extra_dejson))
+    except MonaiError as error:
+        return str(error)
+    return ""
 
 
 def application_of(reference: str, settings: Settings) -> Application:

@@ -20,11 +20,28 @@ def destination(name: str) -> Destination:
     try:
         connection = BaseHook.get_connection(name)
     except AirflowNotFoundException:
-        raise DestinationError(
-            f"Destination {name}: there is no Airflow connection {name!r}. Add one of type "
-            f"{' or '.join(sorted(SINKS))} under Admin, Connections, or as AIRFLOW_CONN_{name.upper()}."
-        ) from None
-    extra = connection.extra_dejson
+        raise _no_connection(name) from None
+    return described(name, connection, connection.extra_dejson)
+
+
+async def adestination(name: str) -> Destination:
+    """As :func:`destination`, for the triggerer."""
+    try:
+        connection = await BaseHook.aget_connection(name)
+    except AirflowNotFoundException:
+        raise _no_connection(name) from None
+    return described(name, connection, await connection.aextra_dejson())
+
+
+def _no_connection(name: str) -> DestinationError:
+    return DestinationError(
+        f"Destination {name}: there is no Airflow connection {name!r}. Add one of type "
+        f"{' or '.join(sorted(SINKS))} under Admin, Connections, or as AIRFLOW_CONN_{name.upper()}."
+    )
+
+
+def described(name: str, connection: Any, extra: Any) -> Destination:
+    """What a connection says, one of Airflow's SDK or of its database, whose extra has been read."""
     return Destination(
         name=name,
         conn_type=connection.conn_type or "",

@@ -26,7 +26,8 @@ class Site:
     """Answers about a site, each asked once for what a workflow names.
 
     :param capacity: resources -> why they can never be had there, or an empty text.
-    :param destination: name of an export destination -> why nothing can be delivered to it, or an empty text.
+    :param destination: name of an export destination, and type of a task -> why such a task can deliver nothing to it,
+        or an empty text.
     :param policy: a task's arguments, resources and time limit in minutes (None where it says none) -> what of it the
         site does not allow: the field, such as ``args.network``, and why.
     :param connection: id of a connection -> why a task cannot use it, or an empty text.
@@ -34,7 +35,7 @@ class Site:
     """
 
     capacity: Callable[[Resources], str]
-    destination: Callable[[str], str]
+    destination: Callable[[str, str], str]
     application: Callable[[str], Application]
     connection: Callable[[str], str] = lambda _: ""
     policy: Callable[[Mapping[str, Any], Resources | None, float | None], Iterable[tuple[str, str]]] = lambda *_: ()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_monai.cli.site import application_of
+from airflow_monai.cli.site import application_of, destination_problem
 from airflow_monai.gpu.inventory import parse_inventory, save_inventory
 from airflow_monai.settings import load
 from airflow_monai.store import open_store
@@ -117,3 +117,18 @@ def test_a_registered_map_is_known_by_its_registration(tmp_path: Path, monkeypat
     registry.register(image_map("liver", "2"))
     assert "which only" not in application_of("liver:2", load()).problem
     assert "the process runner runs folders" in application_of("liver:2", load()).problem
+
+
+def test_a_destination_is_checked_as_far_as_nobody_must_be_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(task_type: str = "export", **connection: object) -> str:
+        monkeypatch.setenv("AIRFLOW_CONN_THERE", json.dumps(connection))
+        return destination_problem("THERE", task_type)
+
+    assert told(conn_type="monai_dicomweb", host="web", schema="http") == ""
+    assert "schema = 'ftp' is neither http nor https" in told(conn_type="monai_dicomweb", host="web", schema="ftp")
+    assert told(conn_type="monai_s3", host="results") == ""
+    assert "no name of a bucket" in told(conn_type="monai_s3")
+    assert "which tasks of type export_hl7 deliver" in told(conn_type="monai_mllp", host="his", port=2575)
+    assert told("export_hl7", conn_type="monai_mllp", host="his", port=2575) == ""
+    assert "has no port" in told("export_hl7", conn_type="monai_mllp", host="his")
+    assert "has no port" in told(conn_type="dicom", host="pacs")

@@ -35,7 +35,7 @@ def site(application: Application = GOOD, capacity: str = "", destination: str =
 
     return Site(
         capacity=lambda resources: capacity if resources == Resources(gpu_memory="80Gi") else "other resources",
-        destination=lambda name: destination if name == "ARCHIVE" else "",
+        destination=lambda name, _: destination if name == "ARCHIVE" else "",
         application=of,
     )
 
@@ -107,7 +107,7 @@ tasks:
   - {id: tell, type: export_hl7, export_destinations: [{name: RIS}], artifacts: {input: [
       {name: report, value: "{{ context.input.dicom }}"}]}}
 """
-    known = replace(site(), connection=lambda name: f"no {name}", destination=lambda name: f"no {name}")
+    known = replace(site(), connection=lambda name: f"no {name}", destination=lambda name, _: f"no {name}")
     _, problems = check_text(text, "x.yaml", site=known)
     found = [(problem.code, problem.line, problem.message) for problem in problems if problem.code.startswith("site-")]
     assert found == [

@@ -33,7 +33,7 @@ def check_site(spec: WorkflowSpec, site: Site) -> Iterator[Finding]:
             yield from _policy(at, task, site)
         if task.type in (TaskType.EXPORT, TaskType.EXPORT_HL7):
             for index, sink in enumerate(task.export_destinations):
-                if problem := destination(sink.name):
+                if problem := destination(sink.name, task.type):
                     yield warning((*at, "export_destinations", index, "name"), f"{PREFIX}destination", problem)
         if (name := task.args.get("connection")) and (problem := connection(str(name))):
             yield warning((*at, "args", "connection"), f"{PREFIX}connection", f"task {task.id!r}: {problem}")

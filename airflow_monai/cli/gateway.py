@@ -41,7 +41,8 @@ def gateway(args: argparse.Namespace) -> int:
         print(f"gateway: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"gateway: cannot listen at {options.host}:{options.port}: {error.strerror}.", file=sys.stderr)
+        where = error.filename or f"{options.host}:{options.port}"
+        print(f"gateway: cannot listen at {where}: {error.strerror}.", file=sys.stderr)
         return 1
     stop.wait()
     running.stop()

@@ -137,6 +137,7 @@ class Association:
     ):
         self.address = address
         self.established = threading.Event()
+        self.is_cut = False
         self._connection = connection
         self._options = options
         self._admission = admission
@@ -169,6 +170,7 @@ class Association:
 
     def cut(self) -> None:
         """End the connection without a word, from another thread."""
+        self.is_cut = True
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 

@@ -18,6 +18,7 @@ from airflow_monai.gateway.association import Association, Ended
 from airflow_monai.gateway.dicom_settings import MAX_FILE, DicomOptions
 from airflow_monai.gateway.dimse import Answer, Status, StoreRequest
 from airflow_monai.gateway.events import EventKind, EventLog, log
+from airflow_monai.gateway.sop_classes import is_served
 from airflow_monai.gateway.tls import ServerTls
 from airflow_monai.gateway.transport import Acceptor, listen
 from airflow_monai.specs.plan import Grouping
@@ -288,7 +289,7 @@ class Receiver:
     """The DICOM SCP: C-STORE and C-ECHO, with and without TLS.
 
     :param admission: decides which associations are taken.
-    :param port: 0 for a free one; :attr:`port` tells which, and :attr:`tls_port` that of TLS.
+    :param port: 0 for a free one; :attr:`port` tells which, and :attr:`tls_port` that of TLS; 0 where there is none.
     """
 
     name = "dicom"
@@ -316,10 +317,13 @@ class Receiver:
     def start(self) -> None:
         """Listen; :class:`OSError` when a port is taken, :class:`SettingsError` when TLS cannot be had."""
         options = self._options
+        is_served("1.2.840.10008.5.1.4.1.1.2")  # reads the list of UIDs now, not while the first sender waits
         tls = ServerTls(options.tls) if options.tls else None
         if options.plain:
             self._acceptors.append(Acceptor(listen(self._host, self.port), self._serve, "dicom"))
             self.port = self._acceptors[-1].port
+        else:
+            self.port = 0
         if tls and options.tls_port is not None:
             try:
                 listening = listen(self._host, options.tls_port)
@@ -362,8 +366,8 @@ class Receiver:
             desk=self._desk,
             context=tls.context() if tls else None,
         )
-        self._make_room()
         with self._lock:
+            self._make_room()
             self._connections[assoc] = None
         try:
             ended = assoc.run()
@@ -379,8 +383,7 @@ class Receiver:
     def _make_room(self) -> None:
         """Cut the oldest connection that asks for no association when there are very many of them, so that somebody
         who opens connections only to keep others out does not succeed."""
-        with self._lock:
-            waiting = [assoc for assoc in self._connections if not assoc.established.is_set()]
+        waiting = [assoc for assoc in self._connections if not (assoc.established.is_set() or assoc.is_cut)]
         if len(waiting) >= max(MIN_WAITING, self._options.associations):
             waiting[0].cut()
 

@@ -88,6 +88,11 @@ class Gateway:
         """Where it listens, after :meth:`start`."""
         return self._receiver.port if self._receiver else self._options.port
 
+    @property
+    def tls_port(self) -> int:
+        """Likewise, for associations with TLS; 0 when there are none."""
+        return self._receiver.tls_port if self._receiver else self._options.dicom.tls_port or 0
+
     def start(self) -> None:
         """Go on with what an earlier gateway left, and listen.
 

@@ -18,12 +18,16 @@ Serve = Callable[[socket.socket, str], None]
 
 def listen(host: str, port: int) -> socket.socket:
     """
-    :raises OSError: when the port is taken.
+    :raises OSError: when the port is taken; its ``filename`` says which.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server(
-        (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6()
-    )
+    try:
+        listening = socket.create_server(
+            (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6()
+        )
+    except OSError as error:
+        error.filename = f"{host}:{port}"
+        raise
     listening.settimeout(_POLL_SECONDS)
     return listening
 

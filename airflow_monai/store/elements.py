@@ -24,6 +24,8 @@ PIXEL_GROUP = 0x7FE00000
 SHORT_BYTES = 1024
 """Longer values are bulk data to us; no attribute that a condition could compare is longer."""
 INFLATED_HEADER_BYTES = 8 * 2**20
+_STANDARD = "1.2.840.10008."
+_LOW_GROUP = 0x0020
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -57,6 +59,22 @@ class Encoding:
             big_endian=transfer_syntax_uid == EXPLICIT_BIG,
             deflated=transfer_syntax_uid in DEFLATED,
         )
+
+    @classmethod
+    def shown(cls, transfer_syntax_uid: str, data: bytes | memoryview, start: int = 0) -> Encoding:
+        """Likewise, where a private syntax, about which nothing is known, is seen by how the data set begins.
+
+        The first elements of a data set are of a low group, and a VR is two capital letters; what is neither is taken
+        for deflated.
+        """
+        if transfer_syntax_uid.startswith(_STANDARD) or transfer_syntax_uid in ("", GE_IMPLICIT):
+            return cls.of(transfer_syntax_uid)
+        head = bytes(data[start : start + 6])
+        little, big = int.from_bytes(head[:2], "little"), int.from_bytes(head[:2], "big")
+        if min(little, big) > _LOW_GROUP:
+            return cls(implicit=False, big_endian=False, deflated=True)
+        explicit = head[4:6].isalpha() and head[4:6].isupper()
+        return cls(implicit=not explicit, big_endian=big < little, deflated=False)
 
 
 def short_elements(

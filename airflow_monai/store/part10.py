@@ -6,7 +6,7 @@ import mmap
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +80,8 @@ def identify(data: bytes | memoryview, start: int, transfer_syntax: str) -> Iden
     """Who the data set at ``start`` says that it is; :class:`NotIdentified` when a UID is missing or malformed."""
     found: dict[int, bytes] = {}
     try:
-        for element in short_elements(data, Encoding.of(transfer_syntax), start=start, stop=_SERIES + 1):
+        encoding = Encoding.shown(transfer_syntax, data, start)
+        for element in short_elements(data, encoding, start=start, stop=_SERIES + 1):
             if element.tag in _NOTED:
                 found[element.tag] = element.value
     except DamagedDataSet as error:
@@ -113,12 +114,15 @@ _NOTED = frozenset({*_IDENTITY, _CHARSET, _PATIENT_ID, _ISSUER})
 @contextmanager
 def mapped(path: Path) -> Iterator[memoryview]:
     """A file's bytes without reading it: only the pages that are looked at come into memory."""
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+    with open(path, "rb") as file:
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         view = memoryview(pages)
         try:
             yield view
         finally:
             view.release()
+            with suppress(BufferError):  # the traceback of an error may hold a part of it, and frees it in the end
+                pages.close()
 
 
 def file_elements(data: memoryview) -> Iterator[Element]:
@@ -134,7 +138,7 @@ def file_elements(data: memoryview) -> Iterator[Element]:
         if element.tag == _TRANSFER_SYNTAX:
             syntax = element.value.decode("latin-1").strip(" \0")
         yield element
-    yield from short_elements(data, Encoding.of(syntax), start=start)
+    yield from short_elements(data, Encoding.shown(syntax, data, start), start=start)
 
 
 def data_set_of(data: memoryview) -> tuple[str, int]:

@@ -16,17 +16,22 @@ def pdu(kind: int, body: bytes) -> bytes:
     return struct.pack(">BBL", kind, 0, len(body)) + body
 
 
-def _item(kind: int, body: bytes) -> bytes:
+def item(kind: int, body: bytes) -> bytes:
     return struct.pack(">BBH", kind, 0, len(body)) + body
 
 
-def associate(called: str, calling: str, contexts: Sequence[tuple[str, str]]) -> bytes:
-    """A-ASSOCIATE-RQ; presentation context ids are 1, 3, 5..."""
-    items = _item(0x10, b"1.2.840.10008.3.1.1.1")
+def associate(
+    called: str, calling: str, contexts: Sequence[tuple[str, str]], *, max_length: int = 16384, more: bytes = b""
+) -> bytes:
+    """A-ASSOCIATE-RQ; presentation context ids are 1, 3, 5...
+
+    :param more: items of the user information.
+    """
+    items = item(0x10, b"1.2.840.10008.3.1.1.1")
     for number, (abstract, syntax) in enumerate(contexts):
-        inner = _item(0x30, abstract.encode()) + _item(0x40, syntax.encode())
-        items += _item(0x20, struct.pack("BBBB", 2 * number + 1, 0, 0, 0) + inner)
-    items += _item(0x50, _item(0x51, struct.pack(">L", 16384)) + _item(0x52, b"1.2.3.4"))
+        inner = item(0x30, abstract.encode()) + item(0x40, syntax.encode())
+        items += item(0x20, struct.pack("BBBB", 2 * number + 1, 0, 0, 0) + inner)
+    items += item(0x50, item(0x51, struct.pack(">L", max_length)) + item(0x52, b"1.2.3.4") + more)
     titles = called.encode().ljust(16) + calling.encode().ljust(16)
     return pdu(1, struct.pack(">HH", 1, 0) + titles + bytes(32) + items)
 
@@ -77,6 +82,9 @@ RELEASE = pdu(5, bytes(4))
 class RawScu:
     """One connection."""
 
+    accepted = b""
+    """Body of the A-ASSOCIATE-AC."""
+
     def __init__(self, port: int):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
 
@@ -108,10 +116,19 @@ class RawScu:
             data += more
         return data
 
-    def associate(self, called: str = "CTLUNG", contexts: Sequence[tuple[str, str]] = ()) -> dict[int, int]:
+    def associate(
+        self,
+        called: str = "CTLUNG",
+        contexts: Sequence[tuple[str, str]] = (),
+        *,
+        calling: str = "RAW",
+        max_length: int = 16384,
+        more: bytes = b"",
+    ) -> dict[int, int]:
         """Negotiate; the result of each context (0: accepted)."""
-        self.send(associate(called, "RAW", contexts))
+        self.send(associate(called, calling, contexts, max_length=max_length, more=more))
         kind, body = self.receive()
+        self.accepted = body
         assert kind == 2, f"not accepted: PDU {kind} {body!r}"
         results, position = {}, 68
         while position < len(body):
@@ -120,6 +137,26 @@ class RawScu:
                 results[body[position + 4]] = body[position + 6]
             position += 4 + length
         return results
+
+    def rejection(
+        self, called: str = "CTLUNG", calling: str = "RAW", contexts: Sequence[tuple[str, str]] = ()
+    ) -> tuple:
+        """Result, source and reason of the rejection that this request gets."""
+        self.send(associate(called, calling, contexts))
+        kind, body = self.receive()
+        assert kind == 3, f"not rejected: PDU {kind} {body!r}"
+        return tuple(body[1:4])
+
+    def abort(self) -> tuple[int, int]:
+        """Source and reason of the abort that comes next."""
+        kind, body = self.receive()
+        assert kind == 7, f"not aborted: PDU {kind} {body!r}"
+        return body[2], body[3]
+
+    def ends(self) -> None:
+        """Read until the far side closes."""
+        while self.receive()[0]:
+            pass
 
     def status(self) -> int:
         """Status (0000,0900) of the next answer."""

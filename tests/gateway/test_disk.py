@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
 from airflow_monai.gateway import announcer
 from airflow_monai.store import space
+from airflow_monai.store.payloads import load_payload
 from airflow_monai.store.space import Space
 from tests.gateway import rawscu
-from tests.gateway.conftest import Site
+from tests.gateway.conftest import Site, wait_for, write_workflow
 from tests.gateway.rawscu import EXPLICIT, RawScu
 from tests.gateway.studies import CT, study
 
@@ -58,3 +62,64 @@ def test_runs_are_held_and_started_when_there_is_space_again(site: Site, tmp_pat
     site.wait_for_event("run-created")
     assert len(site.airflow.runs) == 1
     assert len(site.events("payload-waiting")) == 1
+
+
+def test_senders_are_refused_until_there_is_space_and_what_has_begun_is_finished(
+    site: Site, tmp_path: Path, disk: Disk
+) -> None:
+    gateway = site.gateway(disk_used_percent=85.0, disk_reserve="100 GB")
+    first, second, third = study(tmp_path / "in", 3, size=64_000)
+    data = rawscu.store_file(1, first)
+    with RawScu(gateway.port) as scu:
+        scu.associate(contexts=CONTEXTS)
+        scu.send(data[:30_000])
+        wait_for(site.unfinished)
+        disk.fill()
+        with RawScu(gateway.port) as other:
+            assert other.rejection("CTLUNG", "CT01", CONTEXTS) == (2, 3, 2)  # transient: local limit exceeded
+        with RawScu(gateway.port) as echo:
+            echo.associate(contexts=[("1.2.840.10008.1.1", EXPLICIT)])
+        scu.send(data[30_000:])
+        assert scu.status() == 0
+        scu.send(rawscu.store_file(1, second))
+        assert scu.status() == 0xA700
+        disk.free()
+        scu.send(rawscu.store_file(1, third))
+        assert scu.status() == 0
+    assert len(site.files()) == 2 and not site.unfinished()
+    for event in [*site.wait_for_event("association-rejected"), *site.wait_for_event("image-refused")]:
+        assert "99.0 % full with 10 GB free" in event["reason"]
+        assert "disk_used_percent = 85 and disk_reserve = 100 GB" in event["reason"]
+    with RawScu(gateway.port) as scu:
+        scu.associate(contexts=CONTEXTS)
+        scu.send(rawscu.store_file(1, second))
+        assert scu.status() == 0
+
+
+def test_a_real_disk_that_fills_is_guarded_before_it_is_full(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(tmp_path / "store")]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("cannot mount a small file system here")
+    try:
+        write_workflow(site.workflows, quiet=0.2)
+        gateway = site.gateway(disk_used_percent=50.0)
+        files = study(tmp_path / "in", 20, size=1_000_000)
+        statuses = []
+        with RawScu(gateway.port) as scu:
+            scu.associate(contexts=CONTEXTS)
+            for file in files:
+                scu.send(rawscu.store_file(1, file))
+                statuses.append(scu.status())
+                threading.Event().wait(0.15)  # the guard looks once a second
+        taken = statuses.count(0)
+        assert set(statuses) == {0, 0xA700} and 10 <= taken < 19
+        assert len(site.files()) == taken and not site.unfinished()
+        site.wait_for_event("payload-waiting")
+        assert not site.airflow.posts
+        subprocess.run(["mount", "-o", "remount,size=200m", str(tmp_path / "store")], check=True)
+        (created,) = site.wait_for_event("run-created")
+        assert len(load_payload(site.store, created["payload_id"]).files) == taken
+        gateway.stop(1)
+    finally:
+        subprocess.run(["umount", str(tmp_path / "store")], check=True)

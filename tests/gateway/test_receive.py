@@ -150,6 +150,28 @@ def test_private_sop_class_is_stored(site: Site, tmp_path: Path) -> None:
         assert scu.status() == 0
 
 
+@pytest.mark.parametrize(
+    "convert", ["+te", "+ti", "+tb", "+td"], ids=["explicit", "implicit", "big-endian", "deflated"]
+)
+def test_a_private_transfer_syntax_is_kept_however_it_encodes(site: Site, tmp_path: Path, convert: str) -> None:
+    require("dcmtk")
+    gateway = site.gateway()
+    private = "1.2.276.0.99.7"
+    (file,) = study(tmp_path / "in", 1)
+    subprocess.run(["dcmconv", convert, file, file], check=True)
+    data, sop = data_set_of(file), pydicom.dcmread(file).SOPInstanceUID
+    with RawScu(gateway.port) as scu:
+        assert scu.associate(contexts=[(CT, private)]) == {1: 0}
+        assert private.encode() in scu.accepted
+        scu.send(rawscu.store(1, CT, sop, data))
+        assert scu.status() == 0
+    (payload_id,) = payload_ids(site)
+    assert load_payload(site.store, payload_id).patient.id == "SECRET-ID"
+    (stored,) = [site.store.root / key for key in site.files()]
+    assert data_set_of(stored) == data
+    assert pydicom.dcmread(stored, specific_tags=[], force=True).file_meta.TransferSyntaxUID == private
+
+
 def test_other_services_are_not_offered(site: Site) -> None:
     gateway = site.gateway()
     find, commitment, echo = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.20.1", "1.2.840.10008.1.1"
@@ -369,7 +391,7 @@ def test_an_abort_at_any_byte_leaves_nothing_half_done(site: Site, tmp_path: Pat
     files = study(tmp_path / "in", 3, size=20000)
     whole = rawscu.associate("CTLUNG", "RAW", CONTEXTS) + b"".join(rawscu.store_file(1, file) for file in files)
     cuts = random.Random(7)
-    for _ in range(60):
+    for _ in range(200):
         with RawScu(gateway.port) as scu:
             scu.send(whole[: cuts.randrange(len(whole))])
     wait_for(lambda: not site.unfinished())

@@ -140,6 +140,12 @@ class MapTimedOut(MapFailed):
     failure = FailureKind.TIMEOUT
 
 
+class MapNotStarted(MapError):
+    """The task's time was over before its application had begun. That says nothing about the application."""
+
+    failure = FailureKind.NOT_STARTED
+
+
 class MapNotStopped(MapTimedOut):
     """The application ran longer than it may, and could not be stopped: it may still run."""
 

@@ -40,6 +40,8 @@ class FailureKind(str, Enum):
     """An application, an image or a payload that does not exist."""
     NO_CARD = "no_card"
     """No card was free within the time that a task may wait for one."""
+    NOT_STARTED = "not_started"
+    """The task's time was over before its application had begun."""
     POLICY = "policy"
     """The site does not allow what was asked for, or what was made."""
     INVALID = "invalid"

@@ -405,6 +405,28 @@ _MAPS = Group(
             example="airflow monai maps unregister lung-seg:1.2.0",
             arguments=(Argument(("map",), _MAP_LABEL), _JSON),
         ),
+        Command(
+            name="clean",
+            help="Remove applications that nobody follows any more, and give their cards back.",
+            description="Remove what is left on an engine of this store's tasks: containers, pods or processes whose "
+            "task is over, or that only a dead worker knew of. Whether a task is over says the store, else Airflow's "
+            "database where this host has it, else the application's own time limit; one that a try of its task "
+            "follows is never touched. Tasks do the same every few minutes. Exit code 1: something could not be "
+            "removed.",
+            function=f"{ENTRY}.maps_clean",
+            example="airflow monai maps clean --dry-run",
+            arguments=(
+                Argument(
+                    ("--runner",),
+                    {
+                        "choices": ("docker", "kubernetes", "process"),
+                        "help": "Whose. Default: runner of section monai.",
+                    },
+                ),
+                _DRY_RUN,
+                _JSON,
+            ),
+        ),
     ),
 )
 

@@ -236,6 +236,14 @@ def maps_unregister(args: Namespace) -> int:
     return command.run_unregister(settings.load(), args.map, args.json, sys.stdout)
 
 
+@_ends
+def maps_clean(args: Namespace) -> int:
+    from airflow_monai import settings
+    from airflow_monai.cli import clean as command
+
+    return command.run(settings.load(), args.runner, args.dry_run, args.json, sys.stdout)
+
+
 def _store() -> Store:
     from airflow_monai import settings
     from airflow_monai.store import open_store

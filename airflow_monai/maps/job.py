@@ -18,6 +18,8 @@ from airflow_monai.maps.staging import NamedInput, input_folder, local
 
 if TYPE_CHECKING:
     from airflow_monai.operators.base import TaskRun
+    from airflow_monai.store.base import Store
+    from airflow_monai.store.runs import RunFolder
 
 LABEL = "monai"
 GPU_KEYS = ("gpu", "gpu_memory", "gpuMemory")
@@ -73,7 +75,7 @@ def make_job(
     wish.policy.check_resources(resources.cpu, resources.memory_bytes, resources.shared_memory_bytes, what=what)
     confinement = wish.policy.confine(wish.asked, what=what)
     asked_for = tuple(Mount(Path(source), target) for source, target in confinement.mounts)
-    labels = _task_labels(run)
+    labels = _task_labels(run.folder, run.task_id, run.map_index)
     gpus = _gpus(run, found, resources, wish)
     driver = {"NVIDIA_DRIVER_CAPABILITIES": "all"} if gpus else {}
     return MapJob(
@@ -96,22 +98,43 @@ def make_job(
 
 def bare_job(run: TaskRun) -> MapJob:
     """The job by its name, labels and folders only: enough to remove what may be there of it."""
+    return bare_job_of(run.folder, run.task_id, run.map_index, run.generation)
+
+
+def bare_job_of(folder: RunFolder, task_id: str, map_index: int, generation: int) -> MapJob:
+    """The same for who knows of the task only what the store has."""
     nothing = Manifest((), "/", "", "", "", "")
-    labels, output = _task_labels(run), local(run.store, run.output_key)
-    state = _beside_output(run, ".run")
+    labels, key = _task_labels(folder, task_id, map_index), folder.output_key(task_id, map_index, generation)
+    output = local(folder.store, key)
+    state = output.with_name(f"{output.name}.run")
     found = FoundMap("", "", nothing)
-    return MapJob(job_name(run), found, labels, labels, {}, (), output, state, nothing.resources)
+    name = _name(folder.store, task_id, key)
+    return MapJob(name, found, labels, labels, {}, (), output, state, nothing.resources)
 
 
 def job_name(run: TaskRun) -> str:
     """A container's name: readable, and one for each generation of a task of an installation."""
-    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", run.task_id)[:40].strip("-.") or "task"
-    return f"monai-{slug}-{_digest(run.store.url, run.output_key)}"
+    return _name(run.store, run.task_id, run.output_key)
+
+
+def _name(store: Store, task_id: str, output_key: str) -> str:
+    slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", task_id)[:40].strip("-.") or "task"
+    return f"monai-{slug}-{_digest(store.url, output_key)}"
 
 
 def staging_folder(run: TaskRun) -> Path:
     """Where inputs are put together; of no use once the job is done."""
-    return _beside_output(run, ".in")
+    return staging_beside(local(run.store, run.output_key))
+
+
+def staging_beside(output: Path) -> Path:
+    """The same for who knows the output folder."""
+    return output.with_name(f"{output.name}.in")
+
+
+def store_label(store: Store) -> dict[str, str]:
+    """What everything that runs for a store has in common. It tells apart two Airflows that use one engine."""
+    return {f"{LABEL}.store": _digest(store.url)}
 
 
 def _beside_output(run: TaskRun, suffix: str) -> Path:
@@ -123,14 +146,14 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
-def _task_labels(run: TaskRun) -> dict[str, str]:
-    """What all generations share. The store tells apart two Airflows that use one engine."""
+def _task_labels(folder: RunFolder, task_id: str, map_index: int) -> dict[str, str]:
+    """What all generations share."""
     return {
-        f"{LABEL}.store": _digest(run.store.url),
-        f"{LABEL}.dag": run.folder.dag_id,
-        f"{LABEL}.run": run.folder.run_id,
-        f"{LABEL}.task": run.task_id,
-        f"{LABEL}.map_index": str(run.map_index),
+        **store_label(folder.store),
+        f"{LABEL}.dag": folder.dag_id,
+        f"{LABEL}.run": folder.run_id,
+        f"{LABEL}.task": task_id,
+        f"{LABEL}.map_index": str(map_index),
     }
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowRescheduleException
+from airflow.sdk.exceptions import AirflowRescheduleException, AirflowTaskTimeout
 
 from airflow_monai.errors import (
     Fenced,
@@ -21,6 +21,7 @@ from airflow_monai.errors import (
     MapError,
     MapFailed,
     MapInterrupted,
+    MapNotStarted,
     MapOutOfMemory,
     MapTimedOut,
     MonaiError,
@@ -139,6 +140,8 @@ class ApplicationOperator(MonaiOperator):
         self._held: _Held | None = None
         self._cards: JobCards | None = None
         self._killed = False
+        self._waits_for: str | None = None
+        """What, as long as the application has not begun."""
         self._begun_at = datetime.now(timezone.utc)
 
     @abstractmethod
@@ -157,18 +160,45 @@ class ApplicationOperator(MonaiOperator):
             return super().execute(context)
 
     def perform(self, run: TaskRun, context: Context) -> Outcome:
+        from airflow_monai.maps.following import following
         from airflow_monai.operators.progress import progress_board
+        from airflow_monai.operators.sweep import sweep_now_and_then
 
-        runner, job = self._prepare(run)
-        self._check(run)
-        self._held = held = _Held(run, runner, job, _leases_for(job))
-        done = self._already_done(run)
-        if done is not None:
-            return done
-        if run.generation > 1:
-            runner.discard_other_generations(job)
-        with progress_board(run, context, self.log) as board:
-            return self._run(run, runner, self._with_cards(held, board), board)
+        with following(run), self._told_when_not_begun(run):
+            self._waits_for = "its inputs and its image"
+            runner, job = self._prepare(run)
+            self._check(run)
+            self._held = held = _Held(run, runner, job, _leases_for(job))
+            done = self._already_done(run)
+            if done is not None:
+                return done
+            if run.generation > 1:
+                runner.discard_other_generations(job)
+            sweep_now_and_then(run.store, runner, job, context["ti"], say=self.log.info, warn=self.log.warning)
+            with progress_board(run, context, self.log) as board:
+                self._waits_for = "a card"
+                job = self._with_cards(held, board)
+                self._waits_for = "its start"
+                return self._run(run, runner, job, board)
+
+    @contextmanager
+    def _told_when_not_begun(self, run: TaskRun) -> Iterator[None]:
+        """Airflow's time limit says something about the application only once that has begun."""
+        try:
+            yield
+        except AirflowTaskTimeout as error:
+            if self._waits_for is None:
+                raise
+            limit = self.execution_timeout.total_seconds() / 60 if self.execution_timeout else 0.0
+            raise MapNotStarted(
+                f"Task {run.task_id}: the {limit:g} minutes that it may take in all (execution_timeout) were over "
+                f"before {self.application} began: it was waiting for {self._waits_for}. What took the time stands in "
+                "the log above: mend that, raise timeout_minutes, or leave it to another try, which begins with what "
+                "is there by now."
+            ) from error
+
+    def _has_begun(self) -> None:
+        self._waits_for = None
 
     def _run(self, run: TaskRun, runner: Runner, job: MapJob, board: Board) -> Outcome:
         with self._logs(run, board) as (task_log, on_line), self._last_words(run, task_log):
@@ -269,6 +299,7 @@ class ApplicationOperator(MonaiOperator):
         site = settings.load()
         runner = create_runner(self.runner or site.runner, site, run.store)
         runner.check = lambda: self._check(run)
+        runner.begun = self._has_begun
         runner.for_job = bare = bare_job(run)
         try:
             return runner, self.job_of(run, runner, present_inputs(run, self.inputs))
@@ -419,6 +450,7 @@ class ApplicationOperator(MonaiOperator):
     def _discard(self) -> None:
         import shutil
 
+        from airflow_monai.maps.following import let_go
         from airflow_monai.maps.job import staging_folder
 
         held = self._held
@@ -436,3 +468,5 @@ class ApplicationOperator(MonaiOperator):
             self.log.info("A newer try has taken over %s; it is left alone", held.job.name)
         except (MonaiError, OSError) as error:  # what cannot be removed now must not change what became of the task
             self.log.warning("%s could not be removed: %s", held.job.name, one_line(error))
+            with suppress(MonaiError, OSError):
+                let_go(held.run)

@@ -109,31 +109,24 @@ def cards_for(
         )
     here = cards_of(host)
     leases = Leases(folder, here.cards, here.host, here.aliases)
-    engine = engine_of(runner)
-    holder = Holder(job.name, engine, str(job.state))
+    holder = Holder(job.name, runner.engine_names()[0], str(job.state))
     return JobCards(
         leases,
         want,
         holder,
-        holds=lambda lease: _holds(lease, runner, engine),
+        holds=lambda lease: _holds(lease, runner),
         wait_seconds=site.wait_minutes * 60,
         total_seconds=site.wait_total_minutes * 60,
     )
 
 
-def engine_of(runner: Runner) -> str:
-    """Runner and engine: a job can be asked after only there."""
-    engine = getattr(runner, "engine", None)
-    return runner.name if engine is None else f"{runner.name} {engine.url}"
-
-
-def _holds(lease: Lease, runner: Runner, engine: str) -> bool:
+def _holds(lease: Lease, runner: Runner) -> bool:
     """Whether the job of a lease may still use its cards: also when nobody can tell."""
     from airflow_monai.errors import MonaiError
 
-    if lease.engine != engine:
-        return is_used(lease)
     try:
+        if lease.engine not in runner.engine_names():
+            return is_used(lease)
         return runner.holds(lease.name, Path(lease.state))
     except MonaiError:
         return True
@@ -149,7 +142,7 @@ def is_used(lease: Lease) -> bool:
     try:
         site = settings.load()
         runner = create_runner(lease.engine.partition(" ")[0], site, open_store(site.store))
-        return engine_of(runner) != lease.engine or runner.holds(lease.name, Path(lease.state))
+        return lease.engine not in runner.engine_names() or runner.holds(lease.name, Path(lease.state))
     except MonaiError:
         return True
 

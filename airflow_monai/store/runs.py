@@ -83,7 +83,7 @@ class RunFolder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
+class Claim:
     """What the fence's file says of the newest try that claimed.
 
     :param skipped: how far the generations of the store are ahead of those that Airflow's tries tell.
@@ -121,12 +121,12 @@ class Fence:
         :param generation: as the try numbers of this run tell it.
         :return: the generation to use: a higher one when that would be one of an earlier run of the same id.
         """
-        last = self._last()
+        last = self.last()
         self._compare(last)
         skipped = last.skipped
         if last.run_started != self.run_started and generation + skipped <= last.generation:
             skipped = last.generation + 1 - generation
-        claim = _Claim(self.run_started, self.try_number, generation + skipped, skipped)
+        claim = Claim(self.run_started, self.try_number, generation + skipped, skipped)
         self.folder.store.write_json(self._key, asdict(claim))
         return claim.generation
 
@@ -136,17 +136,17 @@ class Fence:
         :param goes_on: whether this try goes on with that generation, which is the last one.
         :return: the generation: the last one when this try goes on with it, else the next.
         """
-        last = self._last()
+        last = self.last()
         self._compare(last)
         is_same_try = (last.run_started, last.try_number) == (self.run_started, self.try_number)
         again = last.generation > 0 and (is_same_try or goes_on(last.generation))
         generation = last.generation if again else last.generation + 1
-        self.folder.store.write_json(self._key, asdict(_Claim(self.run_started, self.try_number, generation)))
+        self.folder.store.write_json(self._key, asdict(Claim(self.run_started, self.try_number, generation)))
         return generation
 
     def check(self) -> None:
         """Raise :class:`Fenced` when a newer try has claimed the task."""
-        self._compare(self._last())
+        self._compare(self.last())
 
     def is_taken_over(self) -> bool:
         """Whether a newer try has claimed the task."""
@@ -156,11 +156,12 @@ class Fence:
             return True
         return False
 
-    def _last(self) -> _Claim:
+    def last(self) -> Claim:
+        """What the newest try that claimed said of itself; try number 0 where none has."""
         store = self.folder.store
-        return _Claim(**store.read_json(self._key)) if store.exists(self._key) else _Claim()
+        return Claim(**store.read_json(self._key)) if store.exists(self._key) else Claim()
 
-    def _compare(self, last: _Claim) -> None:
+    def _compare(self, last: Claim) -> None:
         if (last.run_started, last.try_number) > (self.run_started, self.try_number):
             newer = "" if last.run_started == self.run_started else " in a newer run of the same id"
             raise Fenced(

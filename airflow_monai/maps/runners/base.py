@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,13 @@ CHECK_SECONDS = 2.0
 
 STOP_GRACE_SECONDS = 2
 """From the polite signal to the other one. Airflow kills a task process five seconds after asking it to end."""
+
+DEADLINE = "monai.deadline"
+DEADLINE_SECONDS = 3600.0
+"""How much longer than it may run a job that nobody follows is kept: a later try may want its verdict."""
+
+READER_SECONDS = 300.0
+"""What only reads the manifests of an image lives for moments."""
 
 KILLED_CODES = frozenset({137, 143})
 """Exit codes of an application that a signal ended."""
@@ -117,6 +125,43 @@ class MapJob:
     @property
     def command(self) -> tuple[str, ...]:
         return self.found.manifest.command
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What an engine has of a store's tasks: a job, or what only reads an image's manifests.
+
+    :param name: of the job.
+    :param made_at: by the engine's clock, seconds since the epoch.
+    :param status: as the engine words it.
+    :param reader_seconds: what reads manifests lives no longer than that; None for a job.
+    :param remove: ends and removes it, where it is no job; a job is discarded.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    made_at: float
+    status: str
+    is_unstarted: bool = False
+    reader_seconds: float | None = None
+    remove: Callable[[], None] = lambda: None
+
+    @property
+    def deadline(self) -> float | None:
+        """When surely nobody needs it any more, seconds since the epoch; None where it has no time limit."""
+        text = self.labels.get(DEADLINE, "")
+        return float(text) if text.isdecimal() else None
+
+
+def with_deadline(job: MapJob, more_seconds: float = 0.0) -> dict[str, str]:
+    """The job's labels, with the time after which nobody needs it any more, as far as it has a time limit.
+
+    :param more_seconds: how long it may wait for its start.
+    """
+    if job.timeout_seconds is None:
+        return dict(job.labels)
+    left = job.timeout_seconds + job.confinement.grace_seconds + more_seconds + DEADLINE_SECONDS
+    return {**job.labels, DEADLINE: str(int(time.time() + left))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +285,24 @@ class Runner(ABC):
         """:class:`~airflow_monai.errors.RunnerUnavailable` when the job was started where this worker cannot see it:
         no card of this host is of use to it then."""
         return
+
+    def engine_names(self) -> tuple[str, ...]:
+        """Runner and engine, where alone a job can be asked after; names that were used before follow.
+
+        :raises RunnerUnavailable: when the engine cannot be asked who it is.
+        """
+        return (self.name,)
+
+    def name_of(self, job: MapJob) -> str:
+        """What the engine calls the job."""
+        return job.name
+
+    def traces(self) -> Iterable[Trace]:
+        """What this engine has of the store's tasks, whichever task and try it belongs to.
+
+        :raises RunnerUnavailable: when that cannot be told now.
+        """
+        return ()
 
     @abstractmethod
     def discard_other_generations(self, job: MapJob) -> None:

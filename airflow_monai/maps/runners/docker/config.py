@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from airflow_monai.maps.policy import NO_NETWORK
-from airflow_monai.maps.runners.base import MapJob, Mount, default_user
+from airflow_monai.maps.runners.base import MapJob, Mount, default_user, with_deadline
 from airflow_monai.maps.runners.scratch import scratch_folders
 from airflow_monai.maps.runners.visible_cards import with_visible_cards
 
@@ -32,7 +32,7 @@ def container_config(job: MapJob, *, local_engine: bool) -> dict[str, Any]:
         "Env": [f"{name}={value}" for name, value in _environment(job).items()],
         "WorkingDir": job.found.manifest.working_directory,
         "User": job.user or default_user(""),
-        "Labels": dict(job.labels),
+        "Labels": with_deadline(job),
         "NetworkDisabled": job.confinement.network == NO_NETWORK,
         "HostConfig": _host_config(job, local_engine),
     }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import re
-import time
 import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapNotFound
+from airflow_monai.maps.job import store_label
 from airflow_monai.maps.manifest import GENERATION_FOLDERS, ManifestFiles
 from airflow_monai.maps.references import Reference
 from airflow_monai.maps.runners.base import FoundMap
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _GENERATION = "generation"
 _IMAGE_ID = re.compile(r"(sha256:)?[0-9a-f]{12,64}")
 _LABELS = {"monai.purpose": "manifest"}
-_LEFT_BEHIND_SECONDS = 300
 
 
 def find_image(engine: Engine, store: Store, reference: str) -> FoundMap:
@@ -64,7 +63,7 @@ def image_manifests(engine: Engine, store: Store, image_id: str, reference: str)
     known = cached_manifests(store, image_id, reference)
     if known is not None:
         return known
-    files = _read(engine, image_id, reference)
+    files = _read(engine, store, image_id, reference)
     store.create_json(_key(image_id), {name: base64.b64encode(data).decode() for name, data in files.items()})
     return _manifest_files(files, reference)
 
@@ -86,11 +85,11 @@ def _manifest_files(files: Mapping[str, bytes], reference: str) -> ManifestFiles
     return ManifestFiles(files.get("app.json"), files.get("pkg.json"), reference, generation)
 
 
-def _read(engine: Engine, image_id: str, reference: str) -> dict[str, bytes]:
+def _read(engine: Engine, store: Store, image_id: str, reference: str) -> dict[str, bytes]:
     """Both files, from a container that is created, never started, and removed."""
-    _remove_left_behind(engine)
+    labels = {**_LABELS, **store_label(store)}
     name = f"monai-manifest-{uuid.uuid4().hex[:12]}"
-    engine.create(name, {"Image": image_id, "Cmd": ["none"], "Labels": _LABELS, "HostConfig": {"NetworkMode": "none"}})
+    engine.create(name, {"Image": image_id, "Cmd": ["none"], "Labels": labels, "HostConfig": {"NetworkMode": "none"}})
     try:
         for generation in GENERATION_FOLDERS:
             app = engine.file(name, f"/etc/{generation}/app.json")
@@ -105,8 +104,6 @@ def _read(engine: Engine, image_id: str, reference: str) -> dict[str, bytes]:
     )
 
 
-def _remove_left_behind(engine: Engine) -> None:
-    """Containers of this kind whose process was killed before it could remove them."""
-    for container in engine.find(_LABELS):
-        if time.time() - container["Created"] > _LEFT_BEHIND_SECONDS:
-            engine.remove(container["Id"])
+def is_reader(labels: Mapping[str, str]) -> bool:
+    """Whether a container is one that manifests are read from."""
+    return _LABELS.items() <= labels.items()

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from airflow_monai.errors import MapError, MapInterrupted, MapNotStopped, RunnerUnavailable
+from airflow_monai.maps.job import store_label
 from airflow_monai.maps.logs import MAX_LOG_BYTES, TAIL_LINES
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.runners.base import (
     CHECK_SECONDS,
+    READER_SECONDS,
     STOP_GRACE_SECONDS,
     Check,
     ContainerImage,
@@ -27,11 +31,12 @@ from airflow_monai.maps.runners.base import (
     MapJob,
     OnLine,
     Runner,
+    Trace,
 )
 from airflow_monai.maps.runners.docker.config import container_config, is_made_for
 from airflow_monai.maps.runners.docker.engine import Engine
 from airflow_monai.maps.runners.docker.image import as_container, check_image, get_image
-from airflow_monai.maps.runners.docker.manifest import found_map
+from airflow_monai.maps.runners.docker.manifest import found_map, is_reader
 from airflow_monai.maps.runners.docker.usage import ContainerUsage
 from airflow_monai.maps.runners.log_thread import LOG_END, LogThread
 from airflow_monai.maps.runners.place import Place
@@ -162,6 +167,23 @@ class DockerRunner(Runner):
 
     def require_here(self, job: MapJob) -> None:
         self._place().require_here(job)
+
+    def engine_names(self) -> tuple[str, ...]:
+        # by its own id: several ways may lead to one engine, and one way to another engine later
+        return f"{self.name} {self.engine.identity()}", f"{self.name} {self.engine.url}"
+
+    def traces(self) -> Iterable[Trace]:
+        for container in self.engine.find(store_label(self.store)):
+            labels, status = container.get("Labels") or {}, container["State"]
+            yield Trace(
+                name=container["Names"][0].lstrip("/") if container.get("Names") else container["Id"],
+                labels=labels,
+                made_at=float(container["Created"]),
+                status=status,
+                is_unstarted=status == _CREATED,
+                reader_seconds=READER_SECONDS if is_reader(labels) else None,
+                remove=partial(self._remove, self.engine, container["Id"]),
+            )
 
     def discard_other_generations(self, job: MapJob) -> None:
         for container in self.engine.find(job.task_labels):

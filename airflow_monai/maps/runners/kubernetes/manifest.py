@@ -10,15 +10,16 @@ import base64
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapError, MapInterrupted, MapNotFound, RunnerUnavailable
+from airflow_monai.maps.job import store_label
 from airflow_monai.maps.manifest import GENERATION_FOLDERS, ManifestFiles
-from airflow_monai.maps.runners.base import FoundMap
+from airflow_monai.maps.runners.base import READER_SECONDS, FoundMap
 from airflow_monai.maps.runners.kubernetes import status
 from airflow_monai.maps.runners.kubernetes.pending import Pending
-from airflow_monai.maps.runners.kubernetes.pod import CONTAINER, bare_pod, container_security, selector
+from airflow_monai.maps.runners.kubernetes.pod import CONTAINER, bare_pod, container_security
 from airflow_monai.maps.runners.kubernetes.settings import KubernetesSettings
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 LABELS = {"monai.purpose": "manifest", "monai.network": "none"}
 LOOK_SECONDS = 0.25
-LEFT_BEHIND_SECONDS = 300
 _RESOURCES = {"cpu": "100m", "memory": "64Mi"}
 _DIGEST = re.compile(r".+@sha256:(?P<hash>[0-9a-f]{64})\Z")
 _PULLABLE = re.compile(r"(?:docker-pullable://)?(?P<image>[^/].*@sha256:[0-9a-f]{64})\Z")
@@ -45,7 +45,7 @@ def find_in_cluster(
     known = known_in_cluster(store, reference, reference)
     if known is not None:
         return known
-    content, image = _read(cluster, site, reference, user, check)
+    content, image = _read(cluster, site, store, reference, user, check)
     for name in (reference, image):
         if key := _key(name):
             store.create_json(key, content)
@@ -75,12 +75,11 @@ def _files(content: dict[str, str], reference: str) -> ManifestFiles:
 
 
 def _read(
-    cluster: Cluster, site: KubernetesSettings, reference: str, user: str, check: Callable[[], None]
+    cluster: Cluster, site: KubernetesSettings, store: Store, reference: str, user: str, check: Callable[[], None]
 ) -> tuple[dict[str, str], str]:
     """Both files, and the image by its digest where it has one."""
-    _remove_left_behind(cluster, site)
     name = f"monai-manifest-{uuid.uuid4().hex[:16]}"
-    cluster.create(_pod(name, site, reference, user))
+    cluster.create(_pod(name, site, reference, user, {**LABELS, **store_label(store)}))
     try:
         pod = _ended(cluster, site, name, reference, check)
         output = _output(cluster, name, reference)
@@ -125,7 +124,7 @@ def _script() -> str:
     )
 
 
-def _pod(name: str, site: KubernetesSettings, reference: str, user: str) -> dict[str, Any]:
+def _pod(name: str, site: KubernetesSettings, reference: str, user: str, labels: Mapping[str, str]) -> dict[str, Any]:
     container = {
         "name": CONTAINER,
         "image": reference,
@@ -134,8 +133,8 @@ def _pod(name: str, site: KubernetesSettings, reference: str, user: str) -> dict
         "resources": {"requests": dict(_RESOURCES), "limits": dict(_RESOURCES)},
         "securityContext": container_security(),
     }
-    pod = bare_pod(name, site, container, user=user, labels=LABELS)
-    pod["spec"]["activeDeadlineSeconds"] = int(site.pending_seconds) + LEFT_BEHIND_SECONDS
+    pod = bare_pod(name, site, container, user=user, labels=labels)
+    pod["spec"]["activeDeadlineSeconds"] = int(site.pending_seconds) + int(READER_SECONDS)
     pod["spec"]["terminationGracePeriodSeconds"] = 0
     return pod
 
@@ -159,13 +158,8 @@ def _ended(
         time.sleep(LOOK_SECONDS)
 
 
-def _remove_left_behind(cluster: Cluster, site: KubernetesSettings) -> None:
-    """Pods of this kind whose worker was killed before it could remove them."""
-    try:
-        pods = cluster.find(selector({"monai.purpose": "manifest"}))
-    except MapError:
-        return
-    for pod in pods:
-        waits = site.pending_seconds if status.phase(pod) == "Pending" else 0.0
-        if status.age_seconds(pod) > LEFT_BEHIND_SECONDS + waits:
-            cluster.delete(pod["metadata"]["name"], 0)
+def reader_seconds(pod: status.Pod, site: KubernetesSettings) -> float | None:
+    """How long a pod may live if it is one that manifests are read from, else None."""
+    if not LABELS.items() <= pod["metadata"].get("labels", {}).items():
+        return None
+    return READER_SECONDS + (site.pending_seconds if status.phase(pod) == "Pending" else 0.0)

@@ -16,7 +16,7 @@ from typing import Any
 
 from airflow_monai.errors import MapError, SettingsError
 from airflow_monai.maps.policy import NO_NETWORK
-from airflow_monai.maps.runners.base import STOP_GRACE_SECONDS, MapJob, Mount, default_user
+from airflow_monai.maps.runners.base import STOP_GRACE_SECONDS, MapJob, Mount, default_user, with_deadline
 from airflow_monai.maps.runners.kubernetes.settings import GPU_RESOURCE, GpuClass, KubernetesSettings
 from airflow_monai.maps.runners.scratch import scratch_folders
 from airflow_monai.maps.runners.visible_cards import with_visible_cards
@@ -93,6 +93,7 @@ def pod_manifest(job: MapJob, placed: Placed) -> dict[str, Any]:
     manifest = job.found.manifest
     volumes = _volumes(job, placed)
     environment = {"HOME": "/tmp", **with_visible_cards(job.environment, job)}
+    labels = with_deadline(job, placed.site.pending_seconds)
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": job.found.location,
@@ -113,10 +114,10 @@ def pod_manifest(job: MapJob, placed: Placed) -> dict[str, Any]:
         placed.site,
         container,
         user=job.user or default_user(""),
-        labels={**job.labels, NETWORK_LABEL: job.confinement.network},
+        labels={**labels, NETWORK_LABEL: job.confinement.network},
         gpu=_gpu_class(job, placed.site) if job.gpus else None,
     )
-    pod["metadata"]["annotations"] |= job.labels  # as they are, where a label had to be shortened
+    pod["metadata"]["annotations"] |= labels  # as they are, where a label had to be shortened
     spec = pod["spec"]
     spec["volumes"] = volumes.volumes
     if job.timeout_seconds is not None:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapError, MapInterrupted, MapNotFound, MapNotStopped, RunnerUnavailable
 from airflow_monai.gpu.inventory import load_inventory
+from airflow_monai.maps.job import store_label
 from airflow_monai.maps.manifest import Manifest
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.runners.base import (
@@ -29,12 +30,13 @@ from airflow_monai.maps.runners.base import (
     MapJob,
     OnLine,
     Runner,
+    Trace,
     default_user,
 )
 from airflow_monai.maps.runners.kubernetes import settings as kubernetes_settings
 from airflow_monai.maps.runners.kubernetes import status
 from airflow_monai.maps.runners.kubernetes.log import PodLog
-from airflow_monai.maps.runners.kubernetes.manifest import find_in_cluster, known_in_cluster
+from airflow_monai.maps.runners.kubernetes.manifest import find_in_cluster, known_in_cluster, reader_seconds
 from airflow_monai.maps.runners.kubernetes.pending import NEWS_SECONDS, Pending
 from airflow_monai.maps.runners.kubernetes.pod import Placed, pod_manifest, pod_name, selector
 from airflow_monai.maps.runners.kubernetes.usage import PodUsage
@@ -145,6 +147,24 @@ class KubernetesRunner(Runner):
 
     def holds(self, name: str, state: Path) -> bool:
         return self.cluster.get(pod_name(name)) is not None
+
+    def name_of(self, job: MapJob) -> str:
+        return pod_name(job.name)
+
+    def traces(self) -> Iterable[Trace]:
+        for pod in self.cluster.find(selector(store_label(self.store))):
+            metadata = pod["metadata"]
+            # a label may have had to be shortened, an annotation not
+            labels = {**metadata.get("labels", {}), **metadata.get("annotations", {})}
+            yield Trace(
+                name=metadata["name"],
+                labels=labels,
+                made_at=time.time() - status.age_seconds(pod),
+                status=status.phase(pod).lower(),
+                is_unstarted=status.phase(pod) == "Pending",
+                reader_seconds=reader_seconds(pod, self.site),
+                remove=partial(self.remove, self.cluster, pod),
+            )
 
     def discard_other_generations(self, job: MapJob) -> None:
         for pod in self.cluster.find(selector(job.task_labels)):

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 
 from airflow_monai.errors import MapError, MapInterrupted, PolicyRefused, RunnerUnavailable
 from airflow_monai.locks import is_locked
+from airflow_monai.maps.job import store_label
 from airflow_monai.maps.logs import MAX_LOG_BYTES
 from airflow_monai.maps.policy import HOST_NETWORK, NO_NETWORK
 from airflow_monai.maps.resolve import find_folder
@@ -37,8 +38,10 @@ from airflow_monai.maps.runners.base import (
     MapJob,
     OnLine,
     Runner,
+    Trace,
     Usage,
     empty_output,
+    with_deadline,
 )
 from airflow_monai.maps.runners.gpu_usage import GpuMemory, sampled
 from airflow_monai.maps.runners.place import Place, host_names
@@ -49,6 +52,7 @@ from airflow_monai.store.base import Store
 
 LOOK_SECONDS = 0.03
 LOST = 137
+_KEEPER = b"/process/keeper.py"
 PLACE = Place("host", lambda: host_names())
 log = logging.getLogger(__name__)
 
@@ -60,6 +64,7 @@ class ProcessRunner(Runner):
 
     def __init__(self, settings: Settings, store: Store):
         self.map_path = settings.map_path
+        self.store = store
 
     def find(self, reference: str) -> FoundMap:
         folder, manifest = find_folder(reference, self.map_path)
@@ -105,6 +110,16 @@ class ProcessRunner(Runner):
     def require_here(self, job: MapJob) -> None:
         PLACE.require_here(job)
 
+    def traces(self) -> Iterable[Trace]:
+        """The jobs that run on this host; of those that have ended nothing is left but files."""
+        wanted = store_label(self.store).items()
+        for state in _kept_here():
+            with contextlib.suppress(OSError, ValueError, KeyError):  # it ends just now
+                job = json.loads((state / "job.json").read_bytes())
+                if wanted <= job["labels"].items() and _Kept(state).is_alive(None):  # one that just begins is not yet
+                    made_at = (state / "job.json").stat().st_mtime
+                    yield Trace(job["name"], job["labels"], made_at, "running", remove=_Kept(state).remove)
+
     def discard_other_generations(self, job: MapJob) -> None:
         for folder in job.state.parent.glob("g*.run"):
             if folder != job.state:
@@ -148,6 +163,16 @@ class ProcessRunner(Runner):
             raise RunnerUnavailable(f"No process can be started on this host: {error.strerror}.") from error
 
 
+def _kept_here() -> Iterator[Path]:
+    """State folders of the keepers that run on this host."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                words = Path(entry.path, "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+                if len(words) > 2 and words[-2].endswith(_KEEPER):
+                    yield Path(os.fsdecode(words[-1]))
+
+
 def _check_network(job: MapJob) -> None:
     """:class:`PolicyRefused` for a network that only a container engine has: here there is the host's own or none."""
     network = job.confinement.network
@@ -162,7 +187,7 @@ def _check_network(job: MapJob) -> None:
 def _job_file(job: MapJob, start: Start) -> Mapping[str, Any]:
     return {
         "name": job.name,
-        "labels": dict(job.labels),
+        "labels": with_deadline(job),
         "argv": start.argv,
         "environment": dict(start.environment),
         "cwd": str(start.cwd),
@@ -229,7 +254,7 @@ class _Kept:
             return []
         return keeper.descendants(identity["pid"])
 
-    def remove(self, grace: float) -> None:
+    def remove(self, grace: float = STOP_GRACE_SECONDS) -> None:
         """End the application if it runs, then remove the folder."""
         if self._locked():
             self._end_keeper(grace + 2)

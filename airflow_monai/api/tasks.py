@@ -142,7 +142,8 @@ def _sent(found: FoundTask, key: str, kind: str, *, inline: bool) -> Response:
     headers = {**HEADERS, "Content-Disposition": f'{"inline" if inline else "attachment"}; filename="{name}"'}
     path = found.folder.store.local_path(key)
     if path is None:
-        return Response(found.folder.store.read(key), media_type=kind, headers=headers)
+        length, pieces = found.folder.store.blocks(key)
+        return StreamingResponse(pieces, media_type=kind, headers={**headers, "Content-Length": str(length)})
     blocks = _Blocks(path)
     headers["Content-Length"] = str(blocks.left)
     return StreamingResponse(blocks, media_type=kind, headers=headers)

@@ -62,9 +62,10 @@ def collect(run: TaskRun, inputs: Sequence[Mapping[str, Any]], scratch: Path) ->
                 f"Input artifact {artifact['name']!r} of task {run.task_id} ({artifact['value']}) has no files: the "
                 f"task that should have made it did not.{found.why_missing} Set mandatory: false if it may be absent."
             )
+        paths = _at_hand(run, [key for key in found.keys if key not in files], scratch)
         for key in found.keys:
             if key not in files:
-                path = run.store.local_path(key) or _fetched(run, key, scratch)
+                path = paths[key]
                 name = f"{folder_of(run, key)}/{safe_name(artifact['name'])}/{found.relative(key)}"
                 if key in origin.received:
                     files[key] = ExportFile(artifact["name"], origin.instance(key, path, name))
@@ -168,9 +169,7 @@ class _Origin:
         """Whether a task has handed on a received image, byte for byte."""
         for key, file in self.received.items():
             if file.sop_instance_uid == head.sop_instance_uid and file.size == instance.path.stat().st_size:
-                path = self.store.local_path(key)
-                data = path.read_bytes() if path else self.store.read(key)
-                return hashlib.sha256(data).hexdigest() == instance.digest
+                return self.store.same(key, instance.path)
         return False
 
 
@@ -260,10 +259,12 @@ def _maker(run: TaskRun, key: str) -> str:
     return key.removeprefix(f"{top}/").split("/")[0] if key.startswith(f"{top}/") else ""
 
 
-def _fetched(run: TaskRun, key: str, scratch: Path) -> Path:
-    path = scratch / hashlib.sha256(key.encode()).hexdigest()
-    path.write_bytes(run.store.read(key))
-    return path
+def _at_hand(run: TaskRun, keys: Sequence[str], scratch: Path) -> dict[str, Path]:
+    """Where the files lie on this host: copies of those that a remote store holds."""
+    here = {key: run.store.local_path(key) for key in keys}
+    paths = {key: path or scratch / hashlib.sha256(key.encode()).hexdigest() for key, path in here.items()}
+    run.store.fetch_all((key, paths[key]) for key, path in here.items() if path is None)
+    return paths
 
 
 def _digest(path: Path) -> str:

@@ -136,6 +136,11 @@ class Store(ABC):
     def local_path(self, key: str) -> Path | None:
         """Where the object or folder lies on this host, for a mount without a copy; None for a remote store."""
 
+    def blocks(self, key: str) -> tuple[int, Iterator[bytes]]:
+        """The object's size, and its bytes in pieces that fit in memory whatever its size."""
+        data = self.read(key)
+        return len(data), iter((data,))
+
     def starts(self, keys: Iterable[str], size: int) -> Iterator[bytes]:
         """The first ``size`` bytes of each object, fewer where it is shorter, in the order of the keys."""
         for key in keys:

@@ -190,6 +190,16 @@ class S3Store(Store):
     def local_path(self, key: str) -> Path | None:
         return None
 
+    def blocks(self, key: str) -> tuple[int, Iterator[bytes]]:
+        with self._told(key):
+            answer = self._client.get_object(Bucket=self.bucket, Key=self._name(key))
+
+        def read() -> Iterator[bytes]:
+            with self._told(key):
+                yield from answer["Body"].iter_chunks(1 << 20)
+
+        return int(answer["ContentLength"]), read()
+
     def starts(self, keys: Iterable[str], size: int) -> Iterator[bytes]:
         def start(key: str) -> bytes:
             with self._told(key):

@@ -7,10 +7,17 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_monai.errors import StoreError
+from airflow_monai.types import FailureKind
 
 
 class NoSuchObject(StoreError):
     """The bucket has no such object."""
+
+
+class StoreUnreachable(StoreError):
+    """The service gives no answer."""
+
+    failure = FailureKind.CONNECTION
 
 
 @contextmanager
@@ -26,7 +33,7 @@ def told(key: str, endpoint: str) -> Iterator[None]:
         raise StoreError(f"The store cannot handle {key!r}: {_reason(error)}, says {endpoint}.") from error
     except (BotoCoreError, HTTPClientError) as error:
         kind = type(error).__name__
-        raise StoreError(f"The store cannot handle {key!r}: {endpoint} gave no answer ({kind}).") from error
+        raise StoreUnreachable(f"The store cannot handle {key!r}: {endpoint} gave no answer ({kind}).") from error
     except OSError as error:
         raise StoreError(f"The store cannot handle {key!r}: {error.strerror or error}.") from error
 

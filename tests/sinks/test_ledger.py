@@ -14,14 +14,18 @@ from airflow_monai.errors import Fenced, StoreError
 from airflow_monai.sinks.base import Delivery, DeliveryState
 from airflow_monai.sinks.ledger import Entry, Ledger
 from airflow_monai.sinks.recorder import AHEAD, Recorder
+from airflow_monai.store import Store
 from airflow_monai.store.local import LocalStore
+from tests.s3_server import s3  # noqa: F401
 
 SENT, ACCEPTED, REFUSED = DeliveryState.SENT, DeliveryState.ACCEPTED, DeliveryState.REFUSED
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger(LocalStore(tmp_path), str(uuid.uuid4()), "PACS")
+@pytest.fixture(params=["local", "s3"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Ledger:
+    local = request.param == "local"
+    store = LocalStore(tmp_path) if local else request.getfixturevalue("s3").store(tmp_path)
+    return Ledger(store, str(uuid.uuid4()), "PACS")
 
 
 def recorder(ledger: Ledger, *identities: str) -> Recorder:
@@ -98,7 +102,7 @@ def test_a_store_that_fails_fails_the_export(ledger: Ledger, monkeypatch: pytest
 
     with pytest.raises(StoreError, match="disk full"), recorder(ledger, "1.2") as record:
         record(Delivery("1.2", SENT))
-        monkeypatch.setattr(LocalStore, "write", full)
+        monkeypatch.setattr(type(ledger.store), "write", full)
         record(Delivery("1.2", ACCEPTED))
 
 
@@ -190,13 +194,13 @@ def test_many_threads_send_at_once(ledger: Ledger) -> None:
 
 def test_few_durable_objects_do_for_many_instances(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[str] = []
-    write = LocalStore.write
+    write = type(ledger.store).write
 
-    def counting(store: LocalStore, key: str, data: bytes, durable: bool = True) -> None:
+    def counting(store: Store, key: str, data: bytes, durable: bool = True) -> None:
         flushed.extend([key] if durable else [])
         write(store, key, data, durable)
 
-    monkeypatch.setattr(LocalStore, "write", counting)
+    monkeypatch.setattr(type(ledger.store), "write", counting)
     names = [f"1.{number}" for number in range(AHEAD * 3)]
     with recorder(ledger, *names) as record:
         sent_and_accepted(record, *names)

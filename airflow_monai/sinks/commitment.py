@@ -135,10 +135,9 @@ def _listening(peer: Peer, report: _Report, port: int, deadline: Deadline) -> It
 
     ae = _entity(peer, deadline, peer.response_timeout)
     ae.add_supported_context(PUSH_MODEL, scu_role=True, scp_role=True)
-    handlers = [(evt.EVT_N_EVENT_REPORT, report.on_report)]
     while True:
         try:
-            server = ae.start_server(("", port), block=False, evt_handlers=handlers)
+            server = ae.start_server(("", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, report.on_report)])
             break
         except PermissionError as error:
             raise DestinationError(f"commitment_port {port} cannot be listened on ({error.strerror}).") from None

@@ -7,6 +7,8 @@ import time
 
 from airflow_monai.errors import DeadlinePassed
 
+_NOTHING = 0.001  # seconds; a time-out that ended with the deadline may end a little before it
+
 
 class Deadline:
     """A moment after which nothing more is sent.
@@ -27,7 +29,7 @@ class Deadline:
         :raises DeadlinePassed: when there are none.
         """
         seconds = self._at - time.monotonic()
-        if seconds <= 0:
+        if seconds <= _NOTHING:
             raise DeadlinePassed(f"{self._told} has passed")
         return min(seconds, most)
 

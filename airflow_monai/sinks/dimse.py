@@ -165,10 +165,8 @@ class Association:
         try:
             yield
             return
-        except TimeoutError as error:
-            problem = f"did not answer within {self._peer.response_timeout:g} s"
-            if "deadline" in str(error):
-                problem = f"did not answer before {error}"
+        except TimeoutError:
+            problem = f"did not answer {self._wire.why_timed_out()}"
         except EOFError as error:
             problem = str(error)
         except OSError as error:

@@ -78,6 +78,14 @@ class Wire:
         except DeadlinePassed as error:
             raise TimeoutError(str(error)) from None
 
+    def why_timed_out(self) -> str:
+        """What was over when a call raised ``TimeoutError``: the time-out, or the deadline."""
+        try:
+            self._deadline.left(self.timeout)
+        except DeadlinePassed as error:
+            return f"before {error}"
+        return f"within {self.timeout:g} s"
+
     def _acknowledge_at_once(self) -> None:
         """Spare a far side that leaves Nagle's algorithm on the 40 ms that it would wait for our acknowledgement."""
         if hasattr(socket, "TCP_QUICKACK"):

@@ -24,6 +24,7 @@ BENCHMARKS = {
     "trial_start": "`airflow monai run` from the command to its first task, against importing Airflow alone",
     "map_overhead": "a MAP task against a bare `docker run` of the same image",
     "packing": "a simulated day on GPU cards, against the best possible and other ways to choose a card",
+    "lease_cost": "taking a GPU card, in a process and as the first one of a process, against the limit",
     "receive": "C-STORE received, against dcmtk's storescp",
     "send": "C-STORE sent, against dcmtk's storescu",
     "chain": "announce to end of a 3-task workflow, against the same operators hand-written",

@@ -2,6 +2,7 @@
 
     leases.json   the state; replaced whole, so that whoever looks sees one that was true
     leases.lock   locked while it is changed
+    boot          which start of the host they are of
     owners/<mark> locked as long as the process lives that holds a lease or waits for one
 
 Locks of the kernel tell who is alive: they end with the process, however it ends, and with the host. No clock and no
@@ -15,7 +16,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -40,6 +40,7 @@ class LeaseFolder:
     def __init__(self, path: Path):
         self.path = path
         self._file = path / "leases.json"
+        self._boot = path / "boot"
         self._owners = path / "owners"
         self._changing: int | None = None
         self._marks: dict[str, int] = {}
@@ -82,6 +83,8 @@ class LeaseFolder:
         try:
             return State.from_json(text)
         except ValueError as error:
+            if boot_id() and self._boot_of_state() not in ("", boot_id()):
+                return State(boot=boot_id())
             raise LeaseError(
                 f"{self._file}, which says who has which GPU, is damaged ({error}). Nothing is leased on this host "
                 "until that is mended, since a card might be given twice: when no container of a GPU task is left "
@@ -90,7 +93,7 @@ class LeaseFolder:
 
     def begin(self) -> str:
         """A mark of this process, locked as long as it lives. Only within a change."""
-        mark = f"{os.getpid()}-{secrets.token_hex(8)}"
+        mark = f"{os.getpid()}-{os.urandom(8).hex()}"
         try:
             fd = os.open(self._owners / mark, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -152,19 +155,35 @@ class LeaseFolder:
             os.close(fd)
 
     def _write(self, state: State) -> None:
-        """Replace the file. Flushed before it gets its name, so that a power cut never leaves half of one; whether it
-        then has the new or the last state does not matter, since no job outlives that."""
+        """Replace the file. Only the first time after the host's start is it flushed to the disk, which costs more than
+        all else here. A power cut may so leave half of a file, or an old one, of a start of the host that is over: no
+        job outlives that, and the half of a file is known by it."""
         try:
             state.check()
         except ValueError as error:
             raise LeaseError(f"A change of {self._file} would be wrong and is not made: {error}.") from None
+        flushed = not boot_id() or self._boot_of_state() != boot_id()
+        self._replace(self._file, state.to_json(), flushed=flushed)
+        if flushed and boot_id():
+            self._replace(self._boot, boot_id().encode(), flushed=True)
+
+    def _boot_of_state(self) -> str:
+        """The start of the host in which the state was written last; empty where that is not known. It is noted, and
+        flushed, after the first state of a start, and before any that is not flushed."""
+        try:
+            return self._boot.read_text()
+        except (OSError, ValueError):
+            return ""
+
+    def _replace(self, file: Path, content: bytes, *, flushed: bool) -> None:
         temporary = self.path / f".leases-{os.getpid()}.tmp"
         try:
-            with open(temporary, "wb") as file:
-                file.write(state.to_json())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self._file)
+            with open(temporary, "wb") as written:
+                written.write(content)
+                written.flush()
+                if flushed:
+                    os.fsync(written.fileno())
+            os.replace(temporary, file)
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_monai.gpu.choice import Card, Request
@@ -121,7 +121,9 @@ class State:
         return replace(self, leases=tuple(renamed))
 
     def to_json(self) -> bytes:
-        return (json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n").encode()
+        """A line for each lease and each place in the queue, for people who look into the file."""
+        head = json.dumps({"format": FORMAT, "boot": self.boot, "next_number": self.next_number, "slots": self.slots})
+        return f'{head[:-1]},\n"leases": {_lines(self.leases)},\n"tickets": {_lines(self.tickets)}}}\n'.encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> State:
@@ -155,6 +157,11 @@ class State:
 
 def slots_of(cards: Iterable[Card]) -> dict[str, int]:
     return {card.id: card.slots for card in cards}
+
+
+def _lines(entries: Iterable[Lease | Ticket]) -> str:
+    lines = (json.dumps({name: getattr(entry, name) for name in entry.__slots__}) for entry in entries)
+    return f"[{','.join(chr(10) + line for line in lines)}]"
 
 
 def _lease(entry: Mapping[str, Any]) -> Lease:

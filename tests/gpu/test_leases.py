@@ -390,6 +390,50 @@ def test_a_damaged_file_is_an_error_and_nothing_is_given(folder, text):
     assert (folder / "leases.json").read_bytes() == text
 
 
+@pytest.mark.parametrize("left", [b"", b'{"format": 1, "boot"', b"\0" * 500])
+def test_half_a_file_that_a_power_cut_left_is_no_trouble_after_it(folder, left, monkeypatch):
+    """The jobs of the leases in it have ended with the host; within one start of it such a file is an error."""
+    _die_holding(folder, "one", 40)
+    (folder / "leases.json").write_bytes(left)
+    with pytest.raises(LeaseError, match="is damaged"):
+        take(cards_of(folder), "two", 40, count=2)
+    for module in (lease_folder, leases):
+        monkeypatch.setattr(module, "boot_id", lambda: "the next start")
+    assert take(cards_of(folder), "two", 40, count=2).cards == ("GPU-a", "GPU-b")
+    (folder / "leases.json").write_bytes(left)
+    with pytest.raises(LeaseError, match="is damaged"):
+        take(cards_of(folder), "three", 1)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["as it is", "a host that does not tell its start"])
+def test_only_the_first_change_after_a_start_waits_for_the_disk(folder, known, monkeypatch):
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    if not known:
+        for module in (lease_folder, leases):
+            monkeypatch.setattr(module, "boot_id", lambda: "")
+    held = cards_of(folder)
+    for number in range(3):
+        take(held, f"job {number}", 8)
+    assert len(flushed) == (2 if known else 3)
+    for module in (lease_folder, leases):
+        monkeypatch.setattr(module, "boot_id", lambda: "the next start")
+    take(held, "job 3", 8)
+    assert len(flushed) == (4 if known else 5), "before one that is not flushed the start is noted"
+    assert (folder / "boot").read_text() == "the next start"
+
+
+def test_people_can_read_who_has_what(folder):
+    held = cards_of(folder)
+    take(held, "one", 40)
+    take(held, "two", 40)
+    with pytest.raises(CardsBusy):
+        take(held, "three", 40)
+    lines = (folder / "leases.json").read_text().splitlines()
+    assert [sum(f'"{name}"' in line for line in lines) for name in ("one", "two", "three")] == [1, 1, 1]
+    assert json.loads("\n".join(lines))["tickets"][0]["name"] == "three"
+
+
 def test_a_file_that_gives_a_card_twice_is_refused(folder):
     held = cards_of(folder)
     take(held, "one", 40)
@@ -405,10 +449,10 @@ def test_a_full_disk_gives_nothing_and_loses_nothing(folder, monkeypatch):
     take(held, "one", 40)
     before = (folder / "leases.json").read_bytes()
 
-    def full(fd: int) -> None:
+    def full(*paths: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(LeaseError, match=r"No space left on device. Free some space"):
         take(held, "two", 40)
     monkeypatch.undo()

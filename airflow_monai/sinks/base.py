@@ -185,6 +185,13 @@ class Sink(ABC):
         """As :meth:`ask`, in the way that the connection's extra ``verify`` names."""
         return self.ask(instances)
 
+    def count(self, study_instance_uid: str) -> int | None:
+        """How many instances of a study the far side has; None when it cannot be asked.
+
+        :raises SinkUnavailable: it can be asked, but does not answer now.
+        """
+        return None
+
     @abstractmethod
     def test(self) -> str:
         """Try the destination without delivering anything; what was found, in one line, else an error as above."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -45,6 +45,15 @@ class Query:
             found.update((uid, uid in there) for uid in wanted)
         return found
 
+    def count(self, study: str, deadline: Deadline) -> int | None:
+        """How many instances of a study are there; None when the service answers no such queries.
+
+        :raises SinkUnavailable: it does not answer now.
+        """
+        place = f"/studies/{quote(study)}/instances?includefield={_SOP_INSTANCE}"
+        there = self._all(place, study, deadline, lambda found: False)
+        return None if there is None else len(there)
+
     def test(self, deadline: Deadline) -> str:
         """What the service says to a query for a study that cannot be; an error as for :meth:`found`."""
         answer = self._get("/studies?StudyInstanceUID=2.25.0&limit=1", deadline)
@@ -68,16 +77,19 @@ class Query:
                     return None
                 there |= found
             return there & wanted
-        return self._paged(place, study, wanted, deadline)
+        found = self._all(place, study, deadline, lambda found: wanted <= found)
+        return None if found is None else found & wanted
 
-    def _paged(self, place: str, study: str, wanted: set[str], deadline: Deadline) -> set[str] | None:
-        """All of a study, until the wanted ones are found or a page brings nothing new.
+    def _all(
+        self, place: str, study: str, deadline: Deadline, is_enough: Callable[[set[str]], bool]
+    ) -> set[str] | None:
+        """All of a study, until these are enough or a page brings nothing new.
 
         A server may give fewer than asked for, or not know of pages at all.
         """
         there: set[str] = set()
         offset = 0
-        while not wanted <= there:
+        while not is_enough(there):
             found = self._page(f"{place}&limit={PAGE}&offset={offset}", study, deadline)
             if found is None:
                 return None
@@ -85,7 +97,7 @@ class Query:
                 break
             there |= found
             offset += len(found)
-        return there & wanted
+        return there
 
     def _page(self, path: str, study: str, deadline: Deadline) -> set[str] | None:
         answer = self._get(path, deadline)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from airflow_monai.errors import DestinationError
 from airflow_monai.sinks.base import Instance
@@ -21,22 +22,46 @@ def present(peer: Peer, instances: Sequence[Instance], deadline: Deadline) -> di
 
     :raises SinkUnavailable: it does not answer now.
     """
+    with _asking(peer, deadline) as association:
+        if association is None:
+            return None
+        found: dict[str, bool] = {}
+        for members in _by_series(instances):
+            found.update(_present_of_series(association, members))
+        return found
+
+
+def count(peer: Peer, study: str, deadline: Deadline) -> int | None:
+    """How many instances of a study the node has; None if it takes no queries.
+
+    :raises SinkUnavailable: it does not answer now.
+    """
+    with _asking(peer, deadline) as association:
+        if association is None:
+            return None
+        try:
+            found = association.find(STUDY_ROOT, IMPLICIT_LITTLE, _keys("SERIES", study))
+            series = {_value(answer, _SERIES) for answer in found} - {""}
+            images = (association.find(STUDY_ROOT, IMPLICIT_LITTLE, _keys("IMAGE", study, uid)) for uid in series)
+            return len({_value(answer, _SOP_INSTANCE) for answers in images for answer in answers} - {""})
+        except QueryFailed:
+            return None
+
+
+@contextmanager
+def _asking(peer: Peer, deadline: Deadline) -> Iterator[Association | None]:
+    """An association for queries; None where the node takes none."""
     try:
         association = associate(peer, [(STUDY_ROOT, IMPLICIT_LITTLE)], deadline)
     except DestinationError:
-        return None  # it may want us as a sender only
-    if not association.contexts:
-        association.release()
-        return None
-    found: dict[str, bool] = {}
+        yield None  # it may want us as a sender only
+        return
     try:
-        for members in _by_series(instances):
-            found.update(_present_of_series(association, members))
+        yield association if association.contexts else None
     except BaseException:
         association.abort()
         raise
     association.release()
-    return found
 
 
 def _by_series(instances: Sequence[Instance]) -> Iterator[list[Instance]]:
@@ -50,21 +75,21 @@ def _by_series(instances: Sequence[Instance]) -> Iterator[list[Instance]]:
 def _present_of_series(association: Association, instances: Sequence[Instance]) -> dict[str, bool]:
     """One query for them all: those of the series that the node has, whichever are meant."""
     first, wanted = instances[0], {str(instance.sop_instance_uid) for instance in instances}
-    # the unique keys of all levels above; hierarchical queries need them (PS3.4 section C.4.1.2.1)
-    identifier = _identifier(
-        {
-            _SOP_INSTANCE: next(iter(wanted)) if len(wanted) == 1 else "",
-            _LEVEL: "IMAGE",
-            _STUDY: first.study_instance_uid,
-            _SERIES: first.series_instance_uid,
-        }
-    )
+    only = next(iter(wanted)) if len(wanted) == 1 else ""
+    identifier = _keys("IMAGE", first.study_instance_uid, first.series_instance_uid, only)
     try:
         answers = association.find(STUDY_ROOT, IMPLICIT_LITTLE, identifier)
     except QueryFailed:
         return {}
     there = {_value(answer, _SOP_INSTANCE) for answer in answers}
     return {uid: uid in there for uid in wanted}
+
+
+def _keys(level: str, study: str, series: str = "", sop: str = "") -> bytes:
+    """The identifier of a query: the unique keys of the level and of all above, which hierarchical queries need (PS3.4
+    section C.4.1.2.1)."""
+    elements = {_LEVEL: level, _STUDY: study, _SERIES: series}
+    return _identifier(elements | ({_SOP_INSTANCE: sop} if level == "IMAGE" else {}))
 
 
 def _identifier(elements: dict[int, str]) -> bytes:

@@ -56,6 +56,10 @@ class StowSink(Sink):
         """As :meth:`ask`, and leaves the connections open."""
         return self.query.found(instances, self.deadline) if self.query is not None else None
 
+    def count(self, study_instance_uid: str) -> int | None:
+        with self.site:
+            return self.query.count(study_instance_uid, self.deadline) if self.query is not None else None
+
     def test(self) -> str:
         with self.site:
             if self.query is not None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapError
-from airflow_monai.maps.staging import input_folder, local, present_inputs
+from airflow_monai.maps.staging import input_folder, present_inputs
+from airflow_monai.maps.workspace import shared
 from airflow_monai.store.base import safe_name
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ def parameters(run: LightRun, task: Mapping[str, Any], store_path: str) -> dict[
     """The workflow's parameters: the task's own, a folder for each input artifact, and the folder for results.
 
     :param store_path: the store's folder as pods see it; empty where it is the same.
-    :raises MapError: when a mandatory input is not there, or the store is not on this host.
+    :raises MapError: when a mandatory input is not there, or the store is in no folder.
     """
     from airflow_monai.maps.job import staging_folder
 
-    staging = staging_folder(run.run)
+    output, staging = shared(run.run.store, run.run.output_key), staging_folder(run.run)
     given = {name: argo_text(run, value) for name, value in task["parameters"].items()}
     inputs = {
         item.name: _as_pods_see(
@@ -41,7 +42,7 @@ def parameters(run: LightRun, task: Mapping[str, Any], store_path: str) -> dict[
         )
         for item in present_inputs(run.run, task["inputs"])
     }
-    return {**given, **inputs, OUTPUT_PATH: _as_pods_see(run.run, local(run.run.store, run.run.output_key), store_path)}
+    return {**given, **inputs, OUTPUT_PATH: _as_pods_see(run.run, output, store_path)}
 
 
 def prepare_output(run: TaskRun) -> None:
@@ -49,7 +50,7 @@ def prepare_output(run: TaskRun) -> None:
     from airflow_monai import settings
     from airflow_monai.maps.runners.base import default_user, make_folder
 
-    folder = local(run.store, run.output_key)
+    folder = shared(run.store, run.output_key)
     try:
         shutil.rmtree(folder, ignore_errors=True)
         make_folder(folder, default_user(settings.load().container_user))

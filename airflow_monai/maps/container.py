@@ -12,7 +12,8 @@ from airflow_monai.errors import MapError
 from airflow_monai.maps.job import Wish, make_job, staging_folder
 from airflow_monai.maps.manifest import Manifest, with_resources
 from airflow_monai.maps.runners.base import ContainerImage, FoundMap, MapJob, Mount
-from airflow_monai.maps.staging import NamedInput, input_folder, local
+from airflow_monai.maps.staging import NamedInput, input_folder
+from airflow_monai.maps.workspace import local
 from airflow_monai.store.base import safe_name
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from airflow_monai.errors import MapError
 from airflow_monai.maps.manifest import Manifest, MapResources, run_environment, with_resources
 from airflow_monai.maps.policy import Asked, Policy
 from airflow_monai.maps.runners.base import FoundMap, MapJob, Mount
-from airflow_monai.maps.staging import NamedInput, input_folder, local
+from airflow_monai.maps.staging import NamedInput, input_folder
+from airflow_monai.maps.workspace import local, notes_of
 
 if TYPE_CHECKING:
     from airflow_monai.operators.base import TaskRun
@@ -93,6 +94,7 @@ def make_job(
         gpus=gpus,
         card_class=wish.card_class,
         confinement=confinement,
+        notes=notes_of(run.store, run.output_key),
     )
 
 
@@ -109,7 +111,8 @@ def bare_job_of(folder: RunFolder, task_id: str, map_index: int, generation: int
     state = output.with_name(f"{output.name}.run")
     found = FoundMap("", "", nothing)
     name = _name(folder.store, task_id, key)
-    return MapJob(name, found, labels, labels, {}, (), output, state, nothing.resources)
+    notes = notes_of(folder.store, key)
+    return MapJob(name, found, labels, labels, {}, (), output, state, nothing.resources, notes=notes)
 
 
 def job_name(run: TaskRun) -> str:

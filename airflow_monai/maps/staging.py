@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapError
+from airflow_monai.maps.workspace import is_shared, local
 from airflow_monai.operators.artifacts import ArtifactFiles
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.local import TEMPORARY_PREFIX
@@ -47,14 +48,14 @@ def present_inputs(run: TaskRun, inputs: Iterable[Mapping[str, Any]]) -> list[Na
 
 
 def input_folder(store: Store, inputs: Sequence[NamedInput], staging: Path) -> Path:
-    """The host folder to mount at the application's input path.
+    """The host folder to mount at the application's input path, a copy where the store is in a bucket.
 
     One artifact is the folder itself; of several, each is a folder with the artifact's name.
 
     :param staging: the folder to make when the store has none that fits. One that is there is whole, and an application
         that an earlier try started may be reading it: it stays as it is.
     """
-    if len(inputs) == 1 and inputs[0].files.folder_key is not None:
+    if len(inputs) == 1 and inputs[0].files.folder_key is not None and is_shared(store):
         return local(store, inputs[0].files.folder_key)
     if not staging.is_dir():
         unfinished = staging.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
@@ -67,19 +68,17 @@ def input_folder(store: Store, inputs: Sequence[NamedInput], staging: Path) -> P
 
 def _build(store: Store, inputs: Sequence[NamedInput], folder: Path) -> None:
     folder.mkdir(parents=True)
-    for item in inputs:
-        top = folder if len(inputs) == 1 else folder / safe_name(item.name)
+    tops = [folder if len(inputs) == 1 else folder / safe_name(item.name) for item in inputs]
+    for top in tops:
         top.mkdir(exist_ok=True)
-        for key in item.files.keys:
-            _link(local(store, key), top / item.files.relative(key))
-
-
-def local(store: Store, key: str) -> Path:
-    """Where an object of the store lies on this host; :class:`MapError` for a store that is elsewhere."""
-    path = store.local_path(key)
-    if path is None:
-        raise MapError(f"The store {store.url} is not on this host: MAPs need a local store in this version.")
-    return path
+    pairs = (
+        (key, top / item.files.relative(key)) for item, top in zip(inputs, tops, strict=True) for key in item.files.keys
+    )
+    if is_shared(store):
+        for key, target in pairs:
+            _link(local(store, key), target)
+    else:
+        store.fetch_all(pairs)
 
 
 def _link(source: Path, target: Path) -> None:

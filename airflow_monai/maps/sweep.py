@@ -17,6 +17,7 @@ from airflow_monai.errors import MonaiError
 from airflow_monai.maps.following import forget, is_followed, was_let_go
 from airflow_monai.maps.job import LABEL, bare_job_of, staging_beside
 from airflow_monai.maps.runners.base import MapJob, Runner, Trace
+from airflow_monai.maps.workspace import clear
 from airflow_monai.store.base import Store
 from airflow_monai.store.runs import Fence, RunFolder
 from airflow_monai.types import TaskStatus
@@ -153,6 +154,7 @@ class Sweep:
         self.runner.discard(job)
         self.free(job.name)
         shutil.rmtree(staging_beside(job.output), ignore_errors=True)
+        clear(self.store, task.folder(self.store).output_key(task.task_id, task.map_index, task.generation))
         with contextlib.suppress(MonaiError):  # they only inform
             forget(task.folder(self.store), task.task_id, task.map_index, task.generation)
 

@@ -27,6 +27,7 @@ from airflow_monai.errors import (
     MonaiError,
     OutputTooLarge,
     RunnerUnavailable,
+    StoreError,
 )
 from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, condition_context, one_line
 from airflow_monai.operators.facts import told_with
@@ -241,7 +242,6 @@ class ApplicationOperator(MonaiOperator):
     def _output_watched(self, run: TaskRun, runner: Runner, job: MapJob) -> Iterator[OutputWatch]:
         """Stop an application that writes more than it may, and remove what it wrote."""
         from airflow_monai.maps.quota import OutputWatch
-        from airflow_monai.maps.removal import remove_tree
 
         def stop() -> None:
             try:
@@ -257,7 +257,7 @@ class ApplicationOperator(MonaiOperator):
             run.fence.check()
             try:
                 runner.discard(job)
-                remove_tree(job.output)
+                runner.remove_output(job)
             except (MapError, OSError) as error:
                 self.log.warning("What was written could not be removed: %s", one_line(error))
             raise
@@ -302,6 +302,8 @@ class ApplicationOperator(MonaiOperator):
         runner.begun = self._has_begun
         runner.for_job = bare = bare_job(run)
         try:
+            if bare.notes is not None:
+                bare.notes.require_here(bare.name)
             return runner, self.job_of(run, runner, present_inputs(run, self.inputs))
         except BaseException:
             self._held = _Held(run, runner, bare, _leases_for(bare))  # an earlier try may have started it
@@ -348,14 +350,14 @@ class ApplicationOperator(MonaiOperator):
     def _logs(self, run: TaskRun, board: Board) -> Iterator[tuple[TaskLog, Any]]:
         """The task log's filter and the function that takes the application's lines."""
         from airflow_monai import settings
-        from airflow_monai.maps.logs import LogFilter, StoredLog, TaskLog
+        from airflow_monai.maps.logs import LogFilter, TaskLog
         from airflow_monai.maps.progress import ProgressReader
-        from airflow_monai.maps.staging import local
+        from airflow_monai.maps.workspace import stored_log
         from airflow_monai.store.payloads import load_series_tags
 
         key = run.folder.log_key(run.task_id, run.map_index, run.generation)
         tags = load_series_tags(run.store, run.payload.payload_id)
-        stored = StoredLog(local(run.store, key))
+        stored = stored_log(run.store, key, run.fence.check)
         mode = settings.load().task_log
         log_filter = LogFilter(run.payload, tags)
         shown = TaskLog(mode, log_filter, lambda line: self.log.info("%s", line), key)
@@ -413,11 +415,11 @@ class ApplicationOperator(MonaiOperator):
 
     def _publish(self, run: TaskRun, facts: Mapping[str, Any]) -> Outcome:
         from airflow_monai.maps.outputs import collect
-        from airflow_monai.maps.staging import local
+        from airflow_monai.maps.workspace import local, publish
 
-        folder = run.output_key
         what = f"{self.application} of task {run.task_id}"
-        collected = collect(local(run.store, folder), self.outputs, what=what)
+        collected = collect(local(run.store, run.output_key), self.outputs, what=what)
+        folder = publish(run)
         artifacts = {name: tuple(f"{folder}/{path}" for path in paths) for name, paths in collected.artifacts.items()}
         return Outcome(collected.result, artifacts, facts, folder, xcom=facts)
 
@@ -432,7 +434,7 @@ class ApplicationOperator(MonaiOperator):
         except AirflowRescheduleException:
             self._held = None  # nothing runs; its place in the queue for cards is kept
             raise
-        except (RunnerUnavailable, LeaseError):
+        except (RunnerUnavailable, LeaseError, StoreError):
             ti = context["ti"]
             if self._killed or ti.try_number > ti.max_tries:
                 self._let_go()
@@ -452,6 +454,7 @@ class ApplicationOperator(MonaiOperator):
 
         from airflow_monai.maps.following import let_go
         from airflow_monai.maps.job import staging_folder
+        from airflow_monai.maps.workspace import clear
 
         held = self._held
         if held is None:
@@ -464,6 +467,7 @@ class ApplicationOperator(MonaiOperator):
 
                 give_back(held.leases, held.job.name, self.log.warning)
             shutil.rmtree(staging_folder(held.run), ignore_errors=True)
+            clear(held.run.store, held.run.output_key)
         except Fenced:
             self.log.info("A newer try has taken over %s; it is left alone", held.job.name)
         except (MonaiError, OSError) as error:  # what cannot be removed now must not change what became of the task

@@ -67,10 +67,13 @@ def context_of(
     }
 
 
-def make_payload(store_url: str, *, patient_name: str = "Doe^Jane", slices: int = 3) -> str:
-    """Put a small CT study into the store as a closed payload; its id."""
+def make_payload(store_url: str, *, patient_name: str = "Doe^Jane", slices: int = 3, source: Path | None = None) -> str:
+    """Put a small CT study into the store as a closed payload; its id.
+
+    :param source: where the study is made; beside the store's folder when None.
+    """
     store = open_store(store_url)
-    source = Path(store_url).parent / "study"
+    source = source or Path(store_url).parent / "study"
     study = generate(source, slices=slices, rows=32, seed=1)
     payload_id = payload_id_of(study.study_uid, "CTLUNG", 0)
     files = []

@@ -15,11 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_monai.errors import MapError
 from airflow_monai.maps.manifest import Manifest, MapResources
 from airflow_monai.maps.policy import Confinement
-from airflow_monai.maps.removal import remove_content
+from airflow_monai.maps.removal import remove_content, remove_tree
+
+if TYPE_CHECKING:
+    from airflow_monai.maps.workspace import Notes
 
 MAX_LINE_BYTES = 16 * 1024
 CHECK_SECONDS = 2.0
@@ -102,6 +106,8 @@ class MapJob:
         itself chooses cards.
     :param keep_open: file descriptors that a process which is to outlive this one inherits: by them the lease of its
         cards lives on until it can be found.
+    :param notes: where workers of other hosts look for what is noted of the job; None where ``state`` is a folder that
+        they see.
     """
 
     name: str
@@ -121,6 +127,7 @@ class MapJob:
     keep_open: tuple[int, ...] = ()
     scratch: tuple[str, ...] = ()
     confinement: Confinement = field(default_factory=Confinement)
+    notes: Notes | None = None
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -273,6 +280,10 @@ class Runner(ABC):
     @abstractmethod
     def discard(self, job: MapJob) -> None:
         """Stop the job if it runs and remove every trace of it but its output; nothing when there is none."""
+
+    def remove_output(self, job: MapJob) -> None:
+        """Remove the job's output folder, once the job is gone."""
+        remove_tree(job.output)
 
     @abstractmethod
     def holds(self, name: str, state: Path) -> bool:

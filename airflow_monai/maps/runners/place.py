@@ -2,7 +2,7 @@
 
 A job's name keeps one engine, or one host, from running it twice. It says nothing to another engine: there a second
 copy would write into the output folder of the first. So each generation has a small file beside its output that tells
-where it was started, and it is started nowhere else.
+where it was started, and it is started nowhere else; an object of the bucket, where the store is in one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Any
 
 from airflow_monai.errors import MapError, RunnerUnavailable
 from airflow_monai.maps.runners.base import MapJob
+from airflow_monai.maps.workspace import PLACE
 
-SUFFIX = ".place"
+SUFFIX = PLACE
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,13 @@ class Place:
 
         :raises RunnerUnavailable: when it was started elsewhere and is not known to be gone.
         """
-        file = _file(job)
-        if not _created(file, {"names": list(self.names()), "worker": platform.node()}):
+        content: dict[str, object] = {"names": list(self.names()), "worker": platform.node()}
+        if not (job.notes.create(SUFFIX, content) if job.notes else _created(_file(job), content)):
             self.require_here(job)
 
     def require_here(self, job: MapJob) -> None:
         """:class:`RunnerUnavailable` when the job was started elsewhere."""
-        noted = _noted(_file(job))
+        noted = job.notes.read(SUFFIX) if job.notes else _noted(_file(job))
         if noted is None or set(noted["names"]) & set(self.names()):
             return
         raise RunnerUnavailable(
@@ -57,10 +58,19 @@ class Place:
 
     def leave(self, job: MapJob) -> None:
         """Forget the job, which is gone."""
-        _file(job).unlink(missing_ok=True)
+        if job.notes:
+            job.notes.remove(SUFFIX)
+        else:
+            _file(job).unlink(missing_ok=True)
 
     def leave_others(self, job: MapJob) -> None:
         """Forget the task's other generations that were started here, which are gone."""
+        for other in job.notes.others(SUFFIX) if job.notes else ():
+            noted = other.read(SUFFIX)
+            if noted and set(noted["names"]) & set(self.names()):
+                other.remove(SUFFIX)
+        if job.notes:
+            return
         for file in job.state.parent.glob(f"g*{SUFFIX}"):
             noted = _noted(file) if file != _file(job) else None
             if noted and set(noted["names"]) & set(self.names()):

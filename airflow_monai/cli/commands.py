@@ -198,6 +198,80 @@ _GATEWAY = Command(
     ),
 )
 
+_IMPORT = Command(
+    name="import",
+    help="Put DICOM files of this host into the store.",
+    description="Put DICOM files of this host into the store, as if they had been sent to an AE title: no gateway "
+    "needs to run for that. Of a folder or a zip archive all images are taken, other files passed over. A gateway that "
+    "runs on the store, or the next that does, starts the workflows; --announce does it here. To do it again does no "
+    "harm. Exit code 0: all is in, 1: a file was refused, or a run that was waited for is not there, 2: nothing is in.",
+    function=f"{ENTRY}.import_files",
+    example="airflow monai import ./study --called CTLUNG --announce",
+    arguments=(
+        Argument(("paths",), {"nargs": "+", "metavar": "PATH", "help": "Folders, zip archives, or files."}),
+        Argument(("--called",), {"metavar": "AE", "required": True, "help": "AE title that they are for."}),
+        Argument(
+            ("--calling",),
+            {"metavar": "AE", "help": "AE title that they are from. Default: inbox_calling_aet of section monai."},
+        ),
+        Argument(
+            ("--announce",),
+            {"action": "store_true", "help": "Close the studies and create their runs from here, by Airflow's API."},
+        ),
+        Argument(("--wait",), {"action": "store_true", "help": "Wait until a gateway has created their runs."}),
+        Argument(
+            ("--timeout",),
+            {"metavar": "MINUTES", "type": positive, "default": 10, "help": "How long to wait. Default: 10."},
+        ),
+        _JSON,
+    ),
+)
+
+_SEND = Command(
+    name="send",
+    help="Send DICOM files of this host to a DICOM node.",
+    description="Send DICOM files of this host to a DICOM node by C-STORE, with a verdict on each. What the node has "
+    "accepted is kept in a file below .monai/sent, so that the same command sends only what is missing. Exit code 0: "
+    "the node has accepted all, 1: not all, 2: nothing could be sent.",
+    function=f"{ENTRY}.send",
+    example="airflow monai send ./study --to pacs.example.org:11112 --called PACS --calling MONAI",
+    arguments=(
+        Argument(("paths",), {"nargs": "+", "metavar": "PATH", "help": "Folders or files."}),
+        Argument(("--to",), {"metavar": "HOST:PORT", "required": True, "help": "The node."}),
+        Argument(("--called",), {"metavar": "AE", "required": True, "help": "Its AE title."}),
+        Argument(("--calling",), {"metavar": "AE", "default": "MONAI", "help": "Our AE title. Default: MONAI."}),
+        Argument(("--tls",), {"action": "store_true", "help": "Speak TLS."}),
+        Argument(("--ca-file",), {"metavar": "PEM", "help": "Authorities to trust, in place of the system's."}),
+        Argument(("--cert-file",), {"metavar": "PEM", "help": "Our certificate, where the node wants one."}),
+        Argument(("--key-file",), {"metavar": "PEM", "help": "Its key, where it is in a file of its own."}),
+        Argument(("--no-check",), {"action": "store_true", "help": "Do not check the node's certificate."}),
+        Argument(
+            ("--associations",),
+            {"metavar": "N", "type": positive, "default": 1, "help": "Associations at a time. Default: 1."},
+        ),
+        Argument(
+            ("--as-is",), {"action": "store_true", "help": "Do not offer plain little endian for what is not taken."}
+        ),
+        Argument(("--max-mb-per-second",), {"metavar": "MB", "type": float, "help": "Send no faster than this."}),
+        Argument(
+            ("--timeout",),
+            {
+                "metavar": "SECONDS",
+                "type": positive,
+                "default": 30,
+                "help": "A node that does nothing for so long counts as hanging. Default: 30.",
+            },
+        ),
+        Argument(
+            ("--tries",),
+            {"metavar": "N", "type": positive, "default": 3, "help": "How often to call a node. Default: 3."},
+        ),
+        Argument(("--ledger",), {"metavar": "FILE", "help": "In place of the one below .monai/sent."}),
+        Argument(("--again",), {"action": "store_true", "help": "Send also what was accepted before."}),
+        _JSON,
+    ),
+)
+
 _POOLS = Group(
     name="pools",
     help="GPU cards and their pools.",
@@ -434,5 +508,5 @@ MONAI = Group(
     name="monai",
     help="Clinical imaging-AI workflows.",
     example="airflow monai validate workflow_specs/",
-    commands=(_VALIDATE, _SCHEMA, _EXPLAIN, _RUN, _GATEWAY, _POOLS, _PAYLOADS, _MAPS, _BATCH),
+    commands=(_VALIDATE, _SCHEMA, _EXPLAIN, _RUN, _GATEWAY, _IMPORT, _SEND, _POOLS, _PAYLOADS, _MAPS, _BATCH),
 )

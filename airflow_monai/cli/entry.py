@@ -116,6 +116,58 @@ def gateway(args: Namespace) -> int:
     return command.gateway(args)
 
 
+@partial(_ends, refused=2)
+def import_files(args: Namespace) -> int:
+    from pathlib import Path
+
+    from airflow_monai.cli import imports as command
+    from airflow_monai.gateway import configured
+    from airflow_monai.gateway.intake_here import IntakeHere
+
+    options = command.ImportOptions(
+        paths=tuple(map(Path, args.paths)),
+        called_aet=args.called,
+        calling_aet=args.calling or configured.load().calling_aet,
+        wait_seconds=60.0 * args.timeout if args.wait or args.announce else None,
+        as_json=args.json,
+    )
+    with IntakeHere(_store()) as here:
+        if problem := here.unheard(options.called_aet):
+            _warn(problem)
+        announce = here.see_through if args.announce else None
+        return command.run(here.depositor, options, sys.stdout, sys.stderr, announce)
+
+
+@partial(_ends, refused=2)
+def send(args: Namespace) -> int:
+    from pathlib import Path
+
+    from airflow_monai.cli import send as command
+    from airflow_monai.sinks.dicom import DicomSink
+
+    extra = {
+        "tls": args.tls,
+        "ca_file": args.ca_file,
+        "cert_file": args.cert_file,
+        "key_file": args.key_file,
+        "check_certificate": "false" if args.no_check else "",
+        "associations": args.associations,
+        "response_timeout": args.timeout,
+        "max_mb_per_second": args.max_mb_per_second,
+        "convert": "false" if args.as_is else "",
+    }
+    destination = command.destination_of(args.to, args.called, args.calling, extra)
+    options = command.SendOptions(
+        paths=tuple(map(Path, args.paths)),
+        destination=destination,
+        ledger=Path(args.ledger) if args.ledger else None,
+        again=args.again,
+        tries=args.tries,
+        as_json=args.json,
+    )
+    return command.run(DicomSink(destination), options, sys.stdout, sys.stderr)
+
+
 @_ends
 def pools_sync(args: Namespace) -> int:
     from airflow_monai import settings

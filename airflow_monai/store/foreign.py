@@ -64,7 +64,7 @@ def recognise(data: bytes | memoryview) -> Found | None:
     :raises NotIdentified: when it does not say which image it is.
     :raises DamagedDataSet: when it cannot be read.
     """
-    syntax, start = data_set_of(memoryview(data))
+    syntax, start = data_set_of(data if isinstance(data, memoryview) else memoryview(data))
     if not syntax:
         raise NotIdentified("its meta information names no transfer syntax")
     if _is_dicomdir(data[:start]):

@@ -209,6 +209,12 @@ class ExportIncomplete(ExportRefused):
     failure = FailureKind.CONNECTION
 
 
+class ExportOverdue(ExportRefused):
+    """Not everything was accepted before the deadline; no other try follows, whatever the policy says."""
+
+    failure = FailureKind.TIMEOUT
+
+
 class ExportInterrupted(ExportError):
     """An export was ended from outside; what was not sent yet stays unsent."""
 

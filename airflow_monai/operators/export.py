@@ -15,6 +15,7 @@ from airflow_monai.errors import (
     DestinationError,
     ExportIncomplete,
     ExportInterrupted,
+    ExportOverdue,
     ExportRefused,
     Fenced,
     MonaiError,
@@ -26,6 +27,7 @@ from airflow_monai.operators.orphan import watch_parent
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
 from airflow_monai.sinks.delivery import Deliverer, DeliveryTime, told
 from airflow_monai.sinks.ledger import Ledger
+from airflow_monai.sinks.order import ExportOrder
 from airflow_monai.sinks.registry import open_sink
 from airflow_monai.sinks.report import SinkReport
 
@@ -116,6 +118,7 @@ class ExportOperator(MonaiOperator):
 
         target = destination(report.sink)
         sink = open_sink(target)
+        sink.order = ExportOrder(run.folder, run.task_id, run.map_index, run.generation, run.run_started)
         instances = self._wanted(run, files, target) if sink.dicom_only else [file.instance for file in files]
         report.skipped = len(files) - len(instances)
         if report.skipped:
@@ -171,11 +174,13 @@ class ExportOperator(MonaiOperator):
             )
             if self.is_retried(error):
                 return error
-        return ExportRefused(
-            f"Export task {self.task_id} failed, and a retry would not help: {text}",
-            refused=refused,
-            failure=kinds[0] if kinds else FailureKind.REFUSED,
-        )
+        final = f"Export task {self.task_id} failed, and a retry would not help: {text}"
+        if len(open_ones) < len(reports):
+            return ExportOverdue(final, refused=refused)
+        return ExportRefused(final, refused=refused, failure=kinds[0] if kinds else FailureKind.REFUSED)
+
+    def is_retried(self, error: BaseException) -> bool:
+        return not isinstance(error, ExportOverdue) and super().is_retried(error)
 
     def _wanted(self, run: TaskRun, files: Sequence[ExportFile], target: Destination) -> list[Instance]:
         return for_dicom(files, {name for name in (OTHER_STUDY, RECEIVED_SERIES) if target.flag(name)})

@@ -100,15 +100,18 @@ class Site:
         try_number: int = 1,
         operator_class: type[ExportOperator] = ExportOperator,
         failure_policy: dict[str, str] | None = None,
+        deadline_minutes: float | None = None,
+        inputs: list[dict[str, Any]] | None = None,
         **artifact: Any,
     ) -> dict[str, Any]:
         """Run the operator as a worker does, in this process; the context stands in for Airflow's."""
         self.operator = operator = operator_class(
             task_id="to-pacs",
             destinations=destinations,
-            inputs=[{"name": "seg", "value": value, **artifact}],
+            inputs=inputs or [{"name": "seg", "value": value, **artifact}],
             retries=2,
             failure_policy=failure_policy,
+            deadline_minutes=deadline_minutes,
         )
         ti = SimpleNamespace(
             task_id="to-pacs",

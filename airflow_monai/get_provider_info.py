@@ -199,6 +199,12 @@ def _options() -> dict[str, Any]:
             example="240",
             type_="float",
         ),
+        "export_pools": _option(
+            "The Airflow pool that exports to a destination run in: JSON, destination to pool. Its slots say how many "
+            "run at a time; it must exist. A task may say its own (args.pool); of several destinations the first that "
+            "is named here counts.",
+            example='{"PACS": "to_pacs"}',
+        ),
         "gpu_lease_folder": _option(
             "Folder on a disk of the host that has the cards, where its workers keep which job has which card. All "
             "workers of a host need the same one, those in containers too; no two hosts may share one.",

@@ -162,6 +162,11 @@ def load_export_deadline_minutes() -> float:
     return _number("export_deadline_minutes", 1440.0)
 
 
+def load_export_pools() -> Mapping[str, str]:
+    """Destination -> the Airflow pool that exports to it run in, unless a task says another."""
+    return _names("export_pools", '{"PACS": "to_pacs"}')
+
+
 def load_gpu() -> GpuSettings:
     """Read the settings of the cards of this host."""
     folder = _text("gpu_lease_folder") or _home() / "monai-gpu-leases"
@@ -254,14 +259,14 @@ def _roles(option: str) -> dict[str, tuple[str, ...]]:
     return {role.strip().lower(): tuple(str(member).strip() for member in members) for role, members in given.items()}
 
 
-def _names(option: str) -> dict[str, str]:
+def _names(option: str, example: str = '{"monaideploy": "s3://monaideploy"}') -> dict[str, str]:
     """Name -> text, from ``{"name": "text", ...}``."""
     try:
         given = json.loads(_text(option) or "{}")
     except ValueError:
         given = None
     if not isinstance(given, dict) or not all(isinstance(value, str) and value.strip() for value in given.values()):
-        raise SettingsError(f'[{SECTION}] {option} must be JSON like {{"monaideploy": "s3://monaideploy"}}.')
+        raise SettingsError(f"[{SECTION}] {option} must be JSON like {example}.")
     return {name.strip(): value.strip() for name, value in given.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from airflow_monai.factory import build_dag
 from airflow_monai.factory.kinds.map import EXECUTION_GRACE, execution_timeout
 from airflow_monai.gpu.pools import PoolRequest
 from airflow_monai.operators.gate import EdgeNode, GateOperator, RouterOperator
-from airflow_monai.specs.plan import Resources, WorkflowPlan
+from airflow_monai.specs.plan import Resources, TaskType, WorkflowPlan
 from tests.factory.plans import plan_of_text
 
 
@@ -197,6 +198,20 @@ def test_a_worker_does_not_fail_a_task_for_its_cards_that_has_its_place(
 ) -> None:
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", plan.dag_id)
     assert build_dag(_wants_card(plan), inventory=lambda: None).task_dict["segment"].pool == "default_pool"
+
+
+def test_an_export_runs_in_the_pool_of_its_destination_or_its_own_and_has_a_deadline(
+    plan: WorkflowPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = next(task for task in plan.tasks if task.type is TaskType.EXPORT)
+    assert build_dag(plan).task_dict[export.id].pool == "default_pool"
+    monkeypatch.setenv("AIRFLOW__MONAI__EXPORT_POOLS", json.dumps({export.export_destinations[0]: "to_pacs"}))
+    by_site = build_dag(plan).task_dict[export.id]
+    assert (by_site.pool, by_site.deadline_minutes) == ("to_pacs", None)
+    own = replace(export, args={"Pool": "mine", "deadline_minutes": "30"})
+    tasks = tuple(own if task is export else task for task in plan.tasks)
+    by_itself = build_dag(replace(plan, tasks=tasks)).task_dict[export.id]
+    assert (by_itself.pool, by_itself.deadline_minutes) == ("mine", 30.0)
 
 
 def _wants_card(plan: WorkflowPlan) -> WorkflowPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ def export_arguments(request: TaskRequest) -> dict[str, Any]:
     """What an operator that exports takes."""
     task = request.task
     args = {name.lower(): value for name, value in task.args.items()}
-    deadline, pool = args.get("deadline_minutes"), str(args.get("pool") or "").strip()
+    deadline, pool = args.get("deadline_minutes"), _pool(task.export_destinations, str(args.get("pool") or "").strip())
     return {
         "destinations": task.export_destinations,
         "inputs": inputs_of(task),
@@ -34,3 +35,13 @@ def export_arguments(request: TaskRequest) -> dict[str, Any]:
         **monai_arguments(request),
         **request.common,
     }
+
+
+def _pool(destinations: Sequence[str], own: str) -> str:
+    """The pool that the task names, else the site's for the first destination that has one, else none."""
+    if own:
+        return own
+    from airflow_monai import settings
+
+    pools = settings.load_export_pools()
+    return next((pools[name] for name in destinations if name in pools), "")

@@ -19,7 +19,7 @@ ARGS = (
     Arg(
         "pool",
         "The Airflow pool that it runs in; its slots say how many exports run at a time. It must exist.",
-        default="default_pool",
+        default="that of [monai] export_pools for the destination, else default_pool",
         template=False,
         example="to_pacs",
     ),

@@ -62,7 +62,7 @@ Sender = Callable[[Case, Path], None]
 
 
 def run(images: int = 150, rounds: int = 3) -> list[Row]:
-    """Rows for each server, size of requests and number of connections, with the ledger and without; all are medians."""
+    """Rows for each server, size of requests and number of connections, with and without the ledger; medians."""
     with TemporaryDirectory() as scratch:
         files = make_images(Path(scratch) / "in", images, rows=ROWS)
         rows: list[Row] = []

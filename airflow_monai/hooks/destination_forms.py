@@ -26,6 +26,10 @@ def dicom_connection_type() -> dict[str, Any]:
             ),
             **field.tls(),
             **field.delivery(verifications=("none", "query", "commitment")),
+            "commitment_timeout": field.number("Commitment time-out (s)", "For the node's report.", 60),
+            "commitment_port": field.number(
+                "Commitment port", "Of the worker, where the node reports on an association of its own. Empty: on ours."
+            ),
             **field.dicom_permits(),
         },
         "ui-field-behaviour": {

@@ -87,6 +87,8 @@ def test_every_setting_is_described_with_the_default_that_it_has(monkeypatch, tm
     assert set(read) == set(settings.Settings.__dataclass_fields__)
     settings.load_bucket()
     settings.load_scratch()
+    settings.load_export_deadline_minutes()
+    settings.load_export_pools()
     kubernetes_settings.load("missing")
     dicom_settings.load()
     configured.load()

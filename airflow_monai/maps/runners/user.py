@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from airflow_monai.errors import MapError
+from airflow_monai.maps.removal import remove_tree
 from airflow_monai.maps.runners.base import MapJob, default_user, empty_output, make_output
 
 LOOKED_AT = 50
@@ -49,22 +50,84 @@ def on_host(job: MapJob, info: Mapping[str, Any]) -> MapJob:
     return replace(job, user=f"{uid + shift}:{(gid or 0) + group_shift}")
 
 
-def prepare_output(job: MapJob, *, empty: bool) -> None:
+def prepare_output(job: MapJob, *, empty: bool, clear: Callable[[], None] | None = None) -> None:
     """Make the output folder for the job's user on the host.
 
+    :param clear: removes as the job's user what only that one may remove.
     :raises MapError: when that user could not write to it; the message names the mending.
     """
+    make = empty_output if empty else make_output
     try:
-        (empty_output if empty else make_output)(job)
+        make(job)
     except MapError as error:
         if not isinstance(error.__cause__, PermissionError):
             raise
-        raise MapError(
-            f"The output folder {job.output} cannot be given to user {job.user}, which the container runs as: its file "
-            "system does not let this worker do so (an NFS export with root_squash does not, nor one that is owned by "
-            f"somebody else). Set [monai] container_user to the owner of {job.output.parent}, or run the worker as "
-            "that user."
-        ) from error
+        owner = _foreign_owner(job.output)
+        if owner is None:
+            raise _not_to_be_given(job) from error
+        _clear(job, owner, clear)
+        make(job)
+    _check_writable(job)
+
+
+def remove_output(job: MapJob, clear: Callable[[], None] | None = None) -> None:
+    """Remove the output folder.
+
+    :param clear: as of :func:`prepare_output`.
+    """
+    try:
+        remove_tree(job.output)
+    except PermissionError:
+        _clear(job, _foreign_owner(job.output) or -1, clear)
+        remove_tree(job.output)
+
+
+def _clear(job: MapJob, owner: int, clear: Callable[[], None] | None) -> None:
+    """Remove what a container's user has made in folders of its own, which only that user and root may do."""
+    problem: MapError | None = None
+    try:
+        if clear is not None:
+            make_output(job)
+            if job.output.stat().st_uid == os.getuid():
+                job.output.chmod(0o777)  # the folder above it is closed to strangers
+            clear()
+            return
+    except MapError as error:
+        problem = error
+    why = f" Removing them by a container of that user failed: {problem}" if problem else ""
+    raise MapError(
+        f"The output folder {job.output} holds files of user {owner}, which an earlier try has made and this worker, "
+        f"which is user {os.getuid()}, may not remove. Remove them as root or as that user (rm -r {job.output}), and "
+        f"set [monai] container_user to {os.getuid()}:{os.getgid()}, so that what containers make belongs to the "
+        f"worker.{why}"
+    ) from problem
+
+
+def _foreign_owner(folder: Path) -> int | None:
+    """The user, other than this worker's, of something in a folder; None where there is none."""
+    try:
+        found = (path.lstat().st_uid for path in _all_below(folder))
+        return next((uid for uid in found if uid != os.getuid()), None)
+    except OSError:
+        return None
+
+
+def _all_below(folder: Path) -> Iterator[Path]:
+    for top, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            yield Path(top, name)
+
+
+def _not_to_be_given(job: MapJob) -> MapError:
+    return MapError(
+        f"The output folder {job.output} cannot be given to user {job.user}, which the container runs as: its file "
+        "system does not let this worker do so (an NFS export with root_squash does not, nor one that is owned by "
+        f"somebody else). Set [monai] container_user to the owner of {job.output.parent}, or run the worker as "
+        "that user."
+    )
+
+
+def _check_writable(job: MapJob) -> None:
     uid, gid = _numbers(job.user)
     for folder in (mount.source for mount in job.mounts if not mount.read_only):
         if uid and not _may(folder.stat(), uid, gid, stat.S_IWOTH | stat.S_IXOTH):
@@ -94,11 +157,7 @@ def check_readable(job: MapJob) -> None:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    for top, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(top, name)
-            if not path.is_symlink():
-                yield path
+    return (path for path in _all_below(folder) if not path.is_symlink())
 
 
 def _may(status: os.stat_result, uid: int, gid: int | None, wanted: int) -> bool:

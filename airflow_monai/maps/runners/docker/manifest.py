@@ -13,6 +13,7 @@ from airflow_monai.maps.job import store_label
 from airflow_monai.maps.manifest import GENERATION_FOLDERS, ManifestFiles
 from airflow_monai.maps.references import Reference
 from airflow_monai.maps.runners.base import FoundMap
+from airflow_monai.maps.runners.docker import clear
 
 if TYPE_CHECKING:
     from airflow_monai.maps.runners.docker.engine import Engine
@@ -105,5 +106,5 @@ def _read(engine: Engine, store: Store, image_id: str, reference: str) -> dict[s
 
 
 def is_reader(labels: Mapping[str, str]) -> bool:
-    """Whether a container is one that manifests are read from."""
-    return _LABELS.items() <= labels.items()
+    """Whether a container is one that manifests are read from, or another that serves for moments only."""
+    return any(own.items() <= labels.items() for own in (_LABELS, clear.LABELS))

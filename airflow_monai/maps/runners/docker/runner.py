@@ -33,6 +33,7 @@ from airflow_monai.maps.runners.base import (
     Runner,
     Trace,
 )
+from airflow_monai.maps.runners.docker.clear import clear_output
 from airflow_monai.maps.runners.docker.config import container_config, is_made_for
 from airflow_monai.maps.runners.docker.engine import Engine
 from airflow_monai.maps.runners.docker.image import as_container, check_image, get_image
@@ -41,7 +42,7 @@ from airflow_monai.maps.runners.docker.usage import ContainerUsage
 from airflow_monai.maps.runners.log_thread import LOG_END, LogThread
 from airflow_monai.maps.runners.place import Place
 from airflow_monai.maps.runners.times import time_of
-from airflow_monai.maps.runners.user import check_readable, on_host, prepare_output
+from airflow_monai.maps.runners.user import check_readable, on_host, prepare_output, remove_output
 from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
 
@@ -104,7 +105,7 @@ class DockerRunner(Runner):
         reattached = self._has_started(job, check)
         if not reattached:
             check()
-            prepare_output(on_host(job, self.engine.info()), empty=True)
+            prepare_output(on_host(job, self.engine.info()), empty=True, clear=partial(self._clear, job))
             check()
             self._start(job)
         self.begun()
@@ -133,6 +134,12 @@ class DockerRunner(Runner):
             "be made, and that it is not when it is looked for. Restart the engine, which puts its own list right; a "
             "retry goes on then."
         )
+
+    def _clear(self, job: MapJob) -> None:
+        clear_output(self.engine, job, store_label(self.store))
+
+    def remove_output(self, job: MapJob) -> None:
+        remove_output(job, partial(self._clear, job))
 
     def kill(self, job: MapJob) -> None:
         self.engine.fresh().kill(job.name)

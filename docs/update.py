@@ -1,8 +1,8 @@
 """Fills in what the pages of this folder take from elsewhere: tables from the code, examples from files.
 
-A page holds ``<!-- fields: TaskSpec -->``, ``<!-- arguments: http -->``, ``<!-- file: path -->`` or
-``<!-- failures: all -->``, then what belongs there, then ``<!-- end -->``. ``python docs/update.py`` writes it anew,
-``--check`` only says whether anything has changed since (exit code 1).
+A page holds ``<!-- fields: TaskSpec -->``, ``<!-- arguments: http -->``, ``<!-- connection: dicom -->``,
+``<!-- file: path -->`` or ``<!-- failures: all -->``, then what belongs there, then ``<!-- end -->``.
+``python docs/update.py`` writes it anew, ``--check`` only says whether anything has changed since (exit code 1).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 DOCS = Path(__file__).parent
 REPOSITORY = DOCS.parent
-_BLOCK = re.compile(r"(<!-- (fields|arguments|file|failures): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- (fields|arguments|connection|file|failures): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def main() -> int:
@@ -60,6 +60,19 @@ def arguments(kind: str) -> str:
     return _table(("argument", "value", "meaning"), rows) if rows else "It takes no arguments.\n"
 
 
+def connection(kind: str) -> str:
+    """The fields of a connection type, as its form has them."""
+    from airflow_monai.get_provider_info import get_provider_info
+
+    form = next(form for form in get_provider_info()["connection-types"] if form["connection-type"] == kind)
+    labels = form["ui-field-behaviour"]["relabeling"]
+    rows = [(f"`{name}`", "", label) for name, label in labels.items()]
+    rows += [
+        (f"`extra.{name}`", _type(field["schema"], {}), _labelled(field)) for name, field in form["conn-fields"].items()
+    ]
+    return _table(("field", "value", "meaning"), rows)
+
+
 def file(path: str) -> str:
     """The text of a file of this repository."""
     kind = "json" if path.endswith(".json") else "yaml"
@@ -80,6 +93,12 @@ def _form(arg: Any) -> str:
 
 def _help(arg: Any) -> str:
     return arg.help + (f" Default: `{arg.default}`." if arg.default else "")
+
+
+def _labelled(field: dict[str, Any]) -> str:
+    default = field["schema"].get("default")
+    text = f"{field['label']}. {field['description']}"
+    return text if default in (None, "") else f"{text} Default: `{_json(default)}`."
 
 
 def _described(field: dict[str, Any]) -> str:
@@ -135,6 +154,7 @@ def _cell(text: str) -> str:
 _MAKERS: dict[str, Callable[[str], str]] = {
     "fields": fields,
     "arguments": arguments,
+    "connection": connection,
     "file": file,
     "failures": failures,
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_monai import __version__
 from airflow_monai.hooks.destination_forms import (
+    broker_connection_type,
     dicom_connection_type,
     dicomweb_connection_type,
     folder_connection_type,
@@ -36,6 +37,7 @@ def get_provider_info() -> dict[str, Any]:
             "hooks.mllp",
             "hooks.argo",
             "hooks.broker",
+            "hooks.export_agent",
         ),
         "operators": _modules(
             "operators.batch",
@@ -69,6 +71,7 @@ def get_provider_info() -> dict[str, Any]:
             folder_connection_type(),
             s3_connection_type(),
             mllp_connection_type(),
+            broker_connection_type(),
             argo_connection_type(),
             rabbitmq_connection_type(),
         ],
@@ -244,8 +247,8 @@ def _options() -> dict[str, Any]:
             example='{"radiologist": ["reading-room@hospital.example"]}',
         ),
         "broker_conn_id": _option(
-            "Airflow connection of type monai_rabbitmq (or amqp): the message broker by which gateways take requests and "
-            "answers, and tasks send. Empty: none.",
+            "Airflow connection of type monai_rabbitmq (or amqp): the message broker by which gateways take requests "
+            "and answers, and tasks send. Empty: none.",
             example="monai_broker",
         ),
         "broker_buckets": _option(

@@ -25,6 +25,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker
 from airflow_monai.broker.base import REASON_HEADER, Broker, BrokerAddress, Delivered, Message, Publisher, Subscription
 from airflow_monai.broker.link import Link, Outgoing, as_ours
 from airflow_monai.errors import BrokerError, BrokerUnavailable
+from airflow_monai.tls import client_context
 
 CONFIRM_SECONDS = 10.0
 CONNECT_SECONDS = 15.0
@@ -76,19 +77,17 @@ class RabbitOptions:
 
 
 def _tls(address: BrokerAddress) -> ssl.SSLContext | None:
-    """TLS as the connection wants it; the broker's certificate is checked unless ``verify`` says false."""
+    """TLS as the connection wants it; the broker's certificate is checked unless ``check_certificate`` says false."""
     if not address.flag("tls", default=address.kind == "amqps"):
         return None
+    cert = tuple(file for file in (address.text("cert_file"), address.text("key_file")) if file)
+    verify: bool | str = address.text("ca_file") or True
+    if not address.flag("check_certificate", default=True):
+        verify = False
     try:
-        context = ssl.create_default_context(cafile=address.text("ca_file") or None)
-        if address.text("cert_file"):
-            context.load_cert_chain(address.text("cert_file"), address.text("key_file") or None)
-    except (OSError, ssl.SSLError) as error:
-        raise address.error(f"its certificates cannot be used ({error.strerror or type(error).__name__})") from None
-    if not address.flag("verify", default=True):
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
+        return client_context(verify, cert, address.flag("check_host", default=True))
+    except (OSError, ValueError) as error:
+        raise address.error(f"its certificates cannot be used ({getattr(error, 'reason', '') or error})") from None
 
 
 class RabbitMq(Broker):

@@ -21,7 +21,12 @@ def destination(name: str) -> Destination:
         connection = BaseHook.get_connection(name)
     except AirflowNotFoundException:
         raise _no_connection(name) from None
-    return described(name, connection, connection.extra_dejson)
+    found = described(name, connection, connection.extra_dejson)
+    if found.conn_type == "monai_broker" and not found.host:
+        from airflow_monai.hooks.export_agent import at_the_site_s_broker
+
+        return at_the_site_s_broker(found)
+    return found
 
 
 async def adestination(name: str) -> Destination:

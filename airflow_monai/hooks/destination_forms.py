@@ -153,3 +153,30 @@ def mllp_connection_type() -> dict[str, Any]:
             "placeholders": {"host": "his.example.org", "port": "2575"},
         },
     }
+
+
+def broker_connection_type() -> dict[str, Any]:
+    """The entry of ``connection-types`` for a gateway elsewhere that exports when a message asks it to."""
+    return {
+        "connection-type": "monai_broker",
+        "hook-class-name": "airflow_monai.hooks.export_agent.ExportAgentHook",
+        "hook-name": "Export agent (by broker)",
+        "conn-fields": {
+            "agent": field.text("Agent", "Behind md.export.request. in the topic: monaiscu or monaidicomweb."),
+            "destinations": field.text("Destinations", "Names that the agent knows. Empty: this connection's id."),
+            "bucket": field.text(
+                "Bucket", "The agent's, a name of [monai] broker_buckets. Empty: the one that the store lies in."
+            ),
+            "wait": field.flag("Wait", "For md.export.complete; else an export is done when it was asked for.", True),
+            "wait_minutes": field.number("Wait (minutes)", "How long one try waits for the answer.", 30),
+            "any_file": field.flag("Any file", "Also ask for files that are not DICOM."),
+            "exchange": field.text("Exchange", "Topic exchange of the messages.", "monaideploy"),
+            **field.tls(),
+            **field.delivery(verifications=("none",)),
+        },
+        "ui-field-behaviour": {
+            "hidden-fields": [],
+            "relabeling": {"host": "Broker", "schema": "Virtual host"},
+            "placeholders": {"host": "empty: the broker of [monai] broker_conn_id", "agent": "monaiscu"},
+        },
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_monai.hooks.form_fields import flag, number, text
+from airflow_monai.hooks.form_fields import number, text, tls
 
 
 def argo_connection_type() -> dict[str, Any]:
@@ -49,11 +49,7 @@ def rabbitmq_connection_type() -> dict[str, Any]:
                 20,
             ),
             "heartbeat": number("Heartbeat (s)", "A broker that is silent for twice as long counts as away.", 10),
-            "tls": flag("TLS", "Speak TLS; the port is 5671 then, unless another is given."),
-            "verify": flag("Check certificate", "Check the broker's certificate and name.", default=True),
-            "ca_file": text("Authority", "File of the certificate authority. Empty: those of the system."),
-            "cert_file": text("Client certificate", "File of the certificate that we show. Empty: none."),
-            "key_file": text("Client key", "File of its key."),
+            **tls(),
         },
         "ui-field-behaviour": {
             "hidden-fields": [],

@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow_monai.errors import DestinationError
 from airflow_monai.sinks.deadline import Deadline
+from airflow_monai.sinks.order import ExportOrder
 from airflow_monai.sinks.throttle import Throttle
 
 
@@ -154,6 +155,7 @@ class Sink(ABC):
         self.verification = destination.choice("verify", "none", self.verifications)
         self.throttle: Throttle | None = destination.throttle()
         self.deadline = Deadline()
+        self.order: ExportOrder | None = None  # set by export tasks, for sinks that are answered later
 
     @abstractmethod
     def identity(self, instance: Instance) -> str:

@@ -9,6 +9,7 @@ from airflow_monai.sinks.base import Destination, Sink
 
 SINKS = {
     "dicom": "airflow_monai.sinks.dicom:DicomSink",
+    "monai_broker": "airflow_monai.sinks.broker:BrokerSink",
     "monai_dicomweb": "airflow_monai.sinks.stow:StowSink",
     "monai_folder": "airflow_monai.sinks.folder:FolderSink",
     "monai_mllp": "airflow_monai.sinks.hl7:MllpSink",

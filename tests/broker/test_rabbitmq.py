@@ -262,7 +262,7 @@ def test_tls_with_the_certificates_of_the_connection(rabbit: RabbitNode, exchang
     extra = {"exchange": exchange, "tls": True}
     good = {**extra, "ca_file": f"{rabbit.tls}/ca.pem"}
     assert "by TLS" in open_broker(BrokerAddress("b", "amqp", "localhost", rabbit.tls_port, extra=good)).test()
-    unchecked = BrokerAddress("b", "amqps", "localhost", rabbit.tls_port, extra={"verify": False})
+    unchecked = BrokerAddress("b", "amqps", "localhost", rabbit.tls_port, extra={"check_certificate": False})
     assert "by TLS" in open_broker(unchecked).test()
     with pytest.raises(BrokerUnavailable, match="cannot be reached"):
         open_broker(BrokerAddress("b", "amqp", "localhost", rabbit.tls_port, extra=extra)).test()

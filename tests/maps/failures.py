@@ -284,6 +284,15 @@ LIMITS = (
         scene="paused",
     ),
     Case(
+        "the same, and no signal ends it: its task does not wait for it, and others remove it once that can be done",
+        errors.MapNotStopped,
+        "*longer than its time limit of 1.8 s, and the Docker engine*could not end it within 2 s*`airflow monai maps "
+        "clean`*",
+        "import time; print('ready', flush=True); time.sleep(60)",
+        task={"timeout_minutes": 0.03},
+        scene="unstoppable",
+    ),
+    Case(
         "a flood of lines", None, left=Left.PUBLISHED, script="for n in range(20_000): print('line', n)", scene="flood"
     ),
     Case(
@@ -556,6 +565,15 @@ IMAGES = (
         left=Left.NONE,
         scene="registry: denied",
         site={"IMAGE_PULL": "missing"},
+    ),
+    Case(
+        "the task's time is over before its image is here",
+        errors.MapNotStarted,
+        "*the 0.05 minutes that it may take in all (execution_timeout) were over before*began: it was waiting for its "
+        "inputs and its image*",
+        left=Left.NONE,
+        site={"IMAGE_PULL": "missing"},
+        scene="out of time over its image",
     ),
     Case(
         "a registry that is away",

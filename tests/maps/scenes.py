@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
+from airflow_monai.maps.runners import create_runner
+from airflow_monai.maps.sweep import nobody_asked
+from airflow_monai.operators.sweep import sweep
+from airflow_monai.settings import load
 from airflow_monai.store.base import Store
 from airflow_monai.store.payloads import dicom_key
+from tests.maps.refusing import refusing_engine
 from tests.operators.made_maps import containers_of
 from tests.own_docker import SHELL, OwnEngine
 from tests.registry import registry
@@ -115,6 +123,39 @@ def _hiding_entry_point(stage: Stage) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def _unstoppable(stage: Stage) -> Iterator[None]:
+    stage.monkeypatch.setattr("airflow_monai.maps.runners.docker.runner.UNSTOPPABLE_SECONDS", 1.0)
+    with refusing_engine() as url:
+        stage.set("DOCKER_URL", url)
+        yield
+    stage.set("DOCKER_URL", "unix:///var/run/docker.sock")
+    runner = create_runner("docker", load(), stage.store)
+    (left,) = sweep(stage.store, runner, ask=nobody_asked)  # the host is mended
+    assert str(left).endswith("its task is done with it and could not remove it")
+
+
+@contextmanager
+def _out_of_time_over_its_image(stage: Stage) -> Iterator[None]:
+    """Airflow's time limit, as Airflow's task runner has it."""
+
+    def over(*_: Any) -> None:
+        raise AirflowTaskTimeout
+
+    with registry() as served:
+        image = served.publish("tests/slow", os.urandom(2**20), command=["/content"])
+        served.seconds = 0.05
+        stage.task.update(image=image, execution_timeout=timedelta(seconds=3))
+        before = signal.signal(signal.SIGALRM, over)
+        signal.setitimer(signal.ITIMER_REAL, 3)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            served.seconds = 0.0
+
+
 def _store_as_mount(stage: Stage) -> None:
     stage.task["sandbox"] = {"mounts": f"{stage.store.url}/payloads:/all"}
 
@@ -196,6 +237,8 @@ def _own_engine(stage: Stage, what: str) -> Iterator[None]:
 
 SCENES: Mapping[str, Callable[[Stage], Any]] = {
     "paused": _paused,
+    "unstoppable": _unstoppable,
+    "out of time over its image": _out_of_time_over_its_image,
     "removed": _removed,
     "killed": _killed,
     "no working directory": partial(_changed_image, WorkingDir="/no/such"),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from airflow_monai.gateway.board import Board
 from airflow_monai.gateway.dicom_settings import DicomOptions
 from airflow_monai.gateway.pdu import APPLICATION_CONTEXT, AssociateRequest, Rejection, is_only
 from airflow_monai.gateway.sop_classes import VERIFICATION
@@ -32,14 +31,20 @@ class Admission:
     """Safe for threads.
 
     :param knows: tells whether a called AE title is served.
+    :param board: where open associations are written down, when those of other processes count too.
     """
 
-    def __init__(self, options: DicomOptions, knows: Callable[[str], bool], guard: DiskGuard | None = None):
+    def __init__(
+        self,
+        options: DicomOptions,
+        knows: Callable[[str], bool],
+        guard: DiskGuard | None = None,
+        board: Board | None = None,
+    ):
         self._options = options
         self._knows = knows
         self._guard = guard
-        self._lock = threading.Lock()
-        self._open: Counter[str] = Counter()
+        self._board = board or Board.private(options.associations)
 
     @contextmanager
     def admitted(self, request: AssociateRequest, address: str) -> Iterator[None]:
@@ -49,58 +54,49 @@ class Admission:
         :raises Refused: when it is not to be taken.
         """
         self._check(request, address)
-        calling = request.calling
-        with self._lock:
-            self._check_numbers(calling)
-            self._open[calling] += 1
+        slot = self._enter(request.calling)
         try:
             yield
         finally:
-            with self._lock:
-                self._open[calling] -= 1
-                if not self._open[calling]:
-                    del self._open[calling]
-
-    def count(self) -> int:
-        """How many are open."""
-        with self._lock:
-            return self._open.total()
+            self._board.leave(slot)
 
     def _check(self, request: AssociateRequest, address: str) -> None:
         if not request.version & 1:
-            _refuse(_BAD_VERSION, "it asks for another version of the protocol than 1")
+            raise _refused(_BAD_VERSION, "it asks for another version of the protocol than 1")
         if request.application_context != APPLICATION_CONTEXT:
-            _refuse(_NO_APPLICATION_CONTEXT, "it asks for another application context than DICOM's")
+            raise _refused(_NO_APPLICATION_CONTEXT, "it asks for another application context than DICOM's")
         if not self._knows(request.called):
-            _refuse(
+            raise _refused(
                 _NO_CALLED_AET,
                 "no workflow listens to the called AE title: set informatics_gateway.ae_title of one",
             )
         callers = self._options.callers
         if callers and not any(caller.matches(request.calling, address) for caller in callers):
-            _refuse(
+            raise _refused(
                 _NO_CALLING_AET,
                 "the calling AE title may not send, or not from this address: add it to [monai] dicom_allowed_callers",
             )
         if self._guard and not is_only(VERIFICATION, request.contexts):  # an echo needs no space
             refusal = self._guard.refusal()
             if refusal:
-                _refuse(_LOCAL_LIMIT, refusal)
+                raise _refused(_LOCAL_LIMIT, refusal)
 
-    def _check_numbers(self, calling: str) -> None:
+    def _enter(self, calling: str) -> int:
         options = self._options
-        if self._open.total() >= options.associations:
-            _refuse(
+        slot = self._board.enter(calling, options.associations, options.associations_of_caller)
+        if isinstance(slot, int):
+            return slot
+        if slot == "all":
+            raise _refused(
                 _LOCAL_LIMIT,
                 f"more than {options.associations} associations are open: see [monai] dicom_max_associations",
             )
-        if self._open[calling] >= options.associations_of_caller:
-            _refuse(
-                _LOCAL_LIMIT,
-                f"more than {options.associations_of_caller} associations of this calling AE title are open: see "
-                "[monai] dicom_max_associations_of_caller",
-            )
+        raise _refused(
+            _LOCAL_LIMIT,
+            f"more than {options.associations_of_caller} associations of this calling AE title are open: see "
+            "[monai] dicom_max_associations_of_caller",
+        )
 
 
-def _refuse(codes: tuple[int, int, int], text: str) -> None:
-    raise Refused(Rejection(*codes, text))
+def _refused(codes: tuple[int, int, int], text: str) -> Refused:
+    return Refused(Rejection(*codes, text))

@@ -27,6 +27,7 @@ class EventKind(str, Enum):
     ASSOCIATION_ABORTED = "association-aborted"  # called_aet, calling_aet, peer, reason
     ASSOCIATION_ENDED = "association-ended"  # called_aet, calling_aet, peer, images, refused, bytes, seconds
     CONNECTION_FAILED = "connection-failed"  # peer, reason: it did not come to an association
+    RECEIVER_DIED = "receiver-died"  # number: of the receiving process, which is replaced
     IMAGE_RECEIVED = "image-received"  # payload_id, count: of this second
     DUPLICATE_RECEIVED = "duplicate-received"  # payload_id, count, of this second
     DUPLICATE_DIFFERS = "duplicate-differs"  # payload_id, count: same SOP Instance UID, other content; not kept
@@ -54,6 +55,7 @@ _WARNINGS = frozenset(
         EventKind.ASSOCIATION_REJECTED,
         EventKind.ASSOCIATION_ABORTED,
         EventKind.CONNECTION_FAILED,
+        EventKind.RECEIVER_DIED,
         EventKind.DUPLICATE_DIFFERS,
         EventKind.IMAGE_REFUSED,
         EventKind.PATIENT_UNKNOWN,

@@ -20,7 +20,7 @@ from airflow_monai.gateway.dimse import Answer, Status, StoreRequest
 from airflow_monai.gateway.events import EventKind, EventLog, log
 from airflow_monai.gateway.sop_classes import is_served
 from airflow_monai.gateway.tls import ServerTls
-from airflow_monai.gateway.transport import Acceptor, listen
+from airflow_monai.gateway.transport import Acceptor, Doors
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.base import Store
 from airflow_monai.store.intake import Instance, Intake, OpenPayload, Placed
@@ -100,8 +100,8 @@ class StoreDesk:
         self._grouping = grouping
         self.spool = spool
         self.events = events
-        self._received = received
-        self._sender_left = sender_left
+        self.received = received
+        self.sender_left = sender_left
         self._association = threading.local()  # each is served by one thread
         self._lock = threading.Lock()
         self._arriving: dict[FileReception, None] = {}
@@ -130,7 +130,7 @@ class StoreDesk:
     def keep(self, request: StoreRequest, file: Path, identity: Identity) -> None:
         instance = Instance(identity, request.called_aet, request.calling_aet)
         placed = self.intake.add(instance, file, self._grouping(request.called_aet))
-        self._received(placed, request.called_aet)
+        self.received(placed, request.called_aet)
         if not placed.duplicate:
             self._association.__dict__.setdefault("payload_ids", set()).add(placed.payload_id)
 
@@ -138,7 +138,7 @@ class StoreDesk:
         """Called by the thread that served it."""
         for payload_id in self._association.__dict__.pop("payload_ids", ()):
             if in_order:
-                self._sender_left(payload_id)
+                self.sender_left(payload_id)
 
     def refuse(self, request: StoreRequest, answer: Answer) -> Answer:
         self.events.emit(
@@ -290,6 +290,7 @@ class Receiver:
 
     :param admission: decides which associations are taken.
     :param port: 0 for a free one; :attr:`port` tells which, and :attr:`tls_port` that of TLS; 0 where there is none.
+    :param doors: to listen at, where they are open already.
     """
 
     name = "dicom"
@@ -302,6 +303,7 @@ class Receiver:
         host: str,
         port: int,
         options: DicomOptions = DicomOptions(),  # noqa: B008 - it is frozen
+        doors: Doors | None = None,
     ):
         self._desk = desk
         self._admission = admission
@@ -310,6 +312,7 @@ class Receiver:
         self._options = options
         self.port = port
         self.tls_port = options.tls_port or 0
+        self._doors = doors
         self._acceptors: list[Acceptor] = []
         self._lock = threading.Lock()
         self._connections: dict[Association, None] = {}  # in the order of their coming
@@ -319,21 +322,19 @@ class Receiver:
         options = self._options
         is_served("1.2.840.10008.5.1.4.1.1.2")  # reads the list of UIDs now, not while the first sender waits
         tls = ServerTls(options.tls) if options.tls else None
-        if options.plain:
-            self._acceptors.append(Acceptor(listen(self._host, self.port), self._serve, "dicom"))
-            self.port = self._acceptors[-1].port
-        else:
-            self.port = 0
-        if tls and options.tls_port is not None:
-            try:
-                listening = listen(self._host, options.tls_port)
-            except OSError:
-                self.stop(0)
-                raise
+        doors = self._doors or Doors.open(self._host, self.port if options.plain else None, options.tls_port)
+        self.port, self.tls_port = doors.port, doors.tls_port
+        if doors.plain:
+            self._acceptors.append(Acceptor(doors.plain, self._serve, self._load, "dicom"))
+        if doors.tls and tls:
             self._acceptors.append(
-                Acceptor(listening, lambda connection, address: self._serve(connection, address, tls), "dicom-tls")
+                Acceptor(
+                    doors.tls,
+                    lambda connection, address: self._serve(connection, address, tls),
+                    self._load,
+                    "dicom-tls",
+                )
             )
-            self.tls_port = self._acceptors[-1].port
         for acceptor in self._acceptors:
             acceptor.start()
 
@@ -352,6 +353,14 @@ class Receiver:
             assoc.abort("the gateway is stopping")
         while (self._open() or self._desk.busy()) and time.monotonic() < end + 5:
             time.sleep(0.02)
+
+    def arriving(self, payload: OpenPayload) -> bool:
+        """Whether an image for this payload is just coming in."""
+        return self._desk.arriving(payload)
+
+    def _load(self) -> int:
+        with self._lock:
+            return len(self._connections)
 
     def _open(self) -> list[Association]:
         with self._lock:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from airflow_monai.gateway import dicom_settings
 from airflow_monai.gateway.admission import Admission
@@ -21,6 +22,9 @@ from airflow_monai.settings import Settings
 from airflow_monai.store import Store, open_store
 from airflow_monai.store.intake import Intake
 from airflow_monai.store.space import DiskGuard
+
+if TYPE_CHECKING:
+    from airflow_monai.gateway.pool import ReceiverPool
 
 STOP_GRACE_SECONDS = 10.0
 
@@ -81,7 +85,7 @@ class Gateway:
         self._announcer = Announcer(store, api, self.workflows.known, self.events, self._guard)
         self._spool: SpoolFolder | None = None
         self._shepherd: Shepherd | None = None
-        self._receiver: Receiver | None = None
+        self._receiver: Receiver | ReceiverPool | None = None
 
     @property
     def port(self) -> int:
@@ -121,11 +125,10 @@ class Gateway:
             max_file=dicom.max_file,
             sender_left=lambda payload_id: shepherd.sender_left(payload_id),
         )
+        receiver = self._receiver_of(desk, dicom, spool)
         shepherd = Shepherd(
-            self.intake, self.workflows, self._announcer, self.events, desk.arriving, self._options.patience
+            self.intake, self.workflows, self._announcer, self.events, receiver.arriving, self._options.patience
         )
-        admission = Admission(dicom, self.workflows.knows, self._guard)
-        receiver = Receiver(desk, admission, self.events, self._options.host, self._options.port, dicom)
         parts = GatewayParts(
             store=self._store,
             spool=spool.path,
@@ -146,6 +149,25 @@ class Gateway:
             raise
         shepherd.start()
         self._shepherd, self._receiver = shepherd, receiver
+
+    def _receiver_of(self, desk: StoreDesk, dicom: DicomOptions, spool: SpoolFolder) -> Receiver | ReceiverPool:
+        """In this process, or in several of its own."""
+        options = self._options
+        if dicom.processes == 1:
+            admission = Admission(dicom, self.workflows.knows, self._guard)
+            return Receiver(desk, admission, self.events, options.host, options.port, dicom)
+        from airflow_monai.gateway.pool import ReceiverPool, Site
+
+        site = Site(self._store.url, options.workflow_folder, options.events, options.host, options.port)
+        return ReceiverPool(
+            site,
+            dicom,
+            self._guard,
+            self.events,
+            received=desk.received,
+            sender_left=desk.sender_left,
+            tidy=spool.remove_abandoned,
+        )
 
     def stop(self, grace: float = STOP_GRACE_SECONDS) -> None:
         """Accept nothing more, let open associations end, finish what is being written. Work left over stays on disk.

@@ -86,7 +86,7 @@ class RawScu:
     """Body of the A-ASSOCIATE-AC."""
 
     def __init__(self, port: int):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
 
     def __enter__(self) -> RawScu:
         return self

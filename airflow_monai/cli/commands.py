@@ -351,6 +351,11 @@ _POOLS = Group(
     ),
 )
 
+_PAYLOAD = {
+    "metavar": "PAYLOAD",
+    "help": "Payload id as the list shows it, run id, Study Instance UID, or accession number.",
+}
+
 _PAYLOADS = Group(
     name="payloads",
     help="What was received and what became of it.",
@@ -359,19 +364,53 @@ _PAYLOADS = Group(
         Command(
             name="list",
             help="List the payloads in the store, the newest first.",
+            description="List the payloads in the store, open ones first, then the newest. A payload is open, waiting "
+            "for a run to be created, unrouted (no workflow wants it), started, or not-started (it was given up).",
             function=f"{ENTRY}.payloads_list",
-            example="airflow monai payloads list --limit 20",
+            example="airflow monai payloads list --state unrouted --since 3d",
             arguments=(
+                Argument(
+                    ("--state",),
+                    {
+                        "choices": ("open", "closed", "waiting", "unrouted", "started", "not-started"),
+                        "help": "Only those that are so.",
+                    },
+                ),
+                Argument(("--called",), {"metavar": "AE", "help": "Only those that were sent to this AE title."}),
+                Argument(
+                    ("--since",),
+                    {"metavar": "WHEN", "help": "Only those closed since a date or time, or for 90m, 12h, 3d."},
+                ),
                 Argument(("--limit",), {"type": positive, "default": 50, "help": "How many at most. Default: 50."}),
                 _JSON,
             ),
         ),
         Command(
             name="show",
-            help="Show a payload, where it was routed, and the tasks that ran on it.",
+            help="Show what happened to a payload or a study, from arrival to delivery.",
+            description="Show what happened to a payload: what was received and why it was closed, where it was routed "
+            "and why not elsewhere, what keeps it, its runs with their tasks, and what was delivered.",
             function=f"{ENTRY}.payloads_show",
             example="airflow monai payloads show 6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21",
-            arguments=(Argument(("payload_id",), {"metavar": "PAYLOAD_ID", "help": "As the list shows it."}), _JSON),
+            arguments=(
+                Argument(("payload",), _PAYLOAD),
+                Argument(("--offline",), {"action": "store_true", "help": "Do not ask Airflow for states of runs."}),
+                _JSON,
+            ),
+        ),
+        Command(
+            name="start",
+            help="Start the runs of a payload that has none, or another one.",
+            description="Start the runs that a payload should have: where no workflow wanted it, those that want it "
+            "now. --workflow starts one whether it wants the payload or not. Where a run is there, nothing happens, "
+            "unless --again asks for another (monai__PAYLOAD__r2).",
+            function=f"{ENTRY}.payloads_start",
+            example="airflow monai payloads start 6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21 --workflow ct-lung --again",
+            arguments=(
+                Argument(("payload",), _PAYLOAD),
+                Argument(("--workflow",), {"metavar": "NAME", "help": "This one. Default: those that want it."}),
+                Argument(("--again",), {"action": "store_true", "help": "Another run where there is one."}),
+            ),
         ),
     ),
 )

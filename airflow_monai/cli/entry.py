@@ -222,14 +222,39 @@ def _warn(text: str) -> None:
 def payloads_list(args: Namespace) -> int:
     from airflow_monai.cli import payloads as command
 
-    return command.run_list(_store(), args.limit, args.json, sys.stdout)
+    wanted = command.PayloadFilter(
+        args.state or "", (args.called or "").strip(" "), command.since(args.since) if args.since else ""
+    )
+    return command.run_list(_store(), args.limit, args.json, sys.stdout, wanted)
 
 
 @_ends
 def payloads_show(args: Namespace) -> int:
     from airflow_monai.cli import payloads as command
 
-    return command.run_show(_store(), args.payload_id, args.json, sys.stdout)
+    state = None if args.offline else _run_state
+    return command.run_show(_store(), args.payload, args.json, sys.stdout, state)
+
+
+def _run_state(dag_id: str, run_id: str) -> str:
+    """What Airflow says of a run."""
+    from airflow_monai import settings
+    from airflow_monai.hooks.airflow_api import AirflowApi, RunNotCreated
+
+    try:
+        return AirflowApi(settings.load().api_conn_id).run_state(dag_id, run_id) or "not in Airflow any more"
+    except RunNotCreated as error:
+        return f"state unknown: {error}"
+
+
+@_ends
+def payloads_start(args: Namespace) -> int:
+    from airflow_monai.cli import payloads as command
+    from airflow_monai.gateway.intake_here import IntakeHere
+
+    store = _store()
+    with IntakeHere(store) as here:
+        return command.run_start(store, args.payload, here.starter(), args.workflow or "", args.again, sys.stdout)
 
 
 @_ends

@@ -3,37 +3,102 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import TextIO
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, TextIO
 
-from airflow_monai.store.base import Store
-from airflow_monai.store.history import PayloadHistory, PayloadKin, PayloadSummary, RunHistory, history_of, newest
+from airflow_monai.errors import InvalidArgument
+from airflow_monai.sinks.deliveries import ExportHistory, exports_of
+from airflow_monai.store.arrival import Arrival
+from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.finding import find_payloads
+from airflow_monai.store.history import (
+    PayloadFilter,
+    PayloadHistory,
+    PayloadKin,
+    PayloadSummary,
+    RunHistory,
+    history_of,
+    newest,
+)
 
+if TYPE_CHECKING:
+    from airflow_monai.gateway.starting import Starter
+
+RunState = Callable[[str, str], str]
+"""DAG id and run id -> what Airflow says of the run, or why it says nothing."""
+_WHY_CLOSED = {
+    "quiet": "no image came for its quiet time",
+    "association-end": "its sender had ended the association, and no image came after that",
+    "whole": "who brought it said that these were all",
+    "open-too-long": "images went on coming for as long as a study may be open",
+}
+_ALL = PayloadFilter()
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _HEAD = ("PAYLOAD", "STATE", "AE TITLE", "FROM", "IMAGES", "CLOSED", "WORKFLOWS")
 
 
-def run_list(store: Store, limit: int, as_json: bool, out: TextIO) -> int:
+def since(text: str) -> str:
+    """The time that a date, a time or an age (``90m``, ``12h``, ``3d``) means, as manifests have it.
+
+    :raises InvalidArgument: when it is none of these.
+    """
+    number, unit = text[:-1], _UNITS.get(text[-1:])
+    if unit and number.isdecimal():
+        moment = datetime.now(timezone.utc) - timedelta(**{unit: int(number)})
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise InvalidArgument(f"--since {text!r} is no date (2026-01-31), time, or age (90m, 12h, 3d).") from None
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def run_list(store: Store, limit: int, as_json: bool, out: TextIO, wanted: PayloadFilter = _ALL) -> int:
     """Print one line for each payload."""
-    summaries = newest(store, limit)
+    summaries = newest(store, limit, wanted)
     if as_json:
         _print_json([summary.to_dict() for summary in summaries], out)
     elif summaries:
         _print_table([_HEAD, *map(_cells, summaries)], out)
-    else:
+    elif wanted == _ALL:
         print(f"The store {store.url} holds no payload yet.", file=out)
+    else:
+        print("No payload is so.", file=out)
     return 0
 
 
-def run_show(store: Store, payload_id: str, as_json: bool, out: TextIO) -> int:
-    """Print all that is known of one payload.
+def run_show(store: Store, which: str, as_json: bool, out: TextIO, state: RunState | None = None) -> int:
+    """Print all that is known of a payload, or of all payloads of a study.
 
-    :raises PayloadNotFound: when there is none of this id.
+    :param which: payload id, run id, Study Instance UID or accession number.
+    :param state: asks Airflow for the states of runs.
+    :raises MonaiError: when there is none.
     """
-    history = history_of(store, payload_id)
-    if as_json:
-        _print_json(history.to_dict(), out)
-    else:
-        out.writelines(f"{line}\n" for line in _lines(history))
+    found = find_payloads(store, which)
+    for number, payload_id in enumerate(found):
+        history, exports = history_of(store, payload_id), exports_of(store, payload_id)
+        if as_json:
+            text = {**history.to_dict(), "exports": [item.to_dict() for item in exports]}
+            _print_json(text, out) if len(found) == 1 else print(json.dumps(text), file=out)
+            continue
+        if number:
+            print(file=out)
+        out.writelines(f"{line}\n" for line in _lines(history, exports, state))
+    return 0
+
+
+def run_start(store: Store, which: str, starter: Starter, workflow: str, again: bool, out: TextIO) -> int:
+    """Start what a payload should have, or a workflow; the exit code.
+
+    :raises MonaiError: with the reason, when nothing is started.
+    """
+    found = find_payloads(store, which)
+    if len(found) > 1:
+        raise InvalidArgument(f"There are {len(found)} payloads of this study; name one: {', '.join(found)}.")
+    for run in starter.start(found[0], workflow, again):
+        print(f"{run.dag_id}: run {run.run_id} {'created' if run.created else 'was there already'}", file=out)
     return 0
 
 
@@ -64,11 +129,15 @@ def _run_state(summary: PayloadSummary, dag_id: str) -> str:
     return " (not started)" if dag_id in summary.not_started else " (waiting)"
 
 
-def _lines(history: PayloadHistory) -> Iterator[str]:
+def _lines(
+    history: PayloadHistory, exports: Sequence[ExportHistory] = (), state: RunState | None = None
+) -> Iterator[str]:
     summary = history.summary
     yield f"Payload {summary.payload_id} ({summary.state})"
     yield f"  sent to {summary.called_aet} by {', '.join(summary.calling_aets) or '-'}, {summary.images} images"
-    yield f"  closed {summary.closed or '-'}"
+    yield from _arrival_lines(history.arrival)
+    why = _WHY_CLOSED.get(history.arrival.closed_because)
+    yield f"  closed {summary.closed or '-'}{f': {why}' if why and summary.closed else ''}"
     yield from _kin_lines(history.kin)
     yield (
         "Routing"
@@ -83,8 +152,47 @@ def _lines(history: PayloadHistory) -> Iterator[str]:
         yield f"  {item['workflow']}: {mark}{' (run not created yet)' if waits else ''}: {item['reason']}"
         if given_up is not None:
             yield f"    not started, and tried no more: {given_up}"
-    for run in history.runs:
-        yield from _run_lines(run)
+    for one in history.waiting:
+        yield f"  {one.dag_id or 'it'} waits since {one.since[:19]}: {one.reason} (last tried {one.tried[:19]})"
+    yield from _all_run_lines(history, state)
+    for export in exports:
+        yield from _export_lines(export)
+
+
+def _arrival_lines(arrival: Arrival) -> Iterator[str]:
+    if arrival.first:
+        yield (
+            f"  received {arrival.first[:19]} to {arrival.last[:19]}, {arrival.series} series, "
+            f"{arrival.size / 1e6:.1f} MB"
+        )
+    elif arrival.opened:
+        yield f"  receiving since {arrival.opened[:19]}"
+    if arrival.duplicates:
+        differing = f", {arrival.differing} of them with other content, which is not kept" if arrival.differing else ""
+        yield f"  {arrival.duplicates} images came again{differing}"
+
+
+def _all_run_lines(history: PayloadHistory, state: RunState | None) -> Iterator[str]:
+    """Each run that was created, with its tasks; then those that something else has started."""
+    by_place = {(run.dag, run.run): run for run in history.runs}
+    for start in history.starts:
+        run = by_place.pop((safe_name(start.dag_id), safe_name(start.run_id)), None)
+        said = f", {state(start.dag_id, start.run_id)}" if state else ""
+        by_hand = " by hand" if start.by_hand else ""
+        yield f"Run {start.dag_id} {start.run_id}, created {start.time[:19]}{by_hand}{said}"
+        if run:
+            yield from _task_lines(run)
+    for run in by_place.values():
+        yield f"Run {run.dag} {run.run}"
+        yield from _task_lines(run)
+
+
+def _export_lines(export: ExportHistory) -> Iterator[str]:
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(export.states.items()))
+    last = f", last news {export.last[:19]}" if export.last else ""
+    yield f"Export to {export.sink}: {counts or 'nothing yet'}{last}"
+    for reason, count in export.refusals.items():
+        yield f"  refused {reason}: {count}"
 
 
 def _kin_lines(kin: PayloadKin) -> Iterator[str]:
@@ -101,8 +209,7 @@ def _kin_lines(kin: PayloadKin) -> Iterator[str]:
         yield f"  images that came too late for it are in {kin.followed_by}"
 
 
-def _run_lines(run: RunHistory) -> Iterator[str]:
-    yield f"Run {run.dag} {run.run}"
+def _task_lines(run: RunHistory) -> Iterator[str]:
     for record in run.tasks:
         name = record.task_id if record.map_index < 0 else f"{record.task_id}[{record.map_index}]"
         times = f"{(record.start_time or '-')[:19]} - {(record.end_time or '-')[:19]}"

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from airflow_monai.errors import StoreError
-from airflow_monai.gateway.events import EventKind, EventLog, Reasons
+from airflow_monai.gateway.events import EventKind, EventLog
+from airflow_monai.gateway.noted import NotedReasons
 from airflow_monai.gateway.workflows import Known
 from airflow_monai.hooks.airflow_api import DagNotThere, RunNotCreated
 from airflow_monai.specs.plan import LateImages
@@ -79,7 +80,7 @@ class Announcer:
         self._attempts: dict[str, int] = {}
         self._unheard: dict[str, float] = {}
         self._gone: dict[tuple[str, str], float] = {}
-        self._reasons = Reasons(events)
+        self._reasons = NotedReasons(events, store)
 
     def route(self, payload: Payload) -> float | None:
         """Decide once for all time which workflows get the payload.

@@ -10,6 +10,7 @@ from airflow_monai.gateway.deposit import Depositor
 from airflow_monai.gateway.events import EventLog
 from airflow_monai.gateway.receiver import SpoolFolder
 from airflow_monai.gateway.single import see_through
+from airflow_monai.gateway.starting import Starter
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.hooks.airflow_api import AirflowApi
 from airflow_monai.maps.workflows import RegisteredWorkflows
@@ -49,6 +50,10 @@ class IntakeHere:
     def announcer(self) -> Announcer:
         """Creates runs by Airflow's API."""
         return Announcer(self.store, self._api, self.workflows.known, self.events, self.guard)
+
+    def starter(self) -> Starter:
+        """Starts runs because a person wants them."""
+        return Starter(self.store, self._api, self.workflows.known, self.announcer(), self.guard)
 
     def see_through(self, payload_id: str, until: float) -> bool:
         """As :func:`airflow_monai.gateway.single.see_through`."""

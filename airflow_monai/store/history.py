@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_monai.errors import PayloadNotFound, StoreError
+from airflow_monai.store.arrival import Arrival, RunStart, arrival_of, starts_of
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.groups import member_id, opened_payload, whole_id
 from airflow_monai.store.payloads import load_payload, manifest_key, not_started_key, payload_ids, payload_key
+from airflow_monai.store.waiting import Waiting, waiting_of
 from airflow_monai.types import Payload, TaskRecord
 
 
@@ -33,8 +35,20 @@ class PayloadSummary:
     announced: tuple[str, ...]
     not_started: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def standing(self) -> str:
+        """How far it is: ``open``, ``waiting`` for a run to be created, ``unrouted``, or ``started``; ``not-started``
+        when that was given up for all."""
+        if self.state == "open":
+            return "open"
+        if self.wanted is None or set(self.wanted) - set(self.announced) - set(self.not_started):
+            return "waiting"
+        if not self.wanted:
+            return "unrouted"
+        return "started" if self.announced else "not-started"
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "standing": self.standing}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,23 +89,60 @@ class PayloadHistory:
 
     :param routing: for each workflow that there was, ``{workflow, dag_id, wanted, reason}``; None when undecided.
     :param kin: the payloads that it hangs together with.
+    :param starts: the runs that were created on it.
+    :param waiting: what keeps it, or one of its runs.
     """
 
     summary: PayloadSummary
     routing: tuple[dict[str, Any], ...] | None
     runs: tuple[RunHistory, ...]
     kin: PayloadKin
+    arrival: Arrival = field(default_factory=Arrival)
+    starts: tuple[RunStart, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         routing = list(self.routing) if self.routing is not None else None
         runs = [run.to_dict() for run in self.runs]
-        return {**self.summary.to_dict(), **asdict(self.kin), "routing": routing, "runs": runs}
+        return {
+            **self.summary.to_dict(),
+            **asdict(self.kin),
+            "arrival": asdict(self.arrival),
+            "routing": routing,
+            "waiting": [item.to_dict() for item in self.waiting],
+            "starts": [item.to_dict() for item in self.starts],
+            "runs": runs,
+        }
 
 
-def newest(store: Store, limit: int) -> list[PayloadSummary]:
+@dataclass(frozen=True, slots=True)
+class PayloadFilter:
+    """Which payloads to list.
+
+    :param standing: a word of :attr:`PayloadSummary.standing`, or ``closed`` for all that are; empty for all.
+    :param called_aet: empty for all.
+    :param since: closed at this time (ISO 8601, UTC) or later, or still open; empty for all.
+    """
+
+    standing: str = ""
+    called_aet: str = ""
+    since: str = ""
+
+    def takes(self, summary: PayloadSummary) -> bool:
+        return (
+            self.standing in ("", summary.standing, summary.state)
+            and self.called_aet in ("", summary.called_aet)
+            and (not self.since or summary.closed is None or summary.closed >= self.since)
+        )
+
+
+_ALL = PayloadFilter()
+
+
+def newest(store: Store, limit: int, wanted: PayloadFilter = _ALL) -> list[PayloadSummary]:
     """Open payloads, then closed ones, the newest first; at most ``limit``."""
     ids = [payload_id for payload_id in payload_ids(store) if _known(store, payload_id)]
-    summaries = [summarise(store, payload_id) for payload_id in ids]
+    summaries = [summary for summary in (summarise(store, payload_id) for payload_id in ids) if wanted.takes(summary)]
     summaries.sort(key=lambda summary: (summary.closed is None, summary.closed or ""), reverse=True)
     return summaries[:limit]
 
@@ -100,8 +151,17 @@ def history_of(store: Store, payload_id: str) -> PayloadHistory:
     """What became of a payload; :class:`PayloadNotFound` when there is none."""
     if not _known(store, payload_id):
         raise PayloadNotFound(payload_id)
-    runs = tuple(_runs(store, payload_id))
-    return PayloadHistory(summarise(store, payload_id), _routing(store, payload_id), runs, _kin(store, payload_id))
+    summary = summarise(store, payload_id)
+    payload = load_payload(store, payload_id) if summary.state == "closed" else None
+    return PayloadHistory(
+        summary=summary,
+        routing=_routing(store, payload_id),
+        runs=tuple(_runs(store, payload_id)),
+        kin=_kin(store, payload_id),
+        arrival=arrival_of(store, payload_id, payload),
+        starts=starts_of(store, payload_id),
+        waiting=waiting_of(store, payload_id) if summary.standing == "waiting" else (),
+    )
 
 
 def _kin(store: Store, payload_id: str) -> PayloadKin:

@@ -30,6 +30,11 @@ def run_id_of(payload_id: str) -> str:
     return f"monai__{payload_id}"
 
 
+def rerun_id_of(payload_id: str, number: int) -> str:
+    """The id of the ``number``-th run that a workflow gets for a payload because a person wants it, from 2."""
+    return f"{run_id_of(payload_id)}__r{number}"
+
+
 def batch_run_id(payload_id: str, number: int) -> str:
     """The id of the ``number``-th run that batches of a workflow start on a payload. It tells the scheduler that live
     studies go first (:mod:`airflow_monai.priorities`)."""

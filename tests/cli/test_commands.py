@@ -116,7 +116,7 @@ def test_an_error_of_ours_is_one_line_and_exit_code_1(store, capsys):
     assert _exit_code("payloads", "show", "none") == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("error: There is no payload 'none'") and captured.err.count("\n") == 1
+    assert captured.err.startswith("error: No payload of the store has this id") and captured.err.count("\n") == 1
 
 
 def test_a_reader_that_leaves_early_is_no_crash(store):

@@ -1,0 +1,109 @@
+"""How the images of a payload came, and which runs were started on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow_monai.store.base import Store
+from airflow_monai.store.payloads import payload_key
+from airflow_monai.types import Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Times are ISO 8601, empty where they are not known.
+
+    :param size: bytes of its images; ``duplicates``: how many came again; ``differing``: how many of these with other
+        content than the one that came first, which is kept.
+    :param closed_because: a word of :class:`airflow_monai.store.intake.CloseReason`.
+    """
+
+    opened: str = ""
+    first: str = ""
+    last: str = ""
+    series: int = 0
+    size: int = 0
+    duplicates: int = 0
+    differing: int = 0
+    closed_because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStart:
+    """A run that was created.
+
+    :param time: ISO 8601.
+    :param by_hand: a person wanted it.
+    """
+
+    dag_id: str
+    run_id: str
+    time: str
+    version: str = ""
+    by_hand: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def arrival_of(store: Store, payload_id: str, payload: Payload | None) -> Arrival:
+    """
+    :param payload: its manifest, None while it is open.
+    """
+    opened, closing = _read(store, payload_id, "open.json"), _read(store, payload_id, "closing.json")
+    duplicates, differing = _duplicates(store, payload_id)
+    return Arrival(
+        opened=str(opened.get("opened", "")),
+        first=payload.received_first if payload else "",
+        last=payload.received_last if payload else "",
+        series=len({file.series_instance_uid for file in payload.files}) if payload else 0,
+        size=sum(file.size for file in payload.files) if payload else 0,
+        duplicates=duplicates,
+        differing=differing,
+        closed_because=str(closing.get("reason", "")),
+    )
+
+
+def starts_of(store: Store, payload_id: str) -> tuple[RunStart, ...]:
+    """The runs that gateways and persons have created, the oldest first."""
+    keys = [*_below(store, payload_key(payload_id, "runs"))]
+    top = payload_key(payload_id, "reruns")
+    for dag in store.children(top):
+        keys += _below(store, f"{top}/{dag}")
+    found = [store.read_json(key) for key in keys]
+    return tuple(
+        RunStart(
+            dag_id=str(item["dag_id"]),
+            run_id=str(item["run_id"]),
+            time=datetime.fromtimestamp(float(item["time"]), timezone.utc).isoformat(timespec="seconds"),
+            version=str(item.get("version", "")),
+            by_hand=bool(item.get("by_hand")),
+        )
+        for item in sorted(found, key=lambda item: item["time"])
+    )
+
+
+def _below(store: Store, folder: str) -> Iterator[str]:
+    return (f"{folder}/{name}" for name in store.children(folder))
+
+
+def _read(store: Store, payload_id: str, name: str) -> dict[str, Any]:
+    key = payload_key(payload_id, name)
+    return dict(store.read_json(key)) if store.exists(key) else {}
+
+
+def _duplicates(store: Store, payload_id: str) -> tuple[int, int]:
+    """How many came again, and how many of them differ; a line that a power cut spoilt is none."""
+    key = payload_key(payload_id, "duplicates.jsonl")
+    count = differing = 0
+    for line in store.read(key).splitlines() if store.exists(key) else ():
+        try:
+            identical = json.loads(line)["identical"]
+        except (ValueError, KeyError, TypeError):
+            continue
+        count, differing = count + 1, differing + (identical is False)
+    return count, differing

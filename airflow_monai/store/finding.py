@@ -1,0 +1,57 @@
+"""Finds payloads by what a person knows of a study."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterator
+
+from airflow_monai.errors import MonaiError
+from airflow_monai.store.base import Store
+from airflow_monai.store.payloads import dicom_key, load_series_tags, payload_ids
+from airflow_monai.types import FailureKind
+
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+\Z")
+_RUN_ID = re.compile(r"monai__([0-9a-f-]{36})(__.*)?\Z")
+_ACCESSION_NUMBER = "00080050"
+
+
+class NothingFound(MonaiError):
+    """No payload fits."""
+
+    failure = FailureKind.NOT_FOUND
+
+
+def find_payloads(store: Store, text: str) -> list[str]:
+    """Ids of the payloads that a payload id, run id, Study Instance UID or accession number stands for.
+
+    The last two cost a look at every payload of the store.
+
+    :raises NothingFound: when there is none, of what is no payload id; the message does not repeat what was asked for.
+    """
+    wanted = text.strip()
+    run = _RUN_ID.match(wanted)
+    try:
+        payload_id = str(uuid.UUID(run.group(1) if run else wanted))
+    except ValueError:
+        found = list(_of_study(store, wanted) if _UID.match(wanted) else ()) or list(_of_accession(store, wanted))
+        if not found:
+            raise NothingFound(
+                "No payload of the store has this id, Study Instance UID or accession number. Accession numbers are "
+                "known of closed payloads only."
+            ) from None
+        return found
+    return [payload_id]
+
+
+def _of_study(store: Store, uid: str) -> Iterator[str]:
+    for payload_id in payload_ids(store):
+        if uid in store.children(dicom_key(payload_id)):
+            yield payload_id
+
+
+def _of_accession(store: Store, number: str) -> Iterator[str]:
+    for payload_id in payload_ids(store):
+        tags = load_series_tags(store, payload_id)
+        if any(number in series.get(_ACCESSION_NUMBER, ()) for series in tags.values()):
+            yield payload_id

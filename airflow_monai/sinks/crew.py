@@ -12,6 +12,8 @@ from airflow_monai.errors import SinkUnavailable
 from airflow_monai.sinks import tries
 from airflow_monai.sinks.base import Delivery, Instance, OnResult, Sink
 
+_TAKEN = 65_536  # bytes at a time of the bandwidth limit
+
 
 class Stopped(Exception):
     """Another thread of the crew has failed; it says why."""
@@ -80,8 +82,10 @@ class Crew(ABC):
     def piece(self, count: int) -> None:
         """Before so many bytes are sent: as :meth:`check`, and waits for the bandwidth limit."""
         self.check()
-        if self.throttle is not None:
-            self.throttle.take(count)
+        while self.throttle is not None and count > 0:
+            self.throttle.take(min(count, _TAKEN))
+            count -= _TAKEN
+            self.check()
 
     def tell(self, news: Delivery) -> Delivery:
         """Report it; the ledger takes one at a time."""
@@ -95,6 +99,8 @@ class Crew(ABC):
         :raises SinkUnavailable: there were too many in a row.
         """
         news = list(verdicts)
+        if not news:
+            return
         with self.lock:
             self._setbacks = self._setbacks + 1 if all(one.retry for one in news) else 0
             if self._setbacks < tries.SETBACKS:

@@ -106,8 +106,8 @@ class _Sending(Crew):
             line = self._connected()
         except SinkUnavailable as error:
             return self.tell(Delivery(identity, DeliveryState.PENDING, message=str(error).rstrip("."), retry=True))
-        self.tell(Delivery(identity, DeliveryState.SENT))
         self.piece(len(message.content))
+        self.tell(Delivery(identity, DeliveryState.SENT))
         try:
             answer = line.ask(message)
         except AnswerLost as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 
-from airflow_monai.errors import DestinationError, SinkUnavailable
+from airflow_monai.errors import DeadlinePassed, DestinationError, SinkUnavailable
 from airflow_monai.sinks import tries
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, OnResult, Sink
-from airflow_monai.sinks.crew import Crew
+from airflow_monai.sinks.crew import Crew, Stopped
 from airflow_monai.sinks.files import digest_of
 from airflow_monai.sinks.s3_bucket import Bucket, BucketBusy, WriteLost, WriteRefused
 from airflow_monai.store.base import check_key, safe_name
@@ -100,6 +100,9 @@ class _Uploading(Crew):
             return Delivery(identity, DeliveryState.PENDING, message=str(error).rstrip("."), retry=True)
         except DestinationError:
             self.tell(Delivery(identity, DeliveryState.PENDING, message="the bucket does not want us", retry=True))
+            raise
+        except (DeadlinePassed, Stopped):  # before the write, or between two parts of an upload that is taken back
+            self.tell(Delivery(identity, DeliveryState.PENDING, message="the sending was ended", retry=True))
             raise
 
     def _judged(self, identity: str, instance: Instance) -> Delivery:

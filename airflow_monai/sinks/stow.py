@@ -96,10 +96,10 @@ class _Sending(Crew):
             verdict, wait_seconds = self._request(instances)
             pause = max(tries.PAUSES[min(tried, len(tries.PAUSES) - 1)], wait_seconds)
             verdicts, paused = self._resolved(instances, verdict, pause)
-            self.count(verdicts.values())
+            self.count(news for uid, news in verdicts.items() if not _is_for_company(uid, news, verdict))
             again = [one for one in instances if verdicts[one.sop_instance_uid or ""].retry]
             smaller = [one for one in again if one.sop_instance_uid in verdict.in_smaller]
-            work.extendleft((half, tried) for half in reversed(_halves(smaller)))
+            work.extend((half, tried) for half in _halves(smaller))
             same = [one for one in again if one.sop_instance_uid not in verdict.in_smaller]
             if same and tried + 1 < tries.TRIES:
                 if not paused:
@@ -190,6 +190,11 @@ class _Sending(Crew):
         """The same news of all."""
         message = message.rstrip(".")
         return Judged({uid: self.tell(Delivery(uid, state, message=message, retry=True)) for uid in uids})
+
+
+def _is_for_company(uid: Identity, news: Delivery, verdict: Judged) -> bool:
+    """Whether it was refused only together with others: that is no setback, because the server answers as it should."""
+    return uid in verdict.in_smaller and news.state is DeliveryState.REFUSED
 
 
 def _size(instance: Instance) -> int:

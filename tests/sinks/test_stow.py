@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ from airflow_monai.sinks.part10 import read_head
 from airflow_monai.sinks.stow import StowSink
 from tests.conftest import require
 from tests.pacs import make_images, orthanc
-from tests.sinks.difficult import silent
+from tests.sinks.difficult import proxy, silent
 from tests.sinks.stow_server import Reply, StowServer, good, report, stow_server
 
 ACCEPTED, REFUSED, UNKNOWN = DeliveryState.ACCEPTED, DeliveryState.REFUSED, DeliveryState.UNKNOWN
@@ -189,6 +192,44 @@ def test_one_that_spoils_a_request_does_not_keep_the_others_out(tmp_path: Path, 
     assert news.states() == {"accepted": 8, "unknown" if status == 500 else "refused": 1}
     assert news.last[bad].comment == "cannot do Doe^Jane"
     assert "Jane" not in "".join(item.message for item in news)
+
+
+@pytest.mark.parametrize("status", [400, 413, 500])
+def test_a_request_of_many_may_have_to_be_split_often(tmp_path: Path, status: int) -> None:
+    instances, news = images(tmp_path, 64), News()
+    bad = uids(instances)[0]
+
+    def one_by_one(server: StowServer, parts: list[tuple[str, str]]) -> Reply:
+        return Reply(status) if bad in dict(parts) else good(server, parts)
+
+    with stow_server(one_by_one) as server:
+        StowSink(server.destination(connections=1, instances_per_request=64)).send(instances, news)
+        assert len(server.stored) == 63
+    assert news.states() == {"accepted": 63, "unknown" if status == 500 else "refused": 1}
+
+
+def test_a_server_that_answers_before_it_has_read_all_is_heard(tmp_path: Path) -> None:
+    """As a proxy does that limits the size of requests."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                line, _ = listener.accept()
+                while b"\r\n\r\n" not in line.recv(65_536):
+                    pass
+                line.sendall(b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                line.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    news = News()
+    port = listener.getsockname()[1]
+    StowSink(Destination("WEB", "monai_dicomweb", "127.0.0.1", port, schema="http")).send(
+        images(tmp_path, 2, rows=1024), news
+    )
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    assert {item.status for item in news.last.values()} == {"HTTP 413"}
 
 
 def test_413_makes_requests_smaller(tmp_path: Path) -> None:
@@ -579,6 +620,23 @@ def test_the_address_is_put_together(tmp_path: Path) -> None:
         url("http://pacs:8080/dcm4chee-arc", path="aets/DCM4CHEE/rs")
         == "http://pacs:8080/dcm4chee-arc/aets/DCM4CHEE/rs"
     )
+
+
+def test_a_connection_to_a_real_pacs_that_breaks_in_the_midst(tmp_path: Path) -> None:
+    """Only what Orthanc lacks then is sent again, and it has each instance once."""
+    require("orthanc-dicomweb")
+    instances, news = images(tmp_path, 30, rows=256), News()  # 0.13 MB each
+    with orthanc(tmp_path / "pacs", dicomweb=True, OverwriteInstances=False) as pacs:
+        with proxy(int(pacs.http.rpartition(":")[2]), cut_after=2_000_000) as port:
+            extra = {"path": "/dicom-web", "instances_per_request": 5, "connections": 1}
+            StowSink(Destination("WEB", "monai_dicomweb", f"http://127.0.0.1:{port}", extra=extra)).send(
+                instances, news
+            )
+        assert pacs.sop_uids() == sorted(uids(instances))
+        changes = pacs.rest("/changes?limit=10000")["Changes"]
+        assert sum(change["ChangeType"] == "NewInstance" for change in changes) == 30
+    assert news.states() == {"accepted": 30}
+    assert Counter(news.requests(uid) for uid in uids(instances)) == {1: 25, 2: 5}
 
 
 def test_a_real_pacs(tmp_path: Path) -> None:

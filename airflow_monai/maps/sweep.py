@@ -154,9 +154,10 @@ class Sweep:
         self.runner.discard(job)
         self.free(job.name)
         shutil.rmtree(staging_beside(job.output), ignore_errors=True)
-        clear(self.store, task.folder(self.store).output_key(task.task_id, task.map_index, task.generation))
+        folder = task.folder(self.store)
+        clear(self.store, folder.output_key(task.task_id, task.map_index, task.generation))
         with contextlib.suppress(MonaiError):  # they only inform
-            forget(task.folder(self.store), task.task_id, task.map_index, task.generation)
+            forget(folder, task.task_id, task.map_index, task.generation)
 
     def _job(self, task: Task) -> MapJob:
         return bare_job_of(task.folder(self.store), task.task_id, task.map_index, task.generation)

@@ -102,7 +102,8 @@ FIELD_HELP: Mapping[str, Mapping[str, Help]] = {
         "retry_delay": Help("How long to wait before the first retry; later ones wait longer.", ("30s", "5m")),
         "retry_policy": Help(
             "Kind of failure: retry or fail, in place of the default. Kinds: connection, interrupted, exit_code, "
-            "out_of_memory, timeout, missing_output, refused, not_found, no_card, policy, invalid, internal.",
+            "out_of_memory, timeout, missing_output, refused, not_found, no_card, not_started, policy, invalid, "
+            "internal.",
             ({"exit_code": "retry"},),
         ),
         "for_each": Help("Runs the task once for each series of the study."),

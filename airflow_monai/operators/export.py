@@ -50,7 +50,8 @@ class ExportOperator(MonaiOperator):
     The return value says what became of each DICOM instance: ``exported`` is a list of ``sink``, ``SOPInstanceUID``,
     ``state`` and ``status`` (the far side's own code in hex).
 
-    :param destinations: names of destinations: ids of Airflow connections of type ``dicom`` or ``monai_folder``.
+    :param destinations: names of destinations: ids of Airflow connections of a type that
+        :data:`airflow_monai.sinks.registry.SINKS` has.
     :param inputs: the artifacts to deliver: ``name``, ``value`` (``{{ context... }}``, resolved from the store while
         the task runs) and ``mandatory``.
     :param deadline_minutes: after so many minutes from the task's first try nothing more is sent, and the verdict is
@@ -187,9 +188,10 @@ class ExportOperator(MonaiOperator):
 
 
 class Hl7ExportOperator(ExportOperator):
-    """Deliver files of any kind: as :class:`ExportOperator`, to destinations that take every file.
+    """Deliver files of any kind: as :class:`ExportOperator`, to destinations that take such files.
 
-    A DICOM node takes DICOM only; where another file is among the inputs, nothing goes there, and the task says so.
+    A DICOM node or DICOMweb server takes DICOM only; where another file is among the inputs, nothing goes there, and
+    the task says so. An HL7 v2 listener takes messages only; what is none is refused there, file by file.
     """
 
     spec_type = custom_operator_name = "export_hl7"
@@ -198,9 +200,9 @@ class Hl7ExportOperator(ExportOperator):
         others = [file for file in files if not (file.is_dicom or file.problem)]
         if others:
             raise DestinationError(
-                f"{target.name} is a DICOM node and takes DICOM objects only, and {len(others)} of {len(files)} files "
-                "are none, so none was sent there. Name a destination that takes every file, such as a folder, or use "
-                "a task of type export for the DICOM objects."
+                f"{target.name} takes DICOM objects only, and {len(others)} of {len(files)} files are none, so none "
+                "was sent there. Name a destination that takes every file, such as a folder, or use a task of type export "
+                "for the DICOM objects."
             )
         return super()._wanted(run, files, target)
 

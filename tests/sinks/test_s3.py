@@ -131,6 +131,7 @@ def test_a_large_file_whose_sending_is_ended_leaves_nothing(tmp_path: Path, plac
     news: list[Delivery] = []
     with pytest.raises(Exception, match="has passed"):
         sink.send([source(tmp_path, os.urandom(40 << 20), "payload/big.bin")], news.append)
+    assert news[-1].state is DeliveryState.PENDING
     assert place.names() == []
     assert place.client.list_multipart_uploads(Bucket=place.bucket).get("Uploads", []) == []
 

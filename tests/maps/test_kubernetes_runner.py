@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 
 from airflow_monai.errors import MapNotStopped
-from airflow_monai.maps.runners.base import MapJob
+from airflow_monai.maps.job import store_label
+from airflow_monai.maps.runners.base import MapJob, with_deadline
 from airflow_monai.maps.runners.kubernetes import runner as module
+from airflow_monai.maps.runners.kubernetes.manifest import LABELS
+from airflow_monai.maps.runners.kubernetes.pod import label_value
 from airflow_monai.maps.runners.kubernetes.runner import KubernetesRunner
 from airflow_monai.settings import load
 from airflow_monai.store import open_store
@@ -35,6 +39,10 @@ class ScriptedCluster:
 
     def get(self, name: str) -> Any:
         return self.pod
+
+    def find(self, selector: str) -> list[Any]:
+        self.calls.append(selector)
+        return [self.pod] if self.pod else []
 
     def end_within(self, name: str, seconds: int) -> None:
         self.calls.append("end")
@@ -84,3 +92,28 @@ def test_a_pod_that_its_node_cannot_end_is_not_waited_for_for_ever(
     with pytest.raises(MapNotStopped, match=r"could not end it within 0\.4 s: its pod monai-made still runs"):
         runner.run(limited, on_line=lambda _: None, check=lambda: None)
     assert (cluster.calls, begun) == (["end"], [1])
+
+
+def test_pods_that_are_left_are_found_by_their_store_with_whole_labels(wanted: MapJob, tmp_path: Path) -> None:
+    cluster = ScriptedCluster(DIGEST, {"phase": "Pending"})
+    runner = runner_on(cluster, tmp_path)
+    long = "scheduled__2026-01-01T00:00:00+00:00"
+    assert cluster.pod is not None
+    cluster.pod["metadata"] |= {
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+        "labels": {"monai.run": label_value(long), "monai.deadline": "1700000000"},
+        "annotations": {"monai.run": long},
+    }
+    (trace,) = runner.traces()
+    assert cluster.calls == [f"monai.store={store_label(runner.store)['monai.store']}"]
+    assert (trace.name, trace.labels["monai.run"], trace.deadline) == ("monai-made", long, 1_700_000_000)
+    assert (trace.status, trace.is_unstarted, trace.reader_seconds) == ("pending", True, None)
+    cluster.pod["metadata"]["labels"] = dict(LABELS)
+    (trace,) = runner.traces()
+    assert trace.reader_seconds == 300 + runner.site.pending_seconds, "what reads manifests may wait for its start"
+
+
+def test_a_pod_says_until_when_anybody_may_want_it(wanted: MapJob) -> None:
+    assert "monai.deadline" not in with_deadline(wanted)
+    left = int(with_deadline(replace(wanted, timeout_seconds=60), 600)["monai.deadline"]) - time.time()
+    assert left == pytest.approx(60 + 10 + 600 + 3600, abs=5)

@@ -18,6 +18,7 @@ from tests.gateway import rawscu
 from tests.gateway.conftest import Site, wait_for, write_workflow
 from tests.gateway.rawscu import EXPLICIT, RawScu
 from tests.gateway.standin import StandInAirflow
+from tests.gateway.stormy import assert_all_arrived, storm
 from tests.gateway.studies import CT, storescu, study
 
 CONTEXTS = [(CT, EXPLICIT)]
@@ -53,6 +54,13 @@ def test_kill_9_in_mid_association_loses_and_doubles_nothing(site: Site, tmp_pat
     assert set(site.airflow.posts.values()) == {1} and len(site.airflow.runs) == 2
     assert not site.unfinished()
     wait_for(lambda: not list(site.store.children("pending")))
+
+
+def test_kill_9_in_some_of_many_sends(site: Site, tmp_path: Path, free_port: int) -> None:
+    """The short form of that in tests/chaos."""
+    sent = storm(site, tmp_path / "in", free_port, sends=8, kills=3)
+    assert_all_arrived(site, sent)
+    assert sent.kills == 3
 
 
 def test_kill_9_between_closing_and_the_run(site: Site, tmp_path: Path, free_port: int) -> None:

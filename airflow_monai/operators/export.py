@@ -201,8 +201,8 @@ class Hl7ExportOperator(ExportOperator):
         if others:
             raise DestinationError(
                 f"{target.name} takes DICOM objects only, and {len(others)} of {len(files)} files are none, so none "
-                "was sent there. Name a destination that takes every file, such as a folder, or use a task of type export "
-                "for the DICOM objects."
+                "was sent there. Name a destination that takes every file, such as a folder, or use a task of type "
+                "export for the DICOM objects."
             )
         return super()._wanted(run, files, target)
 

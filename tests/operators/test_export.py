@@ -466,7 +466,7 @@ def test_any_file_goes_to_a_folder_and_none_but_dicom_to_a_dicom_node(site: Site
     archive = site.archive()
     with difficult(lambda *_: 0) as receiver:
         site.dicom("PACS", receiver.port)
-        with pytest.raises(AirflowFailException, match=r"PACS is a DICOM node .* 1 of 2 files are none.*ARCHIVE: 2"):
+        with pytest.raises(AirflowFailException, match=r"PACS takes DICOM objects only.* 1 of 2 files are none.*ARCHIVE: 2"):
             site.export("PACS", "ARCHIVE", operator_class=Hl7ExportOperator)
         assert receiver.seen == []
     assert sorted(path.suffix for path in archive.rglob("*") if path.is_file()) == [".dcm", ".hl7"]

@@ -142,6 +142,13 @@ def load_scratch() -> Path:
     return Path(_text("scratch_folder", str(_home() / "monai-scratch")))
 
 
+def own_folders(site: Settings) -> tuple[str, ...]:
+    """Folders of a host with what no application may see but its own part: the store, or what stands in for it."""
+    if site.store.startswith("s3://"):
+        return str(load_scratch()), str(load_bucket().spool_folder)
+    return (site.store.removeprefix("file://"),)
+
+
 def load_pending_minutes(runner: str | None = None) -> float:
     """How long an application may wait for a place on a cluster; 0 where it runs on none.
 

@@ -151,6 +151,8 @@ class Policy:
     @classmethod
     def of(cls, settings: Settings) -> Policy:
         """What ``[monai]`` says; :class:`SettingsError` when an amount in it cannot be read."""
+        from airflow_monai.settings import own_folders
+
         return cls(
             networks=settings.allowed_networks,
             capabilities=tuple(name.upper().removeprefix("CAP_") for name in settings.allowed_capabilities),
@@ -166,7 +168,7 @@ class Policy:
             output_bytes=_amount("output_quota", settings.output_quota),
             output_files=min(settings.output_files, MAX_OUTPUT_FILES),
             grace_seconds=settings.stop_grace_seconds,
-            forbidden=(settings.store.removeprefix("file://"),),
+            forbidden=own_folders(settings),
         )
 
     def check_image(self, reference: str, names: Sequence[str] | None = None) -> None:

@@ -16,7 +16,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import MapError, MapInterrupted, MapNotFound, MapNotStopped, RunnerUnavailable
+from airflow_monai.errors import MapInterrupted, MapNotFound, MapNotStopped, RunnerUnavailable
 from airflow_monai.gpu.inventory import load_inventory
 from airflow_monai.maps.job import store_label
 from airflow_monai.maps.manifest import Manifest
@@ -44,7 +44,7 @@ from airflow_monai.maps.runners.log_thread import LOG_END
 from airflow_monai.maps.runners.only_one import only_one
 from airflow_monai.maps.runners.place import Place
 from airflow_monai.maps.runners.user import check_readable, prepare_output
-from airflow_monai.settings import Settings
+from airflow_monai.settings import Settings, load_scratch
 from airflow_monai.store.base import Store
 
 if TYPE_CHECKING:
@@ -235,10 +235,9 @@ class KubernetesRunner(Runner):
         return created, False
 
     def _placed(self, job: MapJob) -> Placed:
+        # of a store in a bucket pods see what the worker has copied to its scratch folder, which has to be a shared one
         root = self.store.local_path("payloads")
-        if root is None:
-            raise MapError(f"The store {self.store.url} is no folder: the kubernetes runner needs a shared one so far.")
-        return Placed(self.site, root.parent, self._mig_profile(job))
+        return Placed(self.site, root.parent if root else load_scratch(), self._mig_profile(job))
 
     def _mig_profile(self, job: MapJob) -> str:
         """The MIG profile of the cards that the task's pool stands for."""

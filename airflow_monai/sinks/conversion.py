@@ -6,7 +6,6 @@ in another way. So the SOP Instance UID stays (a decoded image is the same insta
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_RLE = "1.2.840.10008.1.2.5"
+_JPEG_AND_MPEG = "1.2.840.10008.1.2.4."
+_JPIP = frozenset(f"{_JPEG_AND_MPEG}{number}" for number in (94, 95, 204, 205))
 _PLAIN = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
 
 
@@ -33,12 +35,9 @@ def alternatives(transfer_syntax: str) -> tuple[str, ...]:
     return _PLAIN if transfer_syntax == _DEFLATED or _is_compressed(transfer_syntax) else ()
 
 
-@cache
 def _is_compressed(transfer_syntax: str) -> bool:
-    from pydicom.uid import UID
-
-    uid = UID(transfer_syntax)
-    return uid.is_transfer_syntax and not uid.is_private and uid.is_encapsulated
+    """Whether pixels are encapsulated (PS3.5 annex A.4); without those that only refer to pixels elsewhere (JPIP)."""
+    return transfer_syntax == _RLE or (transfer_syntax.startswith(_JPEG_AND_MPEG) and transfer_syntax not in _JPIP)
 
 
 def converted(path: Path, source: str, target: str) -> bytes:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from airflow_monai.errors import DeadlinePassed, ExportError, SinkUnavailable
+from airflow_monai.errors import DeadlinePassed, DestinationError, ExportError, SinkUnavailable
 from airflow_monai.sinks.base import Delivery, DeliveryState, Instance, OnResult
 from airflow_monai.sinks.conversion import NotConvertible, converted
 from airflow_monai.sinks.dicom_status import judge
@@ -45,6 +45,7 @@ class Sending:
         self._waiting = deque(batch)
         self._lines = min(sink.associations, len(batch))
         self._lock = threading.Lock()
+        self._first = threading.Event()  # a line has got its association, or has ended without
         self._setbacks = 0
         self._ended = False
         self._may_ask = True
@@ -58,8 +59,10 @@ class Sending:
 
     def _run_lines(self) -> None:
         with ThreadPoolExecutor(self._lines, thread_name_prefix="association") as pool:
-            running = [pool.submit(self._run_line) for _ in range(self._lines)]
+            running = [pool.submit(self._run_line)]
             try:
+                self._first.wait()  # the others find out by that whether the far side wants them too
+                running += [pool.submit(self._run_line) for _ in range(self._lines - 1)]
                 errors = [error for line in running if (error := line.exception())]
             except BaseException:  # this thread was told to stop
                 self._ended = True
@@ -76,10 +79,13 @@ class Sending:
         except BaseException:
             self._ended = True  # the other lines end after the instance that they have
             raise
+        finally:
+            self._first.set()
 
     def connect(self, by: int) -> None:
         with self._lock:
             self.connected += by
+        self._first.set()
 
     def take(self) -> Instance | None:
         """The next instance, None when none is left or the sending is over."""
@@ -202,11 +208,11 @@ class _Line:
                     self._sink.peer, sending.syntaxes, self._sink.deadline, self._sink.throttle
                 )
                 sending.connect(1)
-            except SinkUnavailable as error:
+            except (SinkUnavailable, DestinationError) as error:
                 if sending.connected > 0:
-                    log.info("%s: going on with %d associations", error, sending.connected)
+                    log.info("%s Going on with %d associations.", error, sending.connected)
                     return False
-                if pause is None:
+                if pause is None or isinstance(error, DestinationError):
                     raise
                 log.warning("%s Trying again in %g s.", error, pause)
                 self._sink.deadline.pause(pause)

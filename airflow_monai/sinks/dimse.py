@@ -1,8 +1,8 @@
 """A DICOM association as a service class user: C-STORE, C-FIND and C-ECHO on one socket, in the calling thread.
 
-PDUs of the association's start are pynetdicom's; the requests themselves are written straight from the file to the
-socket. pynetdicom's own ``send_c_store`` passes every fragment through queues between threads, which costs most of the
-speed and now and then loses an answer; here an answer either comes within its time or the association is given up.
+Requests are written straight from the file to the socket. pynetdicom's own ``send_c_store`` passes every fragment
+through queues between threads, which costs most of the speed and now and then loses an answer; here an answer either
+comes within its time or the association is given up.
 
 References: DICOM PS3.8 section 9.3 (PDUs), PS3.7 section 9.3.1 (C-STORE), 9.3.2 (C-FIND), 9.3.5 (C-ECHO) and annex E
 (commands).
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from airflow_monai.errors import DestinationError, ExportError, SinkUnavailable
+from airflow_monai.sinks import negotiation
 from airflow_monai.sinks.deadline import Deadline
 from airflow_monai.sinks.throttle import Throttle
 from airflow_monai.sinks.wire import Wire, connect, refused_certificate
@@ -27,12 +28,11 @@ from airflow_monai.sinks.wire import Wire, connect, refused_certificate
 MAX_CONTEXTS = 128
 """Presentation context ids are the odd numbers of one byte (PS3.8 section 9.3.2.2)."""
 
-_ASSOCIATE_AC, _ASSOCIATE_RJ, _DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = 2, 3, 4, 5, 6, 7
+_ASSOCIATE_RQ, _ASSOCIATE_AC, _ASSOCIATE_RJ, _DATA, _RELEASE_RQ, _RELEASE_RP, _ABORT = range(1, 8)
 _MAX_REPLY = 1 << 20  # no answer that we wait for is larger
 _OUR_MAX_PDU = 16_384
 _UNLIMITED_PDU = 262_144  # what we send at a time to a peer that sets no limit
 _BLOCK = 4 << 20  # bytes of a file read at a time
-_IMPLEMENTATION_UID = "2.25.201386093846274853920614178366192340517"
 _LAST, _COMMAND = 2, 1  # bits of a message control header (PS3.8 annex E.2)
 _NO_DATASET = b"\x01\x01"  # Command Data Set Type (0000,0800)
 _PENDING = (0xFF00, 0xFF01)  # statuses of a C-FIND answer that has a match
@@ -242,12 +242,12 @@ def associate(
     :raises DeadlinePassed: before it came about.
     """
     proposals = {2 * index + 1: pair for index, pair in enumerate(dict.fromkeys(syntaxes))}
-    request = _associate_rq(peer, proposals)
+    request = negotiation.request(peer.called_aet, peer.calling_aet, proposals, _OUR_MAX_PDU)
     deadline = deadline or Deadline()
     sock = connect(peer.host, peer.port, deadline.left(peer.connect_timeout), peer.tls, str(peer))
     wire = Wire(sock, peer.connect_timeout, deadline, throttle)
     try:
-        wire.send([request])
+        wire.send([_pdu(_ASSOCIATE_RQ, request)])
         kind, body = _read_pdu(wire)
         if kind == _ASSOCIATE_AC:
             wire.timeout = peer.response_timeout
@@ -271,53 +271,17 @@ def associate(
         raise
 
 
-def _associate_rq(peer: Peer, proposals: dict[int, tuple[str, str]]) -> bytes:
-    from pynetdicom.pdu import A_ASSOCIATE_RQ
-    from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
-    from pynetdicom.presentation import build_context
-
-    primitive = A_ASSOCIATE()
-    primitive.application_context_name = "1.2.840.10008.3.1.1.1"
-    primitive.calling_ae_title, primitive.called_ae_title = peer.calling_aet, peer.called_aet
-    contexts = []
-    for context_id, (abstract, transfer) in proposals.items():
-        context = build_context(abstract, transfer)
-        context.context_id = context_id
-        contexts.append(context)
-    primitive.presentation_context_definition_list = contexts
-    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
-    length.maximum_length_received = _OUR_MAX_PDU
-    implementation.implementation_class_uid = _IMPLEMENTATION_UID
-    primitive.user_information = [length, implementation]
-    return A_ASSOCIATE_RQ(primitive).encode()
-
-
 def _accepted(wire: Wire, peer: Peer, proposals: dict[int, tuple[str, str]], body: bytes) -> Association:
-    from pynetdicom.pdu import A_ASSOCIATE_AC
-
-    pdu = A_ASSOCIATE_AC()
     try:
-        pdu.decode(_pdu(_ASSOCIATE_AC, body))
-        contexts = {
-            proposals[item.context_id]: item.context_id
-            for item in pdu.presentation_context
-            if item.result == 0 and item.context_id in proposals
-        }
-        max_pdu = pdu.user_information.maximum_length if pdu.user_information else 0
-    except (ValueError, KeyError, IndexError, AttributeError, TypeError, struct.error):
+        answer = negotiation.accepted(body)
+    except ValueError:
         raise DestinationError(f"{peer} answered with an association that cannot be understood.") from None
-    return Association(wire, peer, contexts, max(max_pdu or 0, 128) if max_pdu else 0)
+    contexts = {pair: context_id for context_id, pair in proposals.items() if context_id in answer.contexts}
+    return Association(wire, peer, contexts, max(answer.max_pdu, 128) if answer.max_pdu else 0)
 
 
 def _rejection(peer: Peer, body: bytes) -> SinkUnavailable | DestinationError:
-    from pynetdicom.pdu import A_ASSOCIATE_RJ
-
-    pdu = A_ASSOCIATE_RJ()
-    try:
-        pdu.decode(_pdu(_ASSOCIATE_RJ, body))
-        reason, transient = pdu.reason_str, pdu.result == 2
-    except (ValueError, struct.error, IndexError):
-        reason, transient = "no reason that can be understood", False
+    reason, transient = negotiation.rejection(body)
     text = f"{peer} rejected the association of {peer.calling_aet}: {reason}"
     if transient:
         return SinkUnavailable(f"{text} (for now).")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,11 +26,18 @@ Behaviour = Callable[[Difficult, Any], int]
 
 
 @contextmanager
-def difficult(behave: Behaviour, *, contexts: dict[str, list[str]] | None = None, aet: str = "") -> Iterator[Difficult]:
+def difficult(
+    behave: Behaviour,
+    *,
+    contexts: dict[str, list[str]] | None = None,
+    aet: str = "",
+    handlers: Sequence[tuple[Any, Callable[[Any], Any]]] = (),
+) -> Iterator[Difficult]:
     """A pynetdicom receiver that answers each C-STORE as ``behave`` says.
 
     :param contexts: SOP class -> transfer syntaxes that it takes.
     :param aet: the only called AE title that it knows.
+    :param handlers: of more of pynetdicom's events.
     """
     from pynetdicom import AE, evt
 
@@ -47,8 +54,8 @@ def difficult(behave: Behaviour, *, contexts: dict[str, list[str]] | None = None
     ae.require_called_aet = bool(aet)
     for sop_class, syntaxes in (contexts or {CT: ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"]}).items():
         ae.add_supported_context(sop_class, syntaxes)
-    handlers = [(evt.EVT_C_STORE, on_store), (evt.EVT_ACCEPTED, on_accepted)]
-    server = ae.start_server(("127.0.0.1", receiver.port), block=False, evt_handlers=handlers)
+    all_handlers: list[Any] = [(evt.EVT_C_STORE, on_store), (evt.EVT_ACCEPTED, on_accepted), *handlers]
+    server = ae.start_server(("127.0.0.1", receiver.port), block=False, evt_handlers=all_handlers)
     try:
         yield receiver
     finally:

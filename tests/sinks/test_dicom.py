@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +18,7 @@ from airflow_monai.sinks.dicom import DicomSink, batches
 from airflow_monai.sinks.part10 import read_head
 from tests.conftest import require
 from tests.pacs import CT, Receiver, free_port, make_images, orthanc, storescp
-from tests.sinks.difficult import difficult, proxy, silent
+from tests.sinks.difficult import Difficult, difficult, proxy, silent
 
 RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 
@@ -111,8 +115,6 @@ def test_a_large_image_goes_in_many_fragments(tmp_path: Path) -> None:
 
 def test_a_node_without_nagle_off_is_not_slow(tmp_path: Path) -> None:
     require("dcmtk")
-    import time
-
     images = make_images(tmp_path / "in", 40)
     with storescp(tmp_path / "out", nodelay=False) as receiver:
         start = time.monotonic()
@@ -221,8 +223,6 @@ def test_an_image_that_always_kills_the_association_does_not_stop_the_others(tmp
 
 
 def test_a_hanging_node_gets_its_time_and_no_more(tmp_path: Path) -> None:
-    import time
-
     images = make_images(tmp_path / "in", 30)
     released = threading.Event()
 
@@ -292,6 +292,46 @@ def test_a_port_that_is_no_dicom() -> None:
         with pytest.raises(SinkUnavailable, match="is it a DICOM port"):
             sink(listener.getsockname()[1]).test()
         thread.join()
+
+
+@pytest.mark.parametrize("transient", [True, False])
+def test_a_node_that_takes_one_association_only_gets_everything_on_that(tmp_path: Path, transient: bool) -> None:
+    """Some say that it is for now (PS3.8 table 9-21), some reject what is too many for good."""
+    images = make_images(tmp_path / "in", 20)
+    with one_at_a_time(transient) as receiver:
+        news = News()
+        sink(receiver.port, associations=4, query="never").send([instance(path) for path in images], news)
+        assert Counter(receiver.seen) == dict.fromkeys([path.stem for path in images], 1)
+        assert receiver.associations == 1
+    assert news.states() == {DeliveryState.ACCEPTED: 20}
+
+
+@contextmanager
+def one_at_a_time(transient: bool) -> Iterator[Difficult]:
+    from pynetdicom import evt
+    from pynetdicom.acse import ACSE
+
+    busy = threading.Lock()
+
+    def admit(event: Any) -> None:
+        if busy.acquire(blocking=False):
+            return
+        ACSE(event.assoc).send_reject(0x02 if transient else 0x01, 0x03, 0x02)
+        event.assoc.kill()
+
+    with difficult(lambda *_: time.sleep(0.02) or 0, handlers=[(evt.EVT_REQUESTED, admit)]) as receiver:
+        yield receiver
+
+
+def test_a_bandwidth_limit_is_kept_by_all_associations_together(tmp_path: Path) -> None:
+    images = make_images(tmp_path / "in", 12, rows=256)  # 1.6 MB
+    with difficult(lambda *_: 0) as receiver:
+        start = time.monotonic()
+        news = News()
+        limited = sink(receiver.port, associations=3, max_mb_per_second=2)
+        limited.send([instance(path) for path in images], news)
+        assert time.monotonic() - start > 0.65
+    assert news.states() == {DeliveryState.ACCEPTED: 12}
 
 
 def test_what_the_report_raises_ends_the_sending(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ def gateway(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; the exit code, 1 when it cannot start."""
     from airflow_monai import settings as site
     from airflow_monai.errors import MonaiError
+    from airflow_monai.gateway import metrics
     from airflow_monai.gateway.service import GatewayOptions, gateway_of
 
     _log_to_stderr()
@@ -33,6 +34,7 @@ def gateway(args: argparse.Namespace) -> int:
     try:
         settings = site.load()
         options = GatewayOptions.of(settings, host=args.host, port=args.port, events=args.events)
+        metrics.begin()
         running = gateway_of(settings, options)
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, told_to_stop)

@@ -25,7 +25,8 @@ class EventKind(str, Enum):
     WORKFLOWS_CHANGED = "workflows-changed"  # ae_titles, problems, kept: bad files that are used as they were
     ASSOCIATION_REJECTED = "association-rejected"  # called_aet, calling_aet, peer, reason
     ASSOCIATION_ABORTED = "association-aborted"  # called_aet, calling_aet, peer, reason
-    ASSOCIATION_ENDED = "association-ended"  # called_aet, calling_aet, peer, images, refused, bytes, seconds
+    # called_aet, calling_aet, peer, images, refused, bytes, seconds, keep_ms: to make an image durable, on average
+    ASSOCIATION_ENDED = "association-ended"
     CONNECTION_FAILED = "connection-failed"  # peer, reason: it did not come to an association
     RECEIVER_DIED = "receiver-died"  # number: of the receiving process, which is replaced
     IMAGE_RECEIVED = "image-received"  # payload_id, count: of this second

@@ -18,6 +18,7 @@ from airflow_monai.gateway.association import Association, Ended
 from airflow_monai.gateway.dicom_settings import MAX_FILE, DicomOptions
 from airflow_monai.gateway.dimse import Answer, Status, StoreRequest
 from airflow_monai.gateway.events import EventKind, EventLog, log
+from airflow_monai.gateway.metrics import count_association
 from airflow_monai.gateway.sop_classes import is_served
 from airflow_monai.gateway.tls import ServerTls
 from airflow_monai.gateway.transport import Acceptor, Doors
@@ -387,6 +388,7 @@ class Receiver:
         finally:
             with self._lock:
                 del self._connections[assoc]
+        count_association(ended)
         self._tell_ended(ended)
 
     def _make_room(self) -> None:
@@ -416,4 +418,5 @@ class Receiver:
                 refused=tally.refused,
                 bytes=tally.size,
                 seconds=round(ended.seconds, 3),
+                keep_ms=round(1000 * tally.keep_seconds / max(1, tally.count), 2),
             )

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from airflow_monai.gateway import metrics
 from airflow_monai.gateway.admission import Admission
 from airflow_monai.gateway.board import Board
 from airflow_monai.gateway.dicom_settings import DicomOptions
@@ -59,6 +60,7 @@ def work(orders: Orders, news: Connection, questions: Connection) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)  # they are the gateway's, which then says so
     _log_to_stderr()
+    metrics.begin()
     store = open_store(orders.store)
     events = EventLog(orders.events)
     workflows = Workflows(orders.workflow_folder, 0.0, _Silent(), RegisteredWorkflows(store).files)

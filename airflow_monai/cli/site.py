@@ -120,6 +120,8 @@ def destination_problem(name: str, task_type: str) -> str:
         return f"the Airflow connection {name!r} has the type {kind!r}, not {kinds}"
     if kind == "monai_mllp" and task_type != TaskType.EXPORT_HL7:
         return f"{name} takes HL7 v2 messages, which tasks of type export_hl7 deliver"
+    if kind == "monai_broker" and not connection.host:
+        return ""  # at the site's own broker
     try:
         open_sink(described(name, connection, connection.extra_dejson))
     except MonaiError as error:

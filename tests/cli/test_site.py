@@ -132,3 +132,4 @@ def test_a_destination_is_checked_as_far_as_nobody_must_be_called(monkeypatch: p
     assert told("export_hl7", conn_type="monai_mllp", host="his", port=2575) == ""
     assert "has no port" in told("export_hl7", conn_type="monai_mllp", host="his")
     assert "has no port" in told(conn_type="dicom", host="pacs")
+    assert told(conn_type="monai_broker", extra={"agent": "monaiscu"}) == ""

@@ -262,8 +262,8 @@ def _completeness_options() -> dict[str, Any]:
     """When a study is complete, beside quiet_seconds."""
     return {
         "association_end_seconds": _option(
-            "A study is complete when no image of it came for so many seconds and the sender that brought the last ones "
-            "has ended its association, if that is less than its quiet_seconds. 0: the end of an association says "
+            "A study is complete when no image of it came for so many seconds and the sender of the last ones has "
+            "ended its association, if that is less than its quiet_seconds. 0: the end of an association says "
             "nothing, as with senders that open one for each series or image.",
             default="0.0",
             example="2",
@@ -292,6 +292,26 @@ def _inbox_options() -> dict[str, Any]:
             "How long nothing of an item in the inbox must have changed before it is taken.",
             default="5.0",
             example="30",
+            type_="float",
+        ),
+        "inbox_s3": _option(
+            "Prefixes of buckets that gateways watch, separated by commas: DICOM files and zip archives that are put "
+            "there are taken in as if they had been sent to the AE title in their name. {date:%Y/%m/%d} is another "
+            "form of the day, which is needed unless inbox_s3_taken is delete. Empty: none.",
+            example="s3://pacs-export/incoming/{ae}/{date}/",
+        ),
+        "inbox_s3_conn_id": _option(
+            "Airflow connection of type aws for these buckets. Empty: store_conn_id.", example="pacs_export"
+        ),
+        "inbox_s3_taken": _option(
+            "What becomes of an object that is in the store: keep or delete. One of which a file was refused is kept.",
+            default="keep",
+            example="delete",
+        ),
+        "inbox_s3_poll_seconds": _option(
+            "How often these prefixes are looked at; each AE title and day costs one request.",
+            default="10.0",
+            example="60",
             type_="float",
         ),
         "inbox_calling_aet": _option(

@@ -27,9 +27,10 @@ class Credentials:
 
     value: str = field(default="", repr=False)
 
-    def authorization(self, client: httpx.Client, refused: str = "") -> str:
+    def authorization(self, client: httpx.Client, seconds: float, refused: str = "") -> str:
         """The value to send.
 
+        :param seconds: that a token service may take to answer.
         :param refused: the value that the service has just answered with 401: a fresh one is wanted, if there is any.
         """
         return self.value
@@ -50,7 +51,7 @@ class ClientCredentials:
     audience: str = ""
     style: str = "basic"
 
-    def authorization(self, client: httpx.Client, refused: str = "") -> str:
+    def authorization(self, client: httpx.Client, seconds: float, refused: str = "") -> str:
         """As :meth:`Credentials.authorization`.
 
         :raises SinkUnavailable: the token service does not answer.
@@ -60,10 +61,10 @@ class ClientCredentials:
         with _LOCK:
             token = _TOKENS.get(key)
             if token is None or token.ends <= time.monotonic() or token.value == refused:
-                token = _TOKENS[key] = self._fetched(client)
+                token = _TOKENS[key] = self._fetched(client, seconds)
             return token.value
 
-    def _fetched(self, client: httpx.Client) -> _Token:
+    def _fetched(self, client: httpx.Client, seconds: float) -> _Token:
         import httpx
 
         form = {"grant_type": "client_credentials", "scope": self.scope, "audience": self.audience}
@@ -74,7 +75,7 @@ class ClientCredentials:
             headers["Authorization"] = basic(self.client_id, self.secret)
         data = {name: value for name, value in form.items() if value}
         try:
-            answer = client.post(self.token_url, data=data, headers=headers)
+            answer = client.post(self.token_url, data=data, headers=headers, timeout=seconds)
         except httpx.HTTPError as error:
             raise SinkUnavailable(f"{self._where} does not answer ({type(error).__name__}).") from None
         if answer.status_code >= 500 or answer.status_code == 429:

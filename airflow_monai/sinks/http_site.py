@@ -116,10 +116,11 @@ class HttpSite:
         """
         with nothing_logged():
             client = self._opened()
-            authorization = self._auth.authorization(client)
+            seconds = deadline.left(self.response_timeout)
+            authorization = self._auth.authorization(client, seconds)
             answer = self._exchange(client, method, path, deadline, headers or {}, upload, authorization)
             if answer.status == 401:
-                fresh = self._auth.authorization(client, refused=authorization)
+                fresh = self._auth.authorization(client, seconds, refused=authorization)
                 if fresh != authorization:
                     answer = self._exchange(client, method, path, deadline, headers or {}, upload, fresh)
         return answer

@@ -265,7 +265,7 @@ class Bucket:
             lost = f"{self} did not answer ({type(error).__name__})"
             raise (WriteLost(lost) if writes else SinkUnavailable(f"{lost}.")) from None
         except BotoCoreError as error:
-            raise self._destination.error(f"boto3 does not take it ({type(error).__name__}: {error})") from None
+            raise self._destination.error(f"boto3 does not take it ({type(error).__name__})") from None
 
     def _refused(self, error: Any) -> ExportError:
         number, name = status(error), code(error) or "error"

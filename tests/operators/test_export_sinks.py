@@ -128,6 +128,26 @@ def test_what_a_server_took_without_an_answer_is_asked_for_and_not_sent_again(si
     assert Counter(row["state"] for row in value["exported"]) == {"accepted": 4}
 
 
+@pytest.mark.parametrize("reason", [0x0111, 0xB00E])
+def test_a_duplicate_after_a_lost_answer_is_what_had_arrived(site: Site, reason: int) -> None:  # noqa: F811
+    """From a server that cannot be asked: it refuses what it took without an answer (0111; B00E at Azure)."""
+    paths = results(site, 4)
+
+    def once(server: StowServer, parts: list[tuple[str, str]]) -> Reply:
+        there = {uid: reason for uid, _ in parts if uid in server.stored}
+        server.store(parts)
+        if not there:
+            return Reply(0)
+        return Reply(409, report(failed=there))
+
+    with stow_server(once) as server:
+        web(site, server, query=False)
+        value = site.export("WEB")
+        assert len(server.requests) == 4, "two of two, each twice"
+        assert sorted(server.stored) == sorted(path.stem for path in paths)
+    assert Counter(row["state"] for row in value["exported"]) == {"accepted": 4}
+
+
 def _export_and_die(site: Site) -> None:  # noqa: F811
     site.export("WEB")
 

@@ -264,6 +264,24 @@ def test_503_is_waited_for_as_long_as_the_server_says(tmp_path: Path) -> None:
     assert [item.status for item in news if item.state is REFUSED] == ["HTTP 503"] * 2
 
 
+def test_retry_after_may_be_a_date_and_is_bounded() -> None:
+    from datetime import datetime, timedelta, timezone
+    from email.utils import format_datetime
+
+    from airflow_monai.sinks.http_site import _retry_after
+
+    soon = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
+    assert 25 < _retry_after(soon) <= 30
+    assert [_retry_after(text) for text in ("", "soon", "-5", "7", "86400", "Wed, 21 Oct 2015 07:28:00 GMT")] == [
+        0,
+        0,
+        0,
+        7,
+        120,
+        0,
+    ]
+
+
 def test_a_server_that_stays_busy_ends_as_unavailable(tmp_path: Path) -> None:
     news = News()
     with stow_server(lambda *_: Reply(429)) as server, pytest.raises(SinkUnavailable, match="nothing in 5 requests"):

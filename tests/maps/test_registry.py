@@ -10,17 +10,19 @@ import pytest
 
 from airflow_monai.errors import MapNotFound, MonaiError, RegistryError, StoreError
 from airflow_monai.maps.registry import MapRegistry, RegisteredMap, check_name, check_version
+from airflow_monai.store import Store
 from airflow_monai.store.local import LocalStore
 from tests.maps.registered import digest, image_map
+from tests.s3_server import s3  # noqa: F401
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return LocalStore(tmp_path / "store") if request.param == "local" else request.getfixturevalue("s3").store(tmp_path)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store")
-
-
-@pytest.fixture
-def registry(store: LocalStore) -> MapRegistry:
+def registry(store: Store) -> MapRegistry:
     return MapRegistry(store)
 
 
@@ -28,7 +30,7 @@ def labels(registry: MapRegistry) -> list[str]:
     return [record.label for record in registry.listing().registered()]
 
 
-def test_what_is_registered_is_kept_with_who_and_when(registry: MapRegistry, store: LocalStore) -> None:
+def test_what_is_registered_is_kept_with_who_and_when(registry: MapRegistry, store: Store) -> None:
     done, is_new = registry.register(image_map(repo_digest=f"reg/lung@{digest('b')}"))
     assert is_new and done.registered_at and done.registered_by and done.revision == 1
     assert store.read_json("maps/lung/1.0.0.json")["digest"] == digest("a")
@@ -38,7 +40,7 @@ def test_what_is_registered_is_kept_with_who_and_when(registry: MapRegistry, sto
     assert done.manifest().timeout_seconds == 60
 
 
-def test_the_same_again_is_harmless(registry: MapRegistry, store: LocalStore) -> None:
+def test_the_same_again_is_harmless(registry: MapRegistry, store: Store) -> None:
     first, _ = registry.register(image_map())
     assert registry.register(image_map()) == (first, False)
     assert list(store.list("maps")) == ["maps/lung/1.0.0.json"]
@@ -79,7 +81,7 @@ def test_unregistered_it_stays_known_and_can_be_registered_anew(registry: MapReg
     assert states == [(1, True, digest("a")), (2, False, digest("a")), (3, True, digest("a"))]
 
 
-def test_of_many_at_once_one_content_wins_and_the_others_are_told(store: LocalStore) -> None:
+def test_of_many_at_once_one_content_wins_and_the_others_are_told(store: Store) -> None:
     def register(content: str) -> RegisteredMap | MonaiError:
         try:
             return MapRegistry(store).register(image_map(content=content))[0]
@@ -94,7 +96,7 @@ def test_of_many_at_once_one_content_wins_and_the_others_are_told(store: LocalSt
     assert list(store.list("maps")) == ["maps/lung/1.0.0.json"]
 
 
-def test_registering_and_unregistering_at_once_leave_one_line_of_revisions(store: LocalStore) -> None:
+def test_registering_and_unregistering_at_once_leave_one_line_of_revisions(store: Store) -> None:
     MapRegistry(store).register(image_map())
 
     def act(number: int) -> None:
@@ -145,7 +147,7 @@ def test_who_asks_for_what_is_not_there_is_told_what_is(registry: MapRegistry) -
     assert registry.of_label("lung") is None
 
 
-def test_a_damaged_record_is_told_and_hides_no_other(registry: MapRegistry, store: LocalStore) -> None:
+def test_a_damaged_record_is_told_and_hides_no_other(registry: MapRegistry, store: Store) -> None:
     registry.register(image_map())
     store.write("maps/liver/2.json", b"{")
     listing = registry.listing()
@@ -155,7 +157,7 @@ def test_a_damaged_record_is_told_and_hides_no_other(registry: MapRegistry, stor
         registry.newest("liver", "2")
 
 
-def test_records_are_read_once(registry: MapRegistry, store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_read_once(registry: MapRegistry, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     registry.register(image_map())
     registry.listing()
     monkeypatch.setattr(store, "read", lambda key: pytest.fail(f"read {key} again"))

@@ -57,6 +57,7 @@ def get_provider_info() -> dict[str, Any]:
             "triggers.gate",
             "triggers.http",
             "triggers.http_async",
+            "triggers.remote_app",
             "triggers.argo",
             "triggers.payload",
             "triggers.export",

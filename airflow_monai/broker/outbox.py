@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_monai.broker.buckets import Buckets, open_bucket
+from airflow_monai.errors import StoreError
 from airflow_monai.store.base import safe_name
 
 if TYPE_CHECKING:
@@ -42,10 +45,23 @@ class Outbox:
         parts = [safe_name(part) for part in rest.split("/")]
         path = "/".join((payload_id, "exports", *parts))
         take(file.stat().st_size)
-        if not self._bucket.create_from(path, file) and not self._bucket.same(path, file):
+        if not self._put(path, file) and not self._bucket.same(path, file):
             path = "/".join((payload_id, "exports", _sha256(file)[:16], *parts))
-            self._bucket.create_from(path, file)
+            self._put(path, file)
         return path
+
+    def _put(self, path: str, file: Path) -> bool:
+        """As ``create_from``, and always a copy: what lies in the bucket belongs to others, who may change it."""
+        if self._bucket.local_path(path) is None:
+            return self._bucket.create_from(path, file)
+        copy = self._bucket.spool() / f"outbox-{uuid.uuid4().hex}"
+        try:
+            shutil.copyfile(file, copy)
+            return self._bucket.create_from(path, copy)
+        except OSError as error:
+            raise StoreError(f"The bucket cannot be written to: {error.strerror or error}.") from error
+        finally:
+            copy.unlink(missing_ok=True)
 
 
 def _sha256(file: Path) -> str:

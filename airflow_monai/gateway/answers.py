@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_monai.broker.buckets import Buckets
 from airflow_monai.broker.events import (
@@ -13,9 +16,10 @@ from airflow_monai.broker.events import (
     TaskCallbackEvent,
 )
 from airflow_monai.errors import InvalidEvent, StoreError
-from airflow_monai.store.answers import AnswerKind, Awaited, awaited_answer, give_answer
+from airflow_monai.gateway.requests import FilesMissing
+from airflow_monai.store.answers import AnswerKind, Awaited, awaited_answer, give_answer, has_ended, note_key
 from airflow_monai.store.base import check_key, safe_name
-from airflow_monai.store.callbacks import Reception, resolve_callback
+from airflow_monai.store.callbacks import Reception, Waiting, waiting_for
 
 if TYPE_CHECKING:
     from airflow_monai.store.base import Store
@@ -44,18 +48,20 @@ class AnswerTaker:
 
     def _callback(self, event: TaskCallbackEvent) -> None:
         """By the token that the task gave away, in ``identity``, else by the id of the execution."""
-        if resolve_callback(self._store, event.identity, event.metadata) is not Reception.UNKNOWN:
-            return
-        awaited = awaited_answer(self._store, AnswerKind.CALLBACK, (event.execution_id,))
-        if awaited is None:
+        waiting = waiting_for(self._store, event.identity)
+        if waiting is None:
+            awaited = awaited_answer(self._store, AnswerKind.CALLBACK, (event.execution_id,))
+            waiting = awaited.waiting if awaited is not None else None
+        if waiting is None:
             raise InvalidEvent(
                 "No task waits for this callback: neither its identity nor its execution_id is one that a task has "
                 "given away."
             )
-        give_answer(self._store, awaited, event.metadata)
+        self._give(waiting, event.metadata)
 
     def _export(self, event: ExportCompleteEvent) -> None:
-        awaited = awaited_answer(self._store, AnswerKind.EXPORT, (event.workflow_instance_id, event.export_task_id))
+        ids = (event.workflow_instance_id, event.export_task_id)
+        awaited = awaited_answer(self._store, AnswerKind.EXPORT, ids)
         if awaited is None:
             raise InvalidEvent("No export was asked for with this workflow_instance_id and export_task_id.")
         body = {
@@ -63,33 +69,58 @@ class AnswerTaker:
             "message": event.message,
             "files": {path: status.value for path, status in event.file_statuses.items()},
         }
-        give_answer(self._store, awaited, body)
+        self._give(awaited.waiting, body)
 
     def _artifacts(self, event: ArtifactsReceivedEvent) -> None:
-        """Bring the files of an application elsewhere to its task."""
+        """Bring the files of an application elsewhere to its task; several messages may bring some each."""
         awaited = awaited_answer(self._store, AnswerKind.ARTIFACTS, (event.workflow_instance_id, event.task_id))
         if awaited is None:
             raise InvalidEvent("No task waits for artifacts with this workflow_instance_id and task_id.")
         bucket = self._buckets.open(event.bucket)
+        paths = {artifact.path: _output_of(str(artifact.type), awaited) for artifact in event.artifacts}
+        digest = hashlib.sha256("\0".join(sorted(paths)).encode()).hexdigest()[:16]
+        waiting = replace(awaited.waiting, note=f"{awaited.waiting.note}-{digest}")
+        if self._store.exists(note_key(self._store, waiting)):
+            return
+        if has_ended(self._store, waiting):
+            raise InvalidEvent(_LATE)
         brought: dict[str, list[str]] = {}
-        for artifact in event.artifacts:
-            name = _output_of(str(artifact.type), awaited)
-            try:
-                source = check_key(artifact.path.strip("/"))
-            except StoreError:
-                raise InvalidEvent("A path among its artifacts is no path in a bucket.") from None
-            keys = list(bucket.list(source)) or [source]
-            for key in keys:
-                target = f"{awaited.output_key}/{safe_name(name)}/{PurePosixPath(key).name}"
-                self._bring(bucket, key, target)
+        for path, name in paths.items():
+            for key in _files_at(bucket, path):
+                target = f"{awaited.output_key}/{safe_name(name)}/{safe_name(PurePosixPath(key).name)}"
+                self._copy(bucket, key, target)
                 brought.setdefault(name, []).append(target)
-        give_answer(self._store, awaited, {"artifacts": brought})
+        self._give(waiting, {"artifacts": brought})
 
-    def _bring(self, bucket: Store, key: str, target: str) -> None:
-        path = bucket.local_path(key)
-        if path is not None and not path.is_file():
-            raise InvalidEvent("A file among its artifacts is not in the bucket.")
-        self._store.create(target, bucket.read(key))
+    def _copy(self, bucket: Store, key: str, target: str) -> None:
+        """A file of our own: that of the bucket belongs to others, who may change it."""
+        path = self._store.spool() / f"answer-{uuid.uuid4().hex}"
+        try:
+            bucket.fetch(key, path)
+            self._store.create_from(target, path)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _give(self, waiting: Waiting, body: Any) -> None:
+        if give_answer(self._store, waiting, body) is Reception.UNKNOWN:
+            raise InvalidEvent(_LATE)
+
+
+_LATE = "It comes too late: the task that waited for it has ended."
+
+
+def _files_at(bucket: Store, path: str) -> list[str]:
+    """Keys of the file, or of the files of the folder, at a path of a bucket."""
+    try:
+        key = check_key(path.strip("/"))
+    except StoreError:
+        raise InvalidEvent("A path among its artifacts is no path in a bucket.") from None
+    found = list(bucket.list(key))
+    if not found and bucket.exists(key):
+        found = [key]
+    if not found:
+        raise FilesMissing("A file among the artifacts of the message is not in the bucket")
+    return found
 
 
 def _output_of(kind: str, awaited: Awaited) -> str:

@@ -7,6 +7,7 @@ from its turn. What is wrong for good goes to the dead letters, with the reason.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import traceback
@@ -179,6 +180,8 @@ def broker_way(conn_id: str, buckets: Buckets) -> MakeWayIn:
         from airflow_monai.broker.base import open_broker
         from airflow_monai.hooks.broker import broker_address
 
+        # outside of tasks Airflow looks into its metadata database only for processes that say that they may
+        os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
         return BrokerWay(parts, open_broker(broker_address(conn_id)), buckets)
 
     return make

@@ -17,18 +17,30 @@ def broker_address(conn_id: str) -> BrokerAddress:
 
     :raises BrokerMisused: when there is no such connection.
     """
-    import os
-
-    # outside of tasks Airflow looks into its metadata database only for processes that say that they may
-    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        raise BrokerMisused(
-            f"There is no Airflow connection {conn_id!r} of a broker. Add one of type monai_rabbitmq under "
-            f"Admin, Connections, or as AIRFLOW_CONN_{conn_id.upper()}."
-        ) from None
-    extra = connection.extra_dejson
+        raise _no_connection(conn_id) from None
+    return _described(conn_id, connection, connection.extra_dejson)
+
+
+async def abroker_address(conn_id: str) -> BrokerAddress:
+    """As :func:`broker_address`, for the triggerer."""
+    try:
+        connection = await BaseHook.aget_connection(conn_id)
+    except AirflowNotFoundException:
+        raise _no_connection(conn_id) from None
+    return _described(conn_id, connection, await connection.aextra_dejson())
+
+
+def _no_connection(conn_id: str) -> BrokerMisused:
+    return BrokerMisused(
+        f"There is no Airflow connection {conn_id!r} of a broker. Add one of type monai_rabbitmq under "
+        f"Admin, Connections, or as AIRFLOW_CONN_{conn_id.upper()}."
+    )
+
+
+def _described(conn_id: str, connection: Any, extra: Any) -> BrokerAddress:
     return BrokerAddress(
         name=conn_id,
         kind=connection.conn_type or "",
@@ -68,4 +80,4 @@ class RabbitMqHook(BaseHook):
             return False, str(error)
 
 
-__all__ = ["RabbitMqHook", "broker_address", "connection_type"]
+__all__ = ["RabbitMqHook", "abroker_address", "broker_address", "connection_type"]

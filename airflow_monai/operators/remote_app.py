@@ -1,28 +1,27 @@
-"""The operator of ``remote_app_execution`` tasks, as far as it goes without a message broker."""
+"""The operator of ``remote_app_execution`` tasks: an application elsewhere, asked by a message broker."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from airflow_monai.errors import InvalidArgument
-from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun
-
-if TYPE_CHECKING:
-    from airflow.sdk import Context
+from airflow_monai.operators.light import LightOperator
 
 
-class RemoteAppOperator(MonaiOperator):
-    """Send the inputs to an application elsewhere and wait for its results.
+class RemoteAppOperator(LightOperator):
+    """Ask a gateway elsewhere to send the inputs to an application, and wait in the triggerer for its results.
 
-    Both go over a message broker, which this version has not: the task fails and says so. The workflow loads, and all
-    else in it can be tried.
+    The request is one message (``md.externalapp.request``), published once; the results come as others
+    (``md.workflow.artifactrecieved``), which a gateway of ours takes: the task ends when every mandatory output has
+    files. That the inputs could not be sent (``md.export.complete``), or a callback, ends it too.
 
-    :param destinations: names of the destinations.
+    :param destinations: names by which the far gateway knows the application.
     :param inputs: the artifacts to send; ``outputs``: what is to come back, each with a ``type``.
     """
 
-    spec_type = custom_operator_name = "remote_app_execution"
+    spec_type = "remote_app_execution"
+    trigger_class = "airflow_monai.triggers.remote_app.RemoteAppTrigger"
+    custom_operator_name = "remote app"
     ui_color = "#dfe6ee"
 
     def __init__(
@@ -33,13 +32,8 @@ class RemoteAppOperator(MonaiOperator):
         outputs: Sequence[Mapping[str, Any]],
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
         self.destinations = list(dict.fromkeys(destinations))
         self.inputs = [dict(item) for item in inputs]
         self.outputs = [dict(item) for item in outputs]
-
-    def perform(self, run: TaskRun, context: Context) -> Outcome:
-        raise InvalidArgument(
-            f"Task {self.task_id}: remote_app_execution needs a message broker, which this version of airflow-monai "
-            "does not speak to yet. Run the application as a map, docker or http_async task instead."
-        )
+        task = {"destinations": self.destinations, "inputs": self.inputs, "outputs": self.outputs}
+        super().__init__(task=task, **kwargs)

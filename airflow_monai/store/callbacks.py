@@ -51,15 +51,22 @@ def await_callback(store: Store, token: str, waiting: Waiting) -> None:
     store.create_json(_key(token), asdict(waiting))
 
 
+def waiting_for(store: Store, token: str) -> Waiting | None:
+    """Who waits, or waited, for the answer with a token."""
+    if not _TOKEN.fullmatch(token) or not store.exists(_key(token)):
+        return None
+    return Waiting(**store.read_json(_key(token)))
+
+
 def resolve_callback(store: Store, token: str, body: Any) -> Reception:
     """Give an answer to the task that waits for it; of several answers the first one counts.
 
     :param token: as the service sent it.
     :param body: its JSON document.
     """
-    if not _TOKEN.fullmatch(token) or not store.exists(_key(token)):
+    waiting = waiting_for(store, token)
+    if waiting is None:
         return Reception.UNKNOWN
-    waiting = Waiting(**store.read_json(_key(token)))
     folder = RunFolder(store, waiting.payload_id, waiting.dag_id, waiting.run_id)
     key = folder.note_key(waiting.task_id, waiting.map_index, waiting.generation, waiting.note)
     received = datetime.now(timezone.utc).isoformat(timespec="milliseconds")

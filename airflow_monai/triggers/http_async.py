@@ -136,6 +136,7 @@ def _job_to_follow(run: LightRun, refresh: bool = False) -> tuple[dict[str, Any]
 
 def _token(run: LightRun, number: int) -> str:
     """The secret by which the service tells whose job has ended; one for a job."""
+    from airflow_monai.store.answers import AnswerKind, Awaited, await_answer
     from airflow_monai.store.callbacks import Waiting, await_callback
 
     name = f"token{number}"
@@ -147,6 +148,9 @@ def _token(run: LightRun, number: int) -> str:
         _callback_note(number),
     )  # fmt: skip
     await_callback(task.store, run.state[name], waiting)
+    # by a message broker the service may also tell the id of the execution, which is the job's idempotency key
+    own_key = task.execution_id + (f"-{number}" if number > 1 else "")
+    await_answer(task.store, AnswerKind.CALLBACK, (own_key,), Awaited(waiting))
     return str(run.state[name])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_monai.factory.kinds.base import TaskKind, TaskRequest, inputs_of, monai_arguments, outputs_of
+from airflow_monai.factory.kinds.base import TaskKind, TaskRequest, inputs_of, light_arguments, outputs_of
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -18,9 +18,9 @@ def make(request: TaskRequest) -> BaseOperator:
         destinations=task.export_destinations,
         inputs=inputs_of(task),
         outputs=outputs_of(task),
-        **monai_arguments(request),
+        **light_arguments(request),
         **request.common,
     )
 
 
-KIND = TaskKind(make)
+KIND = TaskKind(make, light=True)

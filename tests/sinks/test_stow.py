@@ -461,6 +461,59 @@ def test_basic_authentication_and_a_bearer_token(tmp_path: Path) -> None:
             assert password not in repr(sink.destination)
 
 
+def test_a_real_pacs_with_a_password(tmp_path: Path) -> None:
+    require("orthanc-dicomweb")
+    instances = images(tmp_path, 3)
+    users = {"AuthenticationEnabled": True, "RegisteredUsers": {"monai": "secret"}}
+    with orthanc(tmp_path / "pacs", dicomweb=True, **users) as pacs:
+
+        def sink(password: str) -> StowSink:
+            return StowSink(
+                Destination(
+                    "WEB", "monai_dicomweb", pacs.http, extra={"path": "/dicom-web"}, login="monai", password=password
+                )
+            )
+
+        news = News()
+        sink("secret").send(instances, news)
+        assert news.states() == {"accepted": 3}
+        assert sink("secret").ask(instances) == dict.fromkeys(uids(instances), True)
+        refused = News()
+        with pytest.raises(DestinationError, match="HTTP 401: the login is refused"):
+            sink("wrong").send(instances, refused)
+        with pytest.raises(DestinationError, match="HTTP 401: the login is refused"):
+            sink("wrong").test()
+    assert refused.states() == {"pending": 3}
+
+
+@pytest.mark.parametrize("given", ["connection", "environment"])
+def test_a_proxy_is_used_where_the_connection_or_the_environment_names_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    asked: list[bytes] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        line, _ = listener.accept()
+        asked.append(line.recv(65_536))
+        line.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        line.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    proxy_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    for name in ("HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    if given == "environment":
+        monkeypatch.setenv("http_proxy", proxy_url)
+    extra = {"proxy": proxy_url} if given == "connection" else {}
+    with pytest.raises(DestinationError, match="HTTP 403"):
+        StowSink(Destination("WEB", "monai_dicomweb", "http://pacs.invalid/rs", extra=extra)).send(
+            images(tmp_path, 1), News()
+        )
+    listener.close()
+    assert asked[0].startswith(b"POST http://pacs.invalid/rs/studies HTTP/1.1\r\n")
+
+
 def test_oauth_gets_one_token_for_all_and_another_when_it_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

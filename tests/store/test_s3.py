@@ -8,6 +8,8 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +184,21 @@ def test_a_download_that_breaks_off_begins_anew(store: S3Store, tmp_path: Path, 
     on(store, "before-send.s3.GetObject", break_off)
     store.fetch("a/b", tmp_path / "back")
     assert broken and (tmp_path / "back").read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize("seconds", [0, 90, -90])
+def test_times_are_told_by_this_host_s_clock(store: S3Store, seconds: int) -> None:
+    store.write("a/b", b"x")
+
+    def other_clock(parsed: dict[str, Any], **_: object) -> None:
+        now = datetime.now(timezone.utc) + timedelta(seconds=seconds)
+        parsed["ResponseMetadata"]["HTTPHeaders"]["date"] = format_datetime(now, usegmt=True)
+        for item in parsed["Contents"]:
+            item["LastModified"] += timedelta(seconds=seconds)
+
+    on(store, "after-call.s3.ListObjectsV2", other_clock)
+    (entry,) = store.entries("a")
+    assert abs(entry.modified - time.time()) < 10
 
 
 def test_an_endpoint_that_is_not_there_is_told_soon(tmp_path: Path, free_port: int) -> None:

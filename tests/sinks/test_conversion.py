@@ -12,7 +12,7 @@ from airflow_monai.sinks.base import DeliveryState
 from airflow_monai.sinks.conversion import EXPLICIT_LITTLE, IMPLICIT_LITTLE, NotConvertible, alternatives, converted
 from airflow_monai.sinks.part10 import read_head
 from tests.conftest import require
-from tests.pacs import storescp
+from tests.pacs import make_images, storescp
 from tests.sinks.difficult import difficult
 from tests.sinks.test_dicom import News, instance, sink
 
@@ -59,6 +59,29 @@ def test_pixels_are_decoded_and_nothing_else_changes(name: str, lossless: bool, 
     for element in original:
         if element.keyword not in changed and element.VR != "UN":
             assert ds[element.tag].value == element.value, element.keyword
+
+
+@pytest.mark.parametrize(
+    ("options", "syntax"), [(["+e1"], "1.2.840.10008.1.2.4.70"), (["+el"], "1.2.840.10008.1.2.4.57")]
+)
+def test_what_most_archives_keep_is_decoded(tmp_path: Path, options: list[str], syntax: str) -> None:
+    """JPEG Lossless, as dcmtk makes it."""
+    require("dcmtk")
+    import subprocess
+
+    from pydicom import dcmread
+
+    (original,) = make_images(tmp_path / "in", 1)
+    subprocess.run(["dcmcjpeg", *options, str(original), str(tmp_path / "jpeg.dcm")], check=True)
+    compressed = instance(tmp_path / "jpeg.dcm")
+    assert compressed.transfer_syntax_uid == syntax
+    with storescp(tmp_path / "out", options=["+x="]) as receiver:  # explicit VR little endian at best
+        news = News()
+        sink(receiver.port, receiver.aet).send([compressed], news)
+        assert news.states() == {DeliveryState.ACCEPTED: 1}
+        (stored,) = receiver.files()
+        assert dcmread(stored).PixelData == dcmread(original).PixelData
+        assert dcmread(stored).SOPInstanceUID == dcmread(original).SOPInstanceUID
 
 
 def test_a_deflated_data_set_is_inflated(tmp_path: Path) -> None:

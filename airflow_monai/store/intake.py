@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ from airflow_monai.types import Payload
 
 PENDING = "pending"
 _REMEMBERED_GROUPS = 2048
+ASK_SECONDS = 1.0
+"""How often it is asked whether a payload takes images, where that is a request to a bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ class _Known:
     """What this process knows of a group at an AE title: a cache, built from the disk on first touch.
 
     :param kin: Series Instance UID and patient of an instance -> groups that it was in under another grouping.
+    :param open_until: by the monotonic clock; so long nobody asks whether its payload is closing before an image is put
+        into it. It is asked afterwards in any case.
     """
 
     group: Group
@@ -121,6 +126,7 @@ class _Known:
     places: dict[str, tuple[str, str]] = field(default_factory=dict)  # SOP Instance UID -> its payload, path there
     known: set[str] = field(default_factory=set)  # payload ids with calling AE titles that are written down
     kin: dict[tuple[str, ...], tuple[_Known, ...]] = field(default_factory=dict)
+    open_until: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -134,6 +140,7 @@ class Intake:
         self._groupings: dict[str, Grouping] = {}
         self._lock = threading.Lock()
         self._closing: dict[str, tuple[threading.Lock, int]] = {}
+        self._trusted = 0.0 if store.local_path(PENDING) else ASK_SECONDS
 
     def add(self, instance: Instance, file: Path, grouping: Grouping = Grouping.STUDY) -> Placed:
         """Take over a received file; when this returns, it is durable and will be in exactly one payload.
@@ -158,6 +165,7 @@ class Intake:
                     return self._duplicate(*here, instance, file)
                 return Placed(payload_id, False, fell_back=opened and known.group.fell_back)
             self.store.delete(key)  # it came too late; nobody will ever list it
+            known.open_until = 0.0
 
     def _known(self, instance: Instance, grouping: Grouping) -> _Known:
         group = self.groups.of(instance.identity, grouping)
@@ -203,7 +211,10 @@ class Intake:
         with known.lock:
             while True:
                 payload_id = member_id(known.group.key, called_aet, known.sequence)
+                if time.monotonic() < known.open_until:
+                    return payload_id, known.sequence
                 if not self._is_closing(payload_id):
+                    known.open_until = time.monotonic() + self._trusted
                     return payload_id, known.sequence
                 for path in self._listed(payload_id):
                     known.places.setdefault(Path(path).stem, (payload_id, path))

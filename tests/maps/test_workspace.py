@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from airflow_monai import settings
-from airflow_monai.errors import MapError, PolicyRefused, RunnerUnavailable
+from airflow_monai.errors import MapError, PolicyRefused, RunnerUnavailable, StoreError
 from airflow_monai.maps.policy import Asked, Policy
 from airflow_monai.maps.runners.base import Mount
 from airflow_monai.maps.runners.kubernetes.pod import pod_manifest
 from airflow_monai.maps.runners.kubernetes.runner import KubernetesRunner
+from airflow_monai.maps.staging import NamedInput, input_folder
 from airflow_monai.maps.workspace import PLACE, Notes, clear, is_shared, local, shared
+from airflow_monai.operators.artifacts import ArtifactFiles
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.s3 import S3Store
 from tests.maps.test_process import job
@@ -44,6 +46,25 @@ def test_each_bucket_has_a_folder_that_only_the_worker_may_enter(bucket: S3Store
     assert top.parent == tmp_path / "scratch" and top.stat().st_mode & 0o777 == 0o700
     with pytest.raises(MapError, match=r"needs one: set .monai. store to a folder"):
         shared(bucket, KEY)
+
+
+def test_input_is_copied_once_and_is_whole_or_not_there(
+    bucket: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("a/1.dcm", "a/b/2.dcm", "c/seg.dcm"):
+        bucket.write(f"made/{key}", key.encode())
+    one = NamedInput("study", ArtifactFiles("made/a", ("made/a/1.dcm", "made/a/b/2.dcm"), "made/a"))
+    two = NamedInput("seg", ArtifactFiles(None, ("made/c/seg.dcm",), "made/c"))
+    gone = NamedInput("gone", ArtifactFiles(None, ("made/c/gone.dcm",), "made/c"))
+    staging = local(bucket, KEY).with_name("g2.in")
+    with pytest.raises(StoreError, match=r"made/c/gone\.dcm"):
+        input_folder(bucket, [one, gone], staging)
+    assert not staging.exists()
+    folder = input_folder(bucket, [one, two], staging)
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"study/1.dcm", "study/b/2.dcm", "seg/seg.dcm"}
+    monkeypatch.setattr(S3Store, "fetch_all", lambda *_: pytest.fail("copied again"))
+    assert input_folder(bucket, [one, two], staging) == folder == staging
 
 
 def test_what_a_generation_and_those_before_it_left_is_removed(bucket: S3Store) -> None:

@@ -72,6 +72,7 @@ class Deliverer:
         self._before_request = before_request
         self._on_news = on_news
         self._time = time
+        self._known: dict[str, Entry] = {}  # read once: a ledger in a bucket is many requests
         self._digests = {identity: instance.digest for identity, instance in instances.items()}
 
     def run(self) -> None:
@@ -81,7 +82,8 @@ class Deliverer:
         :raises DeadlinePassed: the time is over.
         :raises DestinationError: the destination is not set up as it must be.
         """
-        self._begin(self._ledger.known(self._instances))
+        self._known = self._ledger.known(self._instances)
+        self._begin(self._known)
         if self._time is not None:
             self._sink.deadline = self._time.sending
         try:
@@ -127,7 +129,9 @@ class Deliverer:
 
     def _send(self, missing: Mapping[str, Instance]) -> None:
         digests = {identity: self._digests[identity] for identity in missing}
-        recorder = Recorder(self._ledger, digests, task=self._task, before_request=self._before_request)
+        recorder = Recorder(
+            self._ledger, digests, task=self._task, before_request=self._before_request, known=self._known
+        )
 
         def on_result(news: Delivery) -> None:
             self._on_news(news)
@@ -138,11 +142,11 @@ class Deliverer:
                 self._sink.send(list(missing.values()), on_result)
         finally:
             self._report.verdicts.update(recorder.verdicts)
+            self._known.update(recorder.latest)
 
     def _resolve(self) -> None:
         """Ask for what was sent and never answered."""
-        known = self._ledger.known(self._instances)
-        unclear = [self._instances[identity] for identity in unanswered(known, self._digests)]
+        unclear = [self._instances[identity] for identity in unanswered(self._known, self._digests)]
         if not unclear:
             return
         self._before_request()
@@ -201,7 +205,7 @@ class Deliverer:
         if not news:
             return
         self._before_request()
-        enter(self._ledger, news, self._digests, task=self._task)
+        self._known.update(enter(self._ledger, news, self._digests, task=self._task, known=self._known))
         self._report.verdicts.update((delivery.identity, delivery) for delivery in news)
 
 

@@ -25,7 +25,7 @@ class Recorder:
     """Enters the news of a sending into the ledger, without slowing it down; its threads may be many.
 
     Use it as a context: when that ends, all verdicts are durable. ``verdicts`` then holds the latest news of each
-    instance, and ``attempts`` the requests of this sending.
+    instance, ``latest`` the entries, and ``attempts`` the requests of this sending.
 
     :param digests: identity -> digest of what is to be sent, in the order of sending.
     :param task: for the entries, see :class:`Entry`.
@@ -49,8 +49,8 @@ class Recorder:
         self._digests = digests
         self._task = task
         self._before_request = before_request
-        self._latest = dict(ledger.known(digests) if known is None else known)
-        self._known_before = frozenset(self._latest)
+        self.latest = dict(ledger.known(digests) if known is None else known)
+        self._known_before = frozenset(self.latest)
         self._following = iter(digests)
         self._announced: set[str] = set()
         self._lock = threading.RLock()
@@ -92,12 +92,12 @@ class Recorder:
         """Done when the store holds that this instance is being sent; the next page is on its way by then."""
         if identity in self._page_of and identity not in self._ahead:
             page = self._page_of[identity]
-            page.entries[identity] = self._latest[identity] = self._next_attempt(identity)
+            page.entries[identity] = self.latest[identity] = self._next_attempt(identity)
             page.waiting.add(identity)
             return self._writer.news(page)
         if identity not in self._ahead:
             self._announce([identity, *self._next_ones()])
-        self._latest[identity] = self._ahead.pop(identity)
+        self.latest[identity] = self._ahead.pop(identity)
         if len(self._ahead) == AHEAD // 2:
             self._announce(self._next_ones())
         return self._page_of[identity].durable
@@ -118,7 +118,7 @@ class Recorder:
         self._ahead.update(entries)
 
     def _next_attempt(self, identity: str) -> Entry:
-        latest, digest = self._latest.get(identity, NOTHING), self._digests.get(identity)
+        latest, digest = self.latest.get(identity, NOTHING), self._digests.get(identity)
         there = latest.is_unanswered or latest.state is DeliveryState.ACCEPTED
         mixed = latest.mixed or (there and latest.digest != digest)
         if latest.is_unanswered and not mixed:
@@ -135,10 +135,10 @@ class Recorder:
                 self._announce([identity, *self._next_ones()])
             page = self._page_of[identity]
             if identity in self._ahead:  # a verdict without a request
-                attempts = self._latest.get(identity, NOTHING).attempts
-                self._latest[identity] = replace(self._ahead.pop(identity), attempts=attempts)
+                attempts = self.latest.get(identity, NOTHING).attempts
+                self.latest[identity] = replace(self._ahead.pop(identity), attempts=attempts)
             self.verdicts[identity] = delivery
-            page.entries[identity] = self._latest[identity] = self._entry_of(delivery)
+            page.entries[identity] = self.latest[identity] = self._entry_of(delivery)
         try:
             self._before_request()
         except Fenced:
@@ -155,7 +155,7 @@ class Recorder:
                 self._close(page, dict(page.entries))
 
     def _entry_of(self, delivery: Delivery) -> Entry:
-        return _entry(delivery, self._latest[delivery.identity], self._digests.get(delivery.identity), self._task)
+        return _entry(delivery, self.latest[delivery.identity], self._digests.get(delivery.identity), self._task)
 
     def _judged_again(self, delivery: Delivery) -> Delivery:
         """What the far side cannot know: which content it has under the name.
@@ -163,7 +163,7 @@ class Recorder:
         A refusal as a duplicate after an attempt without an answer means that the attempt had arrived. That an
         instance is there when asked for means nothing where other content was sent under its name before.
         """
-        latest = self._latest.get(delivery.identity, NOTHING)
+        latest = self.latest.get(delivery.identity, NOTHING)
         if latest.mixed and delivery.verified and not delivery.status:
             message = "not answered, and what is there may be what was sent before"
             return replace(delivery, state=DeliveryState.UNKNOWN, message=message, verified=False, retry=True)
@@ -196,14 +196,24 @@ class Recorder:
                 yield identity, replace(NOTHING, time=_now(), task=self._task, digest=entry.digest)
 
 
-def enter(ledger: Ledger, news: Sequence[Delivery], digests: Mapping[str, str | None], *, task: str) -> None:
-    """Enter what was found out without sending anything; durable when this returns."""
-    known = ledger.known({delivery.identity for delivery in news})
+def enter(
+    ledger: Ledger,
+    news: Sequence[Delivery],
+    digests: Mapping[str, str | None],
+    *,
+    task: str,
+    known: Mapping[str, Entry],
+) -> dict[str, Entry]:
+    """Enter what was found out without sending anything, durable when this returns; the entries.
+
+    :param known: what the ledger knows of them.
+    """
     page = {
         delivery.identity: _entry(delivery, known.get(delivery.identity, NOTHING), digests.get(delivery.identity), task)
         for delivery in news
     }
     ledger.write_page(uuid.uuid4().hex, page)
+    return page
 
 
 def _entry(delivery: Delivery, latest: Entry, digest: str | None, task: str) -> Entry:

@@ -42,6 +42,9 @@ with open(os.environ["HOLOSCAN_OUTPUT_PATH"] + "metadata.json", "w") as file:
 """
 
 
+HAS_CARDS = docker_config.has_cards
+
+
 @pytest.fixture
 def folder(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The leases of a host with two cards, of which the Docker engine here knows nothing: it is not asked for them."""
@@ -50,7 +53,7 @@ def folder(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     monkeypatch.setenv("AIRFLOW__MONAI__GPU_WAIT_MINUTES", "0.005")
     save_inventory(open_store(site.store), parse_inventory(HOST))
     monkeypatch.setattr(docker_runner, "container_config", without_devices)
-    monkeypatch.setattr(docker_runner, "has_cards", lambda container, job: True)
+    monkeypatch.setattr(docker_config, "has_cards", lambda container, job: True)
     yield path
     assert state(path).leases == (), "each has given back what it had"
 
@@ -213,7 +216,7 @@ def test_a_container_that_is_there_keeps_its_cards_and_one_that_is_gone_does_not
 @pytest.mark.parametrize("site", ["docker"], indirect=True)
 def test_a_container_that_was_only_made_with_other_cards_is_made_anew(site: Site, folder: Path, monkeypatch) -> None:
     """The engine may finish a request of a worker that is dead, whose lease then is somebody else's."""
-    monkeypatch.setattr(docker_runner, "has_cards", docker_config.has_cards)
+    monkeypatch.setattr(docker_config, "has_cards", HAS_CARDS)
     made: list[str] = []
 
     def first_made_by_the_dead(job: Any, **more: Any) -> Any:

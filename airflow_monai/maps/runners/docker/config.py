@@ -40,10 +40,11 @@ def container_config(job: MapJob, *, local_engine: bool) -> dict[str, Any]:
 
 def is_made_for(container: dict[str, Any], job: MapJob) -> bool:
     """Whether a container was made of the job's image, and with the cards that the job has now."""
-    return container["Image"] == job.found.location and _has_cards(container, job)
+    return container["Image"] == job.found.location and has_cards(container, job)
 
 
-def _has_cards(container: dict[str, Any], job: MapJob) -> bool:
+def has_cards(container: dict[str, Any], job: MapJob) -> bool:
+    """Whether a container was made with the cards that the job has now."""
     requests = container["HostConfig"].get("DeviceRequests") or ()
     return [id_ for request in requests for id_ in request.get("DeviceIDs") or ()] == list(job.devices)
 

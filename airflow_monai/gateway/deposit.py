@@ -11,10 +11,12 @@ import os
 import stat
 import threading
 import uuid
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -214,11 +216,7 @@ class Deposit:
 
         :param name: for the report.
         """
-        self._check_open()
-        try:
-            return self._take(source, name)
-        except (Unreadable, NotIdentified, DamagedDataSet) as error:
-            return self.refuse(name, str(error).rstrip("."))
+        return self._read_in(source, name)()
 
     def file(self, path: Path, name: str) -> Outcome:
         """:meth:`take` a file of a folder; of a zip archive, all that is in it. Links are not followed."""
@@ -243,20 +241,30 @@ class Deposit:
 
         ``TAKEN`` when all of it that is no image could be passed over and there was an image in it.
         """
-        images = refused = 0
         try:
-            for member in members(path, self._depositor.limits):
-                if isinstance(member, tuple):
-                    outcome = self.refuse(f"{name}/{member[0]}", member[1])
-                else:
-                    outcome = self.take(member, f"{name}/{member.name}")
-                refused += outcome is Outcome.REFUSED
-                images += outcome in (Outcome.TAKEN, Outcome.DUPLICATE)
+            outcomes = self._unpack(path, name)
         except ArchiveRefused as error:
             return self.refuse(name, str(error).rstrip("."))
-        if refused:
+        if outcomes[Outcome.REFUSED]:
             return Outcome.REFUSED
-        return Outcome.TAKEN if images else self.refuse(name, "there is no DICOM image in this archive")
+        if outcomes[Outcome.TAKEN] or outcomes[Outcome.DUPLICATE]:
+            return Outcome.TAKEN
+        return self.refuse(name, "there is no DICOM image in this archive")
+
+    def _unpack(self, path: Path, name: str) -> Counter[Outcome]:
+        """Members are read one after the other, and made durable several at a time."""
+        outcomes: Counter[Outcome] = Counter()
+        waiting: deque[Future[Outcome]] = deque()
+        with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="unpack") as pool:
+            for member in members(path, self._depositor.limits):
+                if isinstance(member, tuple):
+                    outcomes[self.refuse(f"{name}/{member[0]}", member[1])] += 1
+                    continue
+                waiting.append(pool.submit(self._read_in(member, f"{name}/{member.name}")))
+                if len(waiting) > 2 * _AT_A_TIME:
+                    outcomes[waiting.popleft().result()] += 1
+            outcomes.update(future.result() for future in waiting)
+        return outcomes
 
     def tree(self, folder: Path, each: Callable[[Path, Outcome], None] = lambda path, outcome: None) -> None:
         """:meth:`file` for all files below a folder, several at a time.
@@ -315,7 +323,23 @@ class Deposit:
         if guard and (refusal := guard.refusal()):
             raise IntakeHeld(refusal)
 
-    def _take(self, source: Source, name: str) -> Outcome:
+    def _read_in(self, source: Source, name: str) -> Callable[[], Outcome]:
+        """Read a file to its end; what is returned must be called, and does the rest."""
+        self._check_open()
+        path = self._depositor.spool / uuid.uuid4().hex
+        try:
+            outcome = self._spool(source, path, name)
+        except (Unreadable, NotIdentified, DamagedDataSet) as error:
+            outcome = self.refuse(name, str(error).rstrip("."))
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        if isinstance(outcome, Found):
+            return partial(self._put, outcome, path, name)
+        path.unlink(missing_ok=True)
+        return lambda: outcome
+
+    def _spool(self, source: Source, path: Path, name: str) -> Found | Outcome:
         first = _read(source, _FIRST_BYTES)
         head = first[:HEAD_BYTES]
         if not begins_as_dicom(head):
@@ -323,16 +347,12 @@ class Deposit:
                 return self.refuse(name, "it is an archive that is not unpacked here")
             problem = problem_of_stranger(name, head)
             return self.refuse(name, problem) if problem else self._pass_over(name)
-        with self._spooled() as path:
-            found = self._copy(first, source, path)
-            if found is None:
-                return self._pass_over(name)
-            with mapped(path) as data:
-                check_whole(data, len(found.meta), found.transfer_syntax)
-            return self._put(found, path, name)
-
-    def _spooled(self) -> _Spooled:
-        return _Spooled(self._depositor.spool / uuid.uuid4().hex)
+        found = self._copy(first, source, path)
+        if found is None:
+            return self._pass_over(name)
+        with mapped(path) as data:
+            check_whole(data, len(found.meta), found.transfer_syntax)
+        return found
 
     def _copy(self, first: bytes, source: Source, path: Path) -> Found | None:
         """Write the image as the gateway keeps it; None when it is none.
@@ -351,7 +371,8 @@ class Deposit:
         return found
 
     def _copy_long(self, first: bytes, source: Source, path: Path) -> Found | None:
-        with self._spooled() as raw:
+        raw = path.with_suffix(".raw")
+        try:
             _write(raw, [first], source)
             with mapped(raw) as data:
                 found = recognise(data)
@@ -360,10 +381,15 @@ class Deposit:
                     file.seek(found.data_at)
                     _write(path, [found.meta], _FileSource(file))
             return found
+        finally:
+            raw.unlink(missing_ok=True)
 
     def _put(self, found: Found, path: Path, name: str) -> Outcome:
         instance = Instance(found.identity, self.called_aet, self.calling_aet)
-        placed = self._depositor.intake.add(instance, path, self._grouping)
+        try:
+            placed = self._depositor.intake.add(instance, path, self._grouping)
+        finally:
+            path.unlink(missing_ok=True)
         with self._lock:
             self._count.payload_ids.setdefault(placed.payload_id)
             self._count.images += not placed.duplicate
@@ -379,19 +405,6 @@ class Deposit:
             if len(self._count.names) < _NAMES_KEPT:
                 self._count.names.append(name)
         return Outcome.PASSED_OVER
-
-
-class _Spooled:
-    """A file name in the spool; the file is removed in the end."""
-
-    def __init__(self, path: Path):
-        self._path = path
-
-    def __enter__(self) -> Path:
-        return self._path
-
-    def __exit__(self, *exc: object) -> None:
-        self._path.unlink(missing_ok=True)
 
 
 class _FileSource:

@@ -1,11 +1,11 @@
 """How many images a second the gateway receives from dcmtk's storescu, beside dcmtk's own receiver.
 
-    python benchmarks/receive.py [--images 200] [--kib 514] [--senders 1 4] [--repeat 3] [--json FILE]
+    python benchmarks/receive.py [--kib 32 514] [--senders 1 4] [--repeat 3] [--processes 1 2] [--json FILE]
 
-Sender and receiver use TCP_NODELAY. ``gateway`` answers after the image is durable (file and folder flushed);
-``gateway-nosync`` has the flushing switched off, as dcmtk's storescp, which never flushes. ``disk`` is the limit that
-the disk sets: as many threads writing and flushing files of that size. Every image is counted after each run. The kinds
-take turns, so that other work on the machine meets all of them.
+Sender and receiver use TCP_NODELAY. ``flushed`` answers after the image is durable (file and folder flushed), as the
+gateway does; ``not flushed`` has that switched off, as dcmtk's storescp, which never flushes. ``disk`` is the limit of
+the disk: as many threads writing and flushing files of that size. Every image is counted after each run: one that
+is lost ends the benchmark. The receivers take turns, so that other work on the machine meets all of them.
 """
 
 from __future__ import annotations
@@ -22,15 +22,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.table import Row, Unavailable
+from benchmarks.table import Row, Unavailable, print_table
 
-KINDS = ("dcmtk", "gateway-nosync", "gateway", "disk")
+IMAGES = {32: 600, 514: 150}
+"""Size in KiB -> how many each sender sends."""
+BARS = {1: 240, 4: 390}
+"""Senders -> images of 514 KiB a second, flushed or not."""
+NO_FLUSH = "import os\nos.fsync = lambda fd: None\n"
 WORKFLOW = """
 name: bench
 version: 1.0.0
@@ -87,20 +92,27 @@ def process(command: Sequence[str], **environment: str):
 
 
 @contextmanager
-def gateway(work: Path, *, sync: bool):
+def gateway(work: Path, processes: int, flushed: bool):
     port = free_port()
     (work / "workflows").mkdir()
     (work / "workflows" / "bench.yaml").write_text(WORKFLOW)
-    code = "import os, sys; from airflow_monai.cli.gateway import main; "
-    code += "" if sync else "os.fsync = lambda fd: None; "
-    code += f"sys.exit(main(['--host', '127.0.0.1', '--port', '{port}']))"
     environment = {
         "AIRFLOW_HOME": str(work / "airflow"),
         "AIRFLOW__MONAI__STORE": str(work / "store"),
         "AIRFLOW__MONAI__WORKFLOW_FOLDER": str(work / "workflows"),
+        "AIRFLOW__MONAI__DICOM_PROCESSES": str(processes),
+        "AIRFLOW__MONAI__DISK_USED_PERCENT": "100",
+        "AIRFLOW__MONAI__DISK_RESERVE": "0",
     }
-    with process([sys.executable, "-c", code], **environment):
-        wait_for_port(port)
+    if not flushed:  # in each of its processes
+        (work / "patch").mkdir()
+        (work / "patch" / "sitecustomize.py").write_text(NO_FLUSH)
+        environment["PYTHONPATH"] = str(work / "patch")
+    events = work / "events.jsonl"
+    command = [sys.executable, "-m", "airflow_monai.cli.gateway", "--host", "127.0.0.1", "--port", str(port)]
+    with process([*command, "--events", str(events)], **environment) as running:
+        while running.poll() is None and not (events.exists() and "gateway-started" in events.read_text()):
+            time.sleep(0.1)
         yield port, lambda: sum(1 for _ in (work / "store" / "payloads").rglob("*.dcm"))
 
 
@@ -148,18 +160,33 @@ def disk_limit(work: Path, folders: Sequence[Path]) -> float:
     return time.perf_counter() - started
 
 
-def rate(kind: str, base: Path, folders: Sequence[Path], images: int) -> float:
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What receives: dcmtk, the gateway with so many processes, or the disk alone."""
+
+    name: str
+    processes: int = 0
+    flushed: bool = False
+
+    def __str__(self) -> str:
+        if not self.processes:
+            return self.name
+        return f"{self.name} x{self.processes} {'flushed' if self.flushed else 'not flushed'}"
+
+
+def kinds(processes: Sequence[int]) -> list[Kind]:
+    ours = [Kind("gateway", number, flushed) for number in processes for flushed in (False, True)]
+    return [Kind("dcmtk"), *ours, Kind("disk", flushed=True)]
+
+
+def rate(kind: Kind, base: Path, folders: Sequence[Path], images: int) -> float:
     """Images a second of one run."""
     work = Path(tempfile.mkdtemp(dir=base))
     try:
-        if kind == "disk":
+        if kind.name == "disk":
             return images / disk_limit(work, folders)
-        receivers: dict[str, Callable] = {
-            "dcmtk": lambda: storescp(work),
-            "gateway": lambda: gateway(work, sync=True),
-            "gateway-nosync": lambda: gateway(work, sync=False),
-        }
-        with receivers[kind]() as (port, count):
+        receiver = gateway(work, kind.processes, kind.flushed) if kind.processes else storescp(work)
+        with receiver as (port, count):
             seconds = send(port, folders)
             if count() != images:
                 raise SystemExit(f"{kind}: {count()} of {images} images are there")
@@ -169,16 +196,16 @@ def rate(kind: str, base: Path, folders: Sequence[Path], images: int) -> float:
 
 
 def measure(
-    images: int, kib: int, senders: Sequence[int], repeat: int, folder: Path | None = None
-) -> dict[tuple[str, int], float]:
-    """(kind, number of senders) -> median of images a second."""
+    kib: int, senders: Sequence[int], processes: Sequence[int], repeat: int, images: int, folder: Path | None = None
+) -> dict[tuple[Kind, int], float]:
+    """(what receives, number of senders) -> median of images a second, for images of one size."""
     base = Path(tempfile.mkdtemp(prefix="receive-", dir=folder))
     try:
         folders = [base / f"in{number}" for number in range(max(senders))]
         for sender in folders:
             make_images(sender, images, kib * 1024)
-        cases = [(kind, number) for number in senders for kind in KINDS]
-        rates: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
+        cases = [(kind, number) for number in senders for kind in kinds(processes)]
+        rates: dict[tuple[Kind, int], list[float]] = {case: [] for case in cases}
         for _ in range(repeat):
             for kind, number in cases:
                 rates[kind, number].append(rate(kind, base, folders[:number], number * images))
@@ -187,48 +214,63 @@ def measure(
         shutil.rmtree(base)
 
 
-def run(images: int = 150, repeat: int = 3) -> list[Row]:
+def rows_of(kib: int, rates: dict[tuple[Kind, int], float]) -> list[Row]:
     """Ours beside the peer at equal durability: not flushed beside dcmtk, flushed beside the disk alone."""
+    rows = []
+    for (kind, senders), ours in rates.items():
+        if not kind.processes:
+            continue
+        peer = Kind("disk", flushed=True) if kind.flushed else Kind("dcmtk")
+        theirs = rates[peer, senders]
+        bar = BARS.get(senders) if kib == 514 else None
+        rows.append(
+            Row(
+                benchmark="receive",
+                case=f"{kib} KiB, {senders} {'sender' if senders == 1 else 'senders'}, {kind}",
+                ours=f"{ours:.0f}/s",
+                theirs=f"{theirs:.0f}/s",
+                peer="disk alone" if kind.flushed else "storescp",
+                ratio=ours / theirs,
+                bar=f">= {bar}/s" if bar else "",
+                better="higher",
+            )
+        )
+    return rows
+
+
+def default_processes() -> tuple[int, ...]:
+    """One, and as many as a site would use on these cores."""
+    return tuple(sorted({1, min(4, os.cpu_count() or 1)}))
+
+
+def run(repeat: int = 3) -> list[Row]:
     if not (shutil.which("storescu") and shutil.which("storescp")):
         raise Unavailable("dcmtk is not installed: apt-get install dcmtk")
-    rates = measure(images, 514, (1, 4), repeat)
     rows = []
-    for senders, bar in ((1, 240), (4, 390)):
-        for ours, theirs, peer, how in (
-            ("gateway-nosync", "dcmtk", "storescp", "not flushed"),
-            ("gateway", "disk", "disk alone", "flushed"),
-        ):
-            rows.append(
-                Row(
-                    benchmark="receive",
-                    case=f"526 kB images, {senders} senders, {how}",
-                    ours=f"{rates[ours, senders]:.0f}/s",
-                    theirs=f"{rates[theirs, senders]:.0f}/s",
-                    peer=peer,
-                    ratio=rates[ours, senders] / rates[theirs, senders],
-                    bar=f">= {bar}/s",
-                    better="higher",
-                )
-            )
+    for kib, images in IMAGES.items():
+        rows += rows_of(kib, measure(kib, (1, 4), default_processes(), repeat, images))
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=200, help="images of each sender")
-    parser.add_argument("--kib", type=int, default=514, help="size of an image")
+    parser.add_argument("--images", type=int, help="images of each sender (default: by their size)")
+    parser.add_argument("--kib", type=int, nargs="+", default=list(IMAGES), help="sizes of an image")
     parser.add_argument("--senders", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--processes", type=int, nargs="+", default=list(default_processes()), help="of the gateway")
     parser.add_argument("--repeat", type=int, default=3, help="runs, of which the median counts")
     parser.add_argument("--folder", type=Path, help="where to write (default: the folder for temporary files)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rates = measure(options.images, options.kib, tuple(options.senders), options.repeat, options.folder)
-    for (kind, senders), value in rates.items():
-        print(f"{kind:16} {senders} senders  {value:8.1f} images/s")
-    results = {f"{kind}/{senders}": round(value, 1) for (kind, senders), value in rates.items()}
+    rows, results = [], {}
+    for kib in options.kib:
+        images = options.images or IMAGES.get(kib, 150)
+        rates = measure(kib, options.senders, options.processes, options.repeat, images, options.folder)
+        rows += rows_of(kib, rates)
+        results |= {f"{kib} KiB/{kind}/{number}": round(value, 1) for (kind, number), value in rates.items()}
+    print_table(rows)
     if options.json:
-        report = {"images": options.images, "kib": options.kib, "repeat": options.repeat, "images_per_second": results}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        options.json.write_text(json.dumps({"repeat": options.repeat, "images_per_second": results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

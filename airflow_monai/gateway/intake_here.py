@@ -8,8 +8,8 @@ from airflow_monai import settings as site
 from airflow_monai.gateway.announcer import Announcer
 from airflow_monai.gateway.deposit import Depositor
 from airflow_monai.gateway.events import EventLog
-from airflow_monai.gateway.receiver import SpoolFolder
 from airflow_monai.gateway.single import see_through
+from airflow_monai.gateway.spool import SpoolFolder
 from airflow_monai.gateway.starting import Starter
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.hooks.airflow_api import AirflowApi

@@ -40,7 +40,7 @@ class ReceiverPool:
     """A DICOM receiver of several processes. One that dies is replaced; its associations break, nothing else.
 
     :param received: is called for each image that is durable.
-    :param sender_left: as that of :class:`airflow_monai.gateway.receiver.StoreDesk`.
+    :param sender_left: as that of :class:`airflow_monai.gateway.desk.StoreDesk`.
     :param tidy: removes what a process that died has left behind.
     """
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from airflow_monai.gateway import dicom_settings
 from airflow_monai.gateway.admission import Admission
 from airflow_monai.gateway.announcer import Announcer, RunCreator
+from airflow_monai.gateway.desk import StoreDesk
 from airflow_monai.gateway.dicom_settings import DicomOptions
 from airflow_monai.gateway.events import EventKind, EventLog, log
-from airflow_monai.gateway.receiver import Receiver, SpoolFolder, StoreDesk
+from airflow_monai.gateway.receiver import Receiver
 from airflow_monai.gateway.shepherd import Patience, Shepherd
+from airflow_monai.gateway.spool import SpoolFolder
 from airflow_monai.gateway.ways import GatewayParts, MakeWayIn, WayIn
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.maps.workflows import RegisteredWorkflows

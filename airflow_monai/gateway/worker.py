@@ -14,9 +14,11 @@ from typing import Any
 from airflow_monai.gateway import metrics
 from airflow_monai.gateway.admission import Admission
 from airflow_monai.gateway.board import Board
+from airflow_monai.gateway.desk import StoreDesk
 from airflow_monai.gateway.dicom_settings import DicomOptions
 from airflow_monai.gateway.events import EventKind, EventLog
-from airflow_monai.gateway.receiver import Receiver, SpoolFolder, StoreDesk
+from airflow_monai.gateway.receiver import Receiver
+from airflow_monai.gateway.spool import SpoolFolder
 from airflow_monai.gateway.transport import Doors
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.maps.workflows import RegisteredWorkflows

@@ -10,6 +10,7 @@ from airflow_monai.sinks.files import became_shorter, unreadable
 
 PIECE = 262_144
 """Bytes that are read and sent at a time: what a request of any size needs of memory."""
+_WORTH_SENDING = 65_536  # bytes; what is smaller goes together with what follows
 
 
 class MultipartBody:
@@ -38,8 +39,10 @@ class MultipartBody:
         for path, size in zip(self._paths, self._sizes, strict=True):
             pending += self._head
             for piece in _file(path, size):
-                yield pending + piece if pending else piece
-                pending = b""
+                pending = pending + piece if pending else piece
+                if len(pending) >= _WORTH_SENDING:
+                    yield pending
+                    pending = b""
             pending += b"\r\n"
         yield pending + self._tail
 

@@ -39,6 +39,7 @@ def judged(answer: HttpAnswer, uids: Sequence[str]) -> Judged:
     verdicts: dict[str, Delivery] = {}
     claimed, in_smaller = set(), set()
     problem = _problem(answer) if not report else ""
+    comment = _comment(answer, report)
     for uid in uids:
         news = report.verdict(uid) if report else None
         if news is None:
@@ -47,7 +48,7 @@ def judged(answer: HttpAnswer, uids: Sequence[str]) -> Judged:
                 claimed.add(uid)
             elif news.state is not DeliveryState.ACCEPTED and _is_split(answer, uids) and not problem:
                 in_smaller.add(uid)
-        verdicts[uid] = replace(news, comment=news.comment or _comment(answer, report))
+        verdicts[uid] = replace(news, comment=comment) if comment and not news.comment else news
     return Judged(verdicts, frozenset(claimed), frozenset(in_smaller), problem)
 
 

@@ -38,7 +38,7 @@ def connect(site: Site, name: str, **connection: Any) -> None:  # noqa: F811
 
 
 def web(site: Site, server: StowServer, **extra: Any) -> None:  # noqa: F811
-    extra = {"path": "/dicom-web", "response_timeout": 2, "connections": 2, "instances_per_request": 2, **extra}
+    extra = {"path": "/dicom-web", "response_timeout": 15, "connections": 2, "instances_per_request": 2, **extra}
     connect(site, "WEB", conn_type="monai_dicomweb", host="127.0.0.1", port=server.port, schema="http", extra=extra)
 
 

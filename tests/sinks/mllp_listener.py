@@ -25,7 +25,7 @@ class Listener:
         return [control_id(message) for message in self.received]
 
     def destination(self, **extra: Any) -> Destination:
-        extra = {"connect_timeout": 2, "response_timeout": 1, **extra}
+        extra = {"connect_timeout": 10, "response_timeout": 15, **extra}
         return Destination("HIS", "monai_mllp", "127.0.0.1", self.port, extra)
 
 

@@ -67,7 +67,7 @@ class StowServer:
 
     def destination(self, **extra: Any) -> Destination:
         login, password = extra.pop("login", ""), extra.pop("password", "")
-        extra = {"path": "/dicom-web", "connect_timeout": 2, "response_timeout": 2, **extra}
+        extra = {"path": "/dicom-web", "connect_timeout": 10, "response_timeout": 15, **extra}
         return Destination(
             "WEB", "monai_dicomweb", "127.0.0.1", self.port, extra, schema=self.scheme, login=login, password=password
         )

@@ -32,7 +32,7 @@ class Place:
 
     def destination(self, **extra: Any) -> Destination:
         bucket, login = extra.pop("bucket", self.bucket), extra.pop("login", KEY)
-        extra = {"endpoint_url": self.server.url, "prefix": "results", "response_timeout": 5, **extra}
+        extra = {"endpoint_url": self.server.url, "prefix": "results", "response_timeout": 20, **extra}
         return Destination("CLOUD", "monai_s3", bucket, extra=extra, login=login, password=KEY)
 
     def sink(self, **extra: Any) -> S3Sink:

@@ -210,5 +210,11 @@ def open_broker(address: BrokerAddress) -> Broker:
             f"{', '.join(sorted(BROKERS))}. Change the connection's type."
         )
     module, _, name = place.partition(":")
-    broker_class: type[Broker] = getattr(import_module(module), name)
+    try:
+        broker_class: type[Broker] = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise BrokerMisused(
+            f"Broker {address.name}: the library {error.name} is not installed here: pip install "
+            "'airflow-monai[rabbitmq]'."
+        ) from None
     return broker_class(address)

@@ -112,11 +112,8 @@ class RequestTaker:
             dag_ids=self._named(asked.workflows, first),
             correlation_id=asked.correlation_id,
         )
-        if first is not None and not first.same_as(request):
-            raise InvalidEvent(
-                f"The payload {payload_id} was asked for before with another sender, receiver, bucket or workflows; "
-                "the first request stays. Ask again under a new payload id."
-            )
+        if first is not None:
+            _check_same(payload_id, first, request)
         if not self._store.exists(payload_key(payload_id, "listing.json")):
             self._fill(asked, request)
         self._open(payload_id)
@@ -152,7 +149,9 @@ class RequestTaker:
             raise IntakeHeld(refusal)
         payload_id = asked.payload_id
         files = self._files(asked)
-        self._store.create_json(request_key(payload_id), request.to_dict())
+        if not self._store.create_json(request_key(payload_id), request.to_dict()):
+            first = request_of(self._store, payload_id)  # another message may have been a moment earlier
+            _check_same(payload_id, first or request, request)
         try:
             sizes = self._copied(asked, files)
         except InvalidEvent:
@@ -247,6 +246,15 @@ class RequestTaker:
         """Leave nothing of a request that was refused, so that it may be asked again when it is mended."""
         if not self._store.exists(payload_key(payload_id, "listing.json")):
             self._store.delete_tree(payload_key(payload_id))
+
+
+def _check_same(payload_id: str, first: PayloadRequest, request: PayloadRequest) -> None:
+    """:class:`InvalidEvent` when a request asks for something else than the first one with this payload id."""
+    if not first.same_as(request):
+        raise InvalidEvent(
+            f"The payload {payload_id} was asked for before with another sender, receiver, bucket or workflows; "
+            "the first request stays. Ask again under a new payload id."
+        )
 
 
 @contextmanager

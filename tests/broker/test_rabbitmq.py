@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -207,6 +208,14 @@ def test_a_connection_that_cannot_be_used(changes: dict[str, Any], told: str) ->
     with pytest.raises(BrokerMisused, match=r"Correct the Airflow connection|Change the connection") as caught:
         open_broker(BrokerAddress(**parts))
     assert told in str(caught.value)
+
+
+def test_a_site_without_the_client_library_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pika", "airflow_monai.broker.rabbitmq", "airflow_monai.broker.link"):
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pika", None)
+    with pytest.raises(BrokerMisused, match=r"the library pika is not installed here: pip install"):
+        open_broker(BrokerAddress("b", "amqp", "h"))
 
 
 def test_messages_lack_what_receivers_want() -> None:

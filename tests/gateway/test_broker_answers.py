@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,13 +22,19 @@ from airflow_monai.store.answers import AnswerKind, Awaited, await_answer, note_
 from airflow_monai.store.callbacks import Waiting, await_callback
 from airflow_monai.store.runs import RunFolder
 from airflow_monai.types import TaskRecord, TaskStatus
-from tests.gateway.conftest import Site, wait_for
+from tests.gateway.conftest import Site
+from tests.gateway.conftest import wait_for as wait_at_most
 from tests.rabbitmq import DEAD, RabbitNode
 
 PAYLOAD = "8d0f3f0e-3b8c-4c0e-9a55-2a4f5a0d7e01"
 CALLBACK, OLDER, COMPLETE, ARTIFACTS = (
     "md.tasks.callback", "md.workflow.task_callback", "md.export.complete", "md.workflow.artifactrecieved",
 )  # fmt: skip
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Long enough for the first call of Airflow's API in a process on a busy machine."""
+    return wait_at_most(what, seconds)
 
 
 class Desk:

@@ -14,17 +14,27 @@ import pytest
 
 from airflow_monai.broker.base import REASON_HEADER, Message, open_broker
 from airflow_monai.broker.buckets import Buckets
+from airflow_monai.errors import InvalidEvent
 from airflow_monai.gateway.broker import LAST_LOOK, BrokerWay
+from airflow_monai.gateway.requests import Asked
 from airflow_monai.gateway.service import Gateway, GatewayOptions
 from airflow_monai.gateway.ways import GatewayParts
 from airflow_monai.hooks.airflow_api import AirflowApi
+from airflow_monai.store.history import history_of
 from airflow_monai.store.payloads import load_payload, run_id_of
-from airflow_monai.store.requests import request_of
-from tests.gateway.conftest import Site, wait_for, write_workflow
+from airflow_monai.store.requests import PayloadRequest, request_of
+from tests.gateway.conftest import Site, write_workflow
+from tests.gateway.conftest import wait_for as wait_at_most
 from tests.pacs import make_images
 from tests.rabbitmq import DEAD, RabbitNode
+from tests.s3_server import S3Server, s3  # noqa: F401
 
 TOPIC, DRAFT = "md.workflow.request", "workflow.request"
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Long enough for the first call of Airflow's API in a process on a busy machine."""
+    return wait_at_most(what, seconds)
 
 
 class Sender:
@@ -380,3 +390,60 @@ def test_a_gateway_is_there_before_its_broker(
     site.wait_for_event("broker-connected", seconds=60)
     payload_id = sender.send()
     wait_for(lambda: runs(site) == [("ct-lung", run_id_of(payload_id))])
+
+
+def test_two_different_requests_at_one_moment_are_not_mixed(
+    site: Site, sender: Sender, start: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_monai.gateway import requests as module
+
+    real, looked = module.request_of, []
+
+    def not_yet(store: Any, payload_id: str) -> Any:
+        """The first look of a request comes before the other one has written anything."""
+        looked.append(payload_id)
+        return None if len(looked) == 1 else real(store, payload_id)
+
+    gateway = start()
+    (way,) = [way for way in gateway._ways if isinstance(way, BrokerWay)]
+    payload_id = str(uuid.uuid4())
+    sender.files(payload_id)
+    other = PayloadRequest("CTLUNG", ("MR02",), "monaideploy", (), str(uuid.uuid4()))
+    site.store.write_json(f"payloads/{payload_id}/request.json", other.to_dict())
+    monkeypatch.setattr(module, "request_of", not_yet)
+    with pytest.raises(InvalidEvent, match="was asked for before with another sender"):
+        way._requests.take(Asked(payload_id, "CTLUNG", ("CT01",), "monaideploy", (), str(uuid.uuid4())))
+    assert not site.files() and real(site.store, payload_id) == other
+
+
+def test_bucket_and_store_may_be_in_s3(
+    site: Site,
+    sender: Sender,
+    s3: S3Server,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIRFLOW__MONAI__STORE_CONN_ID", "monai_store")
+    monkeypatch.setenv("AIRFLOW__MONAI__SPOOL_FOLDER", str(tmp_path / "spool"))
+    monkeypatch.setenv("AIRFLOW_CONN_MONAI_STORE", s3.connection)
+    store, bucket = s3.store(tmp_path / "ours"), s3.bucket()
+    broker = open_broker(sender.node.address(sender.exchange))
+
+    def way(parts: GatewayParts) -> BrokerWay:
+        return BrokerWay(parts, broker, Buckets({"monaideploy": f"s3://{bucket}"}), topics=(TOPIC,))
+
+    options = GatewayOptions(str(site.workflows), "127.0.0.1", 0, 0.5, site.events_file)
+    gateway = Gateway(store, options, AirflowApi("monai_airflow"), [way])
+    gateway.start()
+    site._gateways.append(gateway)
+    site.wait_for_event("broker-connected")
+    payload_id = str(uuid.uuid4())
+    for path in sender.files(payload_id, 3):
+        s3.client().upload_file(str(path), bucket, path.relative_to(sender.bucket).as_posix())
+    for _ in range(3):
+        sender.publish(sender.event(payload_id, file_count=3))
+    wait_for(lambda: runs(site) == [("ct-lung", run_id_of(payload_id))], 40)
+    assert len(load_payload(store, payload_id).files) == 3
+    stop_when_done(site, sender, gateway)
+    assert not sender.dead() and not list(store.children("pending"))
+    assert history_of(store, payload_id).summary.state == "closed"

@@ -13,6 +13,9 @@ import pytest
 from airflow.sdk import DAG
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent
 
+from airflow_monai.broker.buckets import Buckets
+from airflow_monai.broker.events import TaskCallbackEvent
+from airflow_monai.gateway.answers import AnswerTaker
 from airflow_monai.local.processes import wait_until
 from airflow_monai.operators.http import HttpJobOperator
 from airflow_monai.store.callbacks import Reception, resolve_callback
@@ -234,6 +237,33 @@ def test_a_callback_ends_it_once(tries: Tries, jobs: Jobs) -> None:
     assert succeeded(tries, task) == {"status": "done", "volume": 5, "http_status": 200}
     caller.join()
     assert told == [Reception.TAKEN, Reception.REPEATED]
+
+
+@pytest.mark.parametrize("by", ["token", "execution"])
+def test_an_answer_by_message_ends_it(tries: Tries, jobs: Jobs, by: str) -> None:
+    task = callback_task(jobs, idempotency_key="true")
+    taker = AnswerTaker(tries.store, Buckets({}))
+
+    def call_back() -> None:
+        assert wait_until(lambda: len(jobs.started()) == 1, 10)
+        (asked,) = jobs.started()
+        token = json.loads(asked["body"])["callback"].rsplit("/", 1)[1]
+        own_key = asked["headers"]["idempotency-key"]
+        taker.take(
+            TaskCallbackEvent(
+                workflow_instance_id="w",
+                task_id="t",
+                execution_id=own_key if by == "execution" else "e",
+                correlation_id="c",
+                identity=token if by == "token" else "i",
+                metadata={"status": "done", "volume": 7},
+            )
+        )
+
+    caller = threading.Thread(target=call_back)
+    caller.start()
+    assert succeeded(tries, task) == {"status": "done", "volume": 7, "http_status": 200}
+    caller.join()
 
 
 def test_a_callback_that_came_while_no_triggerer_lived(tries: Tries, jobs: Jobs) -> None:

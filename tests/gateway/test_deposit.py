@@ -16,13 +16,16 @@ from airflow_monai.errors import InvalidArgument
 from airflow_monai.gateway.deposit import DIFFERS, Deposit, Depositor, DepositReport, IntakeHeld, Outcome
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.archives import ArchiveLimits
+from airflow_monai.store.arrival import arrival_of
 from airflow_monai.store.intake import Intake
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import load_payload
 from tests.conftest import require
 from tests.gateway.studies import image, storescu, study
+from tests.s3_server import S3Server, s3  # noqa: F401 - a fixture
 
 if TYPE_CHECKING:
+    from airflow_monai.store.base import Store
     from tests.gateway.conftest import Site
 
 KB64 = 64 * 1024
@@ -40,12 +43,12 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "store")
 
 
-def begin(store: LocalStore, grouping: Grouping = Grouping.STUDY, **more: object) -> Deposit:
+def begin(store: Store, grouping: Grouping = Grouping.STUDY, **more: object) -> Deposit:
     depositor = Depositor(Intake(store), store.spool(), grouping=lambda called: grouping, **more)  # type: ignore[arg-type]
     return depositor.begin("CTLUNG", "CD")
 
 
-def deposit(store: LocalStore, path: Path, **more: object) -> DepositReport:
+def deposit(store: Store, path: Path, **more: object) -> DepositReport:
     """Put in a folder or a file, and look that nothing is left in the spool."""
     putting = begin(store, **more)  # type: ignore[arg-type]
     if path.is_dir():
@@ -67,7 +70,7 @@ def reasons(report: DepositReport) -> dict[str, str]:
     return {item.name: item.reason for item in report.refused}
 
 
-def images_of(store: LocalStore, report: DepositReport) -> list[str]:
+def images_of(store: Store, report: DepositReport) -> list[str]:
     return [key for payload in report.payload_ids for key in store.list(f"payloads/{payload}/dcm")]
 
 
@@ -307,3 +310,21 @@ def test_a_whole_study_is_closed_at_once_and_one_that_grows_on_waits(store: Loca
     assert len(intake.close(payload_id).files) == 3
     assert not intake.tell_whole(payload_id)
     assert len(load_payload(store, payload_id).files) == 3
+
+
+def test_a_store_in_a_bucket_takes_deposits_too(tmp_path: Path, s3: S3Server) -> None:  # noqa: F811
+    files = study(tmp_path / "s", 3)
+    store = s3.store(tmp_path)
+    packed(tmp_path / "s.zip", {file.name: file.read_bytes() for file in files})
+    assert deposit(store, tmp_path / "s.zip").images == 3
+    report = deposit(store, tmp_path / "s")
+    assert (report.images, report.duplicates, report.refused) == (0, 3, ())
+    (payload_id,) = report.payload_ids
+    state = Intake(store).look(payload_id)
+    assert state is not None and state.whole and state.images == 3
+    payload = Intake(store).close(payload_id)
+    arrival = arrival_of(store, payload_id, payload)
+    assert (arrival.duplicates, arrival.differing, arrival.series) == (3, 0, 1)
+    assert {store.read(key)[-2048:] for key in images_of(store, report)} == {
+        file.read_bytes()[-2048:] for file in files
+    }

@@ -74,6 +74,7 @@ class Announcer:
     ):
         self._store = store
         self._guard = guard
+        self._hold: str | None = None
         self._api = api
         self._workflows = workflows
         self._events = events
@@ -208,8 +209,9 @@ class Announcer:
     def _held(self, payload_id: str) -> bool:
         """Whether the disk guard holds the payload's runs back for now."""
         refusal = self._guard.refusal() if self._guard else None
-        if refusal:
-            self._reasons.tell(EventKind.PAYLOAD_WAITING, f"no run is started: {refusal}", payload_id=payload_id)
+        self._hold = refusal and (self._hold or refusal)  # its figures change all the time: the first ones are told
+        if self._hold:
+            self._reasons.tell(EventKind.PAYLOAD_WAITING, f"no run is started: {self._hold}", payload_id=payload_id)
         else:
             self._reasons.over(EventKind.PAYLOAD_WAITING, payload_id=payload_id)
         return refusal is not None

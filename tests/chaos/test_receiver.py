@@ -1,4 +1,4 @@
-"""The receiver under attack, for long: CHAOS_SENDS and CHAOS_KILLS, CHAOS_TOO_LARGE (bytes), CHAOS_CUTS, CHAOS_SEED."""
+"""The receiver under attack, for long: CHAOS_SENDS, CHAOS_KILLS, CHAOS_TOO_LARGE (bytes), CHAOS_CUTS, CHAOS_ROUNDS."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 from airflow_monai.gateway.dicom_settings import DicomOptions
 from airflow_monai.store.payloads import load_payload
 from tests.chaos.conftest import amount, report
+from tests.conftest import require
 from tests.gateway import rawscu
 from tests.gateway.conftest import Site, airflow, site, wait_for, write_workflow  # noqa: F401
 from tests.gateway.rawscu import EXPLICIT, RawScu, data_set_of
 from tests.gateway.stormy import Sent, assert_all_arrived, assert_nothing_partial, sop_of, storm
-from tests.gateway.studies import CT, study
+from tests.gateway.studies import CT, storescu, study
 from tests.gateway.test_limits import send_too_large
 
 CONTEXTS = [(CT, EXPLICIT)]
@@ -100,3 +101,26 @@ def test_a_study_of_one_and_one_of_three_thousand_images(site: Site, tmp_path: P
     )
     assert sizes == [1, count]
     report(f"Studies of 1 and of {count} images: one payload and one run each.")
+
+
+def test_nothing_is_lost_in_many_rounds_of_senders_at_once(site: Site, tmp_path: Path) -> None:  # noqa: F811
+    """Small and large images, 1 and 4 senders, by dcmtk: every image that was sent is there, with its own bytes."""
+    require("dcmtk")
+    rounds, images = amount("CHAOS_ROUNDS", 20), amount("CHAOS_ROUND_IMAGES", 50)
+    write_workflow(site.workflows, quiet=3600)
+    for processes in (1, 2):
+        gateway = site.gateway(dicom=DicomOptions(processes=processes))
+        for number in range(rounds):
+            for senders, size in ((1, 33_000), (4, 33_000), (1, 526_000), (4, 526_000)):
+                folder = tmp_path / f"{processes}-{number}-{senders}-{size}"
+                studies = [study(folder / str(sender), images, size=size) for sender in range(senders)]
+                sources = {sop_of(file): data_set_of(file) for files in studies for file in files}
+                with ThreadPoolExecutor(senders) as pool:
+                    sent = list(pool.map(lambda files: storescu(gateway.port, files), studies))  # noqa: B023
+                assert [result.returncode for result in sent] == [0] * senders
+                found = {Path(key).stem: data_set_of(site.store.root / key) for key in site.files()}
+                assert found == sources
+                shutil.rmtree(folder)
+                shutil.rmtree(site.store.root / "payloads")
+        gateway.stop(5)
+    report(f"{rounds} rounds x 1 and 4 senders x 33 and 526 kB x 1 and 2 processes: no image lost or changed.")

@@ -11,6 +11,7 @@ import pytest
 
 from airflow_monai.gateway import announcer
 from airflow_monai.store import space
+from airflow_monai.store.history import history_of
 from airflow_monai.store.payloads import load_payload
 from airflow_monai.store.space import Space
 from tests.gateway import rawscu
@@ -58,6 +59,10 @@ def test_runs_are_held_and_started_when_there_is_space_again(site: Site, tmp_pat
     (event,) = site.wait_for_event("payload-waiting")
     assert "disk_used_percent = 85" in event["reason"] and "disk_reserve = 100 GB" in event["reason"]
     assert not site.airflow.posts
+    shown = history_of(site.store, event["payload_id"])
+    assert [waiting.reason for waiting in shown.waiting] == [event["reason"]]  # as `payloads show` has it
+    disk.used += GB
+    threading.Event().wait(0.5)
     disk.free()
     site.wait_for_event("run-created")
     assert len(site.airflow.runs) == 1
@@ -102,7 +107,7 @@ def test_a_real_disk_that_fills_is_guarded_before_it_is_full(site: Site, tmp_pat
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("cannot mount a small file system here")
     try:
-        write_workflow(site.workflows, quiet=0.2)
+        write_workflow(site.workflows, quiet=4.0)
         gateway = site.gateway(disk_used_percent=50.0)
         files = study(tmp_path / "in", 20, size=1_000_000)
         statuses = []
@@ -120,6 +125,6 @@ def test_a_real_disk_that_fills_is_guarded_before_it_is_full(site: Site, tmp_pat
         subprocess.run(["mount", "-o", "remount,size=200m", str(tmp_path / "store")], check=True)
         (created,) = site.wait_for_event("run-created")
         assert len(load_payload(site.store, created["payload_id"]).files) == taken
-        gateway.stop(1)
     finally:
+        site.close()
         subprocess.run(["umount", str(tmp_path / "store")], check=True)

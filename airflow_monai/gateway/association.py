@@ -27,6 +27,7 @@ _MAX_OTHER_BYTES = 1024  # release and abort have 4
 _SLACK = 1024  # some senders do not count all the heads
 _READ_AHEAD = 32 * 1024
 _LINGER_SECONDS = 2.0
+CLOSED = "the connection was closed"
 _BY_PROVIDER, _BY_USER = 2, 0
 
 
@@ -98,7 +99,7 @@ class PduReader:
                 self._make_room(count)
             received = self._connection.recv_into(self._view[self._end :])
             if not received:
-                raise ConnectionEnded("the connection was closed")
+                raise ConnectionEnded(CLOSED)
             self._end += received
             if self._end - self._start < count and time.monotonic() > deadline:
                 raise TimeoutError
@@ -179,6 +180,8 @@ class Association:
             if self.established.is_set():
                 return f"nothing, or no whole PDU, came for {self._options.idle_seconds:g} s: see dicom_idle_seconds"
             return f"no association was asked for within {self._options.artim_seconds:g} s: see dicom_artim_seconds"
+        if isinstance(error, ssl.SSLEOFError):
+            return CLOSED  # as a probe of the port does
         if isinstance(error, ssl.SSLError):
             return f"TLS: {error.reason or 'the connection broke'}"
         if isinstance(error, ConnectionEnded):

@@ -135,4 +135,5 @@ class Reasons:
 
 
 def _readable(value: Any) -> str:
-    return value if isinstance(value, str) and " " not in value else json.dumps(value)
+    plain = isinstance(value, str) and " " not in value and value.isprintable()
+    return value if plain else json.dumps(value)

@@ -215,7 +215,11 @@ def _uid(value: memoryview) -> str:
 
 
 def _title(value: memoryview) -> str:
-    return bytes(value).decode("latin-1").strip(" \0")
+    """An AE title: it goes into logs and events, so what is no character of one must not get there."""
+    title = bytes(value).partition(b"\0")[0].decode("latin-1").strip(" ")
+    if not title.isprintable():
+        raise ProtocolError("an AE title holds control characters")
+    return title
 
 
 def _item(kind: int, value: bytes) -> bytes:

@@ -7,7 +7,7 @@ import threading
 import time
 
 from airflow_monai.gateway.admission import Admission
-from airflow_monai.gateway.association import Association, Ended
+from airflow_monai.gateway.association import CLOSED, Association, Ended
 from airflow_monai.gateway.desk import StoreDesk
 from airflow_monai.gateway.dicom_settings import DicomOptions
 from airflow_monai.gateway.events import EventKind, EventLog, log
@@ -136,7 +136,7 @@ class Receiver:
     def _tell_ended(self, ended: Ended) -> None:
         request, tally = ended.request, ended.tally
         if request is None:
-            if ended.reason and ended.how == "failed" and ended.reason != "the connection was closed":
+            if ended.reason not in ("", CLOSED):  # as a probe of the port does
                 self._events.emit(EventKind.CONNECTION_FAILED, peer=ended.address, reason=ended.reason)
             return
         fields = {"called_aet": request.called, "calling_aet": request.calling, "peer": ended.address}

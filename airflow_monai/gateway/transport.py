@@ -116,6 +116,12 @@ class Acceptor:
         connection.setblocking(True)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        threading.Thread(
+        thread = threading.Thread(
             target=self._serve, args=(connection, str(address[0])), name=f"{self._name}-association", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system has no thread to give; the next one may get it
+            connection.close()
+            log.error("cannot serve a connection: %s", error)
+            time.sleep(_POLL_SECONDS)

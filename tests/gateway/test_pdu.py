@@ -26,6 +26,21 @@ def test_a_request_is_read() -> None:
     assert request.max_length == 16384
 
 
+@pytest.mark.parametrize(("title", "read"), [(b"CT01", "CT01"), (b"CT01\0junk\n", "CT01"), (b"  CT 01", "CT 01")])
+def test_an_ae_title_ends_at_its_padding(title: bytes, read: str) -> None:
+    body = bytearray(REQUEST)
+    body[20:36] = title.ljust(16)
+    assert AssociateRequest.decode(memoryview(body)).calling == read
+
+
+@pytest.mark.parametrize("title", [b"CT\n2026 INFO all", b"\x1b[2J", b"A\x85B"])
+def test_an_ae_title_cannot_write_lines_into_a_log(title: bytes) -> None:
+    body = bytearray(REQUEST)
+    body[20:36] = title.ljust(16)
+    with pytest.raises(ProtocolError, match="control characters"):
+        AssociateRequest.decode(memoryview(body))
+
+
 def test_any_damage_is_an_error_of_the_protocol_or_a_request() -> None:
     chance = random.Random(11)
     for _ in range(3000):

@@ -118,6 +118,18 @@ def test_what_is_no_tls_at_the_tls_port_ends_only_itself(site: Site, papers: Pap
         assert site.wait_for_event("connection-failed")
 
 
+def test_a_probe_of_the_port_is_nothing_to_tell(site: Site, papers: Papers) -> None:
+    gateway = start(site, papers)
+    for port in (gateway.port, gateway.tls_port):
+        socket.create_connection(("127.0.0.1", port)).close()
+    with _connect(gateway.tls_port, papers) as connection:
+        connection.sendall(bytes(100))
+        while connection.recv(100):
+            pass
+    (event,) = site.wait_for_event("connection-failed")
+    assert "A-ASSOCIATE-RQ" in event["reason"] or "PDU" in event["reason"]
+
+
 def test_an_association_of_many_images_by_tls_and_its_stop(site: Site, papers: Papers, tmp_path: Path) -> None:
     gateway = start(site, papers)
     files = study(tmp_path / "in", 20, size=200_000)

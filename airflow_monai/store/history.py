@@ -140,11 +140,29 @@ _ALL = PayloadFilter()
 
 
 def newest(store: Store, limit: int, wanted: PayloadFilter = _ALL) -> list[PayloadSummary]:
-    """Open payloads, then closed ones, the newest first; at most ``limit``."""
-    ids = [payload_id for payload_id in payload_ids(store) if _known(store, payload_id)]
-    summaries = [summary for summary in (summarise(store, payload_id) for payload_id in ids) if wanted.takes(summary)]
-    summaries.sort(key=lambda summary: (summary.closed is None, summary.closed or ""), reverse=True)
-    return summaries[:limit]
+    """Open payloads, then closed ones, the newest first; at most ``limit``.
+
+    Of each payload of the store one small object is read, and all of those only that are looked at more closely.
+    """
+    order = {payload_id: moment for payload_id in payload_ids(store) if (moment := _moment(store, payload_id))}
+    found: list[PayloadSummary] = []
+    for payload_id in sorted(order, key=lambda payload_id: order[payload_id], reverse=True):
+        summary = summarise(store, payload_id)
+        if wanted.takes(summary):
+            found.append(summary)
+        if len(found) == limit or (summary.closed and summary.closed < wanted.since):
+            break
+    return found
+
+
+def _moment(store: Store, payload_id: str) -> tuple[bool, str] | None:
+    """Whether it is open, and since when it is what it is; None for what is no payload (yet)."""
+    for name, is_open in (("closing.json", False), ("open.json", True)):
+        key = payload_key(payload_id, name)
+        if store.exists(key):
+            said = store.read_json(key)
+            return is_open, str(said.get("time") or said.get("opened") or "")
+    return (False, str(load_payload(store, payload_id).closed)) if store.exists(manifest_key(payload_id)) else None
 
 
 def history_of(store: Store, payload_id: str) -> PayloadHistory:

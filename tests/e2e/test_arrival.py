@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from itertools import chain
 from pathlib import Path
@@ -191,3 +193,23 @@ def test_series_are_grouped_and_a_late_image_reruns_its_series_as_the_folders_de
     assert sorted(worked_on, key=sorted) == sorted([first, second, second & set(study.sop_uids[:3])], key=sorted)
     shown = json.dumps(stack.api.call("GET", "/dagSources/grouped"))
     assert "grouping: series, late_images: rerun" in shown, "the Code tab shows the defaults"
+
+
+def test_a_folder_is_imported_and_worked_on_again_when_that_is_wanted(stack: LocalStack, tmp_path: Path) -> None:
+    study = make_study(tmp_path, "ARRIVAL")
+
+    def command(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow_monai", *words], env=stack.env, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    told = json.loads(command("import", str(study.files[0].parent), "--called", "ARRIVAL", "--announce", "--json"))
+    assert told["payload_ids"] == [study.payload_id] and told["images"] == len(study.sop_uids)
+    assert stack.wait_for_run("arrival", study.run_id)["state"] == "success"
+    again = f"{study.run_id}__r2"
+    assert f"run {again} created" in command("payloads", "start", study.payload_id, "--again")
+    assert stack.wait_for_run("arrival", again)["state"] == "success"
+    shown = command("payloads", "show", study.uid)
+    assert f"Run arrival {again}, created" in shown and shown.count(", success") == 2

@@ -22,7 +22,6 @@ from tests.rabbitmq import DEAD, RabbitNode
 
 TOPIC = "md.workflow.request"
 DAGS = ("ct-lung", "ct-heart")
-AHEAD = 60
 
 
 @dataclass
@@ -171,13 +170,14 @@ def _message(event: Any) -> Message:
 def _publish(site: Site, node: RabbitNode, plan: list[Message], told: Storm) -> None:
     """Publish in order, not far ahead of what is done; again what was not confirmed."""
     rest, extra = list(reversed(plan)), told.duplicates + len(told.invalid)
+    ahead = min(60, max(15, told.messages // 6))
     while rest:
         try:
             with open_broker(node.address("storm")).publisher() as publisher:
                 while rest:
                     publisher.publish(rest[-1])
                     rest.pop()
-                    while len(plan) - len(rest) > len(site.airflow.runs) // len(DAGS) + AHEAD + extra:
+                    while len(plan) - len(rest) > len(site.airflow.runs) // len(DAGS) + ahead + extra:
                         time.sleep(0.02)
         except BrokerUnavailable:
             told.published_again += 1

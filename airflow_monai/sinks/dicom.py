@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from airflow_monai.errors import ExportError
 from airflow_monai.sinks.base import Destination, Instance, OnResult, Sink
@@ -52,7 +53,7 @@ class DicomSink(Sink):
         for batch in batches(instances, self.converts):
             Sending(self, batch, on_result).run()
 
-    def syntaxes_of(self, instance: Instance) -> list[tuple[str, str]]:
+    def syntaxes_of(self, instance: Instance) -> tuple[tuple[str, str], ...]:
         return syntaxes_of(instance, self.converts)
 
     def ask(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
@@ -130,12 +131,15 @@ def asked_of(destination: Destination, peer: Peer) -> Peer | None:
     return replace(peer, called_aet=_checked_title(destination, "query", title), host=host, port=int(port))
 
 
-def syntaxes_of(instance: Instance, converts: bool = True) -> list[tuple[str, str]]:
+def syntaxes_of(instance: Instance, converts: bool = True) -> tuple[tuple[str, str], ...]:
     """The presentation contexts to propose for an instance: its own transfer syntax, then what may stand for it."""
-    syntaxes = [instance.transfer_syntax_uid]
-    if converts:
-        syntaxes += alternatives(instance.transfer_syntax_uid)
-    return [(instance.sop_class_uid, syntax) for syntax in syntaxes]
+    return _syntaxes_of(instance.sop_class_uid, instance.transfer_syntax_uid, converts)
+
+
+@lru_cache(maxsize=1024)
+def _syntaxes_of(sop_class: str, transfer_syntax: str, converts: bool) -> tuple[tuple[str, str], ...]:
+    others = alternatives(transfer_syntax) if converts else ()
+    return tuple((sop_class, syntax) for syntax in (transfer_syntax, *others))
 
 
 def batches(instances: Sequence[Instance], converts: bool = True) -> Iterator[list[Instance]]:

@@ -241,7 +241,7 @@ def _dataset(instance: Instance, syntax: str) -> BinaryIO:
     """
     try:
         if syntax == instance.transfer_syntax_uid:
-            return seek_dataset(open(instance.path, "rb"))
+            return seek_dataset(open(instance.path, "rb", buffering=0))
         return io.BytesIO(converted(instance.path, instance.transfer_syntax_uid, syntax))
     except OSError as error:
         raise ExportError(f"A file to be sent cannot be read ({error.strerror or error}).") from error

@@ -12,7 +12,7 @@ from functools import partial
 
 from airflow_monai.sinks.ledger import Entry, Ledger, Page
 
-NEWS_SECONDS = 0.05
+NEWS_SECONDS = 0.1
 """News of so long may be lost with the process; each instance's own write would cost more than its sending."""
 
 

@@ -10,6 +10,7 @@ from airflow_monai.errors import DeadlinePassed, DestinationError, SinkUnavailab
 from airflow_monai.sinks.deadline import Deadline
 from airflow_monai.sinks.throttle import Throttle
 
+_AT_ONCE = 65_536  # bytes to read at most: an answer comes with one call
 _THROTTLED = 32_768  # bytes at a time under a bandwidth limit
 _TLS_RECORDS = 262_144  # bytes at a time over TLS, which takes one buffer only
 
@@ -26,6 +27,7 @@ class Wire:
         self._sock = sock
         self._deadline = deadline
         self._throttle = throttle
+        self._read = b""  # what has come beyond what was asked for
         self._pieces_at_a_time = not isinstance(sock, ssl.SSLSocket) and throttle is None
 
     def send(self, pieces: Sequence[bytes | memoryview]) -> None:
@@ -37,14 +39,14 @@ class Wire:
 
     def read(self, size: int) -> bytes:
         """So many bytes; EOFError when the far side hung up before."""
-        data = b""
-        while len(data) < size:
+        while len(self._read) < size:
             self._limit()
             self._acknowledge_at_once()
-            more = self._sock.recv(size - len(data))
+            more = self._sock.recv(_AT_ONCE)
             if not more:
                 raise EOFError("closed the connection")
-            data += more
+            self._read += more
+        data, self._read = self._read[:size], self._read[size:]
         return data
 
     def close(self) -> None:

@@ -229,12 +229,12 @@ def test_nobody_there_and_somebody_who_is_silent(tmp_path: Path, free_port: int)
         MllpSink(destination).test()
     with silent() as port:
         sink = MllpSink(Destination("HIS", "monai_mllp", "127.0.0.1", port, {"response_timeout": 30}))
-        sink.deadline = Deadline(0.5)
+        sink.deadline = Deadline(2)
         news: list[Delivery] = []
         began = time.monotonic()
         with pytest.raises(DeadlinePassed):
             sink.send([message(tmp_path, "m", oru("ID"))], news.append)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
         assert news[-1].state is UNKNOWN
 
 

@@ -174,11 +174,11 @@ def test_nobody_there_and_somebody_who_is_silent(tmp_path: Path, free_port: int)
         sink(free_port).send(many, lambda _: None)
     with silent() as port:
         hanging = sink(port)
-        hanging.deadline = Deadline(1.0)
+        hanging.deadline = Deadline(2)
         began = time.monotonic()
         with pytest.raises(Exception, match="deadline"):
             hanging.send([source(tmp_path, b"abc")], lambda _: None)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("name", ["../escape", "/etc/x", "a//b", ""])

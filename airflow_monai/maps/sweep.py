@@ -28,6 +28,8 @@ UNSTARTED_SECONDS = 600.0
 UNKNOWN_SECONDS = 3600.0
 """A job of which the store knows nothing stays for so long."""
 
+_STOPPED = ("created", "exited", "dead", "succeeded", "failed")
+"""Statuses, as engines word them, of what does not run."""
 
 _ENDED = (TaskStatus.SUCCEEDED, TaskStatus.PARTIAL_FAIL, TaskStatus.CANCELED)
 """Of a failed one another try may follow."""
@@ -172,7 +174,7 @@ class Sweep:
         folder, place = task.folder(self.store), (task.task_id, task.map_index)
         claim = Fence(folder, *place, try_number=0).last()
         if claim.try_number == 0:
-            return age > UNKNOWN_SECONDS, "the store knows nothing of its task any more"
+            return self._judged_without_store(trace, task, age)
         if claim.generation > task.generation:
             return True, "its task was cleared and has begun anew"
         if is_followed(folder, *place, task.generation):
@@ -183,6 +185,27 @@ class Sweep:
         if record and record.generation == task.generation and record.status in _ENDED:
             return True, "its task has ended"
         return self._judged_from_outside(trace, task, age)
+
+    def _judged_without_store(self, trace: Trace, task: Task, age: float) -> tuple[bool, str]:
+        """The same where the store knows nothing of its task.
+
+        That may be a store that is not mounted here, or another of the same name: a living try may follow it.
+        """
+        why = "the store knows nothing of its task any more"
+        state = self.ask(task)
+        if state is TaskState.OPEN:
+            return (
+                False,
+                "the store here knows nothing of its task, which has not ended, says Airflow: is it the right one?",
+            )
+        if state is TaskState.OVER:
+            return age > UNKNOWN_SECONDS, why
+        if trace.deadline is not None:
+            is_over = time.time() > trace.deadline
+            return is_over, f"{why}, and its time is {'' if is_over else 'not '}over"
+        if trace.status in _STOPPED:
+            return age > UNKNOWN_SECONDS, why
+        return False, f"{why}; it runs and has no time limit, so somebody may still wait for it: remove it by hand"
 
     def _judged_from_outside(self, trace: Trace, task: Task, age: float) -> tuple[bool, str]:
         """The same where the store does not say that its task has ended."""

@@ -115,6 +115,21 @@ def test_one_that_its_task_could_not_remove_is_removed_by_others(left: Site) -> 
     assert not left.folder.store.exists(note)
 
 
+def test_what_a_store_does_not_know_is_not_taken_for_left_behind(
+    left: Site, run: TaskRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is not mounted on this host, or another has its name: there a try may follow it."""
+    (left.folder.store.local_path(left.folder.task_key("segment")) / "fence.json").unlink()  # type: ignore[operator]
+    now = time.time()
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now + 3610, monotonic=time.monotonic))
+    assert swept(left, TaskState.OPEN)[0].startswith("kept: the store here knows nothing of its task")
+    assert swept(left) == ["kept: the store knows nothing of its task any more, and its time is not over"]
+    assert traces(left)
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: now + 3675, monotonic=time.monotonic))
+    assert swept(left) == ["removed: the store knows nothing of its task any more, and its time is over"]
+    assert traces(left) == []
+
+
 def test_another_try_takes_back_what_was_let_go(left: Site) -> None:
     left.folder.store.write_json(left.folder.note_key("segment", -1, 1, "let_go"), {"try_number": 1})
     Fence(left.folder, "segment", -1, 2).claim()

@@ -16,7 +16,7 @@ from airflow_monai.sinks.base import Delivery, DeliveryState
 from airflow_monai.sinks.ledger import NOTHING, Entry, Ledger
 from airflow_monai.sinks.page_writer import OpenPage, PageWriter
 
-AHEAD = 64
+AHEAD = 128
 """How many instances make a page."""
 _DUPLICATE = "0111"  # Duplicate SOP Instance (PS3.7 section C.5.8)
 

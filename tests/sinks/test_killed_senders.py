@@ -18,6 +18,7 @@ from airflow_monai.sinks.base import DeliveryState, Destination
 from airflow_monai.sinks.delivery import Deliverer
 from airflow_monai.sinks.dicom import DicomSink
 from airflow_monai.sinks.ledger import Ledger
+from airflow_monai.sinks.recorder import AHEAD
 from airflow_monai.sinks.report import SinkReport
 from airflow_monai.store.local import LocalStore
 from tests.conftest import require
@@ -58,7 +59,7 @@ def test_what_killed_senders_leave_is_completed_once(tmp_path: Path, query: str)
     assert set(entries) == set(images)
     assert kills > 0
     again = sum(entry.attempts for entry in entries.values()) - len(images)
-    assert again <= kills * 64, "more was sent again than the page that was open at each kill"
+    assert again <= kills * AHEAD, "more was sent again than the page that was open at each kill"
     print(f"\n{len(images)} images, {kills} kills, {again} sent again (query: {query}), each held once")
 
 

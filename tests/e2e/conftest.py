@@ -85,6 +85,7 @@ def stack(
     require("dcmtk")
     workflows = tmp_path_factory.mktemp("workflows")
     dags = tmp_path_factory.mktemp("dags")
+    inbox = tmp_path_factory.mktemp("inbox")
     audit = {"conn_type": "dicom", "host": "127.0.0.1", "port": auditor.port, "extra": {"called_aet": "PACS"}}
     options = StackOptions(
         workflows=workflows,
@@ -95,6 +96,8 @@ def stack(
         environment={
             **ENVIRONMENT,
             "AIRFLOW_CONN_AUDIT": json.dumps(audit),
+            "AIRFLOW__MONAI__INBOX_FOLDER": str(inbox),
+            "AIRFLOW__MONAI__INBOX_STILL_SECONDS": "1",
             "AIRFLOW_CONN_SMTP_DEFAULT": mail.connection,
         },
         pacs=available_kind(),

@@ -1,14 +1,15 @@
 """Patient data stays in the store: names and ids planted everywhere are found nowhere in Airflow's database and no log.
 
-The study says in every element that may do so whose it is, its application prints names and
-fails with them, a service gets and answers them, a destination refuses with them. Afterwards all that anybody but
-the store keeps is searched: each table of the database, each log file, the gateway's events.
+The study says in every element that may do so whose it is, its application prints names and fails with them, a service
+gets and answers them, a destination refuses with them, files in the inbox are called by them. Afterwards all that
+anybody but the store keeps is searched: each table of the database, each log file, the gateway's events.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -42,10 +43,11 @@ NAME = "{{ context.input.patient_details.name }}"
 PATIENT_ID = "{{ context.input.patient_details.id }}"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 PASSED, TOLD, CRASHED, REFUSED = "planted-passed", "planted-told", "planted-crashed", "planted-refused"
+BY_FOLDER = "planted-by-folder"
 ALL = (PASSED, TOLD, CRASHED, REFUSED)
 
 
-def planted(folder: Path) -> Study:
+def planted(folder: Path, aet: str = "PLANTED") -> Study:
     """A study that says whose it is wherever it can."""
     info = generate(folder / "study", slices=2, rows=32, patient_id=ID, patient_name=f"{FAMILY}^{GIVEN}")
     for number, file in enumerate(info.files):
@@ -59,7 +61,19 @@ def planted(folder: Path) -> Study:
         image.PatientComments = f"{FAMILY} was afraid"
         image.ImageComments = f"{ACCESSION} {number}"
         image.save_as(file)
-    return Study(info.study_uid, info.files, info.sop_uids, "PLANTED")
+    return Study(info.study_uid, info.files, info.sop_uids, aet)
+
+
+def put_into_inbox(stack: LocalStack, study: Study) -> None:
+    """A folder that is called as people call folders, with a file that breaks off and one that is no image."""
+    inbox = Path(stack.options.environment["AIRFLOW__MONAI__INBOX_FOLDER"]) / study.aet
+    making = inbox / f".{FAMILY}.part"
+    making.mkdir(parents=True)
+    for number, file in enumerate(study.files):
+        shutil.copy(file, making / f"{FAMILY} {GIVEN} {number}.dcm")
+    (making / f"{FAMILY}-cut.dcm").write_bytes(study.files[0].read_bytes()[:900])
+    (making / f"letter to {OTHER}.txt").write_text(f"Dear {OTHER}")
+    making.rename(inbox / f"{FAMILY}_{GIVEN}_{ID}")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +118,9 @@ def study(
         )
         for spec in specs:
             spec["informatics_gateway"] = gateway
-        add_workflows(stack, *specs)
+        by_folder = workflow(BY_FOLDER, "PLANTEDBOX", {"id": "route", "type": "router"})
+        add_workflows(stack, *specs, by_folder)
+        put_into_inbox(stack, planted(folder / "box", "PLANTEDBOX"))
         send(stack, made)
         nameless = dcmread(made.files[0])
         del nameless.StudyInstanceUID
@@ -112,7 +128,7 @@ def study(
         storescu(stack, "PLANTED", [folder / f"{FAMILY}.dcm"])
         send(stack, made)
         storescu(stack, "NOBODY", made.files)
-        for dag_id in ALL:
+        for dag_id in (*ALL, BY_FOLDER):
             wait_for_runs(stack, dag_id, 1)
         yield made
 
@@ -123,6 +139,8 @@ def test_what_was_planted_came_to_where_it_could_leak(
     """Else the search below could not find anything."""
     ended = {dag_id: stack.runs(dag_id)[0]["state"] for dag_id in ALL}
     assert ended == {PASSED: "success", TOLD: "failed", CRASHED: "failed", REFUSED: "failed"}
+    refusals = stack.events("files-refused")
+    assert refusals and stack.runs(BY_FOLDER)[0]["state"] == "success"
     told = [request for request in service.asked("/echo") if ID in request["body"]]
     assert told and f"{FAMILY}^{GIVEN}" in told[0]["body"]
     assert any(ID not in str(request) and FAMILY in str(request["query"]) for request in service.asked("/status"))

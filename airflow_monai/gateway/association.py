@@ -170,10 +170,14 @@ class Association:
         self.cut()
 
     def cut(self) -> None:
-        """End the connection without a word, from another thread."""
+        """End the connection without a word, from another thread.
+
+        Only the socket below TLS is shut: ``SSLSocket.shutdown`` would make the thread that reads take what is still
+        encrypted for the rest of its PDU, and keep an image that nobody sent.
+        """
         self.is_cut = True
         with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
     def _why(self, error: Exception) -> str:
         if isinstance(error, TimeoutError):

@@ -7,15 +7,20 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airflow_monai.errors import SettingsError
+from airflow_monai.gateway.admission import Admission
+from airflow_monai.gateway.association import Association
 from airflow_monai.gateway.dicom_settings import DicomOptions, TlsFiles
+from airflow_monai.gateway.dimse import Answer, Status, StoreRequest
 from airflow_monai.gateway.service import Gateway
 from airflow_monai.gateway.tls import ServerTls
 from tests.conftest import require
@@ -179,3 +184,55 @@ def test_files_that_cannot_be_used_are_named_at_start(papers: Papers, tmp_path: 
     subprocess.run(command, check=True, capture_output=True)
     with pytest.raises(SettingsError, match="must not be encrypted"):
         ServerTls(TlsFiles(certificate, encrypted))
+
+
+def test_a_cut_in_the_midst_of_an_image_keeps_nothing_that_was_not_sent(papers: Papers) -> None:
+    """What has come and is not decrypted yet must not be taken for the rest of the image."""
+    kept: list[bytes] = []
+
+    class Reception:
+        def __init__(self) -> None:
+            self.data = bytearray()
+
+        def write(self, fragment: memoryview) -> None:
+            self.data += fragment
+
+        def finish(self) -> Answer:
+            kept.append(bytes(self.data))
+            return Answer(Status.SUCCESS)
+
+        def discard(self) -> None:
+            pass
+
+    class Desk:
+        def receive(self, request: StoreRequest) -> Reception:
+            return Reception()
+
+    class CutWithin(ssl.SSLSocket):
+        def recv_into(self, *args: Any, **more: Any) -> int:
+            count = super().recv_into(*args, **more)
+            if count > 10_000 and not assoc.is_cut:
+                time.sleep(0.2)  # the rest of the PDU has come
+                assoc.cut()
+            return count
+
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(papers.gateway.certificate, papers.gateway.key)
+    server.sslsocket_class = CutWithin
+    client = ssl.create_default_context(cafile=papers.ca.certificate)
+    client.check_hostname = False
+    ours, theirs = socket.socketpair()
+    options = DicomOptions(idle_seconds=10)
+    assoc = Association(
+        ours, "peer", options=options, admission=Admission(options, lambda title: True), desk=Desk(), context=server
+    )
+    thread = threading.Thread(target=assoc.run)
+    thread.start()
+    with client.wrap_socket(theirs) as connection:
+        connection.sendall(rawscu.associate("CTLUNG", "RAW", [(CT, EXPLICIT)]))
+        connection.recv(4096)
+        with suppress(OSError):
+            connection.sendall(rawscu.store(1, CT, "1.2.3", bytes(100_000), piece=110_000))
+        thread.join(20)
+    assert not thread.is_alive() and assoc.is_cut
+    assert kept in ([], [bytes(100_000)])

@@ -105,11 +105,11 @@ class ReceiverPool:
     def stop(self, grace: float) -> None:
         """As that of :class:`airflow_monai.gateway.receiver.Receiver`."""
         self._stopping.set()
-        hands, self._hands = self._hands, []
-        for hand in hands:
+        for hand in self._hands:
             hand.say_stop(grace)
-        for hand in hands:
+        for hand in self._hands:  # until they have ended, what they take keeps payloads open
             hand.join(grace + 15.0)
+        self._hands = []
         self._doors.close()
 
     def arriving(self, payload: OpenPayload) -> bool:
@@ -186,13 +186,21 @@ class _Hand:
 
     def _keep(self) -> None:
         while not self._stopping.is_set():
-            news = self._begin()
+            try:
+                news = self._begin()
+            except OSError as error:  # the system has no process to give now
+                log.error("receiving process %d cannot be started: %s", self._orders.number, error.strerror or error)
+                self._stopping.wait(_PAUSE_SECONDS)
+                continue
             while True:
                 try:
                     message = news.recv()
                 except (EOFError, OSError):
                     break
-                self._hear(message)
+                try:
+                    self._hear(message)
+                except Exception:  # noqa: BLE001 - who does not hear on keeps the process from answering its senders
+                    log.exception("internal error while hearing of an image; it is stored")
             news.close()
             with self._lock:
                 if self._questions:

@@ -146,10 +146,10 @@ class Gateway:
             for way in ways:
                 way.start()
                 self._ways.append(way)
+            shepherd.start()
         except BaseException:
-            self._stop_ways(0.0)
+            self._stop_ways(0.0)  # receiving processes would else go on, with nobody to see to what they store
             raise
-        shepherd.start()
         self._shepherd, self._receiver = shepherd, receiver
 
     def _receiver_of(self, desk: StoreDesk, dicom: DicomOptions, spool: SpoolFolder) -> Receiver | ReceiverPool:

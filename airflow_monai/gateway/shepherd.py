@@ -118,9 +118,15 @@ class Shepherd:
         rescan = time.monotonic() + RESCAN_SECONDS
         while not self._stopped.wait(1.0):
             self._events.flush()
-            if time.monotonic() >= rescan:
+            if time.monotonic() < rescan:
+                continue
+            rescan = time.monotonic() + RESCAN_SECONDS
+            try:
                 self._adopt()
-                rescan = time.monotonic() + RESCAN_SECONDS
+            except StoreError as error:
+                log.error("what other gateways left cannot be looked for, it is tried again: %s", error)
+            except Exception:  # noqa: BLE001 - the edge of a thread; without it payloads would be forgotten silently
+                log.exception("internal error while looking for what other gateways left, it is tried again")
 
     def _adopt(self) -> None:
         for payload_id in self._intake.pending():

@@ -11,8 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from airflow_monai.errors import StoreError
 from airflow_monai.gateway.board import Board
 from airflow_monai.gateway.dicom_settings import DicomOptions
+from airflow_monai.gateway.shepherd import Shepherd
 from airflow_monai.store.payloads import load_payload
 from tests.conftest import require
 from tests.gateway import rawscu
@@ -118,6 +120,18 @@ def test_a_gateway_that_is_killed_takes_its_processes_along(site: Site, tmp_path
     site.process(free_port, AIRFLOW__MONAI__DICOM_PROCESSES="2")
     (event,) = site.wait_for_event("run-created", seconds=30)
     assert len(load_payload(site.store, event["payload_id"]).files) == 2
+
+
+def test_a_gateway_that_cannot_start_leaves_no_process_behind(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would go on receiving what nobody sees through, and keep its parent from ending."""
+
+    def away(shepherd: Shepherd) -> None:
+        raise StoreError("The bucket is away.")
+
+    monkeypatch.setattr(Shepherd, "start", away)
+    with pytest.raises(StoreError):
+        site.gateway(dicom=DicomOptions(processes=2))
+    assert not receivers() and not list(site.store.spool().iterdir())
 
 
 def test_the_board_counts_for_all_and_forgets_the_dead() -> None:

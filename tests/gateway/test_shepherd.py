@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_monai.errors import StoreError
 from airflow_monai.gateway.events import EventLog
 from airflow_monai.gateway.shepherd import Patience, Shepherd
 from airflow_monai.store.intake import Instance, Intake, Placed
@@ -96,6 +97,23 @@ def test_whatever_stops_the_closing_is_told_once_without_data_and_tried_again(
     ]
     assert "test_shepherd.py" in caplog.text and "DOE" not in caplog.text
     wait_for(lambda: not list(bench.intake.pending()))
+
+
+@pytest.mark.parametrize("failure", [StoreError("The bucket is away."), LookupError()])
+def test_what_another_gateway_left_is_seen_through_after_a_store_that_was_away(
+    bench: Bench, failure: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures, pending = [failure], bench.intake.pending
+
+    def away() -> Iterator[str]:
+        if failures:
+            raise failures.pop()
+        return pending()
+
+    monkeypatch.setattr(bench.intake, "pending", away)
+    wait_for(lambda: not failures)
+    payload_id = bench.receive(told=False)
+    wait_for(lambda: [payload.payload_id for payload in bench.announcer.routed] == [payload_id])
 
 
 def test_a_character_set_that_is_none_does_not_stop_the_closing(bench: Bench) -> None:

@@ -24,7 +24,7 @@ from airflow_monai.failures import Answer, FailureKind
 from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun
 from airflow_monai.operators.export_files import OTHER_STUDY, RECEIVED_SERIES, ExportFile, collect, for_dicom
 from airflow_monai.operators.orphan import watch_parent
-from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
+from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, Sink
 from airflow_monai.sinks.delivery import Deliverer, DeliveryTime, told
 from airflow_monai.sinks.ledger import Ledger
 from airflow_monai.sinks.order import ExportOrder
@@ -120,11 +120,11 @@ class ExportOperator(MonaiOperator):
         target = destination(report.sink)
         sink = open_sink(target)
         sink.order = ExportOrder(run.folder, run.task_id, run.map_index, run.generation, run.run_started)
-        instances = self._wanted(run, files, target) if sink.dicom_only else [file.instance for file in files]
+        instances = self._wanted(run, files, target) if sink.dicom_only else _all_of(files, sink)
         report.skipped = len(files) - len(instances)
         if report.skipped:
             self.log.info("%s: %d files are not DICOM and stay here", report.sink, report.skipped)
-        by_identity = {sink.identity(instance): instance for instance in instances}
+        by_identity = _each_its_own(sink, instances)
         report.sop_uids = {key: item.sop_instance_uid for key, item in by_identity.items() if item.sop_instance_uid}
         return Deliverer(
             sink,
@@ -184,7 +184,7 @@ class ExportOperator(MonaiOperator):
         return not isinstance(error, ExportOverdue) and super().is_retried(error)
 
     def _wanted(self, run: TaskRun, files: Sequence[ExportFile], target: Destination) -> list[Instance]:
-        return for_dicom(files, {name for name in (OTHER_STUDY, RECEIVED_SERIES) if target.flag(name)})
+        return for_dicom(files, _permits_of(target))
 
 
 class Hl7ExportOperator(ExportOperator):
@@ -260,6 +260,37 @@ def delivery_time(run: TaskRun, target: Destination, minutes: float | None) -> D
     gone = datetime.now(timezone.utc) - datetime.fromisoformat(began["started"])
     told_as = f"the deadline of {minutes:g} minutes after the first try"
     return DeliveryTime(minutes * 60 - gone.total_seconds(), told_as)
+
+
+def _permits_of(target: Destination) -> set[str]:
+    return {name for name in (OTHER_STUDY, RECEIVED_SERIES) if target.flag(name)}
+
+
+def _all_of(files: Sequence[ExportFile], sink: Sink) -> list[Instance]:
+    """The files for a sink that takes every file; where it is on the way to a DICOM node, DICOM files as for one."""
+    if not sink.leads_to_dicom:
+        return [file.instance for file in files]
+    dicom = [file for file in files if file.is_dicom or file.problem]
+    others = [file.instance for file in files if not (file.is_dicom or file.problem)]
+    return [*for_dicom(dicom, _permits_of(sink.destination)), *others]
+
+
+def _each_its_own(sink: Sink, instances: Sequence[Instance]) -> dict[str, Instance]:
+    """The instances by their identity at the sink.
+
+    :raises ExportRefused: when two files would be one there, and so one of them lost.
+    """
+    found: dict[str, Instance] = {}
+    for instance in instances:
+        identity = sink.identity(instance)
+        other = found.setdefault(identity, instance)
+        if other is not instance and (not other.digest or other.digest != instance.digest):
+            raise ExportRefused(
+                f"{sink.destination.name}: two different files would have one name there, so none was sent. Give the "
+                "inputs of the task names of their own.",
+                refused={identity: "two different files"},
+            )
+    return found
 
 
 def _rows(reports: Sequence[SinkReport]) -> list[dict[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,14 +32,15 @@ class ExportFile:
     """One file of an input artifact.
 
     :param problem: why it must not go to a DICOM sink; None where it may, or where it is no DICOM file at all.
-    :param permit: the extra of a connection that permits it all the same; empty where nothing does.
+    :param permits: the extras of a connection that permit it all the same, when all of them are set; empty where
+        nothing does.
     :param head: what the file says, None for a received image and for what is no DICOM file.
     """
 
     artifact: str
     instance: Instance
     problem: str | None = None
-    permit: str = ""
+    permits: frozenset[str] = frozenset()
     head: Head | None = None
 
     @property
@@ -95,7 +96,7 @@ def _generation(run: TaskRun, key: str) -> int:
     return int(made[1]) if made and key.startswith(f"{top}/") else 1
 
 
-def for_dicom(files: Sequence[ExportFile], permits: Container[str]) -> list[Instance]:
+def for_dicom(files: Sequence[ExportFile], permits: Collection[str]) -> list[Instance]:
     """Those files that go to a DICOM sink: everything that is DICOM, when all of it may go.
 
     :param permits: the extras that the connection sets of those that permit something.
@@ -111,7 +112,7 @@ def for_dicom(files: Sequence[ExportFile], permits: Container[str]) -> list[Inst
             "node: name another artifact, or a folder as the destination.",
             refused={file.instance.key: "not DICOM" for file in files},
         )
-    refused = [file for file in dicom if file.problem and file.permit not in permits]
+    refused = [file for file in dicom if file.problem and not (file.permits and file.permits <= set(permits))]
     if refused:
         reasons = sorted({f"input {file.artifact!r}: {file.problem}" for file in refused})
         raise ExportRefused(
@@ -201,13 +202,22 @@ def _made(origin: _Origin, artifact: str, instance: Instance) -> ExportFile:
     )
     if not (_is_uid(head.study_instance_uid) and _is_uid(head.series_instance_uid)):
         return ExportFile(artifact, dicom, "it lacks a valid StudyInstanceUID or SeriesInstanceUID")
-    mix_up = _mix_up(head, origin.payload)
-    if mix_up:
-        return ExportFile(artifact, dicom, f"{mix_up} ({_permits(OTHER_STUDY)})", OTHER_STUDY, head)
-    taken = _taken(head, origin.payload)
-    if taken and not origin.is_copy(dicom, head):
-        return ExportFile(artifact, dicom, f"{taken} ({_permits(RECEIVED_SERIES)})", RECEIVED_SERIES, head)
-    return ExportFile(artifact, dicom, head=None if taken else head)
+    if _is_received(head, origin.payload):
+        # not even where the rest of it is permitted: the far side would lose the original, or silently keep it
+        if origin.is_copy(dicom, head):
+            return ExportFile(artifact, dicom)
+        return ExportFile(
+            artifact, dicom, "its SOPInstanceUID is that of a received image: a result needs one of its own"
+        )
+    problems = {
+        permit: f"{problem} ({_permits(permit)})"
+        for permit, problem in (
+            (OTHER_STUDY, _mix_up(head, origin.payload)),
+            (RECEIVED_SERIES, _taken(head, origin.payload)),
+        )
+        if problem
+    }
+    return ExportFile(artifact, dicom, "; ".join(problems.values()) or None, frozenset(problems), head)
 
 
 def _is_uid(text: str) -> bool:
@@ -228,10 +238,13 @@ def _mix_up(head: Head, payload: Payload) -> str | None:
     return None
 
 
+def _is_received(head: Head, payload: Payload) -> bool:
+    """Whether a file would pass for a received image."""
+    return any(file.sop_instance_uid == head.sop_instance_uid for file in payload.files)
+
+
 def _taken(head: Head, payload: Payload) -> str | None:
-    """Why a result would pass for something that was received, None when it would not."""
-    if any(file.sop_instance_uid == head.sop_instance_uid for file in payload.files):
-        return "its SOPInstanceUID is that of a received image: a result needs one of its own"
+    """Why a result would pass for a part of what was received, None when it would not."""
     if any(file.series_instance_uid == head.series_instance_uid for file in payload.files):
         return "its SeriesInstanceUID is that of a received series: a result needs a series of its own"
     return None
@@ -246,8 +259,12 @@ def _with_series_of_their_own(run: TaskRun, files: list[ExportFile]) -> list[Exp
     shared = {series for series, names in makers.items() if len(names) > 1}
     problem = f"its SeriesInstanceUID is also that of another task's result ({_permits(RECEIVED_SERIES)})"
     return [
-        replace(file, problem=problem, permit=RECEIVED_SERIES)
-        if file.head is not None and not file.problem and file.head.series_instance_uid in shared
+        replace(
+            file,
+            problem=f"{file.problem}; {problem}" if file.problem else problem,
+            permits=file.permits | {RECEIVED_SERIES},
+        )
+        if file.head is not None and file.head.series_instance_uid in shared
         else file
         for file in files
     ]

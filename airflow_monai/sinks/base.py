@@ -147,6 +147,8 @@ class Sink(ABC):
     """
 
     dicom_only: bool = False
+    leads_to_dicom: bool = False
+    """Whether the DICOM files among others are to be looked at as for a DICOM node."""
     verifications: tuple[str, ...] = ("none", "query")
     """What the extra ``verify`` may say."""
 

@@ -56,6 +56,7 @@ class BrokerSink(Sink):
     """
 
     verifications = ("none",)
+    leads_to_dicom = True
 
     def __init__(self, destination: Destination):
         super().__init__(destination)

@@ -112,3 +112,63 @@ def test_results_of_two_tasks_do_not_share_a_series(site: Site) -> None:
         changed(second, SeriesInstanceUID=series_of(first))
         with pytest.raises(AirflowFailException, match=r"also that of another task's result"):
             site.export("PACS", inputs=both, try_number=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "permits", "message"),
+    [
+        ({"PatientID": "other"}, {"allow_received_series"}, "its PatientID is not the one of the payload"),
+        ({"PatientID": "other"}, {"allow_other_study"}, ""),
+        ({"PatientID": "other", "SeriesInstanceUID": "1.2.3"}, {"allow_other_study"}, "that of a received series"),
+        ({"PatientID": "other", "SeriesInstanceUID": "1.2.3"}, {"allow_received_series"}, "its PatientID is not"),
+        ({"PatientID": "other", "SeriesInstanceUID": "1.2.3"}, {"allow_other_study", "allow_received_series"}, ""),
+        ({"SOPInstanceUID": "received"}, {"allow_received_series"}, "its SOPInstanceUID is that of a received image"),
+        (
+            {"SOPInstanceUID": "received", "PatientID": "other", "SeriesInstanceUID": "1.2.3"},
+            {"allow_other_study", "allow_received_series"},
+            "its SOPInstanceUID is that of a received image",
+        ),
+    ],
+)
+def test_each_of_its_problems_has_to_be_permitted_and_another_original_never_is(
+    site: Site, changes: dict[str, str], permits: set[str], message: str
+) -> None:
+    (result,) = make_images(site.output, 1, study=STUDY)
+    received_uid = site.payload.files[0].sop_instance_uid
+    changes = {name: received_uid if value == "received" else value for name, value in changes.items()}
+    site.made(changed(result, **changes))
+    with difficult(lambda *_: 0) as receiver:
+        site.dicom("PACS", receiver.port, **dict.fromkeys(permits, True))
+        if message:
+            with pytest.raises(AirflowFailException, match=message):
+                site.export("PACS")
+        else:
+            site.export("PACS")
+        assert len(receiver.seen) == (0 if message else 1)
+
+
+def test_two_files_that_would_have_one_name_are_not_taken_for_one(site: Site) -> None:
+    keys = []
+    for task, content in (("segment", b"one"), ("measure", b"two")):
+        folder = site.store.local_path(f"{site.run.output_key(task, -1, 1)}/report")
+        assert folder is not None
+        folder.mkdir(parents=True)
+        (folder / "report.pdf").write_bytes(content)
+        keys.append((folder / "report.pdf").relative_to(site.store.root).as_posix())
+        site.run.write_record(
+            TaskRecord(
+                task_id=task,
+                task_type="map",
+                status=TaskStatus.SUCCEEDED,
+                execution_id=task,
+                output_dir=keys[-1].rpartition("/report/")[0],
+                artifacts={"report": (keys[-1],)},
+            )
+        )
+    archive = site.archive()
+    one, two = (f"{{{{ context.executions.{task}.artifacts.report }}}}" for task in ("segment", "measure"))
+    with pytest.raises(AirflowFailException, match="two different files would have one name there"):
+        site.export("ARCHIVE", inputs=[{"name": "report", "value": one}, {"name": "report", "value": two}])
+    assert not [path for path in archive.rglob("*") if path.is_file()]
+    site.export("ARCHIVE", inputs=[{"name": "one", "value": one}, {"name": "two", "value": two}], try_number=2)
+    assert sorted(path.read_bytes() for path in archive.rglob("*") if path.is_file()) == [b"one", b"two"]

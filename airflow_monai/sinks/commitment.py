@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import DestinationError, SinkUnavailable
+from airflow_monai.errors import DeadlinePassed, DestinationError, SinkUnavailable
 from airflow_monai.sinks.base import Instance
 from airflow_monai.sinks.deadline import Deadline
 from airflow_monai.sinks.dimse import Peer
@@ -60,6 +60,18 @@ def commit(
     :raises SinkUnavailable: it does not answer, or does not report in time.
     :raises DestinationError: it does not want such a request of ours.
     """
+    longest = 4 * peer.connect_timeout + 2 * peer.response_timeout + seconds  # pynetdicom waits for ever for half a PDU
+    limit = Deadline(deadline.left(longest))
+    try:
+        return limit.within(lambda: _commit(peer, instances, deadline, port=port, seconds=seconds))
+    except DeadlinePassed:
+        deadline.check()
+        raise SinkUnavailable(f"{peer} began an answer for storage commitment and did not end it.") from None
+
+
+def _commit(
+    peer: Peer, instances: Sequence[Instance], deadline: Deadline, *, port: int, seconds: float
+) -> dict[str, bool] | None:
     from pydicom.uid import generate_uid
 
     report = _Report(str(generate_uid(prefix=None)))

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import contextvars
 import math
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 from airflow_monai.errors import DeadlinePassed
 
+T = TypeVar("T")
+_MOMENT = 1.0
+"""Seconds in which work that knows the deadline ends by itself, in good order."""
+
 _NOTHING = 0.001  # seconds; a time-out that ended with the deadline may end a little before it
+
+
+class StillAtIt(DeadlinePassed):
+    """It has passed, and what was under way has not ended."""
 
 
 class Deadline:
@@ -36,6 +49,32 @@ class Deadline:
     def check(self) -> None:
         """:class:`DeadlinePassed` when it has passed."""
         self.left()
+
+    def within(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives, for libraries whose time-outs begin anew with every byte that comes.
+
+        It has a thread of its own, and a moment more than the time, for what asks the deadline itself. What is not done
+        by then goes on unheard, until its connection is closed.
+
+        :raises StillAtIt: when it is not done by then, so that nobody knows what becomes of it.
+        """
+        if math.isinf(self._at):
+            return work()
+        done: Future[T] = Future()
+        context = contextvars.copy_context()
+
+        def run() -> None:
+            try:
+                done.set_result(context.run(work))
+            except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+                done.set_exception(error)
+
+        ended = threading.Event()
+        done.add_done_callback(lambda _: ended.set())
+        threading.Thread(target=run, name="within-deadline", daemon=True).start()
+        if not ended.wait(self.left() + _MOMENT):
+            raise StillAtIt(f"{self._told} has passed")
+        return done.result()
 
     def pause(self, seconds: float) -> None:
         """Sleep before another attempt, unless the deadline would pass meanwhile.

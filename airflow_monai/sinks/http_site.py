@@ -114,8 +114,9 @@ class HttpSite:
         :raises NotReached: or ``AnswerLost``: no answer came, and whether the request can have had an effect.
         :raises DeadlinePassed: before or while it was sent; what ``upload`` raises is raised as well.
         """
-        with nothing_logged():
-            client = self._opened()
+        client = self._opened()
+
+        def exchange() -> HttpAnswer:
             seconds = deadline.left(self.response_timeout)
             authorization = self._auth.authorization(client, seconds)
             answer = self._exchange(client, method, path, deadline, headers or {}, upload, authorization)
@@ -123,7 +124,10 @@ class HttpSite:
                 fresh = self._auth.authorization(client, seconds, refused=authorization)
                 if fresh != authorization:
                     answer = self._exchange(client, method, path, deadline, headers or {}, upload, fresh)
-        return answer
+            return answer
+
+        with nothing_logged():
+            return deadline.within(exchange)  # headers may come byte by byte
 
     def _opened(self) -> httpx.Client:
         import httpx

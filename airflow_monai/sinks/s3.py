@@ -9,6 +9,7 @@ from airflow_monai.errors import DeadlinePassed, DestinationError, SinkUnavailab
 from airflow_monai.sinks import tries
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, OnResult, Sink
 from airflow_monai.sinks.crew import Crew, Stopped
+from airflow_monai.sinks.deadline import StillAtIt
 from airflow_monai.sinks.files import digest_of
 from airflow_monai.sinks.s3_bucket import Bucket, BucketBusy, WriteLost, WriteRefused
 from airflow_monai.store.base import check_key, safe_name
@@ -46,8 +47,11 @@ class S3Sink(Sink):
 
     def ask(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
         """An object of this name and content is there; of those that we may not look at, nothing is said."""
-        answer = {}
         self.bucket.client(self.deadline)
+        return self.deadline.within(lambda: self._asked(instances))
+
+    def _asked(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
+        answer = {}
         for instance in instances:
             self.deadline.check()
             found = self.bucket.find(check_key(instance.name))
@@ -89,7 +93,7 @@ class _Uploading(Crew):
 
     def _once(self, identity: str, instance: Instance) -> Delivery:
         try:
-            return self._judged(identity, instance)
+            return self.deadline.within(lambda: self._judged(identity, instance))
         except WriteLost as error:
             return Delivery(identity, DeliveryState.UNKNOWN, message=str(error), retry=True)
         except BucketBusy as error:
@@ -101,8 +105,9 @@ class _Uploading(Crew):
         except DestinationError:
             self.tell(Delivery(identity, DeliveryState.PENDING, message="the bucket does not want us", retry=True))
             raise
-        except (DeadlinePassed, Stopped):  # before the write, or between two parts of an upload that is taken back
-            self.tell(Delivery(identity, DeliveryState.PENDING, message="the sending was ended", retry=True))
+        except (DeadlinePassed, Stopped) as error:  # before the write, or in an upload that is taken back
+            state = DeliveryState.UNKNOWN if isinstance(error, StillAtIt) else DeliveryState.PENDING
+            self.tell(Delivery(identity, state, message="the sending was ended", retry=True))
             raise
 
     def _judged(self, identity: str, instance: Instance) -> Delivery:

@@ -160,8 +160,9 @@ class _Sending(Crew):
         for uid in (str(one.sop_instance_uid) for one in unknown):
             if found.get(uid):
                 message = f"there, as a query shows ({verdicts[uid].message})"
+                # that is all we know of it: where other content was sent before, the ledger takes it for no proof
                 verdicts[uid] = self.tell(
-                    replace(verdicts[uid], state=DeliveryState.ACCEPTED, message=message, retry=False)
+                    replace(verdicts[uid], state=DeliveryState.ACCEPTED, message=message, retry=False, verified=True)
                 )
         return verdicts, True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,29 @@ def silent() -> Iterator[int]:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
         yield sock.getsockname()[1]
+
+
+@contextmanager
+def trickling(begin: bytes, pause: float) -> Iterator[int]:
+    """A port that answers whatever comes with ``begin``, and then with a byte now and then, without an end."""
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer(sock: socket.socket) -> None:
+            with sock, suppress(OSError):
+                sock.recv(1 << 20)
+                sock.sendall(begin)
+                while not ended.wait(pause):
+                    sock.sendall(b"a")
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        ended.set()
 
 
 @contextmanager

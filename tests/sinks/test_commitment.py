@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from airflow_monai.errors import DestinationError, SinkUnavailable
+from airflow_monai.errors import DeadlinePassed, DestinationError, SinkUnavailable
 from airflow_monai.sinks.commitment import PUSH_INSTANCE, PUSH_MODEL
+from airflow_monai.sinks.deadline import Deadline
 from tests.conftest import require
 from tests.pacs import free_port, make_images, orthanc, storescp
+from tests.sinks.difficult import trickling
 from tests.sinks.test_dicom import News, instance, sink
 
 COMMITMENT = {"verify": "commitment"}
@@ -60,6 +62,20 @@ def test_nodes_that_do_none_refuse_it_or_are_down(tmp_path: Path) -> None:
         sink(port, **COMMITMENT).verify(images)
     with pytest.raises(SinkUnavailable, match="cannot be reached"):
         sink(free_port(), **COMMITMENT).verify(images)
+
+
+def test_half_an_answer_holds_nobody_up(tmp_path: Path) -> None:
+    images = [instance(path) for path in make_images(tmp_path / "in", 1)]
+    with trickling(b"\x02\x00\x00\x00\x10\x00", 0.2) as port:
+        asking = sink(port, **COMMITMENT, connect_timeout=0.2, response_timeout=0.2, commitment_timeout=0.2)
+        with pytest.raises(SinkUnavailable, match=r"began an answer .* and did not end it"):
+            asking.verify(images)
+        asking = sink(port, **COMMITMENT)
+        asking.deadline = Deadline(1.0, "the deadline")
+        begun = time.monotonic()
+        with pytest.raises(DeadlinePassed):
+            asking.verify(images)
+        assert time.monotonic() - begun < 4
 
 
 @contextmanager

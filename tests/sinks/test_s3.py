@@ -16,7 +16,7 @@ from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Insta
 from airflow_monai.sinks.deadline import Deadline
 from airflow_monai.sinks.s3 import S3Sink
 from tests.s3_server import KEY, S3Server, s3  # noqa: F401 - a fixture
-from tests.sinks.difficult import silent
+from tests.sinks.difficult import silent, trickling
 
 
 @pytest.fixture(autouse=True)
@@ -179,6 +179,18 @@ def test_nobody_there_and_somebody_who_is_silent(tmp_path: Path, free_port: int)
         with pytest.raises(Exception, match="deadline"):
             hanging.send([source(tmp_path, b"abc")], lambda _: None)
         assert time.monotonic() - began < 10
+
+
+def test_an_answer_that_comes_byte_by_byte_ends_with_the_deadline(tmp_path: Path, place: Place) -> None:
+    with trickling(b"HTTP/1.1 200 OK\r\nX-Slow: ", 0.1) as port:
+        sink = place.sink(endpoint_url=f"http://127.0.0.1:{port}", response_timeout=5)
+        sink.bucket.client()  # boto3 takes its time to be imported
+        for work in (lambda item: sink.send([item], lambda _: None), lambda item: sink.ask([item])):
+            sink.deadline = Deadline(1.0, "the deadline")
+            begun = time.monotonic()
+            with pytest.raises(DeadlinePassed):
+                work(source(tmp_path, b"content"))
+            assert time.monotonic() - begun < 4
 
 
 @pytest.mark.parametrize("name", ["../escape", "/etc/x", "a//b", ""])

@@ -9,9 +9,11 @@ import ssl
 import subprocess
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,15 @@ from airflow_monai.errors import DeadlinePassed, DestinationError, Fenced, SinkU
 from airflow_monai.sinks import http_auth
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
 from airflow_monai.sinks.deadline import Deadline
+from airflow_monai.sinks.delivery import Deliverer
+from airflow_monai.sinks.ledger import Entry, Ledger
 from airflow_monai.sinks.part10 import read_head
+from airflow_monai.sinks.report import SinkReport
 from airflow_monai.sinks.stow import StowSink
+from airflow_monai.store.local import LocalStore
 from tests.conftest import require
 from tests.pacs import make_images, orthanc
-from tests.sinks.difficult import proxy, silent
+from tests.sinks.difficult import proxy, silent, trickling
 from tests.sinks.stow_server import Reply, StowServer, good, report, stow_server
 
 ACCEPTED, REFUSED, UNKNOWN = DeliveryState.ACCEPTED, DeliveryState.REFUSED, DeliveryState.UNKNOWN
@@ -390,6 +396,44 @@ def test_a_server_that_hangs_ends_with_a_verdict_in_time(tmp_path: Path) -> None
             sink.send(instances, news)
         assert time.monotonic() - began < 10
     assert news.states() == {"unknown": 4}, "two requests of two; the others were never sent"
+
+
+@pytest.mark.parametrize("part", ["headers", "token"])
+def test_an_answer_that_comes_byte_by_byte_ends_with_the_deadline(tmp_path: Path, part: str) -> None:
+    news = News()
+    with trickling(b"HTTP/1.1 200 OK\r\nX-Slow: ", 0.1) as port:
+        extra = {"response_timeout": 5, "query": False}
+        if part == "token":
+            extra["token_url"] = f"http://127.0.0.1:{port}/token"
+        sink = StowSink(
+            Destination("WEB", "monai_dicomweb", "127.0.0.1", port, extra, "http", login="me", password="secret")
+        )
+        sink.deadline = Deadline(1.0, "the deadline")
+        begun = time.monotonic()
+        with pytest.raises(DeadlinePassed):
+            sink.send(images(tmp_path, 1), news)
+        assert time.monotonic() - begun < 4
+    assert news.states() == {"unknown": 1}
+
+
+def test_that_a_name_is_there_says_nothing_of_new_content(tmp_path: Path) -> None:
+    """An answer got lost, and a query finds what was sent before under the name."""
+    (item,) = images(tmp_path, 1)
+    head = read_head(item.path)
+    assert head is not None
+    item = replace(item, study_instance_uid=head.study_instance_uid)
+    (uid,) = uids([item])
+    ledger = Ledger(LocalStore(tmp_path / "store"), str(uuid.uuid4()), "WEB")
+    ledger.write_page("a", {uid: Entry(ACCEPTED, attempts=1, digest="of before")})
+    new, told = replace(item, digest="of now"), SinkReport("WEB")
+    with stow_server(lambda *_: Reply(0)) as server:
+        server.store([(uid, item.study_instance_uid)])
+        sink = StowSink(server.destination(response_timeout=2))
+        with suppress(SinkUnavailable):
+            Deliverer(sink, {uid: new}, ledger, told, task="t", before_request=lambda: None).run()
+    assert told.verdicts[uid].state is UNKNOWN
+    entry = ledger.entry(uid)
+    assert entry is not None and (entry.state, entry.mixed) == (UNKNOWN, True)
 
 
 def test_a_server_that_reads_slowly_ends_with_a_verdict_in_time(tmp_path: Path) -> None:

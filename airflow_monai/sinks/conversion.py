@@ -1,7 +1,8 @@
 """Transfer syntaxes: which may stand for one that the far side does not take, and the data set in that one.
 
-Nothing is ever compressed here, so no pixel loses anything: compressed pixels are decoded, and all else is only written
-in another way. So the SOP Instance UID stays (a decoded image is the same instance, PS3.4 section B.4.1.4).
+Nothing is ever compressed here, so no pixel loses anything: compressed pixels are decoded, in the colour space that
+they are kept in (RGB from lossy JPEG), and all else is only written in another way. So the SOP Instance UID stays (a decoded
+image is the same instance, PS3.4 section B.4.1.4).
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG_AND_MPEG = "1.2.840.10008.1.2.4."
 _JPIP = frozenset(f"{_JPEG_AND_MPEG}{number}" for number in (94, 95, 204, 205))
+_LOSSY_JPEG = frozenset((f"{_JPEG_AND_MPEG}50", f"{_JPEG_AND_MPEG}51"))
 _PLAIN = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
+_OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+"""Where the frames of compressed pixels begin; of no meaning for others (PS3.3 section C.7.6.3.1.8)."""
 
 
 class NotConvertible(ExportError):
@@ -68,10 +72,26 @@ def converted(path: Path, source: str, target: str) -> bytes:
 
 def _decode(ds: Dataset, source: str) -> None:
     _check_decoder(source)
+    if _has_compressed_parts(ds):
+        raise NotConvertible("an image within it, such as its icon, is compressed too")
     try:
-        ds.decompress(as_rgb=True, generate_instance_uid=False)
+        # colours that were kept without loss stay in their colour space: each conversion rounds
+        ds.decompress(as_rgb=source in _LOSSY_JPEG, generate_instance_uid=False)
     except (RuntimeError, NotImplementedError, OSError) as error:
         raise NotConvertible(f"its pixels cannot be decoded ({type(error).__name__})") from None
+    for keyword in _OFFSETS:
+        if keyword in ds:
+            delattr(ds, keyword)
+
+
+def _has_compressed_parts(ds: Dataset) -> bool:
+    """Whether there are compressed pixels in a sequence."""
+    return any(
+        ("PixelData" in item and item["PixelData"].is_undefined_length) or _has_compressed_parts(item)
+        for tag, raw in ds.items()  # an element that is only looked at stays as it was read
+        if raw.VR == "SQ"
+        for item in ds[tag].value
+    )
 
 
 def _check_decoder(transfer_syntax: str) -> None:

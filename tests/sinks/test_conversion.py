@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tests.pacs import make_images, storescp
 from tests.sinks.difficult import difficult
 from tests.sinks.test_dicom import News, instance, sink
 
+RLE = "1.2.840.10008.1.2.5"
 JPEG_LS = "1.2.840.10008.1.2.4.80"
 PRIVATE = "1.2.840.113619.5.2"
 
@@ -82,6 +85,50 @@ def test_what_most_archives_keep_is_decoded(tmp_path: Path, options: list[str], 
         (stored,) = receiver.files()
         assert dcmread(stored).PixelData == dcmread(original).PixelData
         assert dcmread(stored).SOPInstanceUID == dcmread(original).SOPInstanceUID
+
+
+@pytest.mark.parametrize("colours", ["RGB", "YBR_FULL"])
+def test_colours_that_were_kept_without_loss_lose_nothing(tmp_path: Path, colours: str) -> None:
+    """Of an image with an extended offset table, which means nothing any more."""
+    pixels = os.urandom(16 * 16 * 3)
+    path = colour_image(tmp_path / "rle.dcm", colours, pixels)
+    ds = read(converted(path, RLE, EXPLICIT_LITTLE))
+    assert (bytes(ds.PixelData), ds.PhotometricInterpretation) == (pixels, colours)
+    assert not {"ExtendedOffsetTable", "ExtendedOffsetTableLengths"} & set(ds.dir())
+
+
+def test_an_image_with_a_compressed_icon_is_not_written_half_decoded(tmp_path: Path) -> None:
+    from pydicom import Dataset, dcmread
+
+    path = colour_image(tmp_path / "rle.dcm", "RGB", os.urandom(16 * 16 * 3))
+    ds, icon = dcmread(path), Dataset()
+    icon.add(ds["PixelData"])
+    ds.IconImageSequence = [icon]
+    ds.save_as(path)
+    with pytest.raises(NotConvertible, match="its icon, is compressed"):
+        converted(path, RLE, EXPLICIT_LITTLE)
+
+
+def colour_image(path: Path, colours: str, pixels: bytes) -> Path:
+    """An image of 16 x 16 pixels in RLE."""
+    from pydicom import dcmread
+    from pydicom.uid import RLELossless
+
+    (plain,) = make_images(path.parent / "plain", 1, rows=16)
+    ds = dcmread(plain)
+    ds.SamplesPerPixel, ds.PlanarConfiguration, ds.PhotometricInterpretation = 3, 0, colours
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 8, 8, 7
+    ds.PixelData = pixels
+    ds.compress(RLELossless, generate_instance_uid=False, encapsulate_ext=True)
+    ds.save_as(path)
+    return path
+
+
+def read(content: bytes) -> Any:
+    """A data set in explicit VR little endian."""
+    from pydicom.filereader import read_dataset
+
+    return read_dataset(io.BytesIO(content), is_implicit_VR=False, is_little_endian=True)
 
 
 def test_a_deflated_data_set_is_inflated(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import io
 import os
 import ssl
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -35,6 +35,7 @@ _UNLIMITED_PDU = 262_144  # what we send at a time to a peer that sets no limit
 _BLOCK = 4 << 20  # bytes of a file read at a time
 _LAST, _COMMAND = 2, 1  # bits of a message control header (PS3.8 annex E.2)
 _NO_DATASET = b"\x01\x01"  # Command Data Set Type (0000,0800)
+_RESPONSE = 0x8000  # bit of a command field (0000,0100)
 _PENDING = (0xFF00, 0xFF01)  # statuses of a C-FIND answer that has a match
 
 
@@ -126,7 +127,7 @@ class Association:
         ]
         with self._told():
             self._send_message(self.contexts[root, transfer_syntax], _command(elements), io.BytesIO(identifier))
-            return list(self._matches())
+            return list(self._matches(dict(elements)))
 
     def release(self) -> None:
         """End the association in good order. All answers are in by now, so a far side that hangs up is fine."""
@@ -157,7 +158,7 @@ class Association:
     def _request(self, context: int, elements: Sequence[tuple[int, bytes]], dataset: BinaryIO | None) -> Answer:
         with self._told():
             self._send_message(context, _command(elements), dataset)
-            return self._checked(self._message()[0])
+            return self._checked(self._message()[0], dict(elements))
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -183,10 +184,10 @@ class Association:
             self._wire.send([*head, *pieces])
             head = []
 
-    def _matches(self) -> Iterator[bytes]:
+    def _matches(self, request: Mapping[int, bytes]) -> Iterator[bytes]:
         while True:
             elements, identifier = self._message()
-            status = self._checked(elements).status
+            status = self._checked(elements, request).status
             if status not in _PENDING:
                 if status:
                     raise QueryFailed(f"{self._peer} answered a query with status {status:04X}.")
@@ -211,9 +212,14 @@ class Association:
                 if len(command) + len(dataset) > _MAX_REPLY:
                     raise EOFError("sent an answer of an absurd length")
 
-    def _checked(self, elements: dict[int, bytes]) -> Answer:
-        status, answered = elements.get(0x0900, b""), elements.get(0x0120, b"")
-        if len(status) != 2 or answered != _us(self._message_id):
+    def _checked(self, elements: Mapping[int, bytes], request: Mapping[int, bytes]) -> Answer:
+        """The answer in a message, which must be one to this request: of its kind, its number and, where it names an
+        instance, of that one."""
+        status = elements.get(0x0900, b"")
+        kind = int.from_bytes(request[0x0100], "little") | _RESPONSE
+        instance = request.get(0x1000, b"")
+        is_ours = elements.get(0x0120) == request[0x0110] and elements.get(0x0100) == _us(kind)
+        if len(status) != 2 or not is_ours or _bare(elements.get(0x1000) or instance) != _bare(instance):
             raise EOFError("sent an answer that belongs to no request of ours")
         comment = elements.get(0x0902, b"").decode("latin-1").strip(" \0")
         return Answer(int.from_bytes(status, "little"), "".join(filter(str.isprintable, comment))[:64])
@@ -357,6 +363,10 @@ def _elements(command: bytes) -> dict[int, bytes]:
         elements[element if group == 0 else -1] = command[start + 8 : start + 8 + length]
         start += 8 + length
     return elements
+
+
+def _bare(uid: bytes) -> bytes:
+    return uid.strip(b" \0")
 
 
 def _us(value: int) -> bytes:

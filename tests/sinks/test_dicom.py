@@ -169,6 +169,21 @@ def test_warnings_are_acceptances_and_failures_carry_status_and_meaning(tmp_path
     assert "A900: Data set does not match SOP class" in news.verdicts[images[1].stem].message
 
 
+def test_an_answer_about_another_instance_is_none(tmp_path: Path) -> None:
+    from pydicom import Dataset
+
+    def mixed_up(_: Difficult, event: Any) -> Any:
+        answer = Dataset()
+        answer.Status, answer.AffectedSOPInstanceUID = 0x0000, "1.2.3.4"
+        return answer
+
+    news = News()
+    with difficult(mixed_up) as receiver:
+        sink(receiver.port, query="never").send([instance(path) for path in make_images(tmp_path, 1)], news)
+        assert len(receiver.seen) == 3
+    assert news.states() == {DeliveryState.UNKNOWN: 1}
+
+
 def test_a_full_disk_that_clears_up_is_waited_for(tmp_path: Path) -> None:
     images = make_images(tmp_path / "in", 2)
     with difficult(lambda receiver, _: 0xA700 if len(receiver.seen) < 3 else 0) as receiver:

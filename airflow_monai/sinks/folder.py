@@ -86,6 +86,7 @@ class FolderSink(Sink):
         """Give the finished copy its name, unless another file has it."""
         if not _link(temporary, target):
             if digest_of(target) == digest:
+                fsync_folder(target.parent)  # an earlier attempt may have died before it had done so
                 return Delivery(identity, DeliveryState.ACCEPTED, message="was there already")
             if not self.overwrite:
                 message = "a file of this name and other content is there; remove it, or set overwrite in the extra"

@@ -129,11 +129,11 @@ class Ledger:
             if self.store.exists(key):
                 raise
             return {}  # removed a moment ago: the page itself says it now, see close_page
-        if name.endswith(_NEWS) and not data.strip(b"\0"):
-            return {}  # a power cut took it
         try:
             return {identity: Entry.from_dict(fields) for identity, fields in json.loads(data).items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if name.endswith(_NEWS):
+                return {}  # a power cut took it, or a part of it; the page itself was flushed
             raise StoreError(f"The ledger page {key} is damaged: {error}.") from error
 
 

@@ -46,6 +46,16 @@ def test_the_same_content_again_is_fine(tmp_path: Path) -> None:
     assert (again.state, again.message) == (DeliveryState.ACCEPTED, "was there already")
 
 
+def test_what_an_earlier_attempt_may_not_have_flushed_is_flushed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(sink(tmp_path / "out"), source(tmp_path, b"result"))
+    flushed: list[Path] = []
+    monkeypatch.setattr("airflow_monai.sinks.folder.fsync_folder", flushed.append)
+    assert deliver(sink(tmp_path / "out"), source(tmp_path, b"result")).message == "was there already"
+    assert flushed == [tmp_path / "out" / "payload/dag/task/seg"]
+
+
 def test_other_content_is_refused_unless_overwriting_is_allowed(tmp_path: Path) -> None:
     place = tmp_path / "out/payload/dag/task/seg/seg.dcm"
     deliver(sink(tmp_path / "out"), source(tmp_path, b"abc"))

@@ -142,7 +142,8 @@ def test_verdicts_are_in_the_store_within_a_moment_while_the_sending_goes_on(led
     assert news_of(ledger) == []
 
 
-def test_a_power_cut_in_the_midst_leaves_sent_for_the_whole_page(ledger: Ledger) -> None:
+@pytest.mark.parametrize("left", [b"", b"\0" * 100, b'{"1.1": {"state": "acc', b'{"1.1": {"state"' + b"\0" * 50])
+def test_a_power_cut_in_the_midst_leaves_sent_for_the_whole_page(ledger: Ledger, left: bytes) -> None:
     """And a refusal as a duplicate then means that the first attempt had arrived."""
     names = [f"1.{number}" for number in range(AHEAD * 2)]
     record = recorder(ledger, *names)
@@ -151,7 +152,7 @@ def test_a_power_cut_in_the_midst_leaves_sent_for_the_whole_page(ledger: Ledger)
     until(lambda: bool(news_of(ledger)))
     record._writer.finish()
     for name in news_of(ledger):
-        ledger.store.write(ledger.key(name), b"")  # what a file system may leave of a file that was not flushed
+        ledger.store.write(ledger.key(name), left)  # what a file system may leave of a file that was not flushed
     entries = dict(ledger.entries())
     assert {(entry.state, entry.attempts) for entry in entries.values()} == {(SENT, 1)}
     assert set(names[:AHEAD]) <= set(entries)

@@ -1,8 +1,8 @@
 """Transfer syntaxes: which may stand for one that the far side does not take, and the data set in that one.
 
 Nothing is ever compressed here, so no pixel loses anything: compressed pixels are decoded, in the colour space that
-they are kept in (RGB from lossy JPEG), and all else is only written in another way. So the SOP Instance UID stays (a decoded
-image is the same instance, PS3.4 section B.4.1.4).
+they are kept in (RGB from lossy JPEG), and all else is only written in another way. So the SOP Instance UID stays (a
+decoded image is the same instance, PS3.4 section B.4.1.4).
 """
 
 from __future__ import annotations

@@ -85,7 +85,13 @@ def _put(deposit: Deposit, path: Path, progress: Progress) -> None:
     def each(file: Path, outcome: Outcome) -> None:
         progress.tell(_counts(deposit.report()))
 
-    deposit.tree(path, each)
+    try:
+        deposit.tree(path, each)
+    except OSError as error:
+        raise InvalidArgument(
+            f"{error.filename or path} cannot be read: {error.strerror or error}. What was read is in the store; "
+            "run it again."
+        ) from error
 
 
 def _see_to_it(

@@ -249,12 +249,17 @@ def _files(top: Path) -> Iterator[Path]:
     if not top.is_dir():
         yield top
         return
-    for folder, folders, names in os.walk(top):
+    unread: list[Path] = []  # told as files that are not sent: they must not look empty
+    for folder, folders, names in os.walk(top, onerror=lambda error: unread.append(Path(error.filename))):
         folders.sort()
         yield from (Path(folder, name) for name in sorted(names))
+    yield from unread
 
 
 def _look(path: Path, name: str, found: _Found) -> None:
+    if path.is_dir():
+        found.bad.append((name, "this folder cannot be read"))
+        return
     if not path.is_file():
         return
     with open(path, "rb") as file:

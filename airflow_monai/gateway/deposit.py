@@ -224,9 +224,10 @@ class Deposit:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             return self.refuse(name, "it is a link" if path.is_symlink() else _unreadable(error))
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return self.refuse(name, "it is no regular file")
         with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return self.refuse(name, "it is no regular file")
             try:
                 head = file.read(4)
                 file.seek(0)
@@ -270,6 +271,7 @@ class Deposit:
         """:meth:`file` for all files below a folder, several at a time.
 
         :param each: is told of each file, from several threads, in no order.
+        :raises OSError: as :func:`files_below`.
         """
 
         def one(path: Path) -> None:
@@ -419,11 +421,24 @@ class _FileSource:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All that is no folder below a folder, in order; links are not followed."""
-    for top, folders, names in os.walk(folder):
+    """All that is no folder below a folder, in order; links are not followed.
+
+    A folder that we may not read is named itself: it must not look empty.
+
+    :raises OSError: where one cannot be read for another reason, which may be over soon.
+    """
+    closed: list[Path] = []
+
+    def failed(error: OSError) -> None:
+        if not isinstance(error, PermissionError) or Path(error.filename) == folder:
+            raise error
+        closed.append(Path(error.filename))
+
+    for top, folders, names in os.walk(folder, onerror=failed):
         links = [name for name in folders if os.path.islink(os.path.join(top, name))]
         folders[:] = sorted(set(folders).difference(links))
         yield from (Path(top, name) for name in sorted([*names, *links]))
+    yield from closed
 
 
 def _read(source: Source, size: int) -> bytes:

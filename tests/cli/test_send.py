@@ -107,6 +107,23 @@ def test_a_bad_file_is_named_and_the_others_are_sent(tmp_path: Path) -> None:
     assert [item["name"] for item in sent.facts["bad_files"]] == [files[1].name]
 
 
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        study(tmp_path / "in" / name, 1)
+    real = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if str(path).endswith("in/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with difficult(lambda node, event: 0x0000, contexts=CONTEXTS) as node:
+        sent = send(node.port, tmp_path / "in", ledger=tmp_path / "sent.jsonl")
+    assert sent.code == 1 and sent.facts["accepted"] == 1
+    assert [item["name"] for item in sent.facts["bad_files"]] == ["b"]
+
+
 def test_ctrl_c_keeps_what_was_accepted(tmp_path: Path) -> None:
     study(tmp_path / "s", 5)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -328,3 +330,32 @@ def test_a_store_in_a_bucket_takes_deposits_too(tmp_path: Path, s3: S3Server) ->
     assert {store.read(key)[-2048:] for key in images_of(store, report)} == {
         file.read_bytes()[-2048:] for file in files
     }
+
+
+def _scandir(folder: str, errors: list[OSError]) -> Callable[..., Any]:
+    """Fails for a folder as often as there are errors."""
+    real = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if str(path).endswith(folder) and errors:
+            raise errors.pop()
+        return real(path)
+
+    return scandir
+
+
+def test_a_folder_that_cannot_be_read_does_not_look_empty(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        study(tmp_path / "in" / name, 2)
+    errors = [OSError(errno.ESTALE, "Stale file handle", str(tmp_path / "in" / "b"))]
+    monkeypatch.setattr(os, "scandir", _scandir("in/b", errors))
+    with pytest.raises(OSError, match="Stale"):
+        begin(store).tree(tmp_path / "in")
+    errors.append(PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "in" / "b")))
+    deposit = begin(store)
+    deposit.tree(tmp_path / "in")
+    report = deposit.finish(whole=False)
+    assert report.images + report.duplicates == 2
+    assert [item.name for item in report.refused] == ["b"]

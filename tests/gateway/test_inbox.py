@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -289,3 +290,24 @@ def test_reports_are_removed_after_a_month(site: Site, place: Path) -> None:
     gateway(site)
     wait_for(lambda: [name for name in os.listdir(place / ".done") if name != "old.json"])
     assert wait_for(lambda: not old.exists())
+
+
+def test_a_folder_that_cannot_be_read_for_a_moment_is_taken_whole(
+    site: Site, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its other half would be removed as if there were none."""
+    for name in ("a", "b"):
+        study(tmp_path / "study" / name, 2)
+    real, errors = os.scandir, [OSError(116, "Stale file handle") for _ in range(2)]
+
+    def scandir(path: Any = ".") -> Any:
+        if str(path).endswith("content/study/b") and errors:
+            raise errors.pop()
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    (tmp_path / "study").rename(place / "study")
+    gateway(site)
+    wait_for(lambda: reports(place))
+    assert not errors and len(site.files()) == 4
+    assert any("Stale" in event["reason"] for event in site.events("files-waiting"))

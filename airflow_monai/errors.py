@@ -156,6 +156,10 @@ class MapInterrupted(MapFailed):
     failure = FailureKind.INTERRUPTED
 
 
+class TransferFailed(MapInterrupted):
+    """A pod did not get its input from the bucket, or its output into it. That says nothing about the application."""
+
+
 class MissingOutput(MapError):
     """The application ended well but did not produce a mandatory artifact."""
 

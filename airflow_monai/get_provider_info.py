@@ -480,6 +480,17 @@ def _kubernetes_options() -> dict[str, Any]:
             "export; path is where in it the store lies.",
             example='{"claim": "monai", "path": "store"}',
         ),
+        "kubernetes_transfer_image": _option(
+            "For a store in a bucket and a cluster without a volume that workers and pods share: an image with this "
+            "package and its extra s3, in which steps of each pod bring the input from the bucket and the output to "
+            "it. Empty: pods use kubernetes_store_volume.",
+            example="registry.hospital.example/airflow-monai@sha256:...",
+        ),
+        "kubernetes_store_secret": _option(
+            "Secret in the pods' namespace that these steps get as environment variables: AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL_S3 and the like.",
+            example="monai-store",
+        ),
         "kubernetes_service_account": _option(
             "Service account of the pods. They get no token of it.", example="monai-maps"
         ),

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_monai.errors import MapError
-from airflow_monai.maps.job import Wish, make_job, staging_folder
+from airflow_monai.maps.job import Wish, job_input, make_job, staging_folder
 from airflow_monai.maps.manifest import Manifest, with_resources
 from airflow_monai.maps.runners.base import ContainerImage, FoundMap, MapJob, Mount
-from airflow_monai.maps.staging import NamedInput, input_folder
+from airflow_monai.maps.staging import NamedInput
 from airflow_monai.maps.workspace import local
 from airflow_monai.store.base import safe_name
 
@@ -55,9 +55,11 @@ def container_job(
         ),
         wish.resources,
     )
-    mounts = (*_inputs(run, container, inputs), *_outputs(run, container))
+    mounted, fetched = _inputs(run, container, inputs, wish)
+    mounts = (*mounted, *_outputs(run, container))
     job = make_job(run, FoundMap(image.reference, image.location, manifest, image.digest), mounts, wish, {})
-    return replace(job, scratch=(_plain(container.scratch),) if container.scratch else ())
+    scratch = (_plain(container.scratch),) if container.scratch else ()
+    return replace(job, scratch=scratch, fetched=fetched)
 
 
 def _command(image: ContainerImage, container: Container) -> tuple[str, ...]:
@@ -76,12 +78,17 @@ def _command(image: ContainerImage, container: Container) -> tuple[str, ...]:
     return words
 
 
-def _inputs(run: TaskRun, container: Container, inputs: Sequence[NamedInput]) -> list[Mount]:
+def _inputs(
+    run: TaskRun, container: Container, inputs: Sequence[NamedInput], wish: Wish
+) -> tuple[list[Mount], tuple[tuple[str, Path], ...]]:
     staging = staging_folder(run)
-    return [
-        Mount(input_folder(run.store, [item], staging / safe_name(item.name)), _plain(container.paths[item.name]))
-        for item in inputs
-    ]
+    mounts: list[Mount] = []
+    fetched: list[tuple[str, Path]] = []
+    for item in inputs:
+        source, pairs = job_input(run, [item], staging / safe_name(item.name), wish)
+        mounts.append(Mount(source, _plain(container.paths[item.name])))
+        fetched += pairs
+    return mounts, tuple(fetched)
 
 
 def _outputs(run: TaskRun, container: Container) -> list[Mount]:

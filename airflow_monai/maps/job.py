@@ -14,7 +14,7 @@ from airflow_monai.errors import MapError
 from airflow_monai.maps.manifest import Manifest, MapResources, run_environment, with_resources
 from airflow_monai.maps.policy import Asked, Policy
 from airflow_monai.maps.runners.base import FoundMap, MapJob, Mount
-from airflow_monai.maps.staging import NamedInput, input_folder
+from airflow_monai.maps.staging import NamedInput, input_folder, planned
 from airflow_monai.maps.workspace import local, notes_of
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Wish:
     :param resources: in place of the application's own, where it says any.
     :param timeout_seconds: the shorter of this and the application's own counts.
     :param asked: what it asks for beyond its resources, of which ``policy`` says what it may have.
+    :param fetches_inputs: the runner brings the input, so that it is not copied to this host.
     :param in_gpu_pool: the task holds slots of a pool of cards, of which class says ``card_class``.
     """
 
@@ -43,6 +44,7 @@ class Wish:
     card_class: str = ""
     user: str = ""
     asked: Asked = field(default_factory=Asked)
+    fetches_inputs: bool = False
     policy: Policy = field(default_factory=Policy)
 
 
@@ -55,11 +57,24 @@ def map_job(run: TaskRun, found: FoundMap, inputs: Sequence[NamedInput], wish: W
     manifest = with_resources(found.manifest, wish.resources)
     wanted = min((limit for limit in (manifest.timeout_seconds, wish.timeout_seconds) if limit), default=None)
     timeout = wish.policy.time_limit(wanted)
-    source = input_folder(run.store, inputs, staging_folder(run))
+    source, fetched = job_input(run, inputs, staging_folder(run), wish)
     output = local(run.store, run.output_key)
     environment = run_environment(manifest, job_id=run.execution_id.replace("-", ""), timeout_seconds=timeout)
     mounts = (Mount(source, manifest.input_path), Mount(output, manifest.output_path, read_only=False))
-    return make_job(run, replace(found, manifest=manifest), mounts, replace(wish, timeout_seconds=timeout), environment)
+    job = make_job(run, replace(found, manifest=manifest), mounts, replace(wish, timeout_seconds=timeout), environment)
+    return replace(job, fetched=fetched)
+
+
+def job_input(
+    run: TaskRun, inputs: Sequence[NamedInput], staging: Path, wish: Wish
+) -> tuple[Path, tuple[tuple[str, Path], ...]]:
+    """The folder to mount as an application's input, and what of it the runner has to bring (:attr:`MapJob.fetched`).
+
+    :param staging: the folder in which the input is put together.
+    """
+    if wish.fetches_inputs:
+        return staging, planned(inputs, staging)
+    return input_folder(run.store, inputs, staging), ()
 
 
 def make_job(

@@ -56,7 +56,7 @@ def collect(folder: Path, outputs: Sequence[Mapping[str, Any]], *, what: str) ->
     :raises MissingOutput: when a mandatory one is not there.
     :raises MapError: when ``metadata.json`` is not a JSON object.
     """
-    files = _Files(folder, _tidy(folder, what))
+    files = _Files(folder, tidy(folder, what))
     artifacts = {str(output["name"]): files.of(output) for output in outputs}
     for output in outputs:
         if output.get("mandatory", True) and not artifacts[str(output["name"])]:
@@ -160,7 +160,7 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def _tidy(folder: Path, what: str) -> list[str]:
+def tidy(folder: Path, what: str) -> list[str]:
     """Make the folder safe to publish and list its files, sorted.
 
     Links become what they stand for when that lies within the folder and vanish otherwise; so do sockets and the like;

@@ -66,14 +66,24 @@ def input_folder(store: Store, inputs: Sequence[NamedInput], staging: Path) -> P
     return staging
 
 
+def planned(inputs: Sequence[NamedInput], folder: Path) -> tuple[tuple[str, Path], ...]:
+    """What :func:`input_folder` would copy into a folder: pairs of an object of the store and a path."""
+    return tuple(
+        (key, top / item.files.relative(key))
+        for item, top in zip(inputs, _tops(inputs, folder), strict=True)
+        for key in item.files.keys
+    )
+
+
+def _tops(inputs: Sequence[NamedInput], folder: Path) -> list[Path]:
+    return [folder if len(inputs) == 1 else folder / safe_name(item.name) for item in inputs]
+
+
 def _build(store: Store, inputs: Sequence[NamedInput], folder: Path) -> None:
     folder.mkdir(parents=True)
-    tops = [folder if len(inputs) == 1 else folder / safe_name(item.name) for item in inputs]
-    for top in tops:
+    for top in _tops(inputs, folder):
         top.mkdir(exist_ok=True)
-    pairs = (
-        (key, top / item.files.relative(key)) for item, top in zip(inputs, tops, strict=True) for key in item.files.keys
-    )
+    pairs = planned(inputs, folder)
     if is_shared(store):
         for key, target in pairs:
             _link(local(store, key), target)

@@ -31,6 +31,12 @@ if TYPE_CHECKING:
 PLACE = ".place"
 """Suffix of the note that tells where a job was started."""
 
+PUBLISHED = ".published"
+"""Suffix of the file that says that an engine, not the worker, has brought the output to the store."""
+
+ANYWHERE = "anywhere"
+"""In a note: what the job reads and writes lies on no worker's host, so that any of them can go on with it."""
+
 LOG_SECONDS = 15.0
 """How often a growing log goes to a bucket; the more seldom the longer it is."""
 LOG_BYTES_A_SECOND = 256 * 1024
@@ -70,13 +76,29 @@ def publish(run: TaskRun) -> str:
     run.fence.check()
     own = f"t{run.try_number}"
     published = f"{run.output_key}/{own}"
-    run.store.delete_tree(published)
-    run.store.put_tree(local(run.store, run.output_key), published, run.fence.check)
+    if not _is_published(local(run.store, run.output_key), own):
+        run.store.delete_tree(published)
+        run.store.put_tree(local(run.store, run.output_key), published, run.fence.check)
     run.fence.check()
     for other in run.store.children(run.output_key):
         if other != own:  # of a try that was killed over it
             run.store.delete_tree(f"{run.output_key}/{other}")
     return published
+
+
+def note_published(output: Path, folder: str) -> None:
+    """Take note that what lies in the output folder is a copy of what is published already.
+
+    :param folder: the try's own, below the output's key.
+    """
+    output.with_name(output.name + PUBLISHED).write_text(folder)
+
+
+def _is_published(output: Path, folder: str) -> bool:
+    try:
+        return output.with_name(output.name + PUBLISHED).read_text() == folder
+    except FileNotFoundError:
+        return False
 
 
 def clear(store: Store, output_key: str) -> None:
@@ -155,7 +177,7 @@ class Notes:
         :param what: the job's name.
         """
         noted = self.read(PLACE)
-        if noted is None or noted.get("scratch") == scratch_id(self.store):
+        if noted is None or noted.get(ANYWHERE) or noted.get("scratch") == scratch_id(self.store):
             return
         raise RunnerUnavailable(
             f"{what} was started by the worker on {noted['worker']}, in whose [monai] scratch_folder its input and "

@@ -309,7 +309,7 @@ class ApplicationOperator(MonaiOperator):
             self._held = _Held(run, runner, bare, _leases_for(bare))  # an earlier try may have started it
             raise
 
-    def wish(self, run: TaskRun, user: str = "") -> Wish:
+    def wish(self, run: TaskRun, runner: Runner, user: str = "") -> Wish:
         """What the task says about how its application is run.
 
         :param user: ``uid:gid`` that it runs as; the site's setting when empty.
@@ -328,6 +328,7 @@ class ApplicationOperator(MonaiOperator):
             card_class=self.pool.removeprefix("gpu_") if self.pool != DEFAULT_POOL else "",
             user=user or default_user(site.container_user),
             asked=Asked.of(self.sandbox),
+            fetches_inputs=runner.fetches_inputs,
             policy=Policy.of(site),
         )
 

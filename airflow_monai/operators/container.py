@@ -71,7 +71,7 @@ class ContainerOperator(ApplicationOperator):
             scratch=self.scratch,
         )
         image = runner.image(self.image, always_pull=self.always_pull)
-        return container_job(run, image, container, inputs, self.wish(run, user=self._user()))
+        return container_job(run, image, container, inputs, self.wish(run, runner, user=self._user()))
 
     def _words(self, run: TaskRun, words: list[str] | None) -> tuple[str, ...] | None:
         return None if words is None else tuple(self.resolved(run, words))

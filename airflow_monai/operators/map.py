@@ -39,4 +39,4 @@ class MapOperator(ApplicationOperator):
         from airflow_monai.maps.job import map_job
         from airflow_monai.maps.pinning import find_map
 
-        return map_job(run, find_map(run, runner, self.map), inputs, self.wish(run))
+        return map_job(run, find_map(run, runner, self.map), inputs, self.wish(run, runner))

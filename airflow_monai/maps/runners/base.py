@@ -106,6 +106,8 @@ class MapJob:
         itself chooses cards.
     :param keep_open: file descriptors that a process which is to outlive this one inherits: by them the lease of its
         cards lives on until it can be found.
+    :param fetched: pairs of an object of the store and the path below a mount's source where the application is to find
+        it: nothing is there yet, the engine brings it.
     :param notes: where workers of other hosts look for what is noted of the job; None where ``state`` is a folder that
         they see.
     """
@@ -127,6 +129,7 @@ class MapJob:
     keep_open: tuple[int, ...] = ()
     scratch: tuple[str, ...] = ()
     confinement: Confinement = field(default_factory=Confinement)
+    fetched: tuple[tuple[str, Path], ...] = ()
     notes: Notes | None = None
 
     @property
@@ -225,6 +228,9 @@ class Runner(ABC):
     name: str = ""
     leases_cards: bool = True
     """Cards are leased for its jobs on this host; False for an engine that hands out cards itself."""
+
+    fetches_inputs: bool = False
+    """Its applications get their input from the store themselves: no worker copies it for them."""
 
     check: Check = staticmethod(lambda: None)
     """Called now and then while it gets an image; what it raises ends that."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from airflow_monai.errors import MapError, RunnerUnavailable
 from airflow_monai.maps.runners.base import MapJob
-from airflow_monai.maps.workspace import PLACE
+from airflow_monai.maps.workspace import ANYWHERE, PLACE
 
 SUFFIX = PLACE
 
@@ -35,12 +35,15 @@ class Place:
     what: str
     names: Callable[[], Sequence[str]]
 
-    def enter(self, job: MapJob) -> None:
+    def enter(self, job: MapJob, *, anywhere: bool = False) -> None:
         """Take note that the job is started here.
 
+        :param anywhere: workers of other hosts can go on with it, as far as they see this place.
         :raises RunnerUnavailable: when it was started elsewhere and is not known to be gone.
         """
         content: dict[str, object] = {"names": list(self.names()), "worker": platform.node()}
+        if anywhere:
+            content[ANYWHERE] = True
         if not (job.notes.create(SUFFIX, content) if job.notes else _created(_file(job), content)):
             self.require_here(job)
 

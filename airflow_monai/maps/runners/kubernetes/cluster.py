@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_monai.errors import MapError, RunnerUnavailable, SettingsError
+from airflow_monai.maps.runners.kubernetes.status import CONTAINER
 
 try:
     import urllib3
@@ -170,13 +171,13 @@ class Cluster:
             return None
 
     def log(self, name: str, *, since: str = "", follow: bool, timestamps: bool = True) -> Iterator[bytes]:
-        """Chunks of a pod's log.
+        """Chunks of the log of a pod's application.
 
         :param since: an RFC 3339 time, to the second.
         :param follow: until the container ends, or nothing has come for a minute.
         :param timestamps: each line begins with the time at which it was written.
         """
-        query = [("timestamps", "true")] if timestamps else []
+        query = [("container", CONTAINER), *([("timestamps", "true")] if timestamps else [])]
         query += [("follow", "true")] if follow else []
         query += [("sinceTime", since)] if since else []
         response = self._call(

@@ -19,8 +19,9 @@ from airflow_monai.maps.manifest import GENERATION_FOLDERS, ManifestFiles
 from airflow_monai.maps.runners.base import READER_SECONDS, FoundMap
 from airflow_monai.maps.runners.kubernetes import status
 from airflow_monai.maps.runners.kubernetes.pending import Pending
-from airflow_monai.maps.runners.kubernetes.pod import CONTAINER, bare_pod, container_security
+from airflow_monai.maps.runners.kubernetes.pod import bare_pod, container_security
 from airflow_monai.maps.runners.kubernetes.settings import KubernetesSettings
+from airflow_monai.maps.runners.kubernetes.status import CONTAINER
 
 if TYPE_CHECKING:
     from airflow_monai.maps.runners.kubernetes.cluster import Cluster

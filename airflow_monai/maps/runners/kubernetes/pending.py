@@ -46,9 +46,10 @@ class Pending:
     def look(self, pod: status.Pod) -> MapError | None:
         """The error of a pod that is not to be waited for any more; else tells the task log why it waits."""
         reason, message = self._why(pod)
-        error = status.hopeless(reason, message, self.reference)
+        reference = status.image_waited_for(pod, self.reference)
+        error = status.hopeless(reason, message, reference)
         if error is None and self.waited > self.seconds:
-            error = status.unstarted(reason, message, self.reference, self.seconds / 60)
+            error = status.unstarted(reason, message, reference, self.seconds / 60)
         if error is None and reason:
             self._tell(pod["metadata"]["name"], reason, message)
         return error

@@ -17,11 +17,12 @@ from typing import Any
 from airflow_monai.errors import MapError, SettingsError
 from airflow_monai.maps.policy import NO_NETWORK
 from airflow_monai.maps.runners.base import STOP_GRACE_SECONDS, MapJob, Mount, default_user, with_deadline
+from airflow_monai.maps.runners.kubernetes import transfer
 from airflow_monai.maps.runners.kubernetes.settings import GPU_RESOURCE, GpuClass, KubernetesSettings
+from airflow_monai.maps.runners.kubernetes.status import CONTAINER
 from airflow_monai.maps.runners.scratch import scratch_folders
 from airflow_monai.maps.runners.visible_cards import with_visible_cards
 
-CONTAINER = "app"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "airflow-monai"}
 NETWORK_LABEL = "monai.network"
 DEADLINE_SLACK_SECONDS = 600
@@ -37,12 +38,14 @@ class Placed:
     """What a pod needs to know beside its job.
 
     :param store: folder of the store on this host.
+    :param bucket: of a pod that brings its input and output itself; None where it uses the volume of the store.
     :param card_mig: MIG profile of the cards that the task's pool stands for; empty for whole cards.
     """
 
     site: KubernetesSettings
     store: Path
     card_mig: str = ""
+    bucket: transfer.Bucket | None = None
 
 
 @dataclass(slots=True)
@@ -126,7 +129,24 @@ def pod_manifest(job: MapJob, placed: Placed) -> dict[str, Any]:
     if job.confinement.network != NO_NETWORK:
         del spec["dnsConfig"]
         spec["dnsPolicy"] = "ClusterFirst"
+    if placed.bucket is not None:
+        _add_transfer(pod, job, placed.site, placed.bucket)
     return pod
+
+
+def _add_transfer(pod: dict[str, Any], job: MapJob, site: KubernetesSettings, bucket: transfer.Bucket) -> None:
+    """Let the pod bring its input and output itself."""
+    spec = pod["spec"]
+    before, beside = transfer.steps(bucket, site, container_security())
+    spec["initContainers"] = [before]
+    spec["containers"].append(beside)
+    spec["volumes"] += transfer.volumes_of(job)
+    spec["shareProcessNamespace"] = False  # the application could read the bucket's credentials
+    spec.pop("dnsConfig", None)
+    spec["dnsPolicy"] = "ClusterFirst"
+    if "activeDeadlineSeconds" in spec:
+        spec["activeDeadlineSeconds"] += transfer.PUBLISH_SECONDS
+    pod["metadata"]["labels"] |= transfer.LABEL
 
 
 def bare_pod(
@@ -225,10 +245,11 @@ def _volumes(job: MapJob, placed: Placed) -> _Volumes:
     volumes.disk(_TMP, "/tmp", placed.site.tmp_bytes)
     for number, target in enumerate(scratch_folders(job)):
         volumes.memory(f"scratch-{number}", target, job.resources.memory_bytes)
-    if placed.site.store_volume is None:
+    if placed.site.store_volume is None and placed.bucket is None:
         raise SettingsError(
             "[monai] kubernetes_store_volume says nothing: pods need it to get at the store. Give the claim that the "
-            'workers mount, as in {"claim": "monai", "path": "store"}, or {"hostPath": "/data/monai"}.'
+            'workers mount, as in {"claim": "monai", "path": "store"}, or {"hostPath": "/data/monai"}. If the store is '
+            "in a bucket they can do without: see kubernetes_transfer_image."
         )
     allowed = {source for source, _ in job.confinement.mounts}
     for number, mount in enumerate(job.mounts):
@@ -236,6 +257,10 @@ def _volumes(job: MapJob, placed: Placed) -> _Volumes:
             host = {"hostPath": {"path": str(mount.source), "type": "Directory"}}
             volumes.add(f"host-{number}", host, mount.target, readOnly=True)
             continue
+        if placed.bucket is not None:
+            volumes.mounts.append(transfer.mount_of(job, mount))
+            continue
+        assert placed.site.store_volume is not None
         how = {"subPath": _sub_path(mount, placed), "readOnly": mount.read_only}
         volumes.add(_STORE, placed.site.store_volume.source, mount.target, **how)
     return volumes

@@ -34,7 +34,8 @@ from airflow_monai.maps.runners.base import (
     default_user,
 )
 from airflow_monai.maps.runners.kubernetes import settings as kubernetes_settings
-from airflow_monai.maps.runners.kubernetes import status
+from airflow_monai.maps.runners.kubernetes import status, transfer
+from airflow_monai.maps.runners.kubernetes.harvest import handover_of, harvest
 from airflow_monai.maps.runners.kubernetes.log import PodLog
 from airflow_monai.maps.runners.kubernetes.manifest import find_in_cluster, known_in_cluster, reader_seconds
 from airflow_monai.maps.runners.kubernetes.pending import NEWS_SECONDS, Pending
@@ -44,6 +45,7 @@ from airflow_monai.maps.runners.log_thread import LOG_END
 from airflow_monai.maps.runners.only_one import only_one
 from airflow_monai.maps.runners.place import Place
 from airflow_monai.maps.runners.user import check_readable, prepare_output
+from airflow_monai.maps.workspace import is_shared
 from airflow_monai.settings import Settings, load_scratch
 from airflow_monai.store.base import Store
 
@@ -71,6 +73,9 @@ UNSTOPPABLE_SECONDS = 120.0
 SETTLING_SECONDS = 5.0
 """How long after its grace a container surely has ended, whatever the pod's status says of it."""
 
+TELLING_SECONDS = 2.0
+"""How long after an application's bad end in a pod that goes on the cluster is given to say that it was its doing."""
+
 log = logging.getLogger(__name__)
 
 
@@ -85,6 +90,7 @@ class KubernetesRunner(Runner):
         self.site = kubernetes_settings.load(settings.image_pull)
         self.user = default_user(settings.container_user)
         self.store = store
+        self.fetches_inputs = bool(self.site.transfer_image) and not is_shared(store)
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -143,6 +149,8 @@ class KubernetesRunner(Runner):
         else:
             self.remove(cluster, pod)
         self._place(cluster).leave(job)
+        if (handover := handover_of(job)) and self.fetches_inputs:
+            handover.forget()
         _lock(job).unlink(missing_ok=True)
 
     def holds(self, name: str, state: Path) -> bool:
@@ -220,6 +228,8 @@ class KubernetesRunner(Runner):
         whoever has it looks first.
         """
         check()
+        if bucket := transfer.bucket_of(job, self.site):
+            return self._start_apart(job, bucket, check)
         with only_one(_lock(job), check):
             found = self._usable(self.cluster, job, check)
             if found is not None:
@@ -229,10 +239,23 @@ class KubernetesRunner(Runner):
             prepare_output(job, empty=True)
             check()
             self.cluster.create(pod_manifest(job, self._placed(job)))
+        return self._created(job), False
+
+    def _start_apart(self, job: MapJob, bucket: transfer.Bucket, check: Check) -> tuple[dict[str, Any], bool]:
+        """The same for a pod with folders of its own: there is nothing to empty, and its name keeps it single."""
+        self._place().enter(job, anywhere=True)
+        handover = handover_of(job)
+        assert handover is not None
+        handover.lay_out(transfer.plan_of(job))
+        check()
+        is_new = self.cluster.create(pod_manifest(job, replace(self._placed(job), bucket=bucket)))
+        return self._created(job), not is_new
+
+    def _created(self, job: MapJob) -> dict[str, Any]:
         created = self.cluster.get(pod_name(job.name))
         if created is None:
             raise MapInterrupted(f"The pod {pod_name(job.name)} was deleted as soon as it was there.")
-        return created, False
+        return created
 
     def _placed(self, job: MapJob) -> Placed:
         # of a store in a bucket pods see what the worker has copied to its scratch folder, which has to be a shared one
@@ -263,6 +286,7 @@ class _Waiting:
         self.begun: float | None = None
         self._given_up_at: float | None = None
         self._stopped_at: float | None = None
+        self._ended_at: float | None = None
         self._told_lost_at = 0.0
         waited = status.age_seconds(pod) if reattached else 0.0
         self.pending = Pending(runner.cluster, job.found.reference, runner.site.pending_seconds, waited)
@@ -284,6 +308,8 @@ class _Waiting:
             reattached=self.reattached,
             limit=self.job.timeout_seconds,
         )
+        if status.publishes(self.pod) and ended.code == 0 and not ended.timed_out:
+            harvest(self.job, self.pod, self._look, check)
         return replace(ended, usage=self.usage.so_far)
 
     def _look_again(self) -> float:
@@ -291,12 +317,21 @@ class _Waiting:
         return LOOK_SECONDS if self.log.started or self.pending.waited > SOON_SECONDS else LOOK_SECONDS / 4
 
     def _is_over(self) -> bool:
+        if status.has_ended_beside(self.pod) and not self._is_settled():
+            return False
         if status.is_over(self.pod):
             return True
         if not status.is_given_up(self.pod):
             return False
         self._given_up_at = self._given_up_at or time.monotonic()
         return time.monotonic() - self._given_up_at > self.job.confinement.grace_seconds + SETTLING_SECONDS
+
+    def _is_settled(self) -> bool:
+        """Why the cluster ended an application it may tell a moment after that it has ended."""
+        if (status.terminated(self.pod) or {}).get("exitCode") == 0:
+            return True
+        self._ended_at = self._ended_at or time.monotonic()
+        return time.monotonic() - self._ended_at > TELLING_SECONDS
 
     def _look(self) -> dict[str, Any]:
         """The pod as it is now; an API server that is away is borne with for a while."""
@@ -350,6 +385,8 @@ class _Waiting:
         limit = self.job.timeout_seconds
         if limit is None or self.stopped or self.begun is None or time.monotonic() - self.begun < limit:
             return
+        if status.terminated(self.pod) is not None:
+            return  # it ended by itself
         with contextlib.suppress(RunnerUnavailable):
             self.cluster.end_within(self.name, 1)
             self.stopped, self._stopped_at = True, time.monotonic()

@@ -57,6 +57,8 @@ class KubernetesSettings:
     :param labels: and ``annotations``: more of them, for every pod.
     :param gpu_classes: class of the inventory -> what it is here.
     :param pending_seconds: how long a pod may wait until it starts.
+    :param transfer_image: runs the steps that bring input from a bucket and output to it; empty: a volume is shared.
+    :param store_secret: Secret whose entries these steps get as environment variables.
     :param tmp_bytes: how much an application may write to ``/tmp``.
     """
 
@@ -76,6 +78,8 @@ class KubernetesSettings:
     gpu_classes: Mapping[str, GpuClass] = field(default_factory=dict)
     pending_seconds: float = 1800.0
     tmp_bytes: int = 20 * 1024**3
+    transfer_image: str = ""
+    store_secret: str = ""
 
 
 def load(image_pull: str) -> KubernetesSettings:
@@ -102,6 +106,8 @@ def load(image_pull: str) -> KubernetesSettings:
         gpu_classes=_json("kubernetes_gpu_classes", gpu_classes) or {},
         pending_seconds=60 * settings.load_pending_minutes("kubernetes"),
         tmp_bytes=_amount("kubernetes_tmp_limit", "20Gi"),
+        transfer_image=settings._text("kubernetes_transfer_image"),
+        store_secret=_name("kubernetes_store_secret"),
     )
 
 

@@ -6,7 +6,7 @@ ways over the years; all of them are here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -16,13 +16,19 @@ from airflow_monai.errors import (
     MapFailed,
     MapInterrupted,
     MapNotFound,
+    OutputTooLarge,
     RegistryUnavailable,
     RunnerUnavailable,
+    TransferFailed,
 )
 from airflow_monai.maps.runners.base import Exit
 from airflow_monai.maps.runners.times import time_of
 
 Pod = Mapping[str, Any]
+
+CONTAINER = "app"
+FETCHER, PUBLISHER = "fetch", "publish"
+"""Names of a pod's containers. The latter two has only a pod that shares no folder with the workers."""
 
 KILLED = 137
 OVERDUE_SECONDS = 60.0
@@ -59,10 +65,26 @@ def phase(pod: Pod) -> str:
 
 
 def container_status(pod: Pod) -> Mapping[str, Any]:
-    """Status of the one container; empty as long as no node has the pod."""
+    """Status of the application's container; empty as long as no node has the pod."""
     statuses = pod.get("status", {}).get("containerStatuses") or [{}]
-    found: Mapping[str, Any] = statuses[0]
-    return found
+    return _named(statuses, CONTAINER) or statuses[0]
+
+
+def publishes(pod: Pod) -> bool:
+    """Whether the pod itself brings its output to the store."""
+    return bool(_named(pod.get("spec", {}).get("containers") or (), PUBLISHER))
+
+
+def _named(items: Iterable[Mapping[str, Any]], name: str) -> Mapping[str, Any]:
+    return next((item for item in items if item.get("name") == name), {})
+
+
+def _fetcher(pod: Pod) -> Mapping[str, Any]:
+    return _named(pod.get("status", {}).get("initContainerStatuses") or (), FETCHER)
+
+
+def _publisher(pod: Pod) -> Mapping[str, Any]:
+    return _named(pod.get("status", {}).get("containerStatuses") or (), PUBLISHER)
 
 
 def terminated(pod: Pod) -> Mapping[str, Any] | None:
@@ -77,8 +99,15 @@ def has_begun(pod: Pod) -> bool:
 
 
 def is_over(pod: Pod) -> bool:
-    """Whether nothing of the pod runs any more."""
+    """Whether nothing of the application runs any more."""
+    if has_ended_beside(pod):
+        return True
     return is_given_up(pod) and "running" not in (container_status(pod).get("state") or {})
+
+
+def has_ended_beside(pod: Pod) -> bool:
+    """Whether the application has ended in a pod that goes on, since it is still to publish the output."""
+    return publishes(pod) and terminated(pod) is not None and not is_given_up(pod)
 
 
 def is_given_up(pod: Pod) -> bool:
@@ -127,14 +156,28 @@ def age_seconds(pod: Pod) -> float:
 
 def waiting_for(pod: Pod) -> tuple[str, str]:
     """Reason and message of what keeps a pod from starting; two empty texts for one that is just on its way."""
-    waiting = (container_status(pod).get("state") or {}).get("waiting") or {}
-    reason = waiting.get("reason", "")
-    if reason and reason not in ("ContainerCreating", "PodInitializing"):
-        return reason, _one_line(waiting.get("message", ""))
+    for waiting in map(_waiting, (_fetcher(pod), container_status(pod))):
+        if waiting:
+            return str(waiting["reason"]), _one_line(waiting.get("message", ""))
     for condition in pod.get("status", {}).get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return condition.get("reason", "Unschedulable"), _one_line(condition.get("message", ""))
     return "", ""
+
+
+def image_waited_for(pod: Pod, reference: str) -> str:
+    """The image of the container that keeps a pod from starting.
+
+    :param reference: of the application.
+    """
+    return str(_fetcher(pod).get("image") or "the transfer image") if _waiting(_fetcher(pod)) else reference
+
+
+def _waiting(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a container waits for; empty where it is just on its way."""
+    waiting: Mapping[str, Any] = (container.get("state") or {}).get("waiting") or {}
+    on_its_way = waiting.get("reason", "") in ("", "ContainerCreating", "PodInitializing")
+    return {} if on_its_way else waiting
 
 
 def hopeless(reason: str, message: str, reference: str) -> MapError | None:
@@ -185,8 +228,13 @@ def verdict(pod: Pod, reference: str, *, stopped: bool, reattached: bool, limit:
     code = int(ended.get("exitCode", KILLED))
     seconds = running_seconds(pod)
     past_deadline = reason == "DeadlineExceeded"
+    if past_deadline and not stopped and publishes(pod) and ended and code == 0 and (limit is None or seconds < limit):
+        raise TransferFailed(
+            f"{reference} had ended well, but no worker took its output from its pod in time; it has to run again."
+        )
     over_time = stopped or (past_deadline and limit is not None)
     if not over_time and not past_deadline:
+        _raise_if_not_fetched(pod, reference, reason)
         _raise_if_given_up(pod, reference, reason, message)
         _raise_if_not_started(ended, reference)
     # an earlier try may have stopped it and died before it could say so
@@ -200,7 +248,34 @@ def verdict(pod: Pod, reference: str, *, stopped: bool, reattached: bool, limit:
     )
 
 
+def raise_if_unpublished(pod: Pod, reference: str) -> None:
+    """:class:`TransferFailed` when nobody is left in the pod who could publish its output."""
+    ended = (_publisher(pod).get("state") or {}).get("terminated")
+    if ended is None and not is_given_up(pod) and not is_being_deleted(pod):
+        return
+    status = pod.get("status", {})
+    message = (ended or {}).get("message") or status.get("message") or ""
+    reason = status.get("reason") or (ended or {}).get("reason") or "the pod was deleted"
+    why = f"{reason}: {_one_line(message)}".rstrip(": ")
+    raise TransferFailed(
+        f"{reference} ended well, but its pod did not bring its output to the bucket ({why}). It has to run again."
+    )
+
+
+def _raise_if_not_fetched(pod: Pod, reference: str, reason: str) -> None:
+    ended = (_fetcher(pod).get("state") or {}).get("terminated") or {}
+    if reason or not ended or not ended.get("exitCode") or is_being_deleted(pod):
+        return
+    why = _one_line(ended.get("message", "")) or f"{ended.get('reason', 'Error')}, exit code {ended['exitCode']}"
+    raise TransferFailed(f"The pod of {reference} did not get its input from the bucket: {why.rstrip('.')}.")
+
+
 def _raise_if_given_up(pod: Pod, reference: str, reason: str, message: str) -> None:
+    if reason == "Evicted" and 'EmptyDir volume "output"' in message:
+        raise OutputTooLarge(
+            f"{reference} wrote more than it may to its output ({message.rstrip('.')}). Raise [monai] output_quota, or "
+            "args.output_quota of the task, if it needs more. It was stopped, and what it had written is removed."
+        )
     if reason == "Evicted" and any(words in message for words in _OWN_STORAGE):
         raise MapFailed(
             f"{reference} was stopped because it wrote more to /tmp or its other folders than it may: {message} See "

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_monai.maps.runners.base import Usage
+from airflow_monai.maps.runners.kubernetes.status import CONTAINER
 from airflow_monai.specs.units import memory_bytes
 
 SAMPLE_SECONDS = 15.0
@@ -47,7 +48,11 @@ class PodUsage:
             self._unanswered += 1
             return
         self._unanswered = 0
-        used = [container.get("usage", {}) for container in sample.get("containers", ())]
+        used = [
+            container.get("usage", {})
+            for container in sample.get("containers", ())
+            if container.get("name", CONTAINER) == CONTAINER
+        ]
         memory = sum(memory_bytes(item.get("memory", "0")) for item in used)
         cores = sum(cpu_cores(item.get("cpu", "0")) for item in used)
         self._peak = max(memory, self._peak or 0)

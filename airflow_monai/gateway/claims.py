@@ -79,6 +79,8 @@ def abandoned(place: Path) -> Iterator[Claim]:
         names = sorted(entry.name for entry in entries if entry.name.startswith((_CLAIMED, _NEW)))
     for name in names:
         folder = place / name
+        if folder.is_symlink() or (folder / "content").is_symlink():
+            continue  # no gateway made it: what it points at is not this folder's
         try:
             lock = open(folder / "lock", "r+")  # noqa: SIM115 - held as long as the claim
         except OSError:

@@ -17,6 +17,7 @@ import os
 import stat
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ POLL_SECONDS = 1.0
 RETRY_SECONDS = 10.0
 REPORT_DAYS = 30
 CALLING_AET = "INBOX"
+DONE, REFUSED = ".done", ".refused"
+MOST_FAILURES = 5
+"""Internal errors after which what was taken counts as something that nobody can handle."""
 _UNFINISHED = (".part", ".tmp", ".filepart", ".partial", ".crdownload")
 _AT_A_TIME = 2
 _MOST_ITEMS = 5000  # of a folder that are looked at in one round
@@ -106,21 +110,32 @@ class Inbox:
         self._reasons.over(EventKind.FILES_WAITING, way=self.name, called_aet=self._options.folder.name)
         for place in folders:
             called, calling = self._parties(place.name)
+            try:
+                present.update(self._look_at(place, called, calling))
+            except OSError as error:  # those beside it can be
+                self._wait(called, f"a folder of the inbox cannot be read: {error.strerror or error}")
+        self._seen = {item: seen for item, seen in self._seen.items() if item in present}
+
+    def _look_at(self, place: Path, called: str, calling: str) -> list[Path]:
+        """Take what has come to an AE title and is still; all that lies there."""
+        if (place / DONE).is_symlink() or (place / REFUSED).is_symlink():
+            self._wait(called, f"{DONE} or {REFUSED} of this folder is a link that leads elsewhere: remove it")
+            return []
+        if _is_aet(called) and _is_aet(calling):
             for left in abandoned(place):
                 self._hand_over(left, place, called, calling)
-            items = list(self._items(place))
-            present.update(items)
-            still = [item for item in items if self._is_still(item)]
-            if not still:
-                continue
-            if problem := self._problem(called, calling):
-                self._wait(place.name, problem)
-                continue
-            self._reasons.over(EventKind.FILES_WAITING, way=self.name, called_aet=place.name)
-            for batch in _batches(still):
-                if not self._take(place, batch, called, calling):
-                    break
-        self._seen = {item: seen for item, seen in self._seen.items() if item in present}
+        items = list(self._items(place))
+        still = [item for item in items if self._is_still(item)]
+        if not still:
+            return items
+        if problem := self._problem(called, calling):
+            self._wait(called, problem)
+            return items
+        self._over(called)
+        for batch in _batches(still):
+            if not self._take(place, batch, called, calling):
+                break
+        return items
 
     def _parties(self, name: str) -> tuple[str, str]:
         """Called and calling AE title that a folder's name stands for."""
@@ -131,13 +146,13 @@ class Inbox:
 
     def _problem(self, called: str, calling: str) -> str:
         """Why nothing of a folder can be taken now; empty when it can."""
-        try:
-            check_aet(called, "The folder's name")
-            check_aet(calling, "The calling AE title of the folder's name")
-        except InvalidArgument as error:
-            return str(error)
         if not self._workflows.knows(called):
-            return "no workflow listens to this AE title: set informatics_gateway.ae_title of one, or rename the folder"
+            return (
+                "a folder of the inbox is named after no AE title that a workflow listens to: set "
+                "informatics_gateway.ae_title of one, or rename the folder"
+            )
+        if not _is_aet(calling):
+            return "what follows @ in the folder's name is no AE title: 1 to 16 printable ASCII characters"
         guard = self._depositor.guard
         return (guard.refusal() or "") if guard else ""
 
@@ -169,7 +184,7 @@ class Inbox:
         try:
             taken = claim(place, items)
         except OSError as error:
-            self._wait(place.name, f"files cannot be taken out of this folder: {error.strerror or error}")
+            self._wait(called, f"files cannot be taken out of this folder: {error.strerror or error}")
             return False
         if taken:
             self._hand_over(taken, place, called, calling)
@@ -183,10 +198,14 @@ class Inbox:
         before: DepositReport | None = None
         items = taken.items()
         whole = len(items) == 1 and _is_whole(items[0])
+        reason, failures = "", 0
         while not self._stopped.is_set():
             deposit = self._depositor.begin(called, calling)
             try:
-                report = self._put(deposit, taken, whole)
+                if failures < MOST_FAILURES:
+                    report = self._put(deposit, taken, whole)
+                else:
+                    report = _give_up(deposit, taken, reason)
                 report = before + report if before else report
                 self._conclude(taken, place, [item.name for item in items], report)
                 return
@@ -195,11 +214,13 @@ class Inbox:
             except OSError as error:
                 reason = f"the inbox cannot be read or written: {error.strerror or error}"
             except Exception as error:  # noqa: BLE001 - the edge of a thread; what was taken stays claimed
-                log.exception("internal error of the inbox, it is tried again")
                 reason = f"internal error: {type(error).__name__}"
+                where = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may quote data
+                log.error("the inbox: %s, it is tried again\n%s", reason, where)
+                failures += 1
             before = before + deposit.report() if before else deposit.report()
             if not self._stopped.is_set():
-                self._wait(place.name, reason)
+                self._wait(called, reason)
                 self._stopped.wait(RETRY_SECONDS)
         taken.release()
 
@@ -225,14 +246,14 @@ class Inbox:
 
     def _conclude(self, taken: Claim, place: Path, items: Sequence[str], report: DepositReport) -> None:
         """Report on it, and keep what was refused."""
-        self._reasons.over(EventKind.FILES_WAITING, way=self.name, called_aet=place.name)
+        self._over(report.called_aet)
         name = _name(taken)
         left = list(files_below(taken.content))
         if left:
-            _keep_refused(place / ".refused", name, taken, report, left)
+            _keep_refused(place / REFUSED, name, taken, report, left)
         text = {"items": items, "time": _now(), "resumed": taken.resumed, **report.to_dict()}
-        _write(place / ".done" / f"{name}.json", json.dumps(text, indent=2) + "\n")
-        _remove_old(place / ".done")
+        _write(place / DONE / f"{name}.json", json.dumps(text, indent=2) + "\n")
+        _remove_old(place / DONE)
         taken.remove()
         self._tell(report)
 
@@ -250,7 +271,28 @@ class Inbox:
             self._events.emit(EventKind.FILES_REFUSED, **fields, count=len(report.refused))
 
     def _wait(self, called_aet: str, reason: str) -> None:
-        self._reasons.tell(EventKind.FILES_WAITING, reason, way=self.name, called_aet=called_aet)
+        self._reasons.tell(EventKind.FILES_WAITING, reason, way=self.name, called_aet=self._shown(called_aet))
+
+    def _over(self, called_aet: str) -> None:
+        self._reasons.over(EventKind.FILES_WAITING, way=self.name, called_aet=self._shown(called_aet))
+
+    def _shown(self, called_aet: str) -> str:
+        """An AE title as it may stand in events: a folder of another name may be named after a patient."""
+        return called_aet if self._workflows.knows(called_aet) or called_aet == self._options.folder.name else "-"
+
+
+def _is_aet(text: str) -> bool:
+    try:
+        return bool(check_aet(text, ""))
+    except InvalidArgument:
+        return False
+
+
+def _give_up(deposit: Deposit, taken: Claim, reason: str) -> DepositReport:
+    """Refuse all that is left: it would keep others from their turn for ever."""
+    for path in files_below(taken.content):
+        deposit.refuse(path.relative_to(taken.content).as_posix(), reason)
+    return deposit.report()
 
 
 def _batches(items: Sequence[Path]) -> Iterator[list[Path]]:

@@ -126,6 +126,9 @@ def members(archive: Path, limits: ArchiveLimits = ArchiveLimits()) -> Iterator[
 def _problem(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & 1:
         return "it is encrypted"
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # zipfile unpacks these by all that it has read at a time: some hundred bytes become gigabytes of memory
+        return "it is compressed otherwise than by deflate"
     kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
     if kind == stat.S_IFLNK:
         return "it is a link"
@@ -145,7 +148,11 @@ def _check_directory(archive: Path, limits: ArchiveLimits) -> int:
             count, length = struct.unpack_from("<HL", tail, at + 10)
             locator = tail[at - 20 : at] if at >= 20 else b""
             if locator.startswith(b"PK\x06\x07"):
-                file.seek(struct.unpack_from("<Q", locator, 8)[0])
+                # zipfile takes the record right before the locator, wherever that points
+                record_at = size - len(tail) + at - 20 - 56
+                if record_at < 0 or struct.unpack_from("<Q", locator, 8)[0] != record_at:
+                    raise ArchiveRefused("its directory is not where it says")
+                file.seek(record_at)
                 record = file.read(56)
                 if len(record) == 56 and record.startswith(b"PK\x06\x06"):
                     count, length = struct.unpack_from("<QQ", record, 32)

@@ -359,3 +359,40 @@ def test_a_folder_that_cannot_be_read_does_not_look_empty(
     report = deposit.finish(whole=False)
     assert report.images + report.duplicates == 2
     assert [item.name for item in report.refused] == ["b"]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_python_unpacks_without_bounds_are_refused(store: LocalStore, tmp_path: Path, method: int) -> None:
+    (file,) = study(tmp_path / "in", 1, size=400_000)
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w", method) as out:
+        out.writestr("bomb.dcm", bytes(64 << 20))
+        out.write(file, "image.dcm")
+    deposit = begin(store)
+    assert deposit.file(archive, "a.zip") is Outcome.REFUSED
+    assert {item.reason for item in deposit.report().refused} == {"it is compressed otherwise than by deflate"}
+
+
+def test_a_directory_that_hides_behind_another_is_refused(store: LocalStore, tmp_path: Path) -> None:
+    """The locator points to a small one, and Python reads the large one before it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as out:
+        for number in range(50):
+            out.writestr(str(number), b"")
+    data = buffer.getvalue()
+    size, begins = struct.unpack_from("<LL", data, data.rfind(b"PK\5\6") + 12)
+
+    def record(count: int, size: int, at: int) -> bytes:
+        return struct.pack("<4sQHHLLQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, count, count, size, at)
+
+    small = record(1, 50, begins)
+    large = record(50, size, begins + len(small))
+    ends = struct.pack("<4s4H2LH", b"PK\5\6", *[0xFFFF] * 4, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    directory = data[begins : begins + size]
+    for at, refused in ((begins, True), (begins + len(small) + size, False)):
+        locator = struct.pack("<4sLQL", b"PK\6\7", 0, at, 1)
+        (tmp_path / "a.zip").write_bytes(data[:begins] + small + directory + large + locator + ends)
+        deposit = begin(store, limits=ArchiveLimits(files=10))
+        deposit.file(tmp_path / "a.zip", "a.zip")
+        (problem,) = deposit.report().refused
+        assert ("where it says" if refused else "more than 10 files") in problem.reason

@@ -167,7 +167,8 @@ def test_a_folder_of_no_workflow_waits_and_says_why(site: Site, place: Path) -> 
     study(other / "study", 1)
     gateway(site)
     (waiting,) = site.wait_for_event("files-waiting")
-    assert waiting["called_aet"] == "NOBODY" and "no workflow listens" in waiting["reason"]
+    assert waiting["called_aet"] == "-", "a folder may be named after a patient"
+    assert "no AE title that a workflow listens" in waiting["reason"] and "NOBODY" not in waiting["reason"]
     assert (other / "study").is_dir()
     write_workflow(site.workflows, name="late", ae="NOBODY")
     site.wait_for_event("run-created")
@@ -311,3 +312,63 @@ def test_a_folder_that_cannot_be_read_for_a_moment_is_taken_whole(
     wait_for(lambda: reports(place))
     assert not errors and len(site.files()) == 4
     assert any("Stale" in event["reason"] for event in site.events("files-waiting"))
+
+
+def test_a_link_in_place_of_a_claim_or_of_the_reports_leads_nowhere(site: Site, place: Path, tmp_path: Path) -> None:
+    """Whoever may write to the inbox must not have the gateway remove or write what lies elsewhere."""
+    outside = tmp_path / "outside"
+    (kept,) = study(outside, 1)
+    claimed = place / ".claimed-evil"
+    claimed.mkdir()
+    (claimed / "lock").touch()
+    (claimed / "content").symlink_to(outside)
+    other = site.folder / "inbox" / "OTHER"
+    other.mkdir()
+    (other / ".done").symlink_to(outside)
+    write_workflow(site.workflows, "other", "OTHER")
+    gateway(site)
+    for folder in (place, other):
+        shutil.copytree(study(tmp_path / folder.name, 1)[0].parent, folder / "study")
+    wait_for(lambda: reports(place))
+    assert "is a link" in site.wait_for_event("files-waiting")[0]["reason"]
+    assert list(outside.iterdir()) == [kept] and len(site.files()) == 1 and (other / "study").exists()
+
+
+def test_what_nobody_can_handle_is_refused_in_the_end_and_keeps_no_other_waiting(
+    site: Site, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MOST_FAILURES", 2)
+    real, patient = module.Deposit.file, "Doe^Jane"
+
+    def file(deposit: module.Deposit, path: Path, name: str) -> module.Outcome:
+        if "poison" in name:
+            raise LookupError(patient)
+        return real(deposit, path, name)
+
+    monkeypatch.setattr(module.Deposit, "file", file)
+    for name in ("poison-1", "poison-2", "poison-3", "good"):
+        shutil.copytree(study(tmp_path / name, 1)[0].parent, place / name)
+    gateway(site)
+    wait_for(lambda: len(reports(place)) == 4)
+    assert len(site.files()) == 1
+    assert len(list((place / ".refused").rglob("*.dcm"))) == 3
+    assert patient not in caplog.text
+    assert "internal error: LookupError" in next((place / ".refused").glob("*.reason.txt")).read_text()
+
+
+def test_a_folder_that_cannot_be_looked_at_keeps_no_other_waiting(
+    site: Site, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (site.folder / "inbox" / "AAA").mkdir()
+    real = os.scandir
+
+    def scandir(path: Any = ".") -> Any:
+        if str(path).endswith("inbox/AAA"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    shutil.copytree(study(tmp_path / "in", 1)[0].parent, place / "study")
+    gateway(site)
+    wait_for(site.files)
+    assert "Permission denied" in site.wait_for_event("files-waiting")[0]["reason"]

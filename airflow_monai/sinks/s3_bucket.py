@@ -117,6 +117,8 @@ class Bucket:
             if status(error) == 403:  # without the right to list, Amazon says so of what is not there
                 return Found(hidden=True)
             raise self._refused(error) from None
+        if "ContentLength" not in head:
+            raise SinkUnavailable(f"{self} answers without an object's size: is it a bucket, or a proxy before one?")
         metadata = {key.lower(): value for key, value in (head.get("Metadata") or {}).items()}
         return Found(int(head["ContentLength"]), str(metadata.get(_DIGEST, "")))
 
@@ -200,7 +202,7 @@ class Bucket:
     def _conditionally(self, write: Callable[..., Any], new: bool) -> bool:
         try:
             with self._told(writes=True):
-                write(**({"IfNoneMatch": "*"} if new else {}))
+                self._check_written(write(**({"IfNoneMatch": "*"} if new else {})))
             return True
         except _Refused as refused:
             error = refused.error
@@ -209,8 +211,16 @@ class Bucket:
             if not new or code(error) != "NotImplemented":
                 raise self._refused(error) from None
         with self._judged(writes=True):  # the service knows no conditions; that there is none was looked up before
-            write()
+            self._check_written(write())
         return True
+
+    def _check_written(self, answer: dict[str, Any]) -> None:
+        """A bucket names what it has written by its ETag; the page of a proxy, with HTTP 200 too, does not.
+
+        :raises WriteLost: when the answer is none of a bucket.
+        """
+        if not answer.get("ETag"):
+            raise WriteLost(f"{self} answered a write as no bucket does (without ETag); is a proxy between?")
 
     def _abort(self, upload: dict[str, Any]) -> None:
         """The bucket's lifecycle rule removes what this cannot."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +181,29 @@ def test_nobody_there_and_somebody_who_is_silent(tmp_path: Path, free_port: int)
         with pytest.raises(Exception, match="deadline"):
             hanging.send([source(tmp_path, b"abc")], lambda _: None)
         assert time.monotonic() - began < 10
+
+
+def test_a_page_of_a_proxy_is_no_success(tmp_path: Path, place: Place) -> None:
+    class Proxy(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.send_error(404)
+
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>Please log in</html>")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        news = deliver(
+            place.sink(endpoint_url=f"http://127.0.0.1:{server.server_address[1]}"), source(tmp_path, b"content")
+        )
+        server.shutdown()
+    assert news[-1].state is DeliveryState.UNKNOWN and "is a proxy between" in news[-1].message
 
 
 def test_an_answer_that_comes_byte_by_byte_ends_with_the_deadline(tmp_path: Path, place: Place) -> None:

@@ -172,3 +172,19 @@ def test_two_files_that_would_have_one_name_are_not_taken_for_one(site: Site) ->
     assert not [path for path in archive.rglob("*") if path.is_file()]
     site.export("ARCHIVE", inputs=[{"name": "one", "value": one}, {"name": "two", "value": two}], try_number=2)
     assert sorted(path.read_bytes() for path in archive.rglob("*") if path.is_file()) == [b"one", b"two"]
+
+
+def test_what_leads_to_a_dicom_node_takes_other_files_and_looks_at_dicom_all_the_same(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an export agent does that may take any file."""
+    monkeypatch.setattr("airflow_monai.sinks.folder.FolderSink.leads_to_dicom", True)
+    (result,) = make_images(site.output, 1, study=STUDY)
+    (site.output / "report.pdf").write_bytes(b"report")
+    site.made(result, site.output / "report.pdf")
+    archive = site.archive()
+    site.export("ARCHIVE")
+    assert len([path for path in archive.rglob("*") if path.is_file()]) == 2
+    changed(result, PatientID="other")
+    with pytest.raises(AirflowFailException, match="its PatientID is not the one of the payload"):
+        site.export("ARCHIVE", try_number=2)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 OTHER_STUDY, RECEIVED_SERIES = "allow_other_study", "allow_received_series"
 """Extras of a connection that permit what is refused otherwise."""
+_START = 16_384
+"""Bytes at the beginning of a result that surely hold its UIDs."""
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
 
 
@@ -72,7 +74,8 @@ def collect(run: TaskRun, inputs: Sequence[Mapping[str, Any]], scratch: Path) ->
                     files[key] = ExportFile(artifact["name"], origin.instance(key, path, name))
                 else:
                     files[key] = _made(origin, artifact["name"], Instance(key, path, name, digest=_digest(path)))
-    return _with_series_of_their_own(run, list(files.values()))
+    found = _with_series_of_their_own(run, list(files.values()))
+    return _with_uids_of_their_own(run, found, scratch) if run.series_uid else found
 
 
 def folder_of(run: TaskRun, key: str) -> str:
@@ -268,6 +271,39 @@ def _with_series_of_their_own(run: TaskRun, files: list[ExportFile]) -> list[Exp
         else file
         for file in files
     ]
+
+
+def _with_uids_of_their_own(run: TaskRun, files: list[ExportFile], scratch: Path) -> list[ExportFile]:
+    """What a task made for each series has a SOP Instance UID in each: a far side would keep one of them only.
+
+    An export for each series sees its own series' results, so it looks up those of the others, as far as they are made.
+    """
+    mine = {file.head.sop_instance_uid: file for file in files if file.head is not None}
+    shared: set[str] = set()
+    for task in {_maker(run, file.instance.key) for file in mine.values()} - {""}:
+        records = [record for record in run.folder.records(task) if record.map_index != run.map_index]
+        keys = [key for record in records for names in record.artifacts.values() for key in names]
+        for key, start in zip(keys, run.store.starts(keys, _START), strict=True):
+            uid = _sop_instance_uid_of(start, scratch / "start")
+            if uid in mine and not run.store.same(key, mine[uid].instance.path):
+                shared.add(uid)
+    problem = "its SOPInstanceUID is also that of another series' result: each needs one of its own"
+    return [
+        replace(file, problem=problem, permits=frozenset())
+        if file.head is not None and file.head.sop_instance_uid in shared
+        else file
+        for file in files
+    ]
+
+
+def _sop_instance_uid_of(start: bytes, scratch: Path) -> str:
+    """The SOP Instance UID in the first bytes of a file; empty where it is no DICOM file, or has it further behind."""
+    scratch.write_bytes(start)
+    try:
+        head = read_head(scratch)
+    except ExportError:
+        return ""
+    return head.sop_instance_uid if head is not None else ""
 
 
 def _maker(run: TaskRun, key: str) -> str:

@@ -102,6 +102,7 @@ class Site:
         failure_policy: dict[str, str] | None = None,
         deadline_minutes: float | None = None,
         inputs: list[dict[str, Any]] | None = None,
+        map_index: int = -1,
         **artifact: Any,
     ) -> dict[str, Any]:
         """Run the operator as a worker does, in this process; the context stands in for Airflow's."""
@@ -112,12 +113,13 @@ class Site:
             retries=2,
             failure_policy=failure_policy,
             deadline_minutes=deadline_minutes,
+            for_each="series" if map_index >= 0 else None,
         )
         ti = SimpleNamespace(
             task_id="to-pacs",
             dag_id="ct-lung",
             run_id=self.run.run_id,
-            map_index=-1,
+            map_index=map_index,
             try_number=try_number,
             max_tries=2,
             xcom_push=lambda **_: None,
@@ -466,7 +468,9 @@ def test_any_file_goes_to_a_folder_and_none_but_dicom_to_a_dicom_node(site: Site
     archive = site.archive()
     with difficult(lambda *_: 0) as receiver:
         site.dicom("PACS", receiver.port)
-        with pytest.raises(AirflowFailException, match=r"PACS takes DICOM objects only.* 1 of 2 files are none.*ARCHIVE: 2"):
+        with pytest.raises(
+            AirflowFailException, match=r"PACS takes DICOM objects only.* 1 of 2 files are none.*ARCHIVE: 2"
+        ):
             site.export("PACS", "ARCHIVE", operator_class=Hl7ExportOperator)
         assert receiver.seen == []
     assert sorted(path.suffix for path in archive.rglob("*") if path.is_file()) == [".dcm", ".hl7"]

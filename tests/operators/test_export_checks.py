@@ -188,3 +188,49 @@ def test_what_leads_to_a_dicom_node_takes_other_files_and_looks_at_dicom_all_the
     changed(result, PatientID="other")
     with pytest.raises(AirflowFailException, match="its PatientID is not the one of the payload"):
         site.export("ARCHIVE", try_number=2)
+
+
+def test_results_of_two_series_do_not_share_a_uid(site: Site) -> None:
+    """Each of them is exported by a task of its own, and a PACS would keep one of the two."""
+    manifest = site.payload.to_dict()
+    for number, file in enumerate(manifest["files"]):
+        file["series_instance_uid"] = f"1.2.{3 + number % 2}"
+    site.store.write_json(f"payloads/{site.payload.payload_id}/payload.json", manifest)
+    paths = []
+    for index in range(2):
+        folder = site.store.local_path(f"{site.run.output_key('segment', index, 1)}/seg")
+        assert folder is not None
+        paths += make_images(folder, 1, study=STUDY)
+    with difficult(lambda *_: 0) as receiver:
+        site.dicom("PACS", receiver.port)
+        made_for_each_series(site, paths)
+        site.export("PACS", map_index=0)
+        changed(paths[1], SOPInstanceUID=uid_of(paths[0]))
+        with pytest.raises(AirflowFailException, match="its SOPInstanceUID is also that of another series' result"):
+            site.export("PACS", map_index=1)
+        assert receiver.seen == [uid_of(paths[0])]
+        shutil.copy(paths[0], paths[1])  # one result of both
+        site.export("PACS", map_index=1, try_number=2)
+        assert receiver.seen == [uid_of(paths[0])]
+
+
+def made_for_each_series(site: Site, paths: list[Path]) -> None:
+    for index, path in enumerate(paths):
+        key = path.relative_to(site.store.root).as_posix()
+        site.run.write_record(
+            TaskRecord(
+                task_id="segment",
+                task_type="map",
+                status=TaskStatus.SUCCEEDED,
+                execution_id=f"x{index}",
+                map_index=index,
+                output_dir=key.rpartition("/seg/")[0],
+                artifacts={"seg": (key,)},
+            )
+        )
+
+
+def uid_of(path: Path) -> str:
+    from pydicom import dcmread
+
+    return str(dcmread(path).SOPInstanceUID)

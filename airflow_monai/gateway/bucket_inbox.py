@@ -6,7 +6,7 @@ for some minutes, and every ten minutes the whole day is looked through for name
 
     inbox/<place>/<ae title>/<day>/claims/<object>    somebody is taking it
                                   /done/<object>      it has been taken, or refused and why
-    inbox/<place>/since.json                          the day up to which nothing is left
+                            /since.json               the day up to which nothing is left
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,9 @@ KEEP_DAYS = 31
 _AT_A_TIME = 4
 _BATCH = 500
 _COPY_BYTES = 1 << 20
+_SINCE = "since.json"
+_OTHER_NOW = ("NoSuchKey", "404", "PreconditionFailed", "412")
+"""What a service says of an object that is not the one which was listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +80,11 @@ class _Found:
     name: str
     digest: str
     modified: float
+    etag: str
 
 
 class _Gone(StoreError):
-    """Another gateway has just taken the object, and deleted it."""
+    """Another gateway has just taken the object and deleted it, or it has other content since it was listed."""
 
 
 class ObjectBrokenOff(StoreError):
@@ -149,51 +154,51 @@ class BucketInbox:
         whole = time.monotonic() - self._reconciled >= RECONCILE_SECONDS
         now = datetime.now(timezone.utc)
         current: dict[tuple[str, str], _Prefix] = {}
-        complete = True
         for place in self._options.places:
-            since = self._since(place) if whole else None
-            for known in self._known(place, list(place.days(now, since)), fresh=whole):
-                current[known.place.bucket, known.prefix] = known
-                complete &= self._take_new(known, from_start=whole or self._options.delete)
-                if self._stopped.is_set():
-                    return
-            if whole and complete and place.is_dated:
-                since_day = (now - timedelta(days=1)).date()
-                self._store.write_json(f"{_folder(place)}/since.json", {"date": since_day.isoformat()})
-                self._forget_old(_folder(place), (since_day - timedelta(days=KEEP_DAYS)).isoformat())
+            for ae_title in self._workflows.ae_titles():
+                days = list(place.days(now, self._since(place, ae_title) if whole else None))
+                complete = True
+                for known in self._known(place, ae_title, days, fresh=whole):
+                    current[known.place.bucket, known.prefix] = known
+                    complete &= self._take_new(known, from_start=whole or self._options.delete)
+                    if self._stopped.is_set():
+                        return
+                if whole and complete and place.is_dated:
+                    self._nothing_left(_folder(place, ae_title), (now - timedelta(days=1)).date())
         self._prefixes = current
         if whole:
             self._reconciled = time.monotonic()
         self._reasons.over(EventKind.FILES_WAITING, way=self.name, called_aet="-")
 
-    def _forget_old(self, folder: str, first_day: str) -> None:
-        """What was done on days before is of no use any more: they are not listed again."""
-        for ae_title in self._store.children(folder):
-            for day in self._store.children(f"{folder}/{ae_title}"):
-                if day < first_day:
-                    self._store.delete_tree(f"{folder}/{ae_title}/{day}")
+    def _nothing_left(self, folder: str, before: date) -> None:
+        """Note it for an AE title, whose workflows may be away for days: others must not note it for it. What was done
+        long before is of no use any more, since those days are not listed again."""
+        self._store.write_json(f"{folder}/{_SINCE}", {"date": before.isoformat()})
+        first_day = (before - timedelta(days=KEEP_DAYS)).isoformat()
+        for day in self._store.children(folder):
+            if day != _SINCE and day < first_day:
+                self._store.delete_tree(f"{folder}/{day}")
 
-    def _since(self, place: BucketPlace) -> date | None:
-        key = f"{_folder(place)}/since.json"
+    def _since(self, place: BucketPlace, ae_title: str) -> date | None:
+        key = f"{_folder(place, ae_title)}/{_SINCE}"
         return date.fromisoformat(self._store.read_json(key)["date"]) if self._store.exists(key) else None
 
-    def _known(self, place: BucketPlace, days: Sequence[date], fresh: bool) -> Iterator[_Prefix]:
+    def _known(self, place: BucketPlace, ae_title: str, days: Sequence[date], fresh: bool) -> Iterator[_Prefix]:
         """
         :param fresh: look again what other gateways have done.
         """
-        for ae_title in self._workflows.ae_titles():
-            for day in days:
-                prefix = place.prefix(ae_title, day)
-                known = self._prefixes.get((place.bucket, prefix))
-                if known is None:
-                    day_name = day.isoformat() if place.is_dated else "all"
-                    known = _Prefix(place, ae_title, prefix, f"{_folder(place)}/{safe_name(ae_title)}/{day_name}")
-                    fresh_here = True
-                else:
-                    fresh_here = fresh
-                if fresh_here:
-                    known.done.update(self._store.children(f"{known.folder}/done"))
-                yield known
+        for day in days:
+            prefix = place.prefix(ae_title, day)
+            known = self._prefixes.get((place.bucket, prefix))
+            if known is None:
+                day_name = day.isoformat() if place.is_dated else "all"
+                known = _Prefix(place, ae_title, prefix, f"{_folder(place, ae_title)}/{day_name}")
+                fresh_here = True
+            else:
+                fresh_here = fresh
+            if fresh_here:
+                known.done.update(self._store.children(f"{known.folder}/done"))
+            yield known
 
     def _take_new(self, known: _Prefix, from_start: bool) -> bool:
         """Take what is new below a prefix; whether all of it could be looked at."""
@@ -238,7 +243,7 @@ class BucketInbox:
                 for entry in page.get("Contents", ()):
                     if not entry["Key"].endswith("/"):
                         digest = hashlib.sha256(f"{entry['Key']}|{entry['ETag']}".encode()).hexdigest()[:32]
-                        yield _Found(entry["Key"], digest, entry["LastModified"].timestamp())
+                        yield _Found(entry["Key"], digest, entry["LastModified"].timestamp(), entry["ETag"])
         except (BotoCoreError, ClientError) as error:
             raise StoreError(f"The bucket {known.place.bucket} cannot be listed: {_words(error)}.") from None
 
@@ -266,6 +271,13 @@ class BucketInbox:
         except StoreError as error:
             self._wait(known.ae_title, str(error))
             return None
+        except IntakeHeld:
+            raise
+        except Exception as error:  # noqa: BLE001 - one object must not keep all others from their turn
+            where = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may quote data
+            log.error("the bucket inbox: %s, it is tried again\n%s", type(error).__name__, where)
+            self._wait(known.ae_title, f"internal error: {type(error).__name__}")
+            return None
         return report
 
     def _claim(self, key: str) -> bool:
@@ -283,7 +295,7 @@ class BucketInbox:
 
     def _put(self, known: _Prefix, found: _Found) -> DepositReport:
         deposit = self._depositor.begin(known.ae_title, self._options.calling_aet)
-        with _Object(self._client, known.place.bucket, found.name) as source:
+        with _Object(self._client, known.place.bucket, found) as source:
             first = source.peek()
             if not is_zip(first):
                 deposit.take(source, found.name)
@@ -304,8 +316,13 @@ class BucketInbox:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            self._client.delete_object(Bucket=known.place.bucket, Key=found.name)
+            # what was put there under the same name meanwhile is another image
+            head = self._client.head_object(Bucket=known.place.bucket, Key=found.name, IfMatch=found.etag)
+            if head["ETag"] == found.etag:
+                self._client.delete_object(Bucket=known.place.bucket, Key=found.name)
         except (BotoCoreError, ClientError) as error:
+            if _words(error) in _OTHER_NOW:
+                return
             raise StoreError(f"An object of {known.place.bucket} cannot be deleted: {_words(error)}.") from None
 
     def _tell(self, ae_title: str, reports: Sequence[DepositReport]) -> None:
@@ -328,13 +345,14 @@ class BucketInbox:
 class _Object:
     """An object's content as a source for deposits."""
 
-    def __init__(self, client: Any, bucket: str, name: str):
-        self._client, self._bucket, self._name = client, bucket, name
+    def __init__(self, client: Any, bucket: str, found: _Found):
+        self._client, self._bucket = client, bucket
+        self._asked = {"Bucket": bucket, "Key": found.name, "IfMatch": found.etag}
         self._first = b""
 
     def __enter__(self) -> _Object:
         with _Told(self._bucket):
-            self._body = self._client.get_object(Bucket=self._bucket, Key=self._name)["Body"]
+            self._body = self._client.get_object(**self._asked)["Body"]
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -364,8 +382,8 @@ class _Told:
 
     def __exit__(self, kind: Any, error: Any, where: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, MonaiError):
-            if _words(error) == "NoSuchKey":
-                raise _Gone("An object is gone.") from None
+            if _words(error) in _OTHER_NOW:
+                raise _Gone("An object is gone, or another one.") from None
             raise ObjectBrokenOff(f"An object of the bucket {self._bucket} cannot be read: {_words(error)}.") from None
 
 
@@ -378,8 +396,9 @@ def _save(source: _Object, path: Path) -> None:
         raise StoreError(f"The store's spool cannot be written: {error.strerror or error}.") from error
 
 
-def _folder(place: BucketPlace) -> str:
-    return f"inbox/{hashlib.sha256(f'{place.bucket}/{place.pattern}'.encode()).hexdigest()[:16]}"
+def _folder(place: BucketPlace, ae_title: str) -> str:
+    digest = hashlib.sha256(f"{place.bucket}/{place.pattern}".encode()).hexdigest()[:16]
+    return f"inbox/{digest}/{safe_name(ae_title)}"
 
 
 def _words(error: Exception) -> str:

@@ -32,8 +32,11 @@ TODAY = datetime.now(timezone.utc).strftime("%Y%m%d")
 
 
 class _Workflows:
+    def __init__(self) -> None:
+        self.titles = ["CTLUNG"]
+
     def ae_titles(self) -> list[str]:
-        return ["CTLUNG"]
+        return self.titles
 
 
 class Bench:
@@ -45,6 +48,7 @@ class Bench:
         self.store = LocalStore(folder / "store")
         self.file = folder / "events.jsonl"
         self.options = BucketOptions((BucketPlace(self.bucket, pattern),), "CLOUD", delete)
+        self.workflows = _Workflows()
         self.lists = 0
         self.client.meta.events.register("before-call.s3.ListObjectsV2", self._count)
 
@@ -54,7 +58,7 @@ class Bench:
     def watcher(self, **more: Any) -> BucketInbox:
         depositor = Depositor(Intake(self.store), self.store.spool(), grouping=lambda called: Grouping.STUDY, **more)
         events = EventLog(self.file)
-        return BucketInbox(self.options, self.client, self.store, depositor, _Workflows(), events)  # type: ignore[arg-type]
+        return BucketInbox(self.options, self.client, self.store, depositor, self.workflows, events)  # type: ignore[arg-type]
 
     def put(self, name: str, data: bytes, day: str = TODAY) -> str:
         key = f"in/CTLUNG/{day}/{name}" if self.options.places[0].is_dated else f"in/CTLUNG/{name}"
@@ -209,7 +213,7 @@ def test_days_on_which_no_gateway_ran_are_caught_up_with(bench: Bench, tmp_path:
     bench.store.write_json(since, {"date": earlier.date().isoformat()})
     bench.put("1.dcm", files[0].read_bytes(), (earlier + timedelta(days=2)).strftime("%Y%m%d"))
     bench.put("2.dcm", files[1].read_bytes())
-    old = f"{since.rsplit('/', 1)[0]}/CTLUNG/2020-01-01/done/x"
+    old = f"{since.rsplit('/', 1)[0]}/2020-01-01/done/x"
     bench.store.write_json(old, {})
     bench.watcher().look()
     assert bench.images() == 2
@@ -283,3 +287,73 @@ def test_a_gateway_that_is_killed_loses_and_doubles_nothing(site: Site, tmp_path
     assert [(item.images, item.state) for item in newest(site.store, 5)] == [(count, "closed")]
     assert wait_for(lambda: not client.list_objects_v2(Bucket=bucket).get("Contents"))
     assert site.unfinished() == []
+
+
+@pytest.mark.parametrize("when", ["before it is read", "before it is deleted"])
+def test_an_object_that_was_replaced_while_it_was_taken_is_taken_too(
+    tmp_path: Path,
+    s3: S3Server,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+) -> None:
+    bench = Bench(tmp_path, s3, "in/{ae}/", delete=True)
+    first, second = study(tmp_path / "in", 2)
+    bench.put("latest.dcm", first.read_bytes())
+    method = "_put" if when == "before it is read" else "_delete"
+    real = getattr(BucketInbox, method)
+
+    def replaced(*args: Any) -> Any:
+        monkeypatch.setattr(BucketInbox, method, real)
+        bench.put("latest.dcm", second.read_bytes())
+        return real(*args)
+
+    monkeypatch.setattr(BucketInbox, method, replaced)
+    watcher = bench.watcher()
+    watcher.look()
+    assert len(bench.keys()) == 1
+    watcher.look()
+    assert bench.images() == (1 if when == "before it is read" else 2) and bench.keys() == []
+
+
+def test_what_came_while_its_workflow_was_away_for_days_is_taken_when_it_is_back(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = [0]
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(days=passed[0])
+
+    monkeypatch.setattr(module, "datetime", Later)
+    bench.workflows.titles = ["CTLUNG", "OTHER"]
+    bench.watcher().look()
+    (file,) = study(tmp_path / "in", 1)
+    bench.put("x.dcm", file.read_bytes(), f"{Later.now(timezone.utc) + timedelta(days=1):%Y%m%d}")
+    bench.workflows.titles = ["OTHER"]
+    for passed[0] in (1, 2, 3, 4):
+        bench.watcher().look()
+    assert bench.images() == 0
+    bench.workflows.titles = ["CTLUNG", "OTHER"]
+    bench.watcher().look()
+    assert bench.images() == 1
+
+
+def test_an_object_that_cannot_be_handled_keeps_no_other_from_its_turn(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yesterday = f"{datetime.now(timezone.utc) - timedelta(days=1):%Y%m%d}"
+    bad, good = study(tmp_path / "in", 2)
+    bench.put("Doe^Jane.dcm", bad.read_bytes(), yesterday)
+    bench.put("good.dcm", good.read_bytes())
+    real = BucketInbox._put
+
+    def put(self: BucketInbox, known: Any, found: Any) -> Any:
+        if "Jane" in found.name:
+            raise LookupError(found.name)
+        return real(self, known, found)
+
+    monkeypatch.setattr(BucketInbox, "_put", put)
+    bench.watcher().look()
+    told = bench.file.read_text()
+    assert bench.images() == 1 and "internal error: LookupError" in told and "Jane" not in told

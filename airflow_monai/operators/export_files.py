@@ -74,8 +74,8 @@ def collect(run: TaskRun, inputs: Sequence[Mapping[str, Any]], scratch: Path) ->
                     files[key] = ExportFile(artifact["name"], origin.instance(key, path, name))
                 else:
                     files[key] = _made(origin, artifact["name"], Instance(key, path, name, digest=_digest(path)))
-    found = _with_series_of_their_own(run, list(files.values()))
-    return _with_uids_of_their_own(run, found, scratch) if run.series_uid else found
+    checked = _with_series_of_their_own(run, list(files.values()))
+    return _with_uids_of_their_own(run, checked, scratch) if run.series_uid else checked
 
 
 def folder_of(run: TaskRun, key: str) -> str:

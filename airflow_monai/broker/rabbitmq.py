@@ -324,10 +324,9 @@ class _Delivery:
             if elsewhere is not None:
                 _within(self._link.publish(elsewhere, self._channel), self._link.name)
             _within(self._link.call(self._channel, lambda: self._channel.basic_ack(self._tag)), self._link.name)
-        except BrokerUnavailable:
-            return False
         except BrokerError:
-            # the dead letters have no queue: connect, and so declare, anew; the message comes again
+            # the dead letters have no queue, or the broker was too slow: connect, and so declare, anew, or the message
+            # would stay unanswered for as long as the connection holds
             self._link.call(self._channel, self._channel.close)
             return False
         return True

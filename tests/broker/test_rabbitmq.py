@@ -267,6 +267,36 @@ def test_a_broker_that_does_not_confirm_is_not_waited_for_for_ever(
         publisher.publish(message_of(exchange, event(), correlation_id="c"))
 
 
+@pytest.mark.parametrize("answer", ["requeue", "reject"])
+def test_a_message_whose_answer_a_slow_broker_does_not_confirm_comes_again(
+    subscribe: Callable[..., Any],
+    rabbit: RabbitNode,
+    exchange: str,
+    inbox: Inbox,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+) -> None:
+    """Else it would be nobody's, and keep its place among those that are held, as long as the connection lasts."""
+    monkeypatch.setattr(ours, "CONFIRM_SECONDS", 1.0)
+    subscription = subscribe()
+    publish(rabbit, exchange, exchange)
+    (held,) = wait_for(lambda: inbox.got)
+    with rabbit.frozen():
+        done = held.requeue() if answer == "requeue" else held.reject("the reason")
+    assert not done
+    monkeypatch.setattr(ours, "CONFIRM_SECONDS", 10.0)
+    wait_for(lambda: len(inbox.got) > 1, 30)
+    time.sleep(2.0)
+    answered = 1
+    while answered < len(inbox.got):
+        inbox.got[answered].ack()
+        answered += 1
+        time.sleep(0.5)
+    subscription.close()
+    with rabbit.connect() as plain:
+        assert plain.channel().queue_declare(exchange, passive=True).method.message_count == 0
+
+
 def test_tls_with_the_certificates_of_the_connection(rabbit: RabbitNode, exchange: str) -> None:
     extra = {"exchange": exchange, "tls": True}
     good = {**extra, "ca_file": f"{rabbit.tls}/ca.pem"}

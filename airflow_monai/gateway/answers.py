@@ -87,17 +87,25 @@ class AnswerTaker:
         brought: dict[str, list[str]] = {}
         for path, name in paths.items():
             for key in _files_at(bucket, path):
-                target = f"{awaited.output_key}/{safe_name(name)}/{safe_name(PurePosixPath(key).name)}"
-                self._copy(bucket, key, target)
-                brought.setdefault(name, []).append(target)
+                target = self._copy(bucket, key, f"{awaited.output_key}/{safe_name(name)}")
+                if target not in brought.setdefault(name, []):
+                    brought[name].append(target)
         self._give(waiting, {"artifacts": brought})
 
-    def _copy(self, bucket: Store, key: str, target: str) -> None:
-        """A file of our own: that of the bucket belongs to others, who may change it."""
+    def _copy(self, bucket: Store, key: str, folder: str) -> str:
+        """Key of a file of our own: that of the bucket belongs to others, who may change it.
+
+        Files of one name that come from different folders are kept beside one another.
+        """
+        name = safe_name(PurePosixPath(key).name)
         path = self._store.spool() / f"answer-{uuid.uuid4().hex}"
         try:
             bucket.fetch(key, path)
-            self._store.create_from(target, path)
+            target = f"{folder}/{name}"
+            if not self._store.create_from(target, path) and not self._store.same(target, path):
+                target = f"{folder}/{hashlib.sha256(key.encode()).hexdigest()[:12]}-{name}"
+                self._store.create_from(target, path)
+            return target
         finally:
             path.unlink(missing_ok=True)
 

@@ -42,6 +42,7 @@ class Entry:
     :param digest: SHA-256 of what was sent, None for a received image.
     :param mixed: other content was sent under this name before, so that being asked for it proves nothing.
     :param verified: the far side was asked afterwards, and has it.
+    :param missed: the far side had accepted it, was asked afterwards, and had it not; until it accepts it again.
     """
 
     state: DeliveryState
@@ -54,6 +55,7 @@ class Entry:
     digest: str | None = None
     mixed: bool = False
     verified: bool = False
+    missed: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields without those that say nothing."""
@@ -138,8 +140,18 @@ class Ledger:
 
 
 def later(one: Entry | None, other: Entry) -> Entry:
-    """The later news of an instance: that of more requests, and the verdict rather than the request."""
-    return other if one is None else max(one, other, key=_age)
+    """The later news of an instance: that of more requests, and the verdict rather than the request.
+
+    What has been accepted stays so, whatever became of a request of the same content that was sent at the same time,
+    unless it was missed since.
+    """
+    if one is None:
+        return other
+    for accepted, entry in ((one, other), (other, one)):
+        if accepted.state is DeliveryState.ACCEPTED and accepted.digest == entry.digest:
+            if entry.state is not DeliveryState.ACCEPTED and not (entry.missed or entry.mixed):
+                return accepted
+    return max(one, other, key=_age)
 
 
 def _age(entry: Entry) -> tuple[int, bool, str, bool]:

@@ -124,7 +124,13 @@ class Recorder:
         if latest.is_unanswered and not mixed:
             self._unanswered.add(identity)
         return Entry(
-            DeliveryState.SENT, time=_now(), task=self._task, attempts=latest.attempts + 1, digest=digest, mixed=mixed
+            DeliveryState.SENT,
+            time=_now(),
+            task=self._task,
+            attempts=latest.attempts + 1,
+            digest=digest,
+            mixed=mixed,
+            missed=latest.missed,
         )
 
     def _judged(self, delivery: Delivery) -> None:
@@ -217,6 +223,8 @@ def enter(
 
 
 def _entry(delivery: Delivery, latest: Entry, digest: str | None, task: str) -> Entry:
+    accepted = delivery.state is DeliveryState.ACCEPTED
+    was_accepted = latest.state is DeliveryState.ACCEPTED and latest.digest == digest
     return Entry(
         state=delivery.state,
         status=delivery.status,
@@ -226,8 +234,9 @@ def _entry(delivery: Delivery, latest: Entry, digest: str | None, task: str) -> 
         task=task,
         attempts=latest.attempts,
         digest=digest,
-        mixed=latest.mixed and delivery.state is not DeliveryState.ACCEPTED,
+        mixed=latest.mixed and not accepted,
         verified=delivery.verified,
+        missed=(latest.missed or was_accepted) and not accepted,
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from airflow_monai.errors import Fenced, StoreError
 from airflow_monai.sinks.base import Delivery, DeliveryState
 from airflow_monai.sinks.ledger import Entry, Ledger
-from airflow_monai.sinks.recorder import AHEAD, Recorder
+from airflow_monai.sinks.recorder import AHEAD, Recorder, enter
 from airflow_monai.store import Store
 from airflow_monai.store.local import LocalStore
 from tests.s3_server import s3  # noqa: F401
@@ -243,6 +243,44 @@ def test_what_another_task_has_had_accepted_stays_accepted(ledger: Ledger) -> No
             sent_and_accepted(other, "1.1")
         slow(Delivery("1.1", DeliveryState.UNKNOWN, message="no answer"))
     assert ledger.entry("1.1").state is ACCEPTED  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("state", [SENT, DeliveryState.UNKNOWN, REFUSED])
+def test_an_acceptance_is_not_lost_to_a_request_that_was_sent_beside_it(ledger: Ledger, state: DeliveryState) -> None:
+    """Two tasks send the same at the same time; the one that began later gets no answer."""
+    with recorder(ledger, "1.1") as first:
+        first(Delivery("1.1", SENT))
+        second = recorder(ledger, "1.1")
+        with second:
+            second(Delivery("1.1", SENT))
+            first(Delivery("1.1", ACCEPTED, "0000"))
+            if state is not SENT:
+                second(Delivery("1.1", state, message="no"))
+    assert ledger.entry("1.1").state is ACCEPTED  # type: ignore[union-attr]
+
+
+def test_what_was_accepted_and_is_not_there_is_no_more_accepted(ledger: Ledger) -> None:
+    with recorder(ledger, "1.1") as record:
+        sent_and_accepted(record, "1.1")
+    for state in (DeliveryState.UNKNOWN, SENT, REFUSED, ACCEPTED):
+        if state is DeliveryState.UNKNOWN:
+            known = ledger.known(["1.1"])
+            enter(ledger, [Delivery("1.1", state, message="not there")], {"1.1": None}, task="t", known=known)
+        else:
+            with recorder(ledger, "1.1") as again:
+                again(Delivery("1.1", SENT))
+                if state is not SENT:
+                    again(Delivery("1.1", state))
+        assert ledger.entry("1.1").state is state  # type: ignore[union-attr]
+
+
+def test_an_acceptance_of_other_content_says_nothing(ledger: Ledger) -> None:
+    for digest, state in (("old", ACCEPTED), ("new", ACCEPTED), ("old", DeliveryState.UNKNOWN)):
+        with Recorder(ledger, {"1.1": digest}, task="t", before_request=lambda: None) as record:
+            record(Delivery("1.1", SENT))
+            record(Delivery("1.1", state))
+    entry = ledger.entry("1.1")
+    assert entry is not None and (entry.state, entry.digest, entry.mixed) == (DeliveryState.UNKNOWN, "old", True)
 
 
 def test_an_acceptance_counts_even_when_the_try_was_replaced_meanwhile(ledger: Ledger) -> None:

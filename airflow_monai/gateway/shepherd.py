@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,9 @@ from airflow_monai.store.intake import CloseReason, Intake, OpenPayload, Placed
 RESCAN_SECONDS = 10.0
 ADOPTION_GRACE = 5.0
 """How much longer to wait for a payload of another gateway before closing it in its place."""
+ARRIVING_SECONDS = 15.0
+"""For how long another gateway's note that an image is coming in counts; it is written anew each few seconds."""
+_NOTE_AGAIN = 3.0
 _LOOK_AGAIN = 0.5
 _CLOSERS, _ANNOUNCERS = 2, 4  # Airflow's API server takes at most about four such requests at a time well
 
@@ -66,6 +70,9 @@ class Shepherd:
         self._last: dict[str, float] = {}
         self._seen: dict[str, tuple[tuple[int, float], float]] = {}
         self._adopted: set[str] = set()
+        self._name = uuid.uuid4().hex
+        self._noted: dict[str, float] = {}  # when to note again that an image is coming in here
+        self._heard: dict[str, tuple[tuple[str, float], float]] = {}  # such notes of others, and since when
         self._left: set[str] = set()  # whose sender has ended its association, and no image came since
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -188,7 +195,28 @@ class Shepherd:
             wait = self._must_be_quiet(state, quiet)
         if wait > 0:
             return min(wait, left)
-        return _LOOK_AGAIN if self._arriving(state) else reason
+        return _LOOK_AGAIN if self._is_arriving(state) else reason
+
+    def _is_arriving(self, state: OpenPayload) -> bool:
+        """Whether an image of the payload is just coming in, here or at another gateway: a large one takes long."""
+        payload_id, now = state.payload_id, time.monotonic()
+        if self._arriving(state):
+            with self._lock:
+                due = now >= self._noted.get(payload_id, 0.0)
+                if due:
+                    self._noted[payload_id] = now + _NOTE_AGAIN
+            if due:
+                self._intake.note_arriving(payload_id, self._name)
+            return True
+        note = self._intake.arriving_note(payload_id)
+        if not note or note[0] == self._name:
+            return False
+        with self._lock:
+            seen, since = self._heard.get(payload_id, (None, 0.0))
+            if seen != note:  # its time is of another clock: only that it changes tells something
+                since = now
+                self._heard[payload_id] = (note, since)
+        return now - since < ARRIVING_SECONDS
 
     def _may_stay_open(self, state: OpenPayload, quiet: float) -> float:
         """For how many seconds more, whatever comes; never less than its quiet time in all."""
@@ -224,6 +252,8 @@ class Shepherd:
     def _forget(self, payload_id: str) -> None:
         with self._lock:
             self._seen.pop(payload_id, None)
+            self._noted.pop(payload_id, None)
+            self._heard.pop(payload_id, None)
             self._last.pop(payload_id, None)
             self._adopted.discard(payload_id)
             self._left.discard(payload_id)

@@ -8,6 +8,7 @@ A payload goes through these states, each made by a conditional create, so that 
                          /dcm/...           the instances, each durable before its sender hears success
                          /duplicates.jsonl  instances that came again
                          /whole.json        who brought the instances says that these are all
+                         /arriving.json     the gateway at which one more is just coming in
                          /closing.json      takes none any more
                          /listing.json      which instances belong to it, for good
                          /tags.json         what its headers say, by series
@@ -299,6 +300,24 @@ class Intake:
             return False
         self.store.write_json(payload_key(payload_id, "whole.json"), {"images": len(self._files(payload_id))})
         return True
+
+    def note_arriving(self, payload_id: str, who: str) -> None:
+        """Tell other gateways that an image for the payload is just coming in.
+
+        :param who: the gateway that says so.
+        """
+        self.store.write_json(payload_key(payload_id, "arriving.json"), [who, time.time()], durable=False)
+
+    def arriving_note(self, payload_id: str) -> tuple[str, float] | None:
+        """Who said so last, and when by that one's clock."""
+        key = payload_key(payload_id, "arriving.json")
+        if not self.store.exists(key):
+            return None
+        try:
+            who, when = self.store.read_json(key)
+        except ValueError:  # empty after a power cut
+            return None
+        return str(who), float(when)
 
     def _told_whole(self, payload_id: str) -> int:
         """Of how many instances it was said that they are all."""

@@ -196,6 +196,27 @@ def test_two_gateways_take_one_study_together(site: Site, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("impatient")
+def test_a_gateway_waits_for_an_image_that_another_one_is_receiving(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_monai.gateway.shepherd.RESCAN_SECONDS", 0.5)
+    monkeypatch.setattr("airflow_monai.gateway.shepherd.ADOPTION_GRACE", 1.0)
+    gateway, _ = site.gateway(), site.gateway()
+    first, second = study(tmp_path / "in", 2, size=64_000)
+    with RawScu(gateway.port) as scu:
+        scu.associate(contexts=[(CT, EXPLICIT)])
+        scu.send(rawscu.store_file(1, first))
+        assert scu.status() == 0
+        data = rawscu.store_file(1, second)
+        scu.send(data[:30_000])
+        with pytest.raises(AssertionError):
+            wait_for(lambda: site.events("study-complete"), 6.0)
+        scu.send(data[30_000:])
+        assert scu.status() == 0
+    (event,) = site.wait_for_event("run-created")
+    assert len(load_payload(site.store, event["payload_id"]).files) == 2
+
+
 def test_a_gateway_takes_over_from_a_dead_one(site: Site, tmp_path: Path, free_port: int) -> None:
     write_workflow(site.workflows, quiet=1.5)
     process = site.process(free_port)

@@ -59,6 +59,8 @@ class ClientCredentials:
         """
         key = (self.token_url, self.client_id, self.secret, self.scope, self.audience)
         with _LOCK:
+            lock = _LOCKS.setdefault(key, threading.Lock())
+        with lock:  # its own, since another's service may hang
             token = _TOKENS.get(key)
             if token is None or token.ends <= time.monotonic() or token.value == refused:
                 token = _TOKENS[key] = self._fetched(client, seconds)
@@ -104,6 +106,7 @@ class _Token:
 
 
 _TOKENS: dict[tuple[str, ...], _Token] = {}
+_LOCKS: dict[tuple[str, ...], threading.Lock] = {}
 _LOCK = threading.Lock()
 Authorizer = Credentials | ClientCredentials
 """What both have is ``authorization``."""

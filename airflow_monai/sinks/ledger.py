@@ -148,9 +148,9 @@ def later(one: Entry | None, other: Entry) -> Entry:
     if one is None:
         return other
     for accepted, entry in ((one, other), (other, one)):
-        if accepted.state is DeliveryState.ACCEPTED and accepted.digest == entry.digest:
-            if entry.state is not DeliveryState.ACCEPTED and not (entry.missed or entry.mixed):
-                return accepted
+        is_same = accepted.state is DeliveryState.ACCEPTED and accepted.digest == entry.digest
+        if is_same and entry.state is not DeliveryState.ACCEPTED and not (entry.missed or entry.mixed):
+            return accepted
     return max(one, other, key=_age)
 
 

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -414,6 +415,26 @@ def test_an_answer_that_comes_byte_by_byte_ends_with_the_deadline(tmp_path: Path
             sink.send(images(tmp_path, 1), news)
         assert time.monotonic() - begun < 4
     assert news.states() == {"unknown": 1}
+
+
+def test_a_token_service_that_hangs_holds_up_no_other_destination(tmp_path: Path) -> None:
+    instances, tokens = images(tmp_path, 1), {"response_timeout": 15, "query": False}
+    with trickling(b"HTTP/1.1 200 OK\r\nX-Slow: ", 0.1) as port, stow_server() as server:
+        hanging = StowSink(
+            server.destination(**tokens, token_url=f"http://127.0.0.1:{port}/token", login="me", password="secret")
+        )
+        hanging.deadline = Deadline(5.0, "the deadline")
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(hanging.send, instances, lambda _: None)
+            time.sleep(0.3)
+            begun = time.monotonic()
+            server.tokens.append("a-token")
+            url = f"http://127.0.0.1:{server.port}/token"
+            StowSink(server.destination(**tokens, token_url=url, login="you", password="secret")).send(
+                instances, lambda _: None
+            )
+            assert time.monotonic() - begun < 3 and not waiting.done()
+            assert isinstance(waiting.exception(), DeadlinePassed)
 
 
 def test_that_a_name_is_there_says_nothing_of_new_content(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections import Counter
@@ -13,6 +14,23 @@ from pathlib import Path
 from typing import Any
 
 log = logging.getLogger("airflow_monai.gateway")
+_UID = re.compile(r"(?<![0-9.])(?:[0-2](?:\.[0-9]+){5,}|2\.25\.[0-9]{6,})(?:\.[0-9]+)*")  # an address has fewer numbers
+
+
+def without_uids(text: str) -> str:
+    """What a store or the system says, without the UIDs of studies and images in its paths."""
+    return _UID.sub("<uid>", text)
+
+
+class _WithoutUids(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = without_uids(record.getMessage()), ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = without_uids(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+log.addFilter(_WithoutUids())
 
 TELL_AGAIN_SECONDS = 300.0
 
@@ -107,7 +125,7 @@ class EventLog:
         if not self._file:
             return
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        line = json.dumps({"time": now, "event": kind.value, **fields}) + "\n"
+        line = without_uids(json.dumps({"time": now, "event": kind.value, **fields})) + "\n"
         try:
             with self._lock, open(self._file, "ab", buffering=0) as file:
                 file.write(line.encode())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 import resource
 import shutil
@@ -11,6 +13,7 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pydicom
 import pydicom.data
@@ -20,6 +23,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import generate_uid
 
 from airflow_monai.gateway.dicom_settings import DicomOptions
+from airflow_monai.gateway.events import EventKind
 from airflow_monai.store.payloads import load_payload, load_series_tags, payload_id_of, run_id_of
 from tests.conftest import require
 from tests.gateway import rawscu
@@ -500,3 +504,28 @@ def test_stop_lets_an_open_association_end(site: Site, tmp_path: Path) -> None:
     stopping.join(10)
     assert not stopping.is_alive()
     assert len(site.files()) == 2
+
+
+def test_a_store_that_fails_is_told_without_the_uids_in_its_paths(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = site.gateway()
+    uid = "1.2.826.0.1.3680043.8.498.17"
+    (file,) = study(tmp_path / "in", 1, uid=uid)
+    real = os.link
+
+    def link(source: Any, target: Any, **more: Any) -> None:
+        if "/dcm/" in str(target):
+            raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+        real(source, target, **more)
+
+    monkeypatch.setattr(os, "link", link)
+    with RawScu(gateway.port) as scu:
+        scu.associate(contexts=CONTEXTS)
+        scu.send(rawscu.store_file(1, file))
+        assert scu.status() == 0xA700
+    told = caplog.text + site.events_file.read_text()
+    assert "No space left on device" in told and uid not in told
+    gateway.events.emit(EventKind.PAYLOAD_WAITING, payload_id="p", reason=f"payloads/p/dcm/2.25.123456789/{uid}.1.dcm")
+    told = caplog.text + site.events_file.read_text()
+    assert "payloads/p/dcm/<uid>/<uid>.dcm" in told and uid not in told and "2.25.1" not in told

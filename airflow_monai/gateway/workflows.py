@@ -14,7 +14,7 @@ from airflow_monai.gateway.events import EventKind, EventLog, log
 from airflow_monai.specs.folder import FolderSpecs, SpecFile, SpecFolder
 from airflow_monai.specs.plan import Grouping, WorkflowPlan
 
-_FRESH_SECONDS = 2.0
+_FRESH_SECONDS, _ASKED_SECONDS = 2.0, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,11 @@ class Workflows:
 
     def knows(self, ae_title: str) -> bool:
         """Whether a workflow listens to this AE title."""
-        return any(plan.ae_title == ae_title for plan in self.current()) or any(
-            plan.ae_title == ae_title for plan in self.current(fresh=True)
-        )
+        if any(plan.ae_title == ae_title for plan in self.current()):
+            return True
+        # who asks for a title that is none, however often, must not keep those that send from their turn
+        fresh = time.monotonic() - self._checked > _ASKED_SECONDS
+        return any(plan.ae_title == ae_title for plan in self.current(fresh))
 
     def ae_titles(self) -> list[str]:
         return sorted({plan.ae_title for plan in self.current()})

@@ -24,6 +24,8 @@ PIXEL_GROUP = 0x7FE00000
 SHORT_BYTES = 1024
 """Longer values are bulk data to us; no attribute that a condition could compare is longer."""
 INFLATED_HEADER_BYTES = 8 * 2**20
+MOST_NESTED = 1000
+"""Sequences within one another, which cost memory; hardly any data set has ten."""
 _STANDARD = "1.2.840.10008."
 _LOW_GROUP = 0x0020
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
@@ -163,6 +165,8 @@ class _Reader:
         """
         modes = [self._implicit or implicit]
         while modes:
+            if len(modes) > MOST_NESTED:
+                raise DamagedDataSet(f"The data set has sequences nested more than {MOST_NESTED} deep.")
             tag, length, value_at = self._item(position)
             if tag == _ITEM:
                 position = value_at if length == _UNDEFINED else value_at + length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import warnings
 from pathlib import Path
 
@@ -67,6 +68,19 @@ def test_deeply_nested_sequences_do_no_harm() -> None:
     nested = struct.pack("<HHL", 0x0008, 0x1111, 0xFFFFFFFF) + struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF)
     with pytest.raises(DamagedDataSet):
         list(short_elements(nested * 100_000, Encoding.of(IMPLICIT)))
+
+
+def test_nesting_without_end_costs_no_memory() -> None:
+    """Eight bytes of a file would else be eight of memory, for as many gigabytes as a sender cares to send."""
+    begin = struct.pack("<HHL", 0x0008, 0x1111, 0xFFFFFFFF)
+    data = begin + struct.pack("<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF) * 1_000_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedDataSet, match="nested more than"):
+            list(short_elements(data, Encoding.of(IMPLICIT)))
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_deflated_bomb_is_read_in_part_only() -> None:

@@ -151,6 +151,19 @@ def test_a_large_create_whose_answer_got_lost_is_still_ours(store: S3Store, tmp_
     assert not store.create_from("a/b", file)
 
 
+def test_large_objects_are_compared_piece_by_piece(
+    store: S3Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large image that is sent again, by many at once, must not fill the memory."""
+    file, other = tmp_path / "large", tmp_path / "other"
+    size = s3_transfer.LARGE_BYTES + 5
+    file.write_bytes(b"x" * size)
+    other.write_bytes(b"x" * (size - 1) + b"y")
+    assert store.create_from("a/b", file)
+    monkeypatch.delattr(Path, "read_bytes")
+    assert store.same("a/b", file) and not store.same("a/b", other)
+
+
 def test_an_upload_that_fails_leaves_nothing(store: S3Store, tmp_path: Path) -> None:
     file = tmp_path / "large"
     file.write_bytes(b"x" * (s3_transfer.LARGE_BYTES + 1))

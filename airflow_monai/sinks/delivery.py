@@ -107,6 +107,14 @@ class Deliverer:
     def _begin(self, known: Mapping[str, Entry]) -> None:
         """What is accepted already, and what is to be sent."""
         verdicts = self._report.verdicts
+        other = [key for key, item in self._instances.items() if _is_other(known.get(key), item)]
+        if other:
+            log.warning(
+                "%s has accepted other content under the names of %d of these instances before. They are sent; whether "
+                "it puts them in place of those, or keeps what it has, is up to it: new results need new UIDs",
+                self._sink.destination.name,
+                len(other),
+            )
         for identity, instance in self._instances.items():
             entry = known.get(identity)
             verdicts[identity] = Delivery(identity, DeliveryState.PENDING, retry=True)
@@ -207,6 +215,11 @@ class Deliverer:
         self._before_request()
         self._known.update(enter(self._ledger, news, self._digests, task=self._task, known=self._known))
         self._report.verdicts.update((delivery.identity, delivery) for delivery in news)
+
+
+def _is_other(entry: Entry | None, instance: Instance) -> bool:
+    """Whether the far side has accepted other content under this name."""
+    return entry is not None and entry.state is DeliveryState.ACCEPTED and entry.digest != instance.digest
 
 
 def told(report: SinkReport, error: MonaiError) -> None:

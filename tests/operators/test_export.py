@@ -336,15 +336,17 @@ def test_an_empty_mandatory_input_fails_and_an_optional_one_does_not(site: Site)
     assert site.export("PACS", mandatory=False)["exported"] == []
 
 
-def test_new_content_under_an_old_uid_is_delivered(site: Site) -> None:
+def test_new_content_under_an_old_uid_is_delivered_and_told(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     (result,) = make_images(site.output, 1, study=STUDY)
     site.made(result)
     with difficult(lambda *_: 0) as receiver:
         site.dicom("PACS", receiver.port)
         site.export("PACS")
+        assert "other content" not in caplog.text
         result.write_bytes(result.read_bytes()[:-2] + b"\1\2")
         site.export("PACS", try_number=2)
         assert receiver.seen == [result.stem] * 2
+        assert "PACS has accepted other content under the names of 1 of these instances" in caplog.text
 
 
 def test_an_older_try_sends_nothing_more(site: Site) -> None:

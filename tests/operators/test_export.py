@@ -371,20 +371,22 @@ def test_a_task_that_is_ended_from_outside_sends_nothing_more(site: Site) -> Non
     """Marked failed while images are under way to two nodes: their answers are kept, and neither node gets more."""
     results = make_images(site.output, 4, study=STUDY)
     site.made(*results)
-    ended = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
     def marked_failed(receiver: Any, _: Any) -> int:
         if len(receiver.seen) == 2 and site.operator:
+            begun.wait(10)
             site.operator.on_kill()
             ended.set()
         return 0
 
     def slow(*_: Any) -> int:
+        begun.set()
         ended.wait(10)
         return 0
 
     with difficult(marked_failed) as receiver, difficult(slow) as other:
-        site.dicom("PACS", receiver.port)
+        site.dicom("PACS", receiver.port, response_timeout=20)
         site.dicom("OTHER", other.port, response_timeout=20)
         with pytest.raises(ExportInterrupted, match="ended from outside"):
             site.export("PACS", "OTHER")

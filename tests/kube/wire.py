@@ -1,4 +1,4 @@
-"""A wire to the API server that a test can cut and mend."""
+"""A wire to a server on this host that a test can cut and mend."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from tests.chaos.cutter import reset
 
 
 class Wire:
-    """Listens on :attr:`port` and forwards to ``target``; while it is cut, connections are reset."""
+    """Listens on :attr:`port` and forwards to ``target``; while it is cut, connections are reset.
 
-    def __init__(self, target: int):
+    :param target: a port of the loopback.
+    :param host: address that it listens on.
+    """
+
+    def __init__(self, target: int, host: str = "127.0.0.1"):
+        self.host = host
         self.is_cut = False
         self._target = target
         self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self.port = int(self._listener.getsockname()[1])
         threading.Thread(target=self._accept, daemon=True).start()
 

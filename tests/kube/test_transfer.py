@@ -25,11 +25,12 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_monai.errors import TransferFailed
 from airflow_monai.failures import is_retried
+from airflow_monai.operators.container import ContainerOperator
 from tests.kube.conftest import Kube
 from tests.kube.test_cluster import once
 from tests.kube.wire import Wire
 from tests.operators.made_maps import MapMaker
-from tests.operators.map_tasks import make_payload
+from tests.operators.map_tasks import STUDY, context_of, make_payload
 from tests.operators.test_bucket import BucketSite
 from tests.operators.test_map_durability import slow_task, wait_until
 from tests.s3_server import KEY, S3Server, s3  # noqa: F401
@@ -280,3 +281,32 @@ def test_the_application_sees_nothing_of_the_credentials(site: ApartSite) -> Non
     found: dict[str, Any] = dict(record.result)
     assert [name for name in found["environment"] if name.startswith("AWS_")] == []
     assert len(found["processes"]) == 1, "its own"
+
+
+def test_a_container_of_any_image_finds_each_artifact_at_its_own_path(site: ApartSite) -> None:
+    outputs = [{"name": name, "type": "Folder", "value": ""} for name in ("found", "more")]
+    script = "find /data/in -name '*.dcm' | wc -l >/out/found/count; echo y >/made/more/y; touch /data/in/x || true"
+    operator = ContainerOperator(
+        task_id="segment",
+        image=BASE,
+        runner="kubernetes",
+        inputs=[STUDY],
+        outputs=outputs,
+        paths={"study": "/data/in", "found": "/out/found", "more": "/made/more"},
+        entrypoint=["/bin/sh", "-c"],
+        command=[script],
+    )
+    operator.execute(context_of(operator, site.payload_id))
+    count = len(list(site.folder.store.list(f"payloads/{site.payload_id}/dcm")))
+    assert site.published() == {"t1/found/count": f"{count}\n".encode(), "t1/more/y": b"y\n"}
+    assert site.traces() == []
+
+
+def test_more_output_than_it_may_is_not_published(site: ApartSite) -> None:
+    source = """
+import os
+open(os.environ["HOLOSCAN_OUTPUT_PATH"] + "/big", "wb").write(bytes(3 << 20))
+"""
+    with pytest.raises(AirflowFailException, match="wrote more than"):
+        site.run(**site.arguments(map=site.maker.make("big", source), sandbox={"output_quota": "1Mi"}))
+    assert (site.published(), site.traces()) == ({}, [])

@@ -51,6 +51,8 @@ from airflow_monai.types import Payload
 
 PENDING = "pending"
 _REMEMBERED_GROUPS = 2048
+_REMEMBERED_INSTANCES = 400_000
+"""About half a kilobyte each. The groups that nothing came for lately are forgotten, and read from the disk again."""
 ASK_SECONDS = 1.0
 """How often it is asked whether a payload takes images, where that is a request to a bucket."""
 
@@ -177,11 +179,18 @@ class Intake:
                 self._groupings[called] = grouping
                 for key in [key for key in self._groups if key[0] == called]:
                     del self._groups[key]
-            known = self._groups.setdefault((called, group.key), _Known(group))
-            self._groups.move_to_end((called, group.key))
-            while len(self._groups) > _REMEMBERED_GROUPS:
-                self._groups.popitem(last=False)
+            key = called, group.key
+            if key not in self._groups:
+                self._forget_oldest()
+            known = self._groups.setdefault(key, _Known(group))
+            self._groups.move_to_end(key)
             return known
+
+    def _forget_oldest(self) -> None:
+        """Make room for one group more."""
+        remembered = sum(len(known.places) for known in self._groups.values())
+        while self._groups and (len(self._groups) >= _REMEMBERED_GROUPS or remembered > _REMEMBERED_INSTANCES):
+            remembered -= len(self._groups.popitem(last=False)[1].places)
 
     def _aim(self, instance: Instance, own: _Known) -> tuple[_Known, str, int, tuple[str, str] | None]:
         """Group, id and sequence of the payload that an instance goes into, and where it is already."""

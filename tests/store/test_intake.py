@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_monai.errors import StoreError
 from airflow_monai.store import Store
+from airflow_monai.store import intake as module
 from airflow_monai.store.intake import Instance, Intake
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.part10 import Identity
@@ -51,6 +52,21 @@ def test_images_join_until_closing_and_make_a_new_payload_then(store: Store) -> 
     assert [put(intake, 2), put(intake, 3)] == [first + "*", second]
     assert intake.close(second).sequence == 1
     assert intake.close(first) == manifest
+
+
+def test_what_is_remembered_is_bounded_and_what_is_forgotten_is_still_known(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_REMEMBERED_INSTANCES", 10)
+    intake = Intake(local)
+    ids = {
+        study: [put(intake, number, study=study) for number in range(1, 5)] for study in map("1.9.{}".format, range(9))
+    }
+    assert sum(len(known.places) for known in intake._groups.values()) <= 14
+    for study, (payload_id, *_) in ids.items():
+        intake.close(payload_id)
+        assert put(intake, 1, study=study) == payload_id + "*"
+        assert put(intake, 9, study=study) == payload_id_of(study, AET, 1)
 
 
 def test_another_process_knows_the_same(store: Store) -> None:

@@ -83,11 +83,13 @@ class Bucket:
         self._lock = threading.Lock()
         self._client: Any = None
         if not self.name or "/" in self.name:
-            raise destination.error(f"host = {destination.host!r} is no name of a bucket")
+            raise destination.error("host is no name of a bucket")  # it may hold a secret, in the wrong place
         if self.prefix:
             _checked_prefix(destination, self.prefix)
         if self._endpoint and urlsplit(self._endpoint).scheme not in ("http", "https"):
-            raise destination.error(f"endpoint_url = {self._endpoint!r} does not begin with http:// or https://")
+            raise destination.error("endpoint_url does not begin with http:// or https://")
+        if "@" in urlsplit(self._endpoint).netloc:
+            raise destination.error("endpoint_url holds a login, which would be in every log: give login and password")
         if bool(destination.login) != bool(destination.password):
             raise destination.error("login (the access key's id) and password (its secret) go together")
 

@@ -86,7 +86,11 @@ def access_of(name: str, login: str, password: str, extra: Any) -> S3Access:
     service = _mapping(_mapping(extra.get("service_config")).get("s3"))
     endpoint = str(service.get("endpoint_url") or extra.get("endpoint_url") or extra.get("host") or "").rstrip("/")
     if endpoint and urlsplit(endpoint).scheme not in ("http", "https"):
-        raise SettingsError(f"The connection {name} has the endpoint_url {endpoint!r}: it must begin with http(s)://.")
+        raise SettingsError(f"The connection {name} has an endpoint_url that is none: it must begin with http(s)://.")
+    if "@" in urlsplit(endpoint).netloc:
+        raise SettingsError(
+            f"The connection {name} has a login in its endpoint_url, and so in every log: use login and password."
+        )
     style = _mapping(_mapping(extra.get("config_kwargs")).get("s3")).get("addressing_style")
     own = bool(endpoint) and not (urlsplit(endpoint).hostname or "").endswith("amazonaws.com")
     return S3Access(

@@ -228,15 +228,17 @@ def test_a_name_never_leaves_the_prefix(name: str, tmp_path: Path, place: Place)
 @pytest.mark.parametrize(
     ("host", "extra", "words"),
     [
-        ("", {}, "host = '' is no name of a bucket"),
-        ("a/b", {}, "host = 'a/b' is no name of a bucket"),
+        ("", {}, "host is no name of a bucket"),
+        ("a/b", {}, "host is no name of a bucket"),
         ("results", {"prefix": "a/../b"}, "prefix = 'a/../b' is no plain path"),
-        ("results", {"endpoint_url": "minio:9000"}, "endpoint_url = 'minio:9000' does not begin with"),
+        ("results", {"endpoint_url": "minio:9000"}, "endpoint_url does not begin with"),
+        ("results", {"endpoint_url": "http://me:hunter2@minio:9000"}, "endpoint_url holds a login"),
         ("results", {"ca_file": "/none"}, "ca_file = '/none' is no file"),
         ("results", {"login": "only"}, "login .* and password .* go together"),
     ],
 )
 def test_a_connection_that_cannot_be_used_is_told_by_field(host: str, extra: dict[str, Any], words: str) -> None:
     login = extra.pop("login", "")
-    with pytest.raises(DestinationError, match=words):
+    with pytest.raises(DestinationError, match=words) as told:
         S3Sink(Destination("CLOUD", "monai_s3", host, extra=extra, login=login))
+    assert "hunter2" not in str(told.value)

@@ -268,7 +268,12 @@ def test_a_connection_says_where_a_bucket_is(extra: dict[str, Any], expected: S3
 
 
 @pytest.mark.parametrize(
-    ("extra", "reason"), [({"role_arn": "arn:x"}, "role_arn"), ({"endpoint_url": "s3.hospital"}, "must begin with")]
+    ("extra", "reason"),
+    [
+        ({"role_arn": "arn:x"}, "role_arn"),
+        ({"endpoint_url": "s3.hospital"}, "must begin with"),
+        ({"endpoint_url": "https://me:hunter2@s3.hospital"}, "a login in its endpoint_url"),
+    ],
 )
 def test_a_connection_that_cannot_be_used_is_told(extra: dict[str, Any], reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):

@@ -109,7 +109,7 @@ def members(archive: Path, limits: ArchiveLimits = ArchiveLimits()) -> Iterator[
             raise ArchiveRefused("its files overlap one another")
         budget = _Budget(limits, size)
         for info in infos:
-            if info.is_dir():
+            if info.filename.endswith("/"):  # a folder; is_dir() raises where there is no name at all
                 continue
             if problem := _problem(info):
                 yield info.filename, problem

@@ -396,3 +396,11 @@ def test_a_directory_that_hides_behind_another_is_refused(store: LocalStore, tmp
         deposit.file(tmp_path / "a.zip", "a.zip")
         (problem,) = deposit.report().refused
         assert ("where it says" if refused else "more than 10 files") in problem.reason
+
+
+def test_a_member_without_a_name_is_as_good_as_any(store: LocalStore, tmp_path: Path) -> None:
+    (file,) = study(tmp_path / "in", 1)
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        out.writestr("", file.read_bytes())
+    assert begin(store).file(archive, "a.zip") is Outcome.TAKEN

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
 VERIFICATION = "1.2.840.10008.1.1"
 _STANDARD = "1.2.840.10008."
+_UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(\.[0-9]+)*")  # PS3.5 section 9.1
 _STORAGE_ROOTS = ("1.2.840.10008.5.1.4.1.1.", "1.2.840.10008.5.1.4.34.", "1.2.840.10008.5.1.1.")
 _PREFERRED = "1.2.840.10008.1.2.1"  # Explicit VR Little Endian: keeps the VR of private elements
 
@@ -36,12 +38,13 @@ def choose_syntax(proposed: Sequence[str]) -> str | None:
     is on offer beside another uncompressed one, it is better. A private syntax is taken where nothing else is on offer:
     the data set then has to show by itself how it is encoded.
     """
+    proposed = [uid for uid in proposed if _UID.fullmatch(uid)]  # nobody could read a file that names another one
     known = [uid for uid in proposed if _is_transfer_syntax(uid)]
     if known and known[0] in _UNCOMPRESSED and _PREFERRED in known:
         return _PREFERRED
     if known:
         return known[0]
-    return next((uid for uid in proposed if uid and not uid.startswith(_STANDARD)), None)
+    return next((uid for uid in proposed if not uid.startswith(_STANDARD)), None)
 
 
 _UNCOMPRESSED = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})

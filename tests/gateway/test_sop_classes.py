@@ -64,6 +64,8 @@ def test_every_transfer_syntax_that_holds_a_data_set_is_taken() -> None:
         (["1.2.840.10008.1.2.7.1"], None),
         ([], None),
         ([""], None),
+        (["hello", "1.2.3\n4", "1." * 40 + "1", "1.2.840.10008.1.2.4.x"], None),
+        (["hello", PRIVATE], PRIVATE),
     ],
 )
 def test_the_senders_own_syntax_is_chosen(proposed: list[str], chosen: str | None) -> None:

@@ -132,7 +132,7 @@ class Association:
     def release(self) -> None:
         """End the association in good order. All answers are in by now, so a far side that hangs up is fine."""
         try:
-            self._wire.timeout = min(5.0, self._peer.response_timeout)
+            self._wire.hurry(min(5.0, self._peer.response_timeout))
             self._wire.send([_pdu(_RELEASE_RQ, bytes(4))])
             while _read_pdu(self._wire)[0] not in (_RELEASE_RP, _ABORT):
                 pass
@@ -144,7 +144,7 @@ class Association:
     def abort(self) -> None:
         """End the association at once."""
         try:
-            self._wire.timeout = 1.0
+            self._wire.hurry(1.0)
             self._wire.send([_pdu(_ABORT, bytes(4))])
         except OSError:
             pass
@@ -227,7 +227,7 @@ class Association:
     def _farewell(self) -> str:
         """Why the far side hung up, when an abort of its own still waits to be read."""
         try:
-            self._wire.timeout = 0.2
+            self._wire.hurry(0.2)
             return _ending(*_read_pdu(self._wire))
         except (OSError, EOFError):
             return ""

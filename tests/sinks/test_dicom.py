@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import pytest
 
 from airflow_monai.errors import DestinationError, SinkUnavailable
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
+from airflow_monai.sinks.deadline import Deadline
 from airflow_monai.sinks.dicom import DicomSink, batches
+from airflow_monai.sinks.dimse import Association, Peer
 from airflow_monai.sinks.part10 import read_head
+from airflow_monai.sinks.wire import Wire
 from tests.conftest import require
 from tests.pacs import CT, Receiver, free_port, make_images, orthanc, storescp
 from tests.sinks.difficult import Difficult, difficult, proxy, silent
@@ -182,6 +186,24 @@ def test_an_answer_about_another_instance_is_none(tmp_path: Path) -> None:
         sink(receiver.port, query="never").send([instance(path) for path in make_images(tmp_path, 1)], news)
         assert len(receiver.seen) == 3
     assert news.states() == {DeliveryState.UNKNOWN: 1}
+
+
+def test_a_far_side_that_talks_on_is_left_all_the_same() -> None:
+    near, far = socket.socketpair()
+    ended = threading.Event()
+
+    def talk() -> None:
+        with suppress(OSError):
+            while not ended.wait(0.05):
+                far.sendall(b"\x04\0\0\0\0\0")  # a P-DATA-TF with nothing in it
+
+    threading.Thread(target=talk, daemon=True).start()
+    peer = Peer("127.0.0.1", 1, "PACS", "MONAI", response_timeout=0.5)
+    begun = time.monotonic()
+    Association(Wire(near, 0.5, Deadline()), peer, {}, 0).release()
+    assert time.monotonic() - begun < 3
+    ended.set()
+    far.close()
 
 
 def test_a_full_disk_that_clears_up_is_waited_for(tmp_path: Path) -> None:

@@ -281,8 +281,7 @@ def _with_uids_of_their_own(run: TaskRun, files: list[ExportFile], scratch: Path
     mine = {file.head.sop_instance_uid: file for file in files if file.head is not None}
     shared: set[str] = set()
     for task in {_maker(run, file.instance.key) for file in mine.values()} - {""}:
-        records = [record for record in run.folder.records(task) if record.map_index != run.map_index]
-        keys = [key for record in records for names in record.artifacts.values() for key in names]
+        keys = list(_of_other_series(run, task, {file.instance.key for file in mine.values()}))
         for key, start in zip(keys, run.store.starts(keys, _START), strict=True):
             uid = _sop_instance_uid_of(start, scratch / "start")
             if uid in mine and not run.store.same(key, mine[uid].instance.path):
@@ -294,6 +293,17 @@ def _with_uids_of_their_own(run: TaskRun, files: list[ExportFile], scratch: Path
         else file
         for file in files
     ]
+
+
+def _of_other_series(run: TaskRun, task: str, mine: Collection[str]) -> Iterator[str]:
+    """What a task made for the other series: its artifacts, and where we deliver more than those, all of it."""
+    records = run.folder.records(task)
+    artifacts = {record.map_index: {key for keys in record.artifacts.values() for key in keys} for record in records}
+    own = next((record.output_dir for record in records if record.map_index == run.map_index), None)
+    more = any(own and key.startswith(f"{own}/") and key not in artifacts[run.map_index] for key in mine)
+    for record in records:
+        if record.map_index != run.map_index:
+            yield from run.store.list(record.output_dir) if more and record.output_dir else artifacts[record.map_index]
 
 
 def _sop_instance_uid_of(start: bytes, scratch: Path) -> str:

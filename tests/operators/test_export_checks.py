@@ -209,12 +209,16 @@ def test_results_of_two_series_do_not_share_a_uid(site: Site) -> None:
         with pytest.raises(AirflowFailException, match="its SOPInstanceUID is also that of another series' result"):
             site.export("PACS", map_index=1)
         assert receiver.seen == [uid_of(paths[0])]
+        made_for_each_series(site, paths, artifact=False)
+        with pytest.raises(AirflowFailException, match="its SOPInstanceUID is also that of another series' result"):
+            site.export("PACS", map_index=1, value="{{ context.executions.segment.output_dir }}", try_number=2)
+        made_for_each_series(site, paths)
         shutil.copy(paths[0], paths[1])  # one result of both
-        site.export("PACS", map_index=1, try_number=2)
+        site.export("PACS", map_index=1, try_number=3)
         assert receiver.seen == [uid_of(paths[0])]
 
 
-def made_for_each_series(site: Site, paths: list[Path]) -> None:
+def made_for_each_series(site: Site, paths: list[Path], artifact: bool = True) -> None:
     for index, path in enumerate(paths):
         key = path.relative_to(site.store.root).as_posix()
         site.run.write_record(
@@ -225,7 +229,7 @@ def made_for_each_series(site: Site, paths: list[Path]) -> None:
                 execution_id=f"x{index}",
                 map_index=index,
                 output_dir=key.rpartition("/seg/")[0],
-                artifacts={"seg": (key,)},
+                artifacts={"seg": (key,)} if artifact else {},
             )
         )
 

@@ -402,6 +402,6 @@ def test_a_member_without_a_name_is_as_good_as_any(store: LocalStore, tmp_path: 
     (file,) = study(tmp_path / "in", 1)
     archive = tmp_path / "a.zip"
     with zipfile.ZipFile(archive, "w") as out:
-        out.writestr("NAME", file.read_bytes())
-    archive.write_bytes(archive.read_bytes().replace(b"NAME", b"\0AME"))  # a zero ends it
+        out.writestr("MEMBER", file.read_bytes())
+    archive.write_bytes(archive.read_bytes().replace(b"MEMBER", b"\0EMBER"))  # a zero ends it
     assert begin(store).file(archive, "a.zip") is Outcome.TAKEN

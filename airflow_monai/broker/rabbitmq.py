@@ -30,7 +30,8 @@ from airflow_monai.tls import client_context
 CONFIRM_SECONDS = 10.0
 CONNECT_SECONDS = 15.0
 DEAD_LETTER = "-dead-letter"
-_INTERNAL_HEADERS = ("x-monai-token", "x-delivery-count", "x-acquired-count")
+_INTERNAL_HEADERS = ("x-monai-token", "x-delivery-count", "x-acquired-count", "CC", "BCC")
+"""Not published again. By the last two a sender names more queues, each of which would get one more with each time."""
 _EXISTS_OTHERWISE = 406
 
 

@@ -6,10 +6,14 @@ import heapq
 import itertools
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from airflow_monai.broker.base import Delivered
+from airflow_monai.gateway.events import log
+
+AFTER_AN_ERROR = 2.0
 
 
 @dataclass(slots=True)
@@ -70,7 +74,12 @@ class Bench:
     def _work(self) -> None:
         while (held := self._next()) is not None:
             held.looks += 1
-            delay = self._step(held)
+            try:
+                delay = self._step(held)
+            except Exception as error:  # noqa: BLE001 - the edge of a thread; the message must not be held for ever
+                where = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may quote data
+                log.error("a message: internal error, %s, it is tried again\n%s", type(error).__name__, where)
+                delay = AFTER_AN_ERROR
             if delay is not None:
                 self.add(held, delay)
 

@@ -267,6 +267,12 @@ def test_a_broker_that_does_not_confirm_is_not_waited_for_for_ever(
         publisher.publish(message_of(exchange, event(), correlation_id="c"))
 
 
+def test_a_sender_cannot_have_what_is_put_back_copied_to_other_queues() -> None:
+    address = BrokerAddress("b", "amqp", "localhost")
+    message = Message("t", b"{}", headers={"CC": ["md.workflow.request"], "BCC": ["x"], "mine": 1, "x-monai-token": 3})
+    assert ours.RabbitMq(address).properties(message).headers == {"mine": 1}
+
+
 @pytest.mark.parametrize("answer", ["requeue", "reject"])
 def test_a_message_whose_answer_a_slow_broker_does_not_confirm_comes_again(
     subscribe: Callable[..., Any],

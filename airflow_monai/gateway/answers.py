@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.broker.buckets import Buckets
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 class AnswerTaker:
     """Takes answers. A second answer changes nothing and does no harm.
 
+    :param spool: for unfinished files; of a gateway, so that what it leaves when it is killed is removed.
     :raises InvalidEvent: by its methods, when nobody waits, or ever waited, for the answer.
     """
 
-    def __init__(self, store: Store, buckets: Buckets):
+    def __init__(self, store: Store, buckets: Buckets, spool: Path | None = None):
         self._store = store
         self._buckets = buckets
+        self._spool = spool or store.spool()
 
     def take(self, event: Event) -> None:
         """Give an answer to its task, durable when this returns."""
@@ -98,7 +100,7 @@ class AnswerTaker:
         Files of one name that come from different folders are kept beside one another.
         """
         name = safe_name(PurePosixPath(key).name)
-        path = self._store.spool() / f"answer-{uuid.uuid4().hex}"
+        path = self._spool / f"answer-{uuid.uuid4().hex}"
         try:
             bucket.fetch(key, path)
             target = f"{folder}/{name}"

@@ -66,7 +66,7 @@ class BrokerWay:
         self._hold = hold
         self._files_seconds = files_seconds
         self._requests = RequestTaker(parts, buckets)
-        self._answers = AnswerTaker(parts.store, buckets)
+        self._answers = AnswerTaker(parts.store, buckets, parts.spool)
         self._reasons = Reasons(parts.events)
         self._failures: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()

@@ -7,9 +7,7 @@ from functools import lru_cache
 
 
 @lru_cache(maxsize=16)
-def client_context(
-    verify: bool | str = True, cert: tuple[str, ...] = (), check_host: bool = True
-) -> ssl.SSLContext:
+def client_context(verify: bool | str = True, cert: tuple[str, ...] = (), check_host: bool = True) -> ssl.SSLContext:
     """What a client trusts and shows; the same object for the same arguments.
 
     :param verify: check the server's certificate: with the system's authorities, with those of a file, or not at all.

@@ -22,8 +22,9 @@ from airflow_monai.local.report import Access, DemoReport, summary
 from airflow_monai.local.stack import LocalStack
 from airflow_monai.local.study import StudyError
 from airflow_monai.local.up import words
+from airflow_monai.sinks.base import DeliveryState
+from airflow_monai.sinks.ledger import Entry, Ledger
 from airflow_monai.store import open_store
-from airflow_monai.store.payloads import payload_key
 from tests.conftest import require
 from tests.local.test_stack import SMALL
 
@@ -60,9 +61,7 @@ class EndedRun:
 def deliver(stack: EndedRun, *, sent: tuple[str, ...] = ()) -> Demo:
     """The last step of a demo whose exports have sent these instances to the PACS."""
     store = open_store(str(stack.layout.store))
-    for uid in sent:
-        key = payload_key(PAYLOAD, f"exports/PACS/{uid}.json")
-        store.write_json(key, {"state": "accepted", "digest": uid})
+    Ledger(store, PAYLOAD, "PACS").write_page("page", {uid: Entry(DeliveryState.ACCEPTED, digest=uid) for uid in sent})
     demo = Demo(DemoOptions(stack.layout.state))
     follower = Follower(stack, 1, lambda line: None, PAYLOAD, "ct-lung", "run")  # type: ignore[arg-type]
     demo._deliver(stack, follower)  # type: ignore[arg-type]

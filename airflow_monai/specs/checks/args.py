@@ -76,6 +76,8 @@ def _unknown(at: Location, task: TaskSpec, kind: TaskTypeSpec, name: str) -> Fin
         message = f"task {task.id!r}: {name!r} is refused: no application gets more of its host than its own folders"
         return Finding(at, "refused-argument", message, "remove it; args.network, args.mounts say what can be had")
     message = f"task {task.id!r}: a task of type {task.type} has no argument {name[:60]!r}"
+    if kind.ignores_others and not _meant(name[:60], kind):
+        return warning(at, "ignored-argument", f"{message}; it means nothing", "remove it")
     return Finding(at, "unknown-argument", message, _instead_of(name[:60], kind))
 
 

@@ -79,6 +79,8 @@ def _arguments(spec: TaskTypeSpec) -> Schema:
         found["patternProperties"] = patterns
     if not spec.args and not spec.prefixes:
         found["additionalProperties"] = {"deprecationMessage": f"A {spec.type.value} task takes no arguments."}
+    elif spec.ignores_others:
+        found["additionalProperties"] = {"deprecationMessage": f"It means nothing to a {spec.type.value} task."}
     elif "" not in spec.prefixes and not spec.takes_artifact_names:
         found["additionalProperties"] = False
     if required:

@@ -66,6 +66,8 @@ class TaskTypeSpec:
     :param args: its arguments; a name that is none of them is refused, with the nearest one as hint.
     :param prefixes: beginnings of further names that it takes, such as ``env_``.
     :param takes_artifact_names: an argument may have the name of an input or output artifact.
+    :param ignores_others: an argument that is none of these means nothing, as published files may have some; a near
+        miss is refused all the same.
     :param needs_input: it must have an input artifact.
     :param uses_destinations: it exports, so it needs ``export_destinations``.
     :param check: what its table of arguments cannot say.
@@ -77,6 +79,7 @@ class TaskTypeSpec:
     args: tuple[Arg, ...] = ()
     prefixes: tuple[str, ...] = ()
     takes_artifact_names: bool = False
+    ignores_others: bool = False
     needs_input: bool = False
     uses_destinations: bool = False
     check: Check | None = None

@@ -29,6 +29,7 @@ SPEC = TaskTypeSpec(
     TaskType.EXPORT,
     "Delivers DICOM objects to export_destinations, each instance once.",
     args=ARGS,
+    ignores_others=True,
     needs_input=True,
     uses_destinations=True,
 )

@@ -10,6 +10,7 @@ SPEC = TaskTypeSpec(
     TaskType.EXPORT_HL7,
     "Delivers HL7 messages, or files of any other kind, to export_destinations that take them, each file once.",
     args=ARGS,
+    ignores_others=True,
     needs_input=True,
     uses_destinations=True,
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_monai.errors import MonaiError
+from airflow_monai.errors import DestinationError, MonaiError, SinkUnavailable
 
 _TAGS = ("StudyInstanceUID", "SOPInstanceUID", "SOPClassUID", "Modality")
 _SHOWN = 3
@@ -81,26 +81,31 @@ def send(study: Study, port: int, *, called_aet: str, stop: Callable[[], bool]) 
 
     :raises StudyError: when an instance is refused or not answered.
     """
-    from pynetdicom import AE
-
     from airflow_monai.local.ports import LOOPBACK
+    from airflow_monai.sinks.dimse import Peer, associate
+    from airflow_monai.sinks.part10 import seek_dataset
 
-    ae = AE(ae_title="DEMO")
-    for sop_class, syntax in sorted({(file.sop_class_uid, file.transfer_syntax_uid) for file in study.files}):
-        ae.add_requested_context(sop_class, syntax)
-    association = ae.associate(LOOPBACK, port, ae_title=called_aet)
-    if not association.is_established:
-        raise StudyError(f"The gateway on port {port} refuses an association with the AE title {called_aet}.")
+    syntaxes = sorted({(file.sop_class_uid, file.transfer_syntax_uid) for file in study.files})
     try:
-        for number, file in enumerate(study.files, start=1):
-            if stop():
-                break
-            status = association.send_c_store(file.path)
-            if status.get("Status") != 0x0000:
-                answer = f"status {status.Status:04X}" if "Status" in status else "no answer"
-                raise StudyError(f"The gateway did not take image {number} of {len(study.files)}: {answer}.")
-    finally:
-        association.release()
+        association = associate(Peer(LOOPBACK, port, called_aet, "DEMO"), syntaxes)
+        try:
+            for number, file in enumerate(study.files, start=1):
+                if stop():
+                    break
+                if (file.sop_class_uid, file.transfer_syntax_uid) not in association.contexts:
+                    raise StudyError(f"The gateway does not take images like number {number} of {len(study.files)}.")
+                with open(file.path, "rb") as dataset:
+                    seek_dataset(dataset)
+                    answer = association.store(
+                        file.sop_class_uid, file.sop_instance_uid, file.transfer_syntax_uid, dataset
+                    )
+                if answer.status:
+                    told = f"status {answer.status:04X} {answer.comment}".strip()
+                    raise StudyError(f"The gateway did not take image {number} of {len(study.files)}: {told}.")
+        finally:
+            association.release()
+    except (SinkUnavailable, DestinationError) as error:
+        raise StudyError(f"The gateway on port {port} did not take the study: {error}") from error
 
 
 def _header(path: Path) -> tuple[str, StudyFile | None]:

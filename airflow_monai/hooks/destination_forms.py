@@ -173,6 +173,7 @@ def broker_connection_type() -> dict[str, Any]:
             "exchange": field.text("Exchange", "Topic exchange of the messages.", "monaideploy"),
             **field.tls(),
             **field.delivery(verifications=("none",)),
+            **field.dicom_permits(),
         },
         "ui-field-behaviour": {
             "hidden-fields": [],

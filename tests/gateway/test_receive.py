@@ -209,7 +209,8 @@ def test_ae_titles_follow_the_workflow_folder(site: Site, tmp_path: Path) -> Non
     files = study(tmp_path / "in", 1)
     assert storescu(gateway.port, files, called="LATER").returncode != 0
     added = write_workflow(site.workflows, "later", ae="LATER")
-    assert storescu(gateway.port, files, called="LATER").returncode == 0
+    # the folder is not read again for every association that asks for a title which nobody has
+    wait_for(lambda: storescu(gateway.port, files, called="LATER").returncode == 0)
     payload_ids(site)
     assert ("later", run_id_of(payload_ids(site)[0])) in site.airflow.runs
     added.unlink()

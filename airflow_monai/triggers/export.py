@@ -7,11 +7,11 @@ from typing import Any
 from airflow_monai.errors import PayloadNotFound
 from airflow_monai.store.payloads import payload_key, run_id_of
 from airflow_monai.store.runs import RunFolder
-from airflow_monai.triggers.watch import NeverFound, WatchTrigger, site_store
+from airflow_monai.triggers.watch import NeverFound, StoreWatchTrigger, site_store
 from airflow_monai.types import TaskStatus
 
 
-class ExportFinishedTrigger(WatchTrigger):
+class ExportFinishedTrigger(StoreWatchTrigger):
     """Fires with how many instances each destination has accepted, when an export task has delivered all.
 
     :param payload_id: of the payload that the export belongs to.

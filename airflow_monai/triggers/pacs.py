@@ -60,9 +60,6 @@ class StudyInPacsTrigger(WatchTrigger):
         except DestinationError as error:
             raise NeverFound(str(error)) from None
 
-    def find(self) -> int | None:
-        raise NotImplementedError("asked by look, which has the connection")
-
     def _look(self, destination: Destination) -> int | None:
         from airflow_monai.sinks.deadline import Deadline
         from airflow_monai.sinks.registry import open_sink

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from airflow_monai.errors import PayloadNotFound
 from airflow_monai.store.payloads import load_payload, manifest_key, payload_ids
-from airflow_monai.triggers.watch import WatchTrigger, site_store
+from airflow_monai.triggers.watch import StoreWatchTrigger, site_store
 
 if TYPE_CHECKING:
     from airflow_monai.store.base import Store
     from airflow_monai.types import Payload
 
 
-class PayloadTrigger(WatchTrigger):
+class PayloadTrigger(StoreWatchTrigger):
     """Fires with the payload's id when a payload has arrived.
 
     :param ae_title: called AE title of the payload.

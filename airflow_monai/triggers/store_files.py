@@ -6,10 +6,10 @@ import time
 
 from airflow_monai.errors import StoreError
 from airflow_monai.store.base import check_key
-from airflow_monai.triggers.watch import NeverFound, WatchTrigger, site_store
+from airflow_monai.triggers.watch import NeverFound, StoreWatchTrigger, site_store
 
 
-class StoreFilesTrigger(WatchTrigger):
+class StoreFilesTrigger(StoreWatchTrigger):
     """Fires with the number of files below a prefix when there are enough and none has changed for a while.
 
     A triggerer that takes over counts the quiet time from anew.
@@ -26,7 +26,7 @@ class StoreFilesTrigger(WatchTrigger):
         self.prefix = prefix
         self.at_least = at_least
         self.stable_seconds = stable_seconds
-        self._seen: dict[str, int] = {}
+        self._seen: dict[str, tuple[int, float]] = {}
         self._since = 0.0
 
     def find(self) -> int | None:
@@ -35,8 +35,7 @@ class StoreFilesTrigger(WatchTrigger):
             prefix = check_key(self.prefix.strip("/"))
         except StoreError as error:
             raise NeverFound(f"{error} Set prefix to a folder of the store.") from None
-        store = site_store()
-        files = {key: store.size(key) for key in store.list(prefix)}
+        files = {entry.key: (entry.size, entry.modified) for entry in site_store().entries(prefix)}
         now = time.monotonic()
         if files != self._seen or not self._since:
             self._seen, self._since = files, now

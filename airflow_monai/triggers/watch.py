@@ -53,17 +53,24 @@ class WatchTrigger(BaseTrigger):
                 return
             await asyncio.sleep(self.poll_interval)
 
-    async def look(self) -> Any:
-        """What :meth:`find` says, asked in a thread: disk and network never stop the loop that all triggers share."""
-        return await asyncio.to_thread(self.find)
-
     @abstractmethod
-    def find(self) -> Any:
+    async def look(self) -> Any:
         """What was waited for, as JSON can hold it; None while it is not there.
 
         :raises NeverFound: it will not come.
         :raises MonaiError: nobody knows at the moment; it is looked for again.
         """
+
+
+class StoreWatchTrigger(WatchTrigger):
+    """Looks into the store, in a thread: disk and network never stop the loop that all triggers share."""
+
+    async def look(self) -> Any:
+        return await asyncio.to_thread(self.find)
+
+    @abstractmethod
+    def find(self) -> Any:
+        """As :meth:`look`."""
 
 
 def site_store() -> Store:

@@ -45,6 +45,24 @@ def test_files_that_still_change_are_waited_for(store: LocalStore) -> None:
     writer.join()
 
 
+def test_a_file_that_is_written_anew_with_its_size_counts_as_changed(store: LocalStore) -> None:
+    store.write("exchange/a/one", b"1")
+    looking = trigger(stable=0.2)
+    assert looking.find() is None
+    time.sleep(0.25)
+    store.write("exchange/a/one", b"2")
+    assert looking.find() is None
+    time.sleep(0.25)
+    assert looking.find() == 1
+
+
+def test_a_look_asks_for_all_files_together(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a bucket each file that is asked for by itself is a request."""
+    store.write("exchange/a/one", b"1")
+    monkeypatch.setattr(LocalStore, "size", None)
+    assert trigger(stable=0).find() == 1
+
+
 def test_a_prefix_outside_the_store_ends_the_waiting(store: LocalStore) -> None:
     event = event_of(StoreFilesTrigger(prefix="../etc"))
     assert "Set prefix to a folder of the store" in event["failed"]

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from airflow_monai.gateway.events import log
+from airflow_monai.gateway.events import log_internal
 
 AFTER_AN_ERROR = 10.0
 _RUNNING = float("nan")  # equal to no time
@@ -88,8 +88,8 @@ class Agenda:
     def _run(self, key: str) -> float | None:
         try:
             return self._step(key)
-        except Exception:  # noqa: BLE001 - the edge of this thread; whatever it was, the key stays on the agenda
-            log.exception("payload %s: internal error, it is tried again", key)
+        except Exception as error:  # noqa: BLE001 - the edge of this thread; whatever it was, the key stays on the agenda
+            log_internal(f"{key}, which is tried again", error)
             return AFTER_AN_ERROR
 
     def _next(self) -> str | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import threading
-import traceback
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from airflow_monai.broker.events.topics import ANSWERS, EVENTS, REQUESTS
 from airflow_monai.errors import InvalidEvent, MonaiError, StoreError
 from airflow_monai.gateway.answers import AnswerTaker
 from airflow_monai.gateway.deposit import IntakeHeld
-from airflow_monai.gateway.events import EventKind, Reasons, log
+from airflow_monai.gateway.events import EventKind, Reasons, log_internal
 from airflow_monai.gateway.held import Bench, Held
 from airflow_monai.gateway.requests import Asked, FilesMissing, RequestTaker
 
@@ -151,8 +150,7 @@ class BrokerWay:
 
     def _failed(self, held: Held, error: Exception) -> float | None:
         reason = f"internal error: {type(error).__name__}"
-        where = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may quote data
-        log.error("message of topic %s: %s\n%s", held.delivered.message.topic, reason, where)
+        log_internal(f"a message of topic {held.delivered.message.topic}", error)
         if isinstance(error, MonaiError):
             reason = str(error)
         name = held.delivered.message.message_id

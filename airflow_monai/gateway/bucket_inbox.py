@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from typing import Any
 from airflow_monai.errors import MonaiError, StoreError
 from airflow_monai.gateway.bucket_place import BucketPlace
 from airflow_monai.gateway.deposit import Depositor, DepositReport, IntakeHeld
-from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log
+from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log_internal
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.store.archives import is_zip
 from airflow_monai.store.base import Store, safe_name
@@ -138,8 +137,8 @@ class BucketInbox:
                 self.look()
             except MonaiError as error:
                 self._wait("-", str(error))
-            except Exception:  # noqa: BLE001 - the edge of a thread; the inbox must not be forgotten silently
-                log.exception("internal error of the bucket inbox, it goes on")
+            except Exception as error:  # noqa: BLE001 - the edge of a thread; the inbox must not be forgotten silently
+                log_internal("the bucket inbox, which goes on", error)
             self._stopped.wait(self._options.poll_seconds)
 
     def look(self) -> None:
@@ -274,8 +273,7 @@ class BucketInbox:
         except IntakeHeld:
             raise
         except Exception as error:  # noqa: BLE001 - one object must not keep all others from their turn
-            where = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may quote data
-            log.error("the bucket inbox: %s, it is tried again\n%s", type(error).__name__, where)
+            log_internal("an object of the bucket inbox, which is tried again", error)
             self._wait(known.ae_title, f"internal error: {type(error).__name__}")
             return None
         return report

@@ -12,7 +12,7 @@ from pathlib import Path
 from airflow_monai.errors import StoreError
 from airflow_monai.gateway.dicom_settings import MAX_FILE
 from airflow_monai.gateway.dimse import Answer, Status, StoreRequest
-from airflow_monai.gateway.events import EventKind, EventLog, log
+from airflow_monai.gateway.events import EventKind, EventLog, log, log_internal
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.intake import Instance, Intake, OpenPayload, Placed
 from airflow_monai.store.part10 import Identity, NotIdentified, check_uid, file_meta, identify, mapped
@@ -170,8 +170,8 @@ class FileReception:
             cause = error.__cause__
             log.error("an image cannot be stored: %s", cause or error)
             answer = _out_of_resources(cause) if isinstance(cause, OSError) else _failed("the store failed")
-        except Exception:  # noqa: BLE001 - the edge towards the sender, who must hear that it failed
-            log.exception("an image cannot be stored")
+        except Exception as error:  # noqa: BLE001 - the edge towards the sender, who must hear that it failed
+            log_internal("an image cannot be stored", error)
             answer = _failed("internal error")
         finally:
             self.discard()

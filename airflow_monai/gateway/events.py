@@ -7,6 +7,7 @@ import logging
 import re
 import threading
 import time
+import traceback
 from collections import Counter
 from datetime import datetime, timezone
 from enum import Enum
@@ -31,6 +32,14 @@ class _WithoutUids(logging.Filter):
 
 
 log.addFilter(_WithoutUids())
+
+
+def log_internal(what: str, error: BaseException) -> None:
+    """Log an error that nobody foresaw by its class and place: its message may quote a file's name or content."""
+    log.error(
+        "%s: internal error, %s\n%s", what, type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
+    )
+
 
 TELL_AGAIN_SECONDS = 300.0
 

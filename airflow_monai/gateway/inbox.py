@@ -17,7 +17,6 @@ import os
 import stat
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from pathlib import Path
 from airflow_monai.errors import InvalidArgument, StoreError
 from airflow_monai.gateway.claims import Claim, abandoned, claim
 from airflow_monai.gateway.deposit import Deposit, Depositor, DepositReport, IntakeHeld, Outcome, check_aet, files_below
-from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log
+from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log_internal
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.store.archives import is_zip
 
@@ -100,8 +99,8 @@ class Inbox:
                 self._look()
             except OSError as error:
                 self._wait(self._options.folder.name, f"the inbox cannot be read: {error.strerror or error}")
-            except Exception:  # noqa: BLE001 - the edge of a thread; the inbox must not be forgotten silently
-                log.exception("internal error of the inbox, it goes on")
+            except Exception as error:  # noqa: BLE001 - the edge of a thread; the inbox must not be forgotten silently
+                log_internal("the inbox, which goes on", error)
 
     def _look(self) -> None:
         present: set[Path] = set()
@@ -215,8 +214,7 @@ class Inbox:
                 reason = f"the inbox cannot be read or written: {error.strerror or error}"
             except Exception as error:  # noqa: BLE001 - the edge of a thread; what was taken stays claimed
                 reason = f"internal error: {type(error).__name__}"
-                where = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may quote data
-                log.error("the inbox: %s, it is tried again\n%s", reason, where)
+                log_internal("what was taken from the inbox, which is tried again", error)
                 failures += 1
             before = before + deposit.report() if before else deposit.report()
             if not self._stopped.is_set():

@@ -15,7 +15,7 @@ from pathlib import Path
 from airflow_monai.errors import MonaiError
 from airflow_monai.gateway.board import Board
 from airflow_monai.gateway.dicom_settings import DicomOptions
-from airflow_monai.gateway.events import EventKind, EventLog, log
+from airflow_monai.gateway.events import EventKind, EventLog, log, log_internal
 from airflow_monai.gateway.tls import ServerTls
 from airflow_monai.gateway.transport import Doors
 from airflow_monai.gateway.worker import Orders, work
@@ -199,8 +199,8 @@ class _Hand:
                     break
                 try:
                     self._hear(message)
-                except Exception:  # noqa: BLE001 - who does not hear on keeps the process from answering its senders
-                    log.exception("internal error while hearing of an image; it is stored")
+                except Exception as error:  # noqa: BLE001 - who does not hear on keeps the process from answering its senders
+                    log_internal("hearing of an image, which is stored", error)
             news.close()
             with self._lock:
                 if self._questions:

@@ -10,7 +10,7 @@ from airflow_monai.gateway.admission import Admission
 from airflow_monai.gateway.association import CLOSED, Association, Ended
 from airflow_monai.gateway.desk import StoreDesk
 from airflow_monai.gateway.dicom_settings import DicomOptions
-from airflow_monai.gateway.events import EventKind, EventLog, log
+from airflow_monai.gateway.events import EventKind, EventLog, log_internal
 from airflow_monai.gateway.metrics import count_association
 from airflow_monai.gateway.sop_classes import is_served
 from airflow_monai.gateway.tls import ServerTls
@@ -117,8 +117,8 @@ class Receiver:
         try:
             ended = assoc.run()
             self._desk.association_ended(ended.how == "released")
-        except Exception:  # noqa: BLE001 - the edge of a thread; one association must not fail silently
-            log.exception("an association failed")
+        except Exception as error:  # noqa: BLE001 - the edge of a thread; one association must not fail silently
+            log_internal("an association failed", error)
             return
         finally:
             with self._lock:

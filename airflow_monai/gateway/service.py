@@ -13,7 +13,7 @@ from airflow_monai.gateway.admission import Admission
 from airflow_monai.gateway.announcer import Announcer, RunCreator
 from airflow_monai.gateway.desk import StoreDesk
 from airflow_monai.gateway.dicom_settings import DicomOptions
-from airflow_monai.gateway.events import EventKind, EventLog, log
+from airflow_monai.gateway.events import EventKind, EventLog, log_internal
 from airflow_monai.gateway.receiver import Receiver
 from airflow_monai.gateway.shepherd import Patience, Shepherd
 from airflow_monai.gateway.spool import SpoolFolder
@@ -190,8 +190,8 @@ class Gateway:
         def stop(way: WayIn) -> None:
             try:
                 way.stop(grace)
-            except Exception:  # noqa: BLE001 - the edge of a process that is ending
-                log.exception("way in %s cannot be stopped in good order", way.name)
+            except Exception as error:  # noqa: BLE001 - the edge of a process that is ending
+                log_internal(f"stopping the way in {way.name}", error)
 
         threads = [threading.Thread(target=stop, args=(way,), name=f"stop-{way.name}") for way in self._ways]
         self._ways.clear()

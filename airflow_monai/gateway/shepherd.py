@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from datetime import datetime
 from airflow_monai.errors import StoreError
 from airflow_monai.gateway.agenda import AFTER_AN_ERROR, Agenda, Step
 from airflow_monai.gateway.announcer import Announcer
-from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log
+from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log, log_internal
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.intake import CloseReason, Intake, OpenPayload, Placed
@@ -132,8 +131,8 @@ class Shepherd:
                 self._adopt()
             except StoreError as error:
                 log.error("what other gateways left cannot be looked for, it is tried again: %s", error)
-            except Exception:  # noqa: BLE001 - the edge of a thread; without it payloads would be forgotten silently
-                log.exception("internal error while looking for what other gateways left, it is tried again")
+            except Exception as error:  # noqa: BLE001 - the edge of a thread; without it payloads would be forgotten
+                log_internal("looking for what other gateways left, which is tried again", error)
 
     def _adopt(self) -> None:
         for payload_id in self._intake.pending():
@@ -152,8 +151,7 @@ class Shepherd:
                 reason = str(error)
             except Exception as error:  # noqa: BLE001 - the edge of a thread; one payload must not be forgotten silently
                 reason = f"internal error: {type(error).__name__}"
-                where = "".join(traceback.format_tb(error.__traceback__))  # without the message, which may quote data
-                log.error("payload %s: %s, it is tried again\n%s", payload_id, reason, where)
+                log_internal(f"payload {payload_id}, which is tried again", error)
             self._reasons.tell(EventKind.PAYLOAD_WAITING, reason, payload_id=payload_id)
             return AFTER_AN_ERROR
 

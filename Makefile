@@ -58,7 +58,7 @@ test-compose: $(INSTALLED)-demo ## build the images, start docker-compose.yaml, 
 	@exec sh compose/test.sh
 
 clean: stop ## remove .venv, .demo and what tools leave behind
-	rm -rf $(VENV) .demo *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .demo .monai *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED)-%: setup.cfg constraints.txt | python-as-asked $(VENV)/bin/pip

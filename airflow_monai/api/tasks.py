@@ -156,13 +156,15 @@ class _Blocks:
     :raises HTTPException: when there is no such file.
     """
 
+    _descriptor: int | None = None  # also where there is no file: it is closed all the same
+
     def __init__(self, path: Path):
         try:
             # what an application made is no file that waits for somebody to write into it
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
             raise HTTPException(404, "The file is not in the store any more.") from None
-        self._descriptor: int | None = descriptor
+        self._descriptor = descriptor
         found = os.fstat(descriptor)
         self.left = found.st_size
         if not stat.S_ISREG(found.st_mode):

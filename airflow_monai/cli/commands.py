@@ -232,7 +232,7 @@ _SEND = Command(
     help="Send DICOM files of this host to a DICOM node.",
     description="Send DICOM files of this host to a DICOM node by C-STORE, with a verdict on each. What the node has "
     "accepted is kept in a file below .monai/sent, so that the same command sends only what is missing. Exit code 0: "
-    "the node has accepted all, 1: not all, 2: nothing could be sent.",
+    "the node has accepted all, 1: not all, 2: the command or the folder cannot be used.",
     function=f"{ENTRY}.send",
     example="airflow monai send ./study --to pacs.example.org:11112 --called PACS --calling MONAI",
     arguments=(

@@ -105,7 +105,7 @@ def run_start(store: Store, which: str, starter: Starter, workflow: str, again: 
 def _cells(summary: PayloadSummary) -> tuple[str, ...]:
     return (
         summary.payload_id,
-        summary.state,
+        summary.standing,
         summary.called_aet,
         ",".join(summary.calling_aets),
         str(summary.images),
@@ -115,11 +115,10 @@ def _cells(summary: PayloadSummary) -> tuple[str, ...]:
 
 
 def _workflows(summary: PayloadSummary) -> str:
-    if summary.wanted is None:
-        return "-"
+    by_hand = [f"{dag} (by hand)" for dag in summary.by_hand]
     if not summary.wanted:
-        return "none wants it"
-    return ", ".join(f"{dag}{_run_state(summary, dag)}" for dag in summary.wanted)
+        return ", ".join(by_hand) or ("-" if summary.wanted is None else "none wants it")
+    return ", ".join([*(f"{dag}{_run_state(summary, dag)}" for dag in summary.wanted), *by_hand])
 
 
 def _run_state(summary: PayloadSummary, dag_id: str) -> str:

@@ -155,7 +155,7 @@ class Announcer:
             return ""
         since = self._unheard.setdefault(payload.payload_id, time.monotonic())
         waited = time.monotonic() - since > LISTENER_GRACE
-        return "" if waited else f"none listens to AE title {payload.called_aet!r} any more"
+        return "" if waited else f"none listens to AE title {payload.called_aet!r} now"
 
     def _tell_routed(self, payload: Payload, routing: list[dict[str, Any]]) -> None:
         series = {file.series_instance_uid for file in payload.files}

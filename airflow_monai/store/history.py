@@ -23,6 +23,7 @@ class PayloadSummary:
     :param wanted: DAG ids of the workflows that want it; None while nobody has decided.
     :param announced: those of them whose run exists.
     :param not_started: those of them whose run will not be -> why.
+    :param by_hand: DAG ids of others that a person has started on it.
     """
 
     payload_id: str
@@ -34,6 +35,7 @@ class PayloadSummary:
     wanted: tuple[str, ...] | None
     announced: tuple[str, ...]
     not_started: Mapping[str, str] = field(default_factory=dict)
+    by_hand: tuple[str, ...] = ()
 
     @property
     def standing(self) -> str:
@@ -44,7 +46,7 @@ class PayloadSummary:
         if self.wanted is None or set(self.wanted) - set(self.announced) - set(self.not_started):
             return "waiting"
         if not self.wanted:
-            return "unrouted"
+            return "started" if self.by_hand else "unrouted"
         return "started" if self.announced else "not-started"
 
     def to_dict(self) -> dict[str, Any]:
@@ -204,6 +206,7 @@ def summarise(store: Store, payload_id: str) -> PayloadSummary:
     wanted = tuple(item["dag_id"] for item in routing if item["wanted"]) if routing is not None else None
     runs = set(store.children(payload_key(payload_id, "runs")))
     announced = tuple(dag_id for dag_id in wanted or () if f"{safe_name(dag_id)}.json" in runs)
+    others = runs - {f"{safe_name(dag_id)}.json" for dag_id in announced}
     payload = load_payload(store, payload_id) if store.exists(manifest_key(payload_id)) else None
     return PayloadSummary(
         payload_id=payload_id,
@@ -215,6 +218,7 @@ def summarise(store: Store, payload_id: str) -> PayloadSummary:
         wanted=wanted,
         announced=announced,
         not_started=_not_started(store, payload_id, set(wanted or ()) - set(announced)),
+        by_hand=tuple(store.read_json(payload_key(payload_id, "runs", name))["dag_id"] for name in sorted(others)),
     )
 
 

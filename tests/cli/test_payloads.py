@@ -18,7 +18,7 @@ from airflow_monai.sinks.base import DeliveryState
 from airflow_monai.sinks.ledger import Entry, Ledger
 from airflow_monai.specs.plan import TaskPlan, TaskType, WorkflowPlan
 from airflow_monai.store.finding import NothingFound
-from airflow_monai.store.history import PayloadFilter
+from airflow_monai.store.history import PayloadFilter, summarise
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import manifest_key, not_started_key, payload_id_of, payload_key, run_id_of
 from airflow_monai.store.runs import RunFolder
@@ -98,7 +98,7 @@ def test_the_list_shows_open_payloads_first_and_what_waits(store):
     head, first, second = _printed(run_list, store, 50, False).splitlines()
     assert head.split() == ["PAYLOAD", "STATE", "AE", "TITLE", "FROM", "IMAGES", "CLOSED", "WORKFLOWS"]
     assert first.split() == [OPEN, "open", "CTLUNG", "CT01", "0", "-", "-"]
-    assert second.split() == [CLOSED, "closed", "CTLUNG", "CT01", "1", "2026-01-02T03:04:16", "ct-lung", "(waiting)"]
+    assert second.split() == [CLOSED, "waiting", "CTLUNG", "CT01", "1", "2026-01-02T03:04:16", "ct-lung", "(waiting)"]
 
 
 def test_the_list_is_limited_and_json_is_for_programs(store):
@@ -290,3 +290,12 @@ def test_an_open_payload_and_a_full_disk_start_nothing(store):
     with pytest.raises(PayloadNotFound):
         _started(store, api, which=payload_id_of("9.9", "X", 0))
     assert api.runs == []
+
+
+def test_the_list_tells_what_a_person_has_started(store: LocalStore) -> None:
+    api = _Api()
+    assert "mr (by hand)" not in _printed(run_list, store, 9, False)
+    _started(store, api, "mr")
+    assert "mr (by hand)" in _printed(run_list, store, 9, False)
+    store.write_json(payload_key(CLOSED, "routing.json"), [])
+    assert PayloadFilter(standing="started").takes(summarise(store, CLOSED))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_monai.errors import DestinationError, MonaiError
+from airflow_monai.hooks.connections import aconnection_of, connection_of
 from airflow_monai.sinks.base import Destination
 from airflow_monai.sinks.registry import SINKS, open_sink
 
@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 
 def destination(name: str) -> Destination:
     """The destination whose name is the id of an Airflow connection; :class:`DestinationError` when there is none."""
-    try:
-        connection = BaseHook.get_connection(name)
-    except AirflowNotFoundException:
-        raise _no_connection(name) from None
-    found = described(name, connection, connection.extra_dejson)
+    found = described(name, *connection_of(name, _no_connection(name)))
     if found.conn_type == "monai_broker" and not found.host:
         from airflow_monai.hooks.export_agent import at_the_site_s_broker
 
@@ -31,11 +27,7 @@ def destination(name: str) -> Destination:
 
 async def adestination(name: str) -> Destination:
     """As :func:`destination`, for the triggerer."""
-    try:
-        connection = await BaseHook.aget_connection(name)
-    except AirflowNotFoundException:
-        raise _no_connection(name) from None
-    return described(name, connection, await connection.aextra_dejson())
+    return described(name, *await aconnection_of(name, _no_connection(name)))
 
 
 def _no_connection(name: str) -> DestinationError:

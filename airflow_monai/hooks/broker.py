@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
 
 from airflow_monai.broker.base import Broker, BrokerAddress, open_broker
 from airflow_monai.errors import BrokerMisused, MonaiError
+from airflow_monai.hooks.connections import aconnection_of, connection_of
 from airflow_monai.hooks.forms import rabbitmq_connection_type as connection_type
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
 
 
 def broker_address(conn_id: str) -> BrokerAddress:
@@ -17,20 +20,12 @@ def broker_address(conn_id: str) -> BrokerAddress:
 
     :raises BrokerMisused: when there is no such connection.
     """
-    try:
-        connection = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        raise _no_connection(conn_id) from None
-    return _described(conn_id, connection, connection.extra_dejson)
+    return _described(conn_id, *connection_of(conn_id, _no_connection(conn_id)))
 
 
 async def abroker_address(conn_id: str) -> BrokerAddress:
     """As :func:`broker_address`, for the triggerer."""
-    try:
-        connection = await BaseHook.aget_connection(conn_id)
-    except AirflowNotFoundException:
-        raise _no_connection(conn_id) from None
-    return _described(conn_id, connection, await connection.aextra_dejson())
+    return _described(conn_id, *await aconnection_of(conn_id, _no_connection(conn_id)))
 
 
 def _no_connection(conn_id: str) -> BrokerMisused:
@@ -40,7 +35,7 @@ def _no_connection(conn_id: str) -> BrokerMisused:
     )
 
 
-def _described(conn_id: str, connection: Any, extra: Any) -> BrokerAddress:
+def _described(conn_id: str, connection: Connection, extra: dict[str, Any]) -> BrokerAddress:
     return BrokerAddress(
         name=conn_id,
         kind=connection.conn_type or "",
@@ -49,7 +44,7 @@ def _described(conn_id: str, connection: Any, extra: Any) -> BrokerAddress:
         login=connection.login or "",
         password=connection.password or "",
         path=(connection.schema or "").strip(),
-        extra=extra if isinstance(extra, dict) else {},
+        extra=extra,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from airflow_monai.store.base import Store
 from airflow_monai.store.callbacks import Waiting
+from airflow_monai.store.payloads import instance_id_of
 from airflow_monai.store.requests import request_of
 from airflow_monai.store.runs import RunFolder
 
@@ -31,7 +32,7 @@ class ExportOrder:
     @property
     def workflow_instance_id(self) -> str:
         """A GUID that stands for the DAG run."""
-        return self._guid("run")
+        return instance_id_of(self.folder.dag_id, self.folder.run_id)
 
     @property
     def correlation_id(self) -> str:

@@ -35,6 +35,11 @@ def rerun_id_of(payload_id: str, number: int) -> str:
     return f"{run_id_of(payload_id)}__r{number}"
 
 
+def instance_id_of(dag_id: str, run_id: str) -> str:
+    """The id of a workflow instance for other systems: a UUID that stands for the DAG run, always the same."""
+    return str(uuid.uuid5(_NAMESPACE, f"instance|{dag_id}|{run_id}"))
+
+
 def batch_run_id(payload_id: str, number: int) -> str:
     """The id of the ``number``-th run that batches of a workflow start on a payload. It tells the scheduler that live
     studies go first (:mod:`airflow_monai.priorities`)."""

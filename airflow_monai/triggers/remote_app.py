@@ -93,12 +93,12 @@ class RemoteAppTrigger(LightTrigger):
         )
         event = ExternalAppRequestEvent(
             workflow_instance_id=order.workflow_instance_id,
-            export_task_id=run.run.execution_id,
+            export_task_id=_execution(order),
             correlation_id=correlation_id,
             message_id=message_id,
             files=tuple(files),
             targets=targets,
-            destination_folder=f"{run.run.payload.payload_id}/inference/{run.run.execution_id}",
+            destination_folder=f"{run.run.payload.payload_id}/inference/{_execution(order)}",
         )
         return message_of(topic, event, correlation_id=correlation_id, message_id=message_id)
 
@@ -106,12 +106,12 @@ class RemoteAppTrigger(LightTrigger):
         """Say in the store what is waited for, before anybody can answer."""
         from airflow_monai.store.answers import AnswerKind, Awaited, await_answer
 
-        store, ids = run.run.store, (order.workflow_instance_id, run.run.execution_id)
+        store, ids = run.run.store, (order.workflow_instance_id, _execution(order))
         outputs = tuple((item["name"], item.get("type") or "") for item in self.light_task["outputs"])
         artifacts = Awaited(order.waiting(ARTIFACTS), run.run.output_key, outputs)
         await_answer(store, AnswerKind.ARTIFACTS, ids, artifacts)
         await_answer(store, AnswerKind.EXPORT, ids, Awaited(order.waiting(EXPORT)))
-        await_answer(store, AnswerKind.CALLBACK, (run.run.execution_id,), Awaited(order.waiting(CALLBACK)))
+        await_answer(store, AnswerKind.CALLBACK, (_execution(order),), Awaited(order.waiting(CALLBACK)))
 
     def _answered(self, run: LightRun) -> Outcome | None:
         """What the answers that are there make of the task; None while it waits on.
@@ -178,3 +178,8 @@ async def _broker() -> Any:
             "or run the application as a map, docker or http_async task."
         )
     return await abroker_address(conn_id)
+
+
+def _execution(order: ExportOrder) -> str:
+    """The id of this execution in messages: that of an earlier run with the same name is another one."""
+    return order.task_guid("execution")

@@ -1,0 +1,1 @@
+"""What every route of ours has in common: who may, how errors look, what is noted."""

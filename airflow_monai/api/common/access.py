@@ -1,0 +1,200 @@
+"""Who calls, and what they may: Airflow's auth manager is asked, for every route.
+
+Besides Airflow's own tokens (``Authorization: Bearer``, or the cookie of its UI) a name and a password are taken
+(RFC 7617): they are given to the log-in of Airflow's auth manager, and its token is kept for a minute.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.auth.managers.models.resource_details import (
+    ConnectionDetails,
+    DagAccessEntity,
+    DagDetails,
+)
+from airflow.api_fastapi.core_api.security import bearer_scheme, get_user, resolve_user_from_token
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPAuthorizationCredentials
+
+TOKEN_SECONDS = 60.0
+_KEPT = 512
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Right(Enum):
+    """What a caller may do, as Airflow's auth manager knows it: a method, and what of a DAG it is about."""
+
+    SEE_WORKFLOWS = ("GET", None)
+    EDIT_WORKFLOWS = ("PUT", None)
+    SEE_RUNS = ("GET", DagAccessEntity.RUN)
+    START_RUNS = ("POST", DagAccessEntity.RUN)
+    CHANGE_RUNS = ("PUT", DagAccessEntity.RUN)
+    SEE_TASKS = ("GET", DagAccessEntity.TASK_INSTANCE)
+    CHANGE_TASKS = ("PUT", DagAccessEntity.TASK_INSTANCE)
+    READ_DATA = ("GET", DagAccessEntity.TASK_LOGS)
+    """Files, their names, logs and patient attributes: as for the task logs, which may tell of a patient too."""
+    SEE_CONNECTIONS = ("GET", "connection")
+    ADD_CONNECTIONS = ("POST", "connection")
+    CHANGE_CONNECTIONS = ("PUT", "connection")
+    DELETE_CONNECTIONS = ("DELETE", "connection")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls."""
+
+    user: BaseUser
+
+    @property
+    def name(self) -> str:
+        return str(self.user.get_name())
+
+    def may(self, right: Right, name: str | None = None) -> bool:
+        """:param name: of the DAG or the connection; None for all of them."""
+        method, entity = right.value
+        manager = get_auth_manager()
+        if entity == "connection":
+            return bool(
+                manager.is_authorized_connection(
+                    method=method,  # type: ignore[arg-type]
+                    details=ConnectionDetails(conn_id=name),
+                    user=self.user,
+                )
+            )
+        return bool(
+            manager.is_authorized_dag(
+                method=method,  # type: ignore[arg-type]
+                access_entity=entity,
+                details=DagDetails(id=name, team_name=_team(name)),
+                user=self.user,
+            )
+        )
+
+    def check(self, right: Right, name: str | None = None) -> None:
+        """:raises HTTPException: 403 when the caller may not."""
+        if not self.may(right, name):
+            about = f" of {name!r}" if name else ""
+            raise HTTPException(403, f"You have no right to {right.name.lower().replace('_', ' ')}{about} here.")
+
+    def of_dags(self, right: Right, dag_ids: set[str]) -> set[str]:
+        """Those of the DAGs that the caller has this right on."""
+        return dag_ids if self.may(right) else {dag_id for dag_id in dag_ids if self.may(right, dag_id)}
+
+
+async def caller_of(
+    request: Request,
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_scheme)],
+) -> Caller:
+    """Who calls; 401 for nobody that is known here."""
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic":
+        return Caller(await _passwords.user_of(value.strip()))
+    if bearer is None:
+        _check_origin(request)
+    try:
+        return Caller(await get_user(request, None, bearer))
+    except HTTPException as error:
+        if error.status_code == 403:  # what Airflow says of a token that is none
+            raise HTTPException(401, "The token is not valid.", {"WWW-Authenticate": "Bearer"}) from None
+        raise HTTPException(
+            error.status_code, error.detail, {"WWW-Authenticate": 'Bearer, Basic realm="Airflow"'}
+        ) from None
+
+
+TheCaller = Annotated[Caller, Depends(caller_of)]
+
+
+def needs(*rights: Right) -> Any:
+    """A route's dependency: the caller needs these rights, on the DAG that the path names or else on all."""
+
+    def check(request: Request, caller: TheCaller) -> None:
+        for right in rights:
+            caller.check(right, request.path_params.get("dag_id") if right.value[1] != "connection" else None)
+
+    return Depends(check)
+
+
+def _check_origin(request: Request) -> None:
+    """A page elsewhere must not act with the cookie of somebody who is signed in."""
+    site = request.headers.get("sec-fetch-site", "same-origin")
+    if request.method not in _SAFE_METHODS and site not in ("same-origin", "none"):
+        raise HTTPException(403, "A page of another site may not change anything here.")
+
+
+def _team(dag_id: str | None) -> str | None:
+    from airflow.models.dag import DagModel
+
+    return DagModel.get_team_name(dag_id) if dag_id else None
+
+
+class _Passwords:
+    """Logs in by name and password, as the auth manager does; what it says is kept for a minute.
+
+    :param login: name, password -> token.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._tokens: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    async def user_of(self, value: str) -> BaseUser:
+        try:
+            name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            name, colon, password = "", "", ""
+        if not colon:
+            raise _refused("The credentials cannot be read.")
+        key = hashlib.sha256(f"{name}\0{password}".encode()).digest()
+        token = self._kept(key)
+        if token is None:
+            token = await _login(name, password)
+            self._keep(key, token)
+        return await resolve_user_from_token(token)
+
+    def _kept(self, key: bytes) -> str | None:
+        with self._lock:
+            until, token = self._tokens.get(key, (0.0, ""))
+            return token if until > self._clock() else None
+
+    def _keep(self, key: bytes, token: str) -> None:
+        with self._lock:
+            self._tokens[key] = (self._clock() + TOKEN_SECONDS, token)
+            self._tokens.move_to_end(key)
+            while len(self._tokens) > _KEPT:
+                self._tokens.popitem(last=False)
+
+
+_passwords = _Passwords()
+
+
+async def _login(name: str, password: str) -> str:
+    """A token of the auth manager's own log-in, which is an app of its own beside Airflow's."""
+    import httpx
+
+    app = get_auth_manager().get_fastapi_app()
+    if app is None:
+        raise _refused("Airflow's auth manager takes no passwords: use a token.")
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
+        answer = await client.post("/token", json={"username": name, "password": password})
+    try:
+        return str(answer.json()["access_token"])
+    except (ValueError, KeyError, TypeError):
+        raise _refused("Name or password is wrong.") from None
+
+
+def _refused(detail: str) -> HTTPException:
+    return HTTPException(401, detail, {"WWW-Authenticate": 'Basic realm="Airflow"'})

@@ -1,0 +1,148 @@
+"""How errors look: problem details (RFC 7807, now RFC 9457), or a small page for a browser.
+
+An answer never holds a path of this machine, a host or a stack trace: what nobody foresaw is logged under a number
+that the answer names.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from airflow_monai.api.page import HEADERS, page, row, table
+from airflow_monai.errors import InvalidArgument, MonaiError, PayloadNotFound, SettingsError, StoreError
+
+log = logging.getLogger(__name__)
+CONTENT_TYPE = "application/problem+json"
+
+
+class FieldError(BaseModel):
+    """What is wrong with one part of a request."""
+
+    field: str = Field(examples=["body.tasks[0].id"])
+    message: str = Field(examples=["a task needs an id"])
+    hint: str = ""
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no such job."])
+    instance: str = Field(examples=["/monai/app-server/jobs/6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21"])
+    errors: list[FieldError] = []
+
+
+class ApiProblem(HTTPException):
+    """An error with more to say than one line."""
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: Iterable[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ):
+        super().__init__(status, detail, dict(headers) if headers else None)
+        self.errors = tuple(errors)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route's documentation says of its errors; 401 and 403 are in it always, 400 where it takes anything."""
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {CONTENT_TYPE: {"schema": _REFERENCE}}}
+        for status in sorted({401, 403, *statuses})
+    }
+
+
+_REFERENCE = {"$ref": "#/components/schemas/Problem"}
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Have every error of the app answered so."""
+    app.add_exception_handler(StarletteHTTPException, _http_error)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(MonaiError, _our_error)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def _http_error(request: Request, error: StarletteHTTPException) -> Response:
+    detail = str(error.detail)
+    if wants_page(request) and error.status_code == 401:
+        detail = "Sign in to Airflow first, then open this page again."
+    errors = error.errors if isinstance(error, ApiProblem) else ()
+    return told(request, error.status_code, detail, errors, error.headers)
+
+
+def _invalid(request: Request, error: RequestValidationError) -> Response:
+    errors = [FieldError(field=_place(item["loc"]), message=str(item["msg"])) for item in error.errors()]
+    first = f"{errors[0].field}: {errors[0].message}" if errors else "it cannot be read"
+    return told(request, 400, f"The request is not valid: {first}.", errors)
+
+
+def _our_error(request: Request, error: MonaiError) -> Response:
+    """Our messages hold no patient data."""
+    status = 500
+    if isinstance(error, PayloadNotFound):
+        return told(request, 404, f"There is no payload {error.payload_id!r}.")
+    if isinstance(error, InvalidArgument):
+        status = 400
+    elif isinstance(error, (StoreError, SettingsError)):  # they may name a folder, which is for the site's eyes
+        return _logged(request, error, 503 if isinstance(error, StoreError) else 500)
+    return told(request, status, str(error))
+
+
+def _unforeseen(request: Request, error: Exception) -> Response:
+    return _logged(request, error, 500)
+
+
+def _logged(request: Request, error: Exception, status: int) -> Response:
+    number = uuid.uuid4().hex[:12]
+    log.error("%s %s failed, number %s", request.method, request.url.path, number, exc_info=error)
+    return told(request, status, f"This could not be done here. The API server's log has the reason, number {number}.")
+
+
+def told(
+    request: Request,
+    status: int,
+    detail: str,
+    errors: Iterable[FieldError] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The answer that tells of an error."""
+    if wants_page(request):
+        return HTMLResponse(
+            page(f"Error {status}", table(row("What", detail))), status, headers={**HEADERS, **(headers or {})}
+        )
+    problem = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        errors=list(errors),
+    )
+    shown = problem.model_dump(exclude={"errors"} if not problem.errors else None)
+    return JSONResponse(shown, status, headers=dict(headers or {}), media_type=CONTENT_TYPE)
+
+
+def wants_page(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "")
+
+
+def _place(parts: Iterable[Any]) -> str:
+    """``("body", "tasks", 0, "id")`` as ``body.tasks[0].id``."""
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text

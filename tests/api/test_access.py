@@ -1,0 +1,67 @@
+"""Who may: Airflow's auth manager decides, also for names and passwords."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from fastapi import APIRouter
+from fastapi.testclient import TestClient
+
+from airflow_monai.api.common.access import Right, TheCaller, needs
+
+Api = Callable[[str | None], TestClient]
+
+
+@pytest.fixture
+def routed(monkeypatch: pytest.MonkeyPatch) -> None:
+    router = APIRouter()
+
+    @router.get("/who")
+    def who(caller: TheCaller) -> str:
+        return caller.name
+
+    @router.post("/start", dependencies=[needs(Right.START_RUNS)])
+    def start() -> str:
+        return "started"
+
+    @router.get("/broken")
+    def broken() -> None:
+        raise OSError("/secret/folder of Doe^Jane")
+
+    monkeypatch.setattr("airflow_monai.api.app._apis", lambda: [router])
+
+
+def test_rights_are_those_of_airflow_s_roles(routed: None, api: Api) -> None:
+    assert api("viewer").get("/who").json() == "viewer"
+    assert api("viewer").post("/start").status_code == 403
+    assert api("user").post("/start").json() == "started"
+    nobody = api(None).get("/who")
+    assert nobody.status_code == 401 and "Bearer" in nobody.headers["www-authenticate"]
+    assert nobody.headers["content-type"] == "application/problem+json"
+    assert nobody.json()["status"] == 401 and nobody.json()["instance"] == "/who"
+
+
+def test_a_name_and_a_password_are_a_log_in(routed: None, api: Api) -> None:
+    assert api(None).get("/who", auth=("user", "user")).json() == "user"
+    assert api(None).post("/start", auth=("viewer", "viewer")).status_code == 403
+    for name, password in (("user", "admin"), ("user", ""), ("nobody", "user"), ("", "")):
+        assert api(None).get("/who", auth=(name, password)).status_code == 401
+    for scheme in ("Basic", "Basic %%%", "Basic dXNlcg==", "Bearer x", "Digest x"):
+        assert api(None).get("/who", headers={"authorization": scheme}).status_code == 401
+
+
+def test_a_page_of_another_site_changes_nothing(routed: None, api: Api, people: Callable[[str], str]) -> None:
+    client = api(None)
+    client.cookies.set("_token", people("admin"))
+    assert client.post("/start").json() == "started"
+    elsewhere = client.post("/start", headers={"sec-fetch-site": "cross-site"})
+    assert elsewhere.status_code == 403
+    assert client.get("/who", headers={"sec-fetch-site": "cross-site"}).json() == "admin"
+
+
+def test_what_nobody_foresaw_is_told_by_a_number_only(routed: None, api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    answer = api("admin").get("/broken")
+    assert answer.status_code == 500 and "secret" not in answer.text and "Doe" not in answer.text
+    number = answer.json()["detail"].split("number ")[1].rstrip(".")
+    assert number in caplog.text

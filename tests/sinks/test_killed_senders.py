@@ -72,9 +72,7 @@ class NotingSink(DicomSink):
         super().__init__(destination)
         self._notes = notes
 
-    def send(
-        self, instances: Iterable[Instance], on_result: Callable[[Delivery], None], *rest: Any, **more: Any
-    ) -> Any:
+    def send(self, instances: Sequence[Instance], on_result: Callable[[Delivery], None]) -> None:
         with open(self._notes, "ab", buffering=0) as notes:
 
             def noted(delivery: Delivery) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import re
-import stat
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import APIRouter, Depends, HTTPException, Query
-from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, Response
 
+from airflow_monai.api.common.downloads import send_object
 from airflow_monai.api.maps import ran_page
 from airflow_monai.api.page import HEADERS, Html, code, heading, link, listing, marked, page, part, row, size, table
 from airflow_monai.api.runs import FoundTask, TaskPlace, find_task
@@ -22,8 +19,6 @@ from airflow_monai.types import TaskRecord
 MAX_SHOWN = 200
 """Files of one artifact that the page lists; the others are counted, and can be fetched by their numbers."""
 
-_BLOCK = 256 * 1024
-_PLAIN = re.compile(r"[^A-Za-z0-9._-]+")
 router = APIRouter(prefix="/dags/{dag_id}/runs/{run_id}/tasks/{task_id}")
 MapIndex = Annotated[int, Query(ge=-1, le=100_000)]
 
@@ -58,7 +53,7 @@ def fetch_log(dag_id: str, run_id: str, task_id: str, map_index: MapIndex = -1) 
     key = found.log_key()
     if key is None:
         raise HTTPException(404, "The store holds no log of this task.")
-    return _sent(found, key, "text/plain; charset=utf-8", inline=True)
+    return send_object(found.folder.store, key, media_type="text/plain; charset=utf-8", filename=key, inline=True)
 
 
 @router.get("/artifacts/{artifact}/{number}", dependencies=may_read)
@@ -70,7 +65,7 @@ def fetch_file(
     keys = found.record.artifacts.get(artifact, ()) if found.record else ()
     if not 0 <= number < len(keys) or not found.is_ours(keys[number]):
         raise HTTPException(404, "The task has no such file.")
-    return _sent(found, keys[number], "application/octet-stream", inline=False)
+    return send_object(found.folder.store, keys[number], media_type="application/octet-stream", filename=keys[number])
 
 
 def _parts(found: FoundTask, record: TaskRecord) -> Iterator[str]:
@@ -134,57 +129,3 @@ def _index(place: TaskPlace) -> str:
 
 def _time(text: str | None) -> str:
     return (text or "-")[:19].replace("T", " ")
-
-
-def _sent(found: FoundTask, key: str, kind: str, *, inline: bool) -> Response:
-    """An object of the store, a block at a time."""
-    name = _PLAIN.sub("_", key.rpartition("/")[2])[:150] or "file"
-    headers = {**HEADERS, "Content-Disposition": f'{"inline" if inline else "attachment"}; filename="{name}"'}
-    path = found.folder.store.local_path(key)
-    if path is None:
-        length, pieces = found.folder.store.blocks(key)
-        return StreamingResponse(pieces, media_type=kind, headers={**headers, "Content-Length": str(length)})
-    blocks = _Blocks(path)
-    headers["Content-Length"] = str(blocks.left)
-    return StreamingResponse(blocks, media_type=kind, headers=headers)
-
-
-class _Blocks:
-    """The bytes of a file, a block at a time. It is closed when nobody has this any more: who asked may have gone
-    before the first block was wanted, and then nobody ever begins to read.
-
-    :raises HTTPException: when there is no such file.
-    """
-
-    _descriptor: int | None = None  # also where there is no file: it is closed all the same
-
-    def __init__(self, path: Path):
-        try:
-            # what an application made is no file that waits for somebody to write into it
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except OSError:
-            raise HTTPException(404, "The file is not in the store any more.") from None
-        self._descriptor = descriptor
-        found = os.fstat(descriptor)
-        self.left = found.st_size
-        if not stat.S_ISREG(found.st_mode):
-            self.close()
-            raise HTTPException(404, "The store holds something else there than a file.")
-
-    def __iter__(self) -> _Blocks:
-        return self
-
-    def __next__(self) -> bytes:
-        block = b"" if self._descriptor is None else os.read(self._descriptor, min(_BLOCK, self.left))
-        self.left -= len(block)
-        if not block:
-            self.close()
-            raise StopIteration
-        return block
-
-    def close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
-
-    __del__ = close

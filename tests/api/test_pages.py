@@ -6,7 +6,6 @@ Who a request is from is the test's to say; Airflow's own sign-in in front of th
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ import pytest
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
 
-from airflow_monai.api import tasks
 from airflow_monai.api.app import create_app
 from airflow_monai.maps.registry import MapRegistry
 from airflow_monai.store.local import LocalStore
@@ -189,25 +187,6 @@ def test_files_are_those_of_the_payload_and_no_links(client: TestClient, store: 
     ended(store, artifacts={"all": (other, link, f"{link}-gone")})
     assert [client.get(f"{TASK}/artifacts/all/{number}").status_code for number in range(3)] == [404] * 3
     assert client.get(TASK).status_code == 200
-
-
-def test_what_nobody_reads_to_its_end_is_closed_all_the_same(tmp_path: Path) -> None:
-    def opened() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    (tmp_path / "file").write_bytes(b"x" * 1_000_000)
-    before = opened()
-    for read in (0, 1):
-        blocks = tasks._Blocks(tmp_path / "file")
-        for _ in range(read):
-            assert next(blocks)
-        del blocks
-    assert b"".join(tasks._Blocks(tmp_path / "file")) == b"x" * 1_000_000
-    os.mkfifo(tmp_path / "pipe")
-    for other in (tmp_path, tmp_path / "pipe", tmp_path / "gone"):
-        with pytest.raises(HTTPException):
-            tasks._Blocks(other)
-    assert opened() == before
 
 
 def test_a_task_that_has_not_ended(client: TestClient) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from airflow_monai.api.instances.runs import CANCELLED
 from airflow_monai.hooks.airflow_api import DagNotThere, RunNotCreated
 
 
@@ -64,13 +65,16 @@ class RunsHere:
             run.note = (note, None)
 
 
-def end_run(dag_id: str, run_id: str) -> bool:
+def end_run(dag_id: str, run_id: str, cancelled_by: str = "") -> bool:
     """Have Airflow end a run: its tasks are stopped, and it has failed. False when it had ended before.
 
+    :param cancelled_by: whoever wants that; the run then says, in the same transaction, that it was cancelled
+        (:func:`airflow_monai.api.instances.runs.is_cancelled`).
     :raises LookupError: when there is no such run.
     """
     from airflow.api_fastapi.core_api.datamodels.dag_run import DagRunMutableStates
     from airflow.api_fastapi.core_api.services.public.dag_run import patch_dag_run_state
+    from pendulum import now
 
     with create_session() as session:
         wanted = select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
@@ -83,5 +87,8 @@ def end_run(dag_id: str, run_id: str) -> bool:
         dag = DBDagBag().get_dag_for_run(run, session=session)
         if dag is None:
             raise LookupError(f"{dag_id} {run_id}")
+        if cancelled_by:
+            noted = {"by": cancelled_by, "at": now("UTC").isoformat(), "clear_number": run.clear_number}
+            run.conf = {**(run.conf or {}), CANCELLED: noted}
         patch_dag_run_state(dag=dag, dag_run=run, state=DagRunMutableStates.FAILED, session=session)
     return True

@@ -75,4 +75,8 @@ def dicom_permits() -> Fields:
         "allow_received_series": flag(
             "Allow series of the input", "Also deliver results that claim a series of the input, or share one."
         ),
+        "resend_changed": flag(
+            "Send changed content",
+            "Also send new content under a UID that was accepted before. The far side may keep the old, and say yes.",
+        ),
     }

@@ -142,6 +142,7 @@ class Sink(ABC):
 
     Every sink keeps to its ``throttle`` (``take`` before each piece that it sends), where that is set, and to its
     ``deadline`` (``left`` for the time-out of a request, ``pause`` between attempts), which an export sets.
+    ``resends_changed`` says whether new content may be sent under a name that was accepted before.
 
     :param destination: its connection; :class:`DestinationError` when that cannot be used.
     """
@@ -156,6 +157,9 @@ class Sink(ABC):
         self.destination = destination
         self.verification = destination.choice("verify", "none", self.verifications)
         self.throttle: Throttle | None = destination.throttle()
+        # a far side that goes by UIDs may keep the old content and answer success; other sinks compare it themselves
+        by_uid = self.dicom_only or self.leads_to_dicom
+        self.resends_changed = not by_uid or destination.flag("resend_changed")
         self.deadline = Deadline()
         self.order: ExportOrder | None = None  # set by export tasks, for sinks that are answered later
 

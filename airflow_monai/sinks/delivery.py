@@ -3,12 +3,15 @@
 What the ledger holds as accepted is not sent. What was sent and never answered is asked for where the destination can
 be asked, and sent again where not. What the destination accepted is verified, where its connection says so, and sent
 once more when it is not there.
+
+New content under a UID that was accepted before is refused here, unless the connection says ``resend_changed``: many a
+node keeps the old content and answers success, and nobody would know which one it has.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from airflow_monai.errors import DeadlinePassed, MonaiError, SinkUnavailable
@@ -26,6 +29,11 @@ LOOKS = (0.0, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each look at whether the destination has it: some enter it into their index a little later."""
 FINAL_SHARE, FINAL_SECONDS = 0.1, 30.0
 """So much of the time is kept for asking, at the end, for what was not answered."""
+
+_HINT = "new results need new UIDs, or set resend_changed in the extra if the far side replaces what it has"
+OTHER_THERE = f"other content was accepted there under this UID before: {_HINT}"
+OTHER_MAY_BE_THERE = f"other content was sent there under this UID before, and may have arrived: {_HINT}"
+NOT_KNOWN_YET = "other content was sent there under this UID before, and whether it arrived cannot be asked for now"
 
 OnResult = Callable[[Delivery], None]
 
@@ -74,6 +82,7 @@ class Deliverer:
         self._time = time
         self._known: dict[str, Entry] = {}  # read once: a ledger in a bucket is many requests
         self._digests = {identity: instance.digest for identity, instance in instances.items()}
+        self._barred: set[str] = set()  # under their names other content is there, or may be
 
     def run(self) -> None:
         """Deliver; the verdicts are in the report, also when this raises.
@@ -89,6 +98,7 @@ class Deliverer:
         try:
             if self._missing() or self._unverified():
                 self._sink.deadline.check()
+                self._bar_what_may_be_there()
                 self._resolve()
                 self._deliver()
         except (SinkUnavailable, DeadlinePassed):
@@ -108,10 +118,10 @@ class Deliverer:
         """What is accepted already, and what is to be sent."""
         verdicts = self._report.verdicts
         other = [key for key, item in self._instances.items() if _is_other(known.get(key), item)]
-        if other:
+        if other and self._sink.resends_changed:
             log.warning(
                 "%s has accepted other content under the names of %d of these instances before. They are sent; whether "
-                "it puts them in place of those, or keeps what it has, is up to it: new results need new UIDs",
+                "it puts them in place of those, or keeps what it has, is up to it",
                 self._sink.destination.name,
                 len(other),
             )
@@ -130,10 +140,35 @@ class Deliverer:
                 verdicts[identity] = Delivery(identity, DeliveryState.UNKNOWN, message=message, retry=True)
             elif entry.state is DeliveryState.REFUSED:
                 verdicts[identity] = Delivery(identity, entry.state, entry.status, entry.message, retry=True)
+        if not self._sink.resends_changed:
+            self._bar(other, OTHER_THERE)
+
+    def _bar(self, identities: Iterable[str], message: str, *, retry: bool = False) -> None:
+        """Send none of these; the ledger keeps what it says of the content that is there."""
+        for identity in identities:
+            self._barred.add(identity)
+            self._report.verdicts[identity] = Delivery(identity, DeliveryState.REFUSED, message=message, retry=retry)
+
+    def _bar_what_may_be_there(self) -> None:
+        """Where other content was sent and never answered, the new goes only when the far side has none."""
+        unclear = {
+            identity: instance
+            for identity, instance in self._instances.items()
+            if (entry := self._known.get(identity)) and entry.is_unanswered and entry.digest != instance.digest
+        }
+        if not unclear or self._sink.resends_changed:
+            return
+        self._before_request()
+        try:
+            found = self._sink.ask(list(unclear.values())) or {}
+        except SinkUnavailable:
+            self._bar(unclear, NOT_KNOWN_YET, retry=True)
+            return
+        self._bar((identity for identity in unclear if found.get(identity, True)), OTHER_MAY_BE_THERE)
 
     def _missing(self) -> dict[str, Instance]:
         failed = self._report.failed()
-        return {key: item for key, item in self._instances.items() if key in failed}
+        return {key: item for key, item in self._instances.items() if key in failed and key not in self._barred}
 
     def _send(self, missing: Mapping[str, Instance]) -> None:
         digests = {identity: self._digests[identity] for identity in missing}

@@ -28,6 +28,7 @@ class DicomSink(Sink):
     - ``tls`` and what :func:`airflow_monai.sinks.tls.context_of` reads with it;
     - ``associations``: how many at a time, each instance on one of them;
     - ``convert`` (true): send in plain little endian what the node does not take as it is;
+    - ``resend_changed`` (false): send new content under a SOP Instance UID that the node has accepted before;
     - ``query``: ``same`` (default), ``never``, or ``AET@host:port``: who is asked for what the node did not answer;
     - ``verify``: ``none`` (default), ``query``, or ``commitment`` (DICOM storage commitment), with
       ``commitment_timeout`` (60 s) and ``commitment_port``: where a node that reports on an association of its own

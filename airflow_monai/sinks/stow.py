@@ -28,7 +28,8 @@ class StowSink(Sink):
 
     The connection is an HTTP one, see :class:`airflow_monai.sinks.http_site.HttpSite`. More extras:
     ``instances_per_request`` (20) and ``mb_per_request`` (25; an instance that is larger has a request of its own),
-    ``connections`` (2), and ``query`` (true): whether QIDO-RS at the same address may be used to ask what is there.
+    ``connections`` (2), ``query`` (true): whether QIDO-RS at the same address may be used to ask what is there, and
+    ``resend_changed`` (false): send new content under a SOP Instance UID that the server has accepted before.
     """
 
     dicom_only = True

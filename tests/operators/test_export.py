@@ -336,11 +336,29 @@ def test_an_empty_mandatory_input_fails_and_an_optional_one_does_not(site: Site)
     assert site.export("PACS", mandatory=False)["exported"] == []
 
 
-def test_new_content_under_an_old_uid_is_delivered_and_told(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_new_content_under_an_accepted_uid_is_refused_and_not_sent(site: Site) -> None:
+    """A node may keep the old content and answer success, so that nobody would know which one it has."""
     (result,) = make_images(site.output, 1, study=STUDY)
+    whole = result.read_bytes()
     site.made(result)
     with difficult(lambda *_: 0) as receiver:
         site.dicom("PACS", receiver.port)
+        site.export("PACS")
+        result.write_bytes(whole[:-2] + b"\1\2")
+        with pytest.raises(AirflowFailException, match="other content was accepted there under this UID before: new"):
+            site.export("PACS", try_number=2)
+        result.write_bytes(whole)
+        site.export("PACS", try_number=3)
+        assert receiver.seen == [result.stem], "the first one is there, and known to be"
+
+
+def test_new_content_under_an_accepted_uid_is_sent_where_the_destination_says_so(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    (result,) = make_images(site.output, 1, study=STUDY)
+    site.made(result)
+    with difficult(lambda *_: 0) as receiver:
+        site.dicom("PACS", receiver.port, resend_changed=True)
         site.export("PACS")
         assert "other content" not in caplog.text
         result.write_bytes(result.read_bytes()[:-2] + b"\1\2")

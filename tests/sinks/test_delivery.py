@@ -13,7 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +243,26 @@ def test_what_could_be_other_content_is_not_taken_for_ours(site: Site) -> None:
     with pacs(site.archive) as receiver:
         assert site.attempt(receiver.port).complete
         assert receiver.seen == [name]
+
+
+def test_new_content_goes_only_where_the_unanswered_old_one_has_not_arrived(site: Site) -> None:
+    """Both were sent with other content and never answered; one of them had arrived."""
+    arrived, lost = list(site.instances.values())[:2]
+    with pacs(site.archive) as receiver:
+        elsewhere = Site(
+            Ledger(site.ledger.store, str(uuid.uuid4()), "PACS"), {str(arrived.sop_instance_uid): arrived}, site.archive
+        )
+        elsewhere.attempt(receiver.port)
+        receiver.seen.clear()
+        site.instances = {str(item.sop_instance_uid): replace(item, digest="new") for item in (arrived, lost)}
+        old = Entry(DeliveryState.SENT, attempts=1, digest="old")
+        site.ledger.write_page("a", dict.fromkeys(site.instances, old))
+        report = site.attempt(receiver.port)
+        assert receiver.seen == [lost.sop_instance_uid]
+        (refused,) = report.failed().values()
+        assert refused.identity == arrived.sop_instance_uid and "may have arrived" in refused.message
+        assert site.attempt(receiver.port, query="never", resend_changed=True).complete
+    assert site.attempt(1).complete, "all of it is known to be there"
 
 
 def test_a_deadline_ends_a_hanging_pacs_with_a_verdict_on_each(site: Site) -> None:

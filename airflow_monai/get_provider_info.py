@@ -14,6 +14,7 @@ from airflow_monai.hooks.destination_forms import (
     dicomweb_connection_type,
     folder_connection_type,
     mllp_connection_type,
+    pull_connection_type,
     s3_connection_type,
 )
 from airflow_monai.hooks.forms import argo_connection_type, rabbitmq_connection_type
@@ -38,6 +39,7 @@ def get_provider_info() -> dict[str, Any]:
             "hooks.argo",
             "hooks.broker",
             "hooks.export_agent",
+            "hooks.pull",
         ),
         "operators": _modules(
             "operators.batch",
@@ -73,6 +75,7 @@ def get_provider_info() -> dict[str, Any]:
             s3_connection_type(),
             mllp_connection_type(),
             broker_connection_type(),
+            pull_connection_type(),
             argo_connection_type(),
             rabbitmq_connection_type(),
         ],

@@ -155,6 +155,28 @@ def mllp_connection_type() -> dict[str, Any]:
     }
 
 
+def pull_connection_type() -> dict[str, Any]:
+    """The entry of ``connection-types`` for a sink that export clients fetch from."""
+    return {
+        "connection-type": "monai_pull",
+        "hook-class-name": "airflow_monai.hooks.pull.PullHook",
+        "hook-name": "Export client (fetches)",
+        "conn-fields": {
+            "destinations": field.text("Destinations", "Names that the client knows. Empty: this connection's id."),
+            "wait": field.flag("Wait", "For the client's report; else an export is done when it was offered.", True),
+            "wait_minutes": field.number("Wait (minutes)", "How long one try waits for the report.", 30),
+            "any_file": field.flag("Any file", "Also offer files that are not DICOM."),
+            **field.delivery(verifications=("none",), sends=False),
+            **field.dicom_permits(),
+        },
+        "ui-field-behaviour": {
+            "hidden-fields": ["host", "port", "schema", "login", "password"],
+            "relabeling": {},
+            "placeholders": {},
+        },
+    }
+
+
 def broker_connection_type() -> dict[str, Any]:
     """The entry of ``connection-types`` for a gateway elsewhere that exports when a message asks it to."""
     return {

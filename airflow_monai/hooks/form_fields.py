@@ -51,14 +51,18 @@ def tls(*, switch: bool = True) -> Fields:
     }
 
 
-def delivery(*, verifications: Sequence[str] = ("none", "query")) -> Fields:
-    """What every destination has."""
+def delivery(*, verifications: Sequence[str] = ("none", "query"), sends: bool = True) -> Fields:
+    """What every destination has.
+
+    :param sends: whether it is us who send.
+    """
     verify = {
         "verify": choice("Verify", "How to make sure that what was accepted is there.", verifications),
     }
+    limit = number("Bandwidth limit (MB/s)", "Megabytes a second that one delivery may use.")
     return {
         **(verify if len(verifications) > 1 else {}),
-        "max_mb_per_second": number("Bandwidth limit (MB/s)", "Megabytes a second that one delivery may use."),
+        **({"max_mb_per_second": limit} if sends else {}),
         "deadline_minutes": number(
             "Deadline (minutes)",
             "So many minutes after a task's first try nothing more is sent. Empty: as [monai] says; 0: no limit.",

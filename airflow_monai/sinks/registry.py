@@ -13,6 +13,7 @@ SINKS = {
     "monai_dicomweb": "airflow_monai.sinks.stow:StowSink",
     "monai_folder": "airflow_monai.sinks.folder:FolderSink",
     "monai_mllp": "airflow_monai.sinks.hl7:MllpSink",
+    "monai_pull": "airflow_monai.sinks.pull:PullSink",
     "monai_s3": "airflow_monai.sinks.s3:S3Sink",
 }
 """Connection type -> the class, imported when it is first used."""

@@ -21,6 +21,8 @@ from airflow_monai.hooks.folder import FolderHook
 from airflow_monai.hooks.folder import connection_type as folder_form
 from airflow_monai.hooks.mllp import MllpHook
 from airflow_monai.hooks.mllp import connection_type as mllp_form
+from airflow_monai.hooks.pull import PullHook
+from airflow_monai.hooks.pull import connection_type as pull_form
 from airflow_monai.hooks.s3 import S3Hook
 from airflow_monai.hooks.s3 import connection_type as s3_form
 from airflow_monai.sinks.registry import SINKS
@@ -141,6 +143,7 @@ def test_the_forms_name_the_hooks_that_exist() -> None:
         (folder_form(), FolderHook),
         (s3_form(), S3Hook),
         (mllp_form(), MllpHook),
+        (pull_form(), PullHook),
     )
     for form, hook in pairs:
         assert form["hook-class-name"] == f"{hook.__module__}.{hook.__name__}"

@@ -16,7 +16,7 @@ from airflow_monai.broker.buckets import Buckets
 from airflow_monai.broker.events import ExportCompleteEvent, ExportRequestEvent, read_event
 from airflow_monai.errors import DestinationError, InvalidEvent, SinkUnavailable
 from airflow_monai.gateway.answers import AnswerTaker
-from airflow_monai.sinks import broker as module
+from airflow_monai.sinks import asked as module
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
 from airflow_monai.sinks.broker import BrokerSink
 from airflow_monai.sinks.order import ExportOrder
@@ -142,7 +142,7 @@ def test_a_request_names_files_of_the_bucket_and_the_answer_decides(far: Far, st
         (DeliveryState.REFUSED, True),
         (DeliveryState.REFUSED, False),
     ]
-    assert verdicts["1.2.2"].message == "the gateway says ServiceError"
+    assert verdicts["1.2.2"].message == "the far side says ServiceError"
     (event,) = far.asked
     assert event.destinations == ("ARCHIVE", "MAIN") and event.files == tuple(item.key for item in wanted)
     assert event.payload_id == PAYLOAD and event.message_id == far.ids[0]

@@ -1,0 +1,93 @@
+"""Deliveries by clients that fetch: the export task waits for their report, and offers again what was missing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from airflow_monai.errors import SinkUnavailable
+from airflow_monai.pulls.tasks import PullTask, PullTasks, Report
+from airflow_monai.sinks import asked as module
+from airflow_monai.sinks.base import Delivery, DeliveryState, Destination
+from airflow_monai.sinks.order import ExportOrder
+from airflow_monai.sinks.pull import PullSink
+from airflow_monai.sinks.registry import open_sink
+from airflow_monai.store.local import LocalStore
+from airflow_monai.store.runs import RunFolder
+from tests.gateway.conftest import wait_for
+from tests.sinks.test_broker import PAYLOAD, instances
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.02)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def sink(store: LocalStore, **extra: object) -> PullSink:
+    made = open_sink(Destination("OUTSIDE", "monai_pull", extra=extra))
+    assert isinstance(made, PullSink)
+    made.order = ExportOrder(RunFolder(store, PAYLOAD, "ct-lung", f"monai__{PAYLOAD}"), "to-pacs", -1, 1)
+    return made
+
+
+class Client(threading.Thread):
+    """Takes one task and reports on it."""
+
+    def __init__(self, store: LocalStore, verdict: Callable[[PullTask], Report]):
+        super().__init__()
+        self.tasks, self.verdict, self.took = PullTasks(store, "OUTSIDE"), verdict, None
+
+    def run(self) -> None:
+        found: list = []
+        wait_for(lambda: found.extend(self.tasks.take("client", 1, 60)) or bool(found), 10)
+        self.took, take = found[0]
+        self.tasks.report(self.took, take.lease, self.verdict(self.took))
+
+
+def deliver(store: LocalStore, names: tuple[str, ...], **extra: object) -> list[Delivery]:
+    news: list[Delivery] = []
+    sink(store, **extra).send(instances(store, *names), news.append)
+    return [item for item in news if item.state is not DeliveryState.SENT]
+
+
+def test_the_report_of_the_client_decides(store: LocalStore) -> None:
+    def verdict(task: PullTask) -> Report:
+        assert task.destinations == ("PACS2", "PACS3")
+        one, other = (file.path for file in task.files)
+        return Report("PartialFailure", {one: "Success", other: "ServiceError"})
+
+    client = Client(store, verdict)
+    client.start()
+    news = deliver(store, ("a", "bb"), destinations="PACS2, PACS3")
+    client.join()
+    assert [item.state for item in news] == [DeliveryState.ACCEPTED, DeliveryState.REFUSED]
+    assert news[1].retry and client.took is not None
+    again = Client(store, lambda task: Report("Success", {}))
+    again.start()
+    assert [item.state for item in deliver(store, ("bb",))] == [DeliveryState.ACCEPTED]
+    again.join()
+    assert again.took is not None and len(again.took.files) == 1
+
+
+def test_a_try_that_waited_in_vain_leaves_its_offer_to_the_next(store: LocalStore) -> None:
+    with pytest.raises(SinkUnavailable, match="export clients"):
+        deliver(store, ("a",), wait_minutes=0.01)
+    client = Client(store, lambda task: Report("Success", {}))
+    client.start()
+    assert [item.state for item in deliver(store, ("a",))] == [DeliveryState.ACCEPTED]
+    client.join()
+    assert len(list(PullTasks(store, "OUTSIDE").done_ones())) == 1
+
+
+def test_offered_is_enough_where_nobody_waits(store: LocalStore) -> None:
+    assert [item.state for item in deliver(store, ("a",), wait=False)] == [DeliveryState.ACCEPTED]
+    (offered,) = PullTasks(store, "OUTSIDE").open_ones()
+    assert offered.waiting is None and offered.files[0].size == 1

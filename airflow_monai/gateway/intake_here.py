@@ -9,7 +9,6 @@ from airflow_monai.gateway.announcer import Announcer
 from airflow_monai.gateway.deposit import Depositor
 from airflow_monai.gateway.events import EventLog
 from airflow_monai.gateway.single import see_through
-from airflow_monai.gateway.spool import SpoolFolder
 from airflow_monai.gateway.starting import Starter
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.hooks.airflow_api import AirflowApi
@@ -17,6 +16,7 @@ from airflow_monai.maps.workflows import RegisteredWorkflows
 from airflow_monai.store.base import Store
 from airflow_monai.store.intake import Intake
 from airflow_monai.store.space import DiskGuard
+from airflow_monai.store.spool import SpoolFolder
 
 
 class IntakeHere:

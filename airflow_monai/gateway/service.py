@@ -16,7 +16,6 @@ from airflow_monai.gateway.dicom_settings import DicomOptions
 from airflow_monai.gateway.events import EventKind, EventLog, log_internal
 from airflow_monai.gateway.receiver import Receiver
 from airflow_monai.gateway.shepherd import Patience, Shepherd
-from airflow_monai.gateway.spool import SpoolFolder
 from airflow_monai.gateway.ways import GatewayParts, MakeWayIn, WayIn
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.maps.workflows import RegisteredWorkflows
@@ -24,6 +23,7 @@ from airflow_monai.settings import Settings
 from airflow_monai.store import Store, open_store
 from airflow_monai.store.intake import Intake
 from airflow_monai.store.space import DiskGuard
+from airflow_monai.store.spool import SpoolFolder
 
 if TYPE_CHECKING:
     from airflow_monai.gateway.pool import ReceiverPool

@@ -18,13 +18,13 @@ from airflow_monai.gateway.desk import StoreDesk
 from airflow_monai.gateway.dicom_settings import DicomOptions
 from airflow_monai.gateway.events import EventKind, EventLog
 from airflow_monai.gateway.receiver import Receiver
-from airflow_monai.gateway.spool import SpoolFolder
 from airflow_monai.gateway.transport import Doors
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.maps.workflows import RegisteredWorkflows
 from airflow_monai.store import open_store
 from airflow_monai.store.intake import Intake
 from airflow_monai.store.space import DiskGuard
+from airflow_monai.store.spool import SpoolFolder
 
 
 @dataclass(frozen=True, slots=True)

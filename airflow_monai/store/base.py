@@ -84,6 +84,15 @@ class Store(ABC):
         """
         return self.create(key, file.read_bytes())
 
+    def create_all(self, pairs: Iterable[tuple[Path, str]], check: Callable[[], None] = lambda: None) -> None:
+        """:meth:`create_from` for many files; those that are there stay. All are durable when this returns.
+
+        :param check: asked now and then; what it raises ends the writing between two files.
+        """
+        for file, key in pairs:
+            check()
+            self.create_from(key, file)
+
     def share(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Make objects with the content of others, and leave those that are there. All are durable when this returns.
 

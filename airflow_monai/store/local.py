@@ -69,6 +69,24 @@ class LocalStore(Store):
             fsync_folder(path.parent)  # also where another writer was first: it may not have come so far yet
             return created
 
+    def create_all(self, pairs: Iterable[tuple[Path, str]], check: Callable[[], None] = lambda: None) -> None:
+        """Each file is flushed by itself, each folder once."""
+        folders = set()
+        for file, key in pairs:
+            check()
+            path = self._path(key)
+            with _told(key):
+                if path.parent not in folders:
+                    self._make_durable(path.parent)
+                    folders.add(path.parent)
+                if not _is_there(path):
+                    _fsync_file(file)
+                    with suppress(FileExistsError):
+                        os.link(file, path)
+        for folder in folders:
+            with _told(folder.name):
+                fsync_folder(folder)
+
     def share(self, pairs: Iterable[tuple[str, str]]) -> None:
         """The objects are the same files: each costs a name."""
         folders = set()

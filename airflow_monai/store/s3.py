@@ -90,6 +90,13 @@ class S3Store(Store):
         with self._told(key):
             return self.transfers.put_file(self._name(key), file, new=True)
 
+    def create_all(self, pairs: Iterable[tuple[Path, str]], check: Callable[[], None] = lambda: None) -> None:
+        def create(pair: tuple[Path, str]) -> None:
+            self.create_from(pair[1], pair[0])
+
+        for _ in self.transfers.each(create, _checked(pairs, check)):
+            pass
+
     def share(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Copies, made within the service."""
         for _ in self.transfers.each(self._copy, pairs):

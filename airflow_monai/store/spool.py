@@ -11,7 +11,7 @@ from airflow_monai.store.base import Store
 class SpoolFolder:
     """A folder of this process for files that are still coming in, on the store's file system.
 
-    Folders of gateways that were killed are removed: their lock is free.
+    Folders of gateways and API servers that were killed are removed: their lock is free.
     """
 
     def __init__(self, store: Store):

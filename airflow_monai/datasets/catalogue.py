@@ -1,0 +1,392 @@
+"""The datasets of a store.
+
+datasets/records/<id>.json             what a dataset is, made before its files are in the store
+        /by-time/<time>-<id>.json      it is ready; the list, the oldest first
+        /deleted/<id>.json             it is not any more, and its id is never used again
+        /unfinished/<id>.json          somebody is making or deleting it, seen last at this time
+        /keys/<hash>.json              an idempotency key -> the dataset that was made under it
+payloads/<id>/...                      the payload that it is
+
+The id follows from the content, so that the same files are one dataset however often they are uploaded. All steps are
+conditional creates: two who make one dataset help each other. A deleted one is told by ``deleted/`` alone, whatever
+else is still there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timezone
+from enum import Enum
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from airflow_monai.datasets.associations import Associations
+from airflow_monai.errors import PayloadNotFound, StoreError
+from airflow_monai.store.base import Store
+from airflow_monai.store.describe import describe
+from airflow_monai.store.payloads import load_payload, manifest_key, payload_key, payload_uuid, tags_key
+from airflow_monai.types import Payload
+
+ROOT = "datasets"
+AE_TITLE = "MONAI-DATASETS"
+"""What the manifest of a dataset says of where it was sent: nowhere."""
+STALE_SECONDS = 900.0
+"""After so long without a sign of life whoever was making or deleting a dataset is taken for dead."""
+_SIGN_SECONDS = 30.0
+_MOST_STUDIES = 1000
+
+
+class State(str, Enum):
+    """How far a dataset is."""
+
+    RECEIVING = "receiving"  # its files are being put into the store
+    READY = "ready"
+
+
+class DatasetNotFound(PayloadNotFound):
+    """There is no such dataset (any more)."""
+
+
+class NotUploaded(StoreError):
+    """A payload was received for workflows; it is no dataset that may be deleted as one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file for a dataset.
+
+    :param file: as the store is to have it, on this host.
+    :param path: ``dcm/<study>/<series>/<sop>.dcm``.
+    :param sha256: of its bytes, in hex.
+    """
+
+    file: Path
+    path: str
+    size: int
+    sha256: str
+
+    @property
+    def study(self) -> str:
+        return self.path.split("/")[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset without what its files say of the patient.
+
+    :param id: a UUID, and the id of its payload.
+    :param created: UTC, ISO 8601.
+    :param source: how it came: ``upload``, ``stow``, or ``received`` for a payload that was received for workflows.
+    :param studies: Study Instance UIDs, the first thousand of them.
+    :param series: how many there are.
+    """
+
+    id: str
+    name: str
+    state: State
+    created: str
+    created_by: str
+    source: str
+    files: int
+    size: int
+    series: int
+    studies: tuple[str, ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "state": self.state.value, "studies": list(self.studies)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Dataset:
+        known = {name: data[name] for name in cls.__dataclass_fields__}
+        return cls(**{**known, "state": State(known["state"]), "studies": tuple(known["studies"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of the datasets, the newest first.
+
+    :param total: how many there are in all.
+    """
+
+    datasets: tuple[Dataset, ...]
+    total: int
+
+
+class Datasets:
+    """Finds, makes and deletes datasets. Safe for any number of threads, processes and hosts."""
+
+    def __init__(self, store: Store):
+        self.store = store
+
+    def find(self, dataset_id: str) -> Dataset:
+        """A dataset, or any closed payload as one.
+
+        :raises DatasetNotFound: when there is none.
+        """
+        known = _id(dataset_id)
+        if self.store.exists(_deleted(known)):
+            raise DatasetNotFound(dataset_id)
+        ready = self.store.exists(manifest_key(known))
+        if self.store.exists(_record(known)):
+            made = self._recorded(known)
+            return _with(made, State.READY) if ready else made
+        if not ready:
+            raise DatasetNotFound(dataset_id)
+        return _received(load_payload(self.store, known))
+
+    def ready(self, dataset_id: str) -> Payload:
+        """The payload of a dataset that work may begin on.
+
+        :raises DatasetNotFound: when there is none, or it is not ready.
+        """
+        found = self.find(dataset_id)
+        if found.state is not State.READY:
+            raise DatasetNotFound(dataset_id)
+        return load_payload(self.store, found.id)
+
+    def page(self, offset: int, limit: int) -> Page:
+        """The newest first. Of the others no more than the names are read."""
+        names = sorted(self.store.children(f"{ROOT}/by-time"), reverse=True)
+        found = []
+        for name in names[offset : offset + limit]:
+            try:
+                found.append(self.find(name[16:].removesuffix(".json")))
+            except DatasetNotFound:
+                continue  # somebody is just deleting it
+        return Page(tuple(found), len(names))
+
+    def make(self, files: Iterable[NewFile], *, name: str, by: str, source: str) -> tuple[Dataset, bool]:
+        """Make a dataset of files; when this returns it is ready. The dataset, and whether this made it.
+
+        :param files: at least one, each path once. They are not changed, and not removed.
+        :param name: for people; the one that was first given to these files counts.
+        :raises StoreError: when the store fails. Nothing is to be seen then, and to do it again goes on.
+        """
+        chosen = sorted(files, key=lambda file: file.path)
+        digest = _digest(chosen)
+        for generation in count():
+            dataset_id = payload_uuid(f"dataset|{digest}|{generation}")
+            if self.store.exists(_deleted(dataset_id)):
+                continue
+            if self.store.exists(manifest_key(dataset_id)):
+                made, created = _with(self._recorded(dataset_id), State.READY), False
+            else:
+                made, created = self._make(dataset_id, chosen, name, by, source)
+            if not self.store.exists(_deleted(dataset_id)):  # this alone decides, so it is asked last
+                self._list(made)
+                return made, created
+            self._remove(made)
+        raise AssertionError("count() does not end")
+
+    def _make(self, dataset_id: str, files: list[NewFile], name: str, by: str, source: str) -> tuple[Dataset, bool]:
+        now = datetime.now(timezone.utc)
+        self._sign(dataset_id)
+        studies = sorted({file.study for file in files})
+        record = Dataset(
+            id=dataset_id,
+            name=name,
+            state=State.RECEIVING,
+            created=now.isoformat(timespec="milliseconds"),
+            created_by=by,
+            source=source,
+            files=len(files),
+            size=sum(file.size for file in files),
+            series=len({file.path.rsplit("/", 1)[0] for file in files}),
+            studies=tuple(studies[:_MOST_STUDIES]),
+        )
+        self.store.create_json(_record(dataset_id), record.to_dict())
+        record = self._recorded(dataset_id)
+        sign = _NowAndThen(lambda: self._sign(dataset_id))
+        self.store.create_all(((file.file, payload_key(dataset_id, file.path)) for file in files), sign)
+        created = self._describe(record, {file.path: file.size for file in files}, studies[0])
+        return _with(record, State.READY), created
+
+    def _recorded(self, dataset_id: str) -> Dataset:
+        return Dataset.from_dict(self.store.read_json(_record(dataset_id)))
+
+    def _describe(self, record: Dataset, sizes: Mapping[str, int], study: str) -> bool:
+        """Make tags and manifest, which both follow from the files; whether this made the manifest."""
+        description = describe(self.store, payload_key(record.id), sizes)
+        self.store.write_json(tags_key(record.id), description.tags)
+        self.store.create_json(payload_key(record.id, "routing.json"), [])  # it is decided: no workflow gets it
+        manifest = Payload(
+            payload_id=record.id,
+            study_instance_uid=study,
+            called_aet=AE_TITLE,
+            calling_aets=(record.source.upper(),),
+            sequence=0,
+            files=description.files,
+            received_first=record.created,
+            received_last=record.created,
+            closed=record.created,
+            patient=description.patient,
+        )
+        return self.store.create_json(manifest_key(record.id), manifest.to_dict())
+
+    def _list(self, made: Dataset) -> None:
+        self.store.create_json(_by_time(made), {})
+        self.store.delete(_unfinished(made.id))
+
+    def delete(self, dataset_id: str) -> None:
+        """Delete a dataset with all that lies in its payload, results of jobs too.
+
+        :raises DatasetNotFound: when there is none.
+        :raises NotUploaded: when it was not uploaded as one.
+        """
+        found = self.find(dataset_id)
+        if found.source == "received":
+            raise NotUploaded("This payload was received for workflows: it is deleted as a payload, not as a dataset.")
+        self._sign(found.id)
+        self.store.create_json(_deleted(found.id), {"time": time.time()})
+        self._remove(found)
+
+    def _remove(self, dataset: Dataset) -> None:
+        """What is left of one that is marked as deleted."""
+        self.store.delete(_by_time(dataset))
+        self.store.delete_tree(payload_key(dataset.id))
+        Associations(self.store).remove_all(dataset.id)
+        self.store.delete(_record(dataset.id))
+        self.store.delete(_unfinished(dataset.id))
+
+    def has_results(self, dataset_id: str) -> bool:
+        """Whether workflow instances have left something in its payload."""
+        return next(iter(self.store.children(payload_key(dataset_id, "workflows"))), None) is not None
+
+    def made_under(self, key: str) -> tuple[Dataset, Mapping[str, Any]] | None:
+        """The dataset that was made under an idempotency key, and what was noted with it; None where there is none.
+
+        :param key: with who used it, since it is theirs.
+        """
+        name = _key(key)
+        if not self.store.exists(name):
+            return None
+        noted = self.store.read_json(name)
+        try:
+            return self.find(noted["dataset_id"]), noted
+        except DatasetNotFound:
+            return None
+
+    def note_key(self, key: str, dataset_id: str, noted: Mapping[str, Any]) -> None:
+        """Note what was made under an idempotency key. What was noted before counts as long as its dataset is there."""
+        fact = {**noted, "dataset_id": dataset_id, "time": time.time()}
+        if not self.store.create_json(_key(key), fact) and self.made_under(key) is None:
+            self.store.write_json(_key(key), fact)
+
+    def sweep(self, now: float | None = None) -> int:
+        """Bring to an end what was begun by processes that died; how many there were.
+
+        What is ready is listed, what is marked as deleted is removed. Where files were still missing the dataset was
+        never to be seen: it is marked as deleted, and its upload starts anew.
+        """
+        swept = 0
+        for name in list(self.store.children(f"{ROOT}/unfinished")):
+            dataset_id = name.removesuffix(".json")
+            key = _unfinished(dataset_id)
+            if not self.store.exists(key):
+                continue
+            seen = float(self.store.read_json(key)["time"])
+            if (time.time() if now is None else now) - seen > STALE_SECONDS:
+                self._end(dataset_id)
+                swept += 1
+        return swept
+
+    def _end(self, dataset_id: str) -> None:
+        if not self.store.exists(_record(dataset_id)):
+            self.store.delete_tree(payload_key(dataset_id))
+            self.store.delete(_unfinished(dataset_id))
+            return
+        record = self._recorded(dataset_id)
+        ready = self.store.exists(manifest_key(dataset_id))
+        if ready and not self.store.exists(_deleted(dataset_id)):
+            self._list(record)
+            return
+        self.store.create_json(_deleted(dataset_id), {"time": time.time()})
+        self._remove(record)
+
+    def _sign(self, dataset_id: str) -> None:
+        self.store.write_json(_unfinished(dataset_id), {"time": time.time()})
+
+
+class _NowAndThen:
+    """Does something at most each thirty seconds, however often it is called."""
+
+    def __init__(self, act: Callable[[], None]):
+        self._act = act
+        self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._last > _SIGN_SECONDS:
+            self._act()
+            self._last = time.monotonic()
+
+
+def dataset_files(payload: Payload, offset: int = 0, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    """The files of a dataset as others are told of them, with UIDs that only those may see who may read data."""
+    for file in payload.files[offset : None if limit is None else offset + limit]:
+        yield {
+            "sop_instance_uid": file.sop_instance_uid,
+            "sop_class_uid": file.sop_class_uid,
+            "series_instance_uid": file.series_instance_uid,
+            "study_instance_uid": file.path.split("/")[1],
+            "transfer_syntax_uid": file.transfer_syntax_uid,
+            "size": file.size,
+        }
+
+
+def _digest(files: Iterable[NewFile]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.path} {file.sha256}\n".encode())
+    return digest.hexdigest()
+
+
+def _received(payload: Payload) -> Dataset:
+    return Dataset(
+        id=payload.payload_id,
+        name="",
+        state=State.READY,
+        created=payload.closed,
+        created_by="",
+        source="received",
+        files=len(payload.files),
+        size=sum(file.size for file in payload.files),
+        series=len({file.series_instance_uid for file in payload.files}),
+        studies=tuple(sorted(payload.studies))[:_MOST_STUDIES],
+    )
+
+
+def _with(dataset: Dataset, state: State) -> Dataset:
+    return replace(dataset, state=state)
+
+
+def _id(dataset_id: str) -> str:
+    """In the one way of writing it; :class:`DatasetNotFound` for what is no id."""
+    try:
+        return payload_key(dataset_id).rpartition("/")[2]
+    except PayloadNotFound:
+        raise DatasetNotFound(dataset_id) from None
+
+
+def _record(dataset_id: str) -> str:
+    return f"{ROOT}/records/{dataset_id}.json"
+
+
+def _deleted(dataset_id: str) -> str:
+    return f"{ROOT}/deleted/{dataset_id}.json"
+
+
+def _unfinished(dataset_id: str) -> str:
+    return f"{ROOT}/unfinished/{dataset_id}.json"
+
+
+def _by_time(dataset: Dataset) -> str:
+    milliseconds = int(datetime.fromisoformat(dataset.created).timestamp() * 1000)
+    return f"{ROOT}/by-time/{milliseconds:015d}-{dataset.id}.json"
+
+
+def _key(key: str) -> str:
+    return f"{ROOT}/keys/{hashlib.sha256(key.encode()).hexdigest()}.json"

@@ -11,6 +11,8 @@ from fastapi import FastAPI
 
 from airflow_monai import __version__
 from airflow_monai.api import maps, tasks
+from airflow_monai.api.common import options
+from airflow_monai.api.common.limits import Limits
 from airflow_monai.api.common.problems import handle_errors
 
 
@@ -24,6 +26,7 @@ def create_app() -> FastAPI:
         openapi_url="/openapi.json",
     )
     handle_errors(app)
+    app.add_middleware(Limits, options=options.load())
     for router in (tasks.router, maps.router):  # pages
         app.include_router(router, include_in_schema=False)
     for router in _apis():
@@ -33,4 +36,10 @@ def create_app() -> FastAPI:
 
 def _apis() -> list:
     """The routers of the APIs; a new one is a line here."""
-    return []
+    from airflow_monai.api.workload_manager import sinks as export_sinks
+    from airflow_monai.api.workload_manager import tasks as export_tasks
+
+    return [
+        export_sinks.router,
+        export_tasks.router,
+    ]

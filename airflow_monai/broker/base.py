@@ -31,6 +31,7 @@ class Message:
     :param topic: what it is about, which is also the name of its queue.
     :param type: class name of its event.
     :param timestamp: when it was made, seconds since the epoch.
+    :param problem: why it cannot be taken whatever it says; empty for most.
     """
 
     topic: str
@@ -42,12 +43,15 @@ class Message:
     type: str = ""
     timestamp: int | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
 
     def check(self) -> None:
         """Refuse a message that lacks what published receivers want, as they do.
 
         :raises InvalidEvent: naming what is missing.
         """
+        if self.problem:
+            raise InvalidEvent(self.problem)
         wanted = ("message_id", "correlation_id", "app_id", "content_type")
         missing = [name for name in wanted if not getattr(self, name)]
         if self.timestamp is None:

@@ -22,6 +22,7 @@ from pika.exceptions import (
     ProbableAuthenticationError,
 )
 
+from airflow_monai.broker.frames import Connection
 from airflow_monai.errors import BrokerError, BrokerMisused, BrokerUnavailable
 
 logging.getLogger("pika").setLevel(logging.CRITICAL)  # what it says with tracebacks, this module says in a line
@@ -187,7 +188,7 @@ class Link:
         began = time.monotonic()
         try:
             self._before()
-            connection = pika.SelectConnection(
+            connection = Connection(
                 self._parameters(),
                 on_open_callback=self._opened,
                 on_open_error_callback=self._not_opened,

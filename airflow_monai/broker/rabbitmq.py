@@ -23,6 +23,7 @@ import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
 from airflow_monai.broker.base import REASON_HEADER, Broker, BrokerAddress, Delivered, Message, Publisher, Subscription
+from airflow_monai.broker.frames import UNREADABLE, can_be_encoded
 from airflow_monai.broker.link import Link, Outgoing, as_ours
 from airflow_monai.errors import BrokerError, BrokerUnavailable
 from airflow_monai.tls import client_context
@@ -180,7 +181,11 @@ class RabbitMq(Broker):
 
     def properties(self, message: Message, headers: dict[str, Any] | None = None) -> pika.BasicProperties:
         """A message's properties; it is kept on disk."""
-        kept = {name: value for name, value in message.headers.items() if name not in _INTERNAL_HEADERS}
+        kept = {
+            name: value
+            for name, value in message.headers.items()
+            if name not in _INTERNAL_HEADERS and can_be_encoded(value)
+        }
         return pika.BasicProperties(
             content_type=message.content_type or None,
             headers={**kept, **(headers or {})},
@@ -285,17 +290,24 @@ class _Subscription:
 
 
 def _message(topic: str, properties: pika.BasicProperties, body: bytes) -> Message:
+    headers = dict(properties.headers or {})
     return Message(
         topic=topic,
         body=body,
-        message_id=properties.message_id or "",
-        correlation_id=properties.correlation_id or "",
-        app_id=properties.app_id or "",
-        content_type=properties.content_type or "",
-        type=properties.type or "",
+        message_id=_text(properties.message_id),
+        correlation_id=_text(properties.correlation_id),
+        app_id=_text(properties.app_id),
+        content_type=_text(properties.content_type),
+        type=_text(properties.type),
         timestamp=properties.timestamp,
-        headers=dict(properties.headers or {}),
+        headers=headers,
+        problem="The message has headers that cannot be read." if headers.pop(UNREADABLE, False) else "",
     )
+
+
+def _text(value: str | bytes | None) -> str:
+    """A property; pika leaves one that is no UTF-8 as bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
 
 
 class _Delivery:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pika.data
 import pytest
 
 from airflow_monai.broker.base import REASON_HEADER, Message, open_broker
@@ -245,6 +247,35 @@ def test_messages_without_properties_or_json_are_dead_letters(
     wait_for(lambda: len(site.events("message-refused")) == 2)
     reasons = sorted(reason for reason, _ in sender.dead())
     assert reasons == ["The message has no app_id, no timestamp among its properties.", "The message is not JSON."]
+
+
+def test_what_the_client_library_can_neither_read_nor_write_holds_up_nothing(
+    site: Site, sender: Sender, start: Callable[..., Gateway], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would end the connection, and come again with the next one, until the delivery limit."""
+    start()
+    beyond_time = struct.pack(">cQ", b"T", 2**63)
+    huge_number = struct.pack(">cd", b"d", 1e300)
+    nested = struct.pack(">cIB", b"F", 2 + len(beyond_time), 1) + b"x" + beyond_time
+    encode = pika.data.encode_value
+    monkeypatch.setattr(
+        "pika.data.encode_value",
+        lambda pieces, value: pieces.append(value) or len(value) if isinstance(value, bytes) else encode(pieces, value),
+    )
+    with sender.node.connect() as connection:
+        channel = connection.channel()
+        for raw in (beyond_time, nested, huge_number):
+            channel.basic_publish("", TOPIC, b"{}", pika.BasicProperties(headers={"mine": raw}))
+        channel.basic_publish("", TOPIC, b"{}", pika.BasicProperties(message_id=b"\xff\xfe"))
+    monkeypatch.setattr("pika.data.encode_value", encode)
+    payload_id = sender.send()
+    wait_for(lambda: runs(site) == [("ct-lung", run_id_of(payload_id))])
+    wait_for(lambda: len(site.events("message-refused")) == 4)
+    reasons = [reason for reason, _ in sender.dead()]
+    assert sum("headers that cannot be read" in reason for reason in reasons) == 2
+    assert sum("no correlation_id" in reason for reason in reasons) == 2
+    assert len(site.events("broker-connected")) == 1, "the connection was never lost"
+    assert settled(sender)
 
 
 def test_files_may_come_a_little_after_their_request(site: Site, sender: Sender, start: Callable[..., Gateway]) -> None:

@@ -161,6 +161,7 @@ def _options() -> dict[str, Any]:
             default="monai_airflow",
             example="monai_airflow",
         ),
+        **_api_options(),
         "dicom_host": _option(
             "Address that the gateway listens on for DICOM associations.", default="0.0.0.0", example="10.1.2.3"
         ),
@@ -168,6 +169,7 @@ def _options() -> dict[str, Any]:
         **_dicom_options(),
         **_inbox_options(),
         **_completeness_options(),
+        **_mip_options(),
         "quiet_seconds": _option(
             "A study is complete when no image of it came for so many seconds. A workflow may say its own "
             "(informatics_gateway.quiet_seconds).",
@@ -262,6 +264,32 @@ def _options() -> dict[str, Any]:
     }
 
 
+def _mip_options() -> dict[str, Any]:
+    return {
+        "mip_workflow": _option(
+            "Workflow whose tasks are the modules of the mip job server. Empty: the only workflow that there is.",
+            example="maps-to-features",
+        ),
+        "mip_extra_args": _option(
+            "Whether runs of the mip job server may add words to the command lines of modules (extra_args).",
+            default="False",
+            example="True",
+            type_="boolean",
+        ),
+        "mip_key_variable": _option(
+            "Environment variable in which a module gets the openai_key that came with a run.",
+            default="OPENAI_API_KEY",
+            example="LLM_API_KEY",
+        ),
+        "mip_deliver_to": _option(
+            "Airflow connections, separated by commas, that the outputs of modules are delivered to when a run of the "
+            "mip job server has ended: of type http (each module's outputs are posted as a zip), or a destination "
+            "that takes files, as monai_s3.",
+            example="RESULTS_BUCKET, CDR",
+        ),
+    }
+
+
 def _completeness_options() -> dict[str, Any]:
     """When a study is complete, beside quiet_seconds."""
     return {
@@ -322,6 +350,32 @@ def _inbox_options() -> dict[str, Any]:
             "Calling AE title of images that come without one; data_origins of a workflow may name it.",
             default="INBOX",
             example="CDDRIVE",
+        ),
+    }
+
+
+def _api_options() -> dict[str, Any]:
+    """The HTTP APIs below /monai of Airflow's API server."""
+    return {
+        "api_rate": _option(
+            "Requests that one caller may make to the APIs below /monai in a time, at each API server: 50/s, 600/m, "
+            "10000/h; 0 for no limit. More are answered 429 with Retry-After. Known callers are counted by name, "
+            "others by address.",
+            default="50/s",
+            example="600/m",
+        ),
+        "api_burst": _option(
+            "So many of them may come at once after a pause.", default="200", example="50", type_="integer"
+        ),
+        "api_max_body": _option(
+            "Largest request to these APIs that is no upload of data; a larger one is answered 413.",
+            default="4Mi",
+            example="1Mi",
+        ),
+        "callback_url": _option(
+            "Where services call back to http_async tasks, what {{ callback.url }} is made of: the address of "
+            "/monai/callbacks as they see it. Empty: the same below [api] base_url.",
+            example="https://airflow.hospital.example/monai/callbacks",
         ),
     }
 

@@ -142,6 +142,14 @@ def load_scratch() -> Path:
     return Path(_text("scratch_folder", str(_home() / "monai-scratch")))
 
 
+def load_callback_url() -> str:
+    """Where services call back to tasks, without a final slash; empty where nobody has said an address."""
+    from airflow.sdk.configuration import conf
+
+    base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+    return _text("callback_url").rstrip("/") or (f"{base}/monai/callbacks" if base else "")
+
+
 def own_folders(site: Settings) -> tuple[str, ...]:
     """Folders of a host with what no application may see but its own part: the store, or what stands in for it."""
     if site.store.startswith("s3://"):
@@ -172,6 +180,30 @@ def load_export_deadline_minutes() -> float:
 def load_export_pools() -> Mapping[str, str]:
     """Destination -> the Airflow pool that exports to it run in, unless a task says another."""
     return _names("export_pools", '{"PACS": "to_pacs"}')
+
+
+@dataclass(frozen=True, slots=True)
+class MipSettings:
+    """What the mip job server needs.
+
+    :param workflow: whose tasks are the modules; empty for the only one that there is.
+    :param extra_args: whether runs may add words to the command lines of modules.
+    :param key_variable: environment variable in which a module gets the key that came with a run.
+    :param deliver_to: connections that outputs are delivered to when a run has ended.
+    """
+
+    workflow: str
+    extra_args: bool
+    key_variable: str
+    deliver_to: tuple[str, ...]
+
+
+def load_mip() -> MipSettings:
+    """Read the settings of the mip job server."""
+    allowed = _choice("mip_extra_args", "False", ("True", "False", "true", "false")).lower() == "true"
+    return MipSettings(
+        _text("mip_workflow"), allowed, _text("mip_key_variable", "OPENAI_API_KEY"), _list("mip_deliver_to")
+    )
 
 
 def load_gpu() -> GpuSettings:

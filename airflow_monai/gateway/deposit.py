@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 import threading
-import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,31 +17,19 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import InvalidArgument, MonaiError, StoreError
+from airflow_monai.errors import InvalidArgument, MonaiError
 from airflow_monai.specs.plan import Grouping
-from airflow_monai.store.archives import ArchiveLimits, ArchiveRefused, Unreadable, is_zip, members
-from airflow_monai.store.elements import DamagedDataSet
-from airflow_monai.store.foreign import (
-    HEAD_BYTES,
-    Found,
-    begins_as_dicom,
-    check_whole,
-    is_archive,
-    problem_of_stranger,
-    recognise,
-)
+from airflow_monai.store.archives import ArchiveLimits, ArchiveRefused, is_zip, members
+from airflow_monai.store.foreign import Found
 from airflow_monai.store.intake import Instance, Intake, Placed
-from airflow_monai.store.part10 import NotIdentified, mapped
+from airflow_monai.store.spooling import FileSource, Refusal, Source, Spooled, Spooler, unreadable
 
 if TYPE_CHECKING:
     from airflow_monai.gateway.ways import GatewayParts
     from airflow_monai.store.space import DiskGuard
 
-_FIRST_BYTES = 256 * 1024
-"""The identity of nearly every image lies within these."""
-_COPY_BYTES = 1 << 20
 _AT_A_TIME = 4
 _NAMES_KEPT = 1000
 _LIMITS = ArchiveLimits()
@@ -60,12 +47,6 @@ class Outcome(str, Enum):
     DUPLICATE = "duplicate"  # the store had it, and has noted that it came again
     PASSED_OVER = "passed-over"  # no image: the directory of a medium, a viewer, a text
     REFUSED = "refused"
-
-
-class Source(Protocol):
-    """Bytes in order; fewer than asked for only at the end, or :class:`Unreadable`."""
-
-    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +138,7 @@ class Depositor:
     ):
         self.intake = intake
         self.spool = spool
+        self.spooler = Spooler(spool)
         self.grouping = grouping
         self.received = received
         self.ended = ended
@@ -223,7 +205,7 @@ class Deposit:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
-            return self.refuse(name, "it is a link" if path.is_symlink() else _unreadable(error))
+            return self.refuse(name, "it is a link" if path.is_symlink() else unreadable(error))
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             return self.refuse(name, "it is no regular file")
@@ -232,9 +214,9 @@ class Deposit:
                 head = file.read(4)
                 file.seek(0)
             except OSError as error:
-                return self.refuse(name, _unreadable(error))
+                return self.refuse(name, unreadable(error))
             if not is_zip(head):
-                return self.take(_FileSource(file), name)
+                return self.take(FileSource(file), name)
         return self.archive(path, name)
 
     def archive(self, path: Path, name: str) -> Outcome:
@@ -328,63 +310,11 @@ class Deposit:
     def _read_in(self, source: Source, name: str) -> Callable[[], Outcome]:
         """Read a file to its end; what is returned must be called, and does the rest."""
         self._check_open()
-        path = self._depositor.spool / uuid.uuid4().hex
-        try:
-            outcome = self._spool(source, path, name)
-        except (Unreadable, NotIdentified, DamagedDataSet) as error:
-            outcome = self.refuse(name, str(error).rstrip("."))
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        if isinstance(outcome, Found):
-            return partial(self._put, outcome, path, name)
-        path.unlink(missing_ok=True)
+        read = self._depositor.spooler.read(source, name)
+        if isinstance(read, Spooled):
+            return partial(self._put, read.found, read.path, name)
+        outcome = self.refuse(name, read.reason) if isinstance(read, Refusal) else self._pass_over(name)
         return lambda: outcome
-
-    def _spool(self, source: Source, path: Path, name: str) -> Found | Outcome:
-        first = _read(source, _FIRST_BYTES)
-        head = first[:HEAD_BYTES]
-        if not begins_as_dicom(head):
-            if is_archive(head):
-                return self.refuse(name, "it is an archive that is not unpacked here")
-            problem = problem_of_stranger(name, head)
-            return self.refuse(name, problem) if problem else self._pass_over(name)
-        found = self._copy(first, source, path)
-        if found is None:
-            return self._pass_over(name)
-        with mapped(path) as data:
-            check_whole(data, len(found.meta), found.transfer_syntax)
-        return found
-
-    def _copy(self, first: bytes, source: Source, path: Path) -> Found | None:
-        """Write the image as the gateway keeps it; None when it is none.
-
-        :param first: what has been read of the source.
-        """
-        found: Found | None
-        try:
-            found = recognise(first)
-        except (NotIdentified, DamagedDataSet):
-            if len(first) < _FIRST_BYTES:
-                raise
-            return self._copy_long(first, source, path)  # an unusually long header
-        if found is not None:
-            _write(path, [found.meta, first[found.data_at :]], source)
-        return found
-
-    def _copy_long(self, first: bytes, source: Source, path: Path) -> Found | None:
-        raw = path.with_suffix(".raw")
-        try:
-            _write(raw, [first], source)
-            with mapped(raw) as data:
-                found = recognise(data)
-            if found is not None:
-                with open(raw, "rb") as file:
-                    file.seek(found.data_at)
-                    _write(path, [found.meta], _FileSource(file))
-            return found
-        finally:
-            raw.unlink(missing_ok=True)
 
     def _put(self, found: Found, path: Path, name: str) -> Outcome:
         instance = Instance(found.identity, self.called_aet, self.calling_aet)
@@ -409,17 +339,6 @@ class Deposit:
         return Outcome.PASSED_OVER
 
 
-class _FileSource:
-    def __init__(self, file: Any):
-        self._file = file
-
-    def read(self, size: int) -> bytes:
-        try:
-            return self._file.read(size)
-        except OSError as error:
-            raise Unreadable(_unreadable(error)) from error
-
-
 def files_below(folder: Path) -> Iterator[Path]:
     """All that is no folder below a folder, in order; links are not followed.
 
@@ -439,33 +358,3 @@ def files_below(folder: Path) -> Iterator[Path]:
         folders[:] = sorted(set(folders).difference(links))
         yield from (Path(top, name) for name in sorted([*names, *links]))
     yield from closed
-
-
-def _read(source: Source, size: int) -> bytes:
-    """So many bytes, fewer only at the end."""
-    pieces: list[bytes] = []
-    while size and (data := source.read(size)):
-        pieces.append(data)
-        size -= len(data)
-    return b"".join(pieces)
-
-
-def _write(path: Path, begin: list[bytes], rest: Source) -> None:
-    try:
-        with open(path, "xb", buffering=0) as file:
-            for data in begin:
-                _write_all(file.fileno(), data)
-            while data := rest.read(_COPY_BYTES):
-                _write_all(file.fileno(), data)
-    except OSError as error:
-        raise StoreError(f"The store's spool cannot be written: {error.strerror or error}.") from error
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _unreadable(error: OSError) -> str:
-    return f"it cannot be read: {error.strerror or type(error).__name__}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_monai import settings
+from airflow_monai.api.common import options as api_options
 from airflow_monai.gateway import configured, dicom_settings
 from airflow_monai.get_provider_info import get_provider_info
 from airflow_monai.maps.runners.kubernetes import settings as kubernetes_settings
@@ -92,6 +93,8 @@ def test_every_setting_is_described_with_the_default_that_it_has(monkeypatch, tm
     kubernetes_settings.load("missing")
     dicom_settings.load()
     configured.load()
+    settings.load_callback_url()
+    api_options.load()
     assert set(read) == set(options)
     for name, option in options.items():
         assert option["example"] and option["description"].endswith(".")

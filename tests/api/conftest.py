@@ -68,6 +68,7 @@ def site_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
     monkeypatch.setenv("AIRFLOW__MONAI__DISK_USED_PERCENT", "100")
     monkeypatch.setenv("AIRFLOW__MONAI__DISK_RESERVE", "0 GB")
     monkeypatch.setenv("AIRFLOW__MONAI__WORKFLOW_FOLDER", str(tmp_path / "workflows"))
+    monkeypatch.setenv("AIRFLOW__MONAI__API_RATE", "0")  # tests are no caller with patience
     (tmp_path / "workflows").mkdir()
     return LocalStore(tmp_path / "store")
 

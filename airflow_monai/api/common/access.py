@@ -28,6 +28,8 @@ from airflow.api_fastapi.core_api.security import bearer_scheme, get_user, resol
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials
 
+from airflow_monai.api.common.limits import remember
+
 TOKEN_SECONDS = 60.0
 _KEPT = 512
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -98,13 +100,19 @@ async def caller_of(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_scheme)],
 ) -> Caller:
     """Who calls; 401 for nobody that is known here."""
+    caller = Caller(await _user_of(request, bearer))
+    remember(request, caller.name)
+    return caller
+
+
+async def _user_of(request: Request, bearer: HTTPAuthorizationCredentials | None) -> BaseUser:
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "basic":
-        return Caller(await _passwords.user_of(value.strip()))
+        return await _passwords.user_of(value.strip())
     if bearer is None:
         _check_origin(request)
     try:
-        return Caller(await get_user(request, None, bearer))
+        return await get_user(request, None, bearer)
     except HTTPException as error:
         if error.status_code == 403:  # what Airflow says of a token that is none
             raise HTTPException(401, "The token is not valid.", {"WWW-Authenticate": "Bearer"}) from None

@@ -1,6 +1,6 @@
 """Objects of the store as downloads: one, or several as a zip, a block at a time and without a temporary file.
 
-``HEAD`` is answered where a route names it among its methods. A part of one file (RFC 9110, section 14: a single
+A part of one file (RFC 9110, section 14: a single
 range of bytes) is sent where the store is a folder; of a bucket the whole object is, as a server may.
 """
 
@@ -21,6 +21,7 @@ from fastapi import HTTPException
 from fastapi.responses import Response, StreamingResponse
 from starlette.datastructures import Headers
 
+from airflow_monai.api.common.limits import HEAD
 from airflow_monai.api.page import HEADERS
 from airflow_monai.store.base import Store
 
@@ -93,7 +94,9 @@ def _opened(store: Store, key: str) -> tuple[int, Iterator[bytes]]:
 
 def _headers(filename: str, *, inline: bool) -> dict[str, str]:
     name = _PLAIN.sub("_", filename.rpartition("/")[2])[:150].lstrip(".") or "file"
-    return {**HEADERS, "Content-Disposition": f'{"inline" if inline else "attachment"}; filename="{name}"'}
+    shown = f'{"inline" if inline else "attachment"}; filename="{name}"'
+    # said, so that Airflow's API server does not compress on the way, which would hold up all others that it serves
+    return {**HEADERS, "Content-Disposition": shown, "Content-Encoding": "identity"}
 
 
 class _Sink:
@@ -136,10 +139,10 @@ class _Names:
 
 
 class _Download(StreamingResponse):
-    """Leaves the body out for ``HEAD``."""
+    """Is not even read for ``HEAD``."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["method"] == "HEAD":
+        if HEAD in scope:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await send({"type": "http.response.body"})
         else:
@@ -160,7 +163,7 @@ class _FileDownload(_Download):
         asked = Headers(scope=scope)
         unchanged = asked.get("if-range", self._blocks.tag) == self._blocks.tag
         size = self._blocks.left
-        wanted = Part.of(asked.get("range", ""), size) if scope["method"] == "GET" and unchanged else None
+        wanted = Part.of(asked.get("range", ""), size) if unchanged and HEAD not in scope else None
         if wanted is None:
             await super().__call__(scope, receive, send)
         elif not wanted.length:

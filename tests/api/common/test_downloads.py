@@ -16,6 +16,8 @@ from fastapi.responses import Response
 from fastapi.testclient import TestClient
 
 from airflow_monai.api.common import downloads
+from airflow_monai.api.common.limits import Limits
+from airflow_monai.api.common.options import ApiOptions
 from airflow_monai.errors import StoreError
 from airflow_monai.store.base import Store
 from airflow_monai.store.local import LocalStore
@@ -35,16 +37,17 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 def client(store: Store) -> TestClient:
     router = APIRouter()
 
-    @router.api_route("/file", methods=["GET", "HEAD"])
+    @router.get("/file")
     def file(key: str = "a/file.dcm", name: str = "file.dcm") -> Response:
         return downloads.send_object(store, key, media_type="application/dicom", filename=name)
 
-    @router.api_route("/zip", methods=["GET", "HEAD"])
+    @router.get("/zip")
     def archive(keys: str) -> Response:
         return downloads.send_zip(((key, store, key) for key in keys.split(",")), "all.zip")
 
     app = FastAPI()
     app.include_router(router)
+    app.add_middleware(Limits, options=ApiOptions(rate=0))
     return TestClient(app, raise_server_exceptions=False)
 
 

@@ -12,7 +12,7 @@ which is why a client sends under the SOP Instance UIDs that it is given. Only w
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -154,12 +154,6 @@ class PullTasks:
         tasks = sorted((self.task(name) for name in names), key=lambda task: (task.created, task.task_id))
         return [task for task in tasks if not self._drop_gone(task)]
 
-    def done_ones(self) -> Iterator[PullTask]:
-        """Those that were reported on, in no order."""
-        for name in self._store.children(f"pulls/{safe_name(self.sink)}"):
-            if self._store.exists(self._key(name, "report.json")):
-                yield self.task(name)
-
     def state(self, task: PullTask) -> PullState:
         if self._store.exists(self._key(task.task_id, "report.json")):
             return PullState.DONE
@@ -179,7 +173,7 @@ class PullTasks:
         :param seconds: for so long they are this client's.
         """
         _check_lease(seconds)
-        taken = []
+        taken: list[tuple[PullTask, Take]] = []
         for task in self.open_ones():
             if len(taken) == count:
                 break

@@ -84,7 +84,7 @@ def test_a_try_that_waited_in_vain_leaves_its_offer_to_the_next(store: LocalStor
     client.start()
     assert [item.state for item in deliver(store, ("a",))] == [DeliveryState.ACCEPTED]
     client.join()
-    assert len(list(PullTasks(store, "OUTSIDE").done_ones())) == 1
+    assert len(list(store.children("pulls/OUTSIDE"))) == 1
 
 
 def test_offered_is_enough_where_nobody_waits(store: LocalStore) -> None:

@@ -68,6 +68,9 @@ class AskedSink(Sink):
     def request(self, order: ExportOrder, rounds: Sequence[Round]) -> Iterator[Round]:
         """Ask for these, one after the other; each that has been asked for durably is given back."""
 
+    def look(self, order: ExportOrder, round_: Round) -> None:
+        """Called again and again while the answer is waited for."""
+
     def identity(self, instance: Instance) -> str:
         return instance.sop_instance_uid or safe_name(instance.name)
 
@@ -147,6 +150,7 @@ class AskedSink(Sink):
         key = order.note_key(f"{round_.name}-answer")
         end = time.monotonic() + self.wait_seconds
         while not order.store.exists(key):
+            self.look(order, round_)
             if time.monotonic() > end:
                 raise SinkUnavailable(
                     f"{self.destination.name}: no answer to {self.asks_by} came within {self.wait_seconds / 60:g} "

@@ -40,6 +40,10 @@ class PullSink(AskedSink):
             tasks.ask(self._task(order, round_))
             yield round_
 
+    def look(self, order: ExportOrder, round_: Round) -> None:
+        """A server may have died between taking the report and handing it over."""
+        PullTasks(order.store, self.destination.name).hand_over(self.ids(order, round_)[1])
+
     def _task(self, order: ExportOrder, round_: Round) -> PullTask:
         instance_id, task_id = self.ids(order, round_)
         return PullTask(

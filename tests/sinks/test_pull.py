@@ -91,3 +91,17 @@ def test_offered_is_enough_where_nobody_waits(store: LocalStore) -> None:
     assert [item.state for item in deliver(store, ("a",), wait=False)] == [DeliveryState.ACCEPTED]
     (offered,) = PullTasks(store, "OUTSIDE").open_ones()
     assert offered.waiting is None and offered.files[0].size == 1
+
+
+def test_a_report_that_a_dead_server_did_not_hand_over_is_found(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Client):
+        def run(self) -> None:
+            self.tasks._finish = lambda task: None  # type: ignore[method-assign]
+            super().run()
+
+    client = Killed(store, lambda task: Report("Success", {}))
+    client.start()
+    assert [item.state for item in deliver(store, ("a",))] == [DeliveryState.ACCEPTED]
+    client.join()

@@ -357,6 +357,13 @@ def _inbox_options() -> dict[str, Any]:
 def _api_options() -> dict[str, Any]:
     """The HTTP APIs below /monai of Airflow's API server."""
     return {
+        "finalize_minutes": _option(
+            "After so many minutes the results and the log of a job that was finalized through the App Server API are "
+            "deleted; until then they can still be fetched. A gateway deletes them.",
+            default="60.0",
+            example="1440",
+            type_="float",
+        ),
         "api_rate": _option(
             "Requests that one caller may make to the APIs below /monai in a time, at each API server: 50/s, 600/m, "
             "10000/h; 0 for no limit. More are answered 429 with Retry-After. Known callers are counted by name, "

@@ -18,6 +18,8 @@ WEIGHTS = {"urgent": 30, "routine": 20, "batch": 10}
 BEHIND_LIVE = 5
 """How much lower a batch's run stands than a live one of the same priority."""
 _BATCH_RUN = re.compile(r"__b[0-9]+\Z")
+_JOB_RUN = re.compile(r"__j(?P<priority>[urb])[0-9a-f]+\Z")
+_OF_JOBS = {name[0]: weight for name, weight in WEIGHTS.items()}
 
 
 def is_batch_run(run_id: str | None) -> bool:
@@ -25,8 +27,16 @@ def is_batch_run(run_id: str | None) -> bool:
     return bool(run_id and _BATCH_RUN.search(run_id))
 
 
+def job_weight(run_id: str | None) -> int | None:
+    """The weight of the priority that a job's run id says (:func:`airflow_monai.store.payloads.job_run_id`); None for
+    another run."""
+    found = _JOB_RUN.search(run_id or "")
+    return _OF_JOBS[found["priority"]] if found else None
+
+
 class RunPriority(PriorityWeightStrategy):
-    """The task's own weight; in a run of a batch the lower of it and the batch's, less :data:`BEHIND_LIVE`.
+    """The task's own weight; in the run of a job that of the job's priority; in a run of a batch the lower of its own
+    and the batch's, less :data:`BEHIND_LIVE`.
 
     :cvar batch_weight: of the priority that the workflow's schedule says.
     """
@@ -34,7 +44,7 @@ class RunPriority(PriorityWeightStrategy):
     batch_weight = WEIGHTS["batch"]
 
     def get_weight(self, ti: TaskInstance) -> int:
-        weight = int(_task_of(ti).priority_weight)
+        weight = job_weight(ti.run_id) or int(_task_of(ti).priority_weight)
         return min(weight, self.batch_weight) - BEHIND_LIVE if is_batch_run(ti.run_id) else weight
 
 

@@ -177,6 +177,11 @@ def load_export_deadline_minutes() -> float:
     return _number("export_deadline_minutes", 1440.0)
 
 
+def load_finalize_minutes() -> float:
+    """After so many minutes the outputs of a job that was finalized are deleted."""
+    return max(0.0, _number("finalize_minutes", 60.0))
+
+
 def load_export_pools() -> Mapping[str, str]:
     """Destination -> the Airflow pool that exports to it run in, unless a task says another."""
     return _names("export_pools", '{"PACS": "to_pacs"}')

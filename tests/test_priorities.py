@@ -9,9 +9,9 @@ import pytest
 from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_monai.factory.builder import build_dag
-from airflow_monai.priorities import is_batch_run
+from airflow_monai.priorities import is_batch_run, job_weight
 from airflow_monai.specs import load_text, plan_of
-from airflow_monai.store.payloads import batch_run_id, payload_id_of, run_id_of
+from airflow_monai.store.payloads import batch_run_id, job_run_id, payload_id_of, run_id_of
 
 PAYLOAD = payload_id_of("1.2", "A", 0)
 LIVE, BATCH = run_id_of(PAYLOAD), batch_run_id(PAYLOAD, 2)
@@ -60,3 +60,17 @@ def test_a_batchs_run_stands_behind_live_ones_of_its_priority(schedule: str, exp
     workflow = f'schedule: {{cron: "@daily"{schedule}}}'
     assert weights(workflow, ", priority: urgent", BATCH) == expected
     assert weights(workflow, ", priority: urgent", LIVE) == [20, 30]
+
+
+@pytest.mark.parametrize(("priority", "expected"), [("urgent", 30), ("routine", 20), ("batch", 10)])
+def test_a_job_has_its_own_priority(priority: str, expected: int) -> None:
+    run_id = job_run_id(PAYLOAD, priority, "b123" * 4)
+    assert job_weight(run_id) == expected and not is_batch_run(run_id)
+    plan = plan_of(load_text(TEXT.format(workflow="priority: routine", task=""), "maps/p/1.map"))
+    dag = DagSerialization.from_dict(DagSerialization.to_dict(build_dag(plan)))
+    made: Any = SimpleNamespace(task=dag.get_task("first"), run_id=run_id)
+    assert made.task.weight_rule.get_weight(made) == expected
+
+
+def test_other_runs_are_no_jobs() -> None:
+    assert [job_weight(run_id) for run_id in (LIVE, BATCH, f"{LIVE}__r2", None)] == [None] * 4

@@ -104,6 +104,34 @@ class AirflowApi:
             raise RunNotCreated(f"Airflow does not tell the state of the run: {_reason(answer)}")
         return str(answer.json()["state"])
 
+    def is_worked_on(self, payload_id: str) -> bool:
+        """Whether a run that has not ended has this payload as its partition key.
+
+        :raises RunNotCreated: when Airflow does not answer.
+        """
+        runs = f"/api/v2/dags/~/dagRuns?partition_key_prefix_pattern={quote(payload_id)}"
+        answer = self._call("GET", f"{runs}&state=queued&state=running&limit=1")
+        try:
+            return int(answer.json()["total_entries"]) > 0
+        except (ValueError, KeyError, TypeError):
+            raise RunNotCreated(f"Airflow does not tell which runs there are: {_status(answer)}") from None
+
+    def end_run(self, dag_id: str, run_id: str) -> None:
+        """Have a run end as failed, and its tasks stopped. One that has ended stays as it is.
+
+        :raises LookupError: when there is no such run.
+        :raises RunNotCreated: when Airflow does not answer, or does not do it.
+        """
+        state = self.run_state(dag_id, run_id)
+        if state is None:
+            raise LookupError(f"{dag_id} {run_id}")
+        if state in ("success", "failed"):
+            return
+        path = f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}"
+        answer = self._call("PATCH", path, {"state": "failed"})
+        if not _is_run(answer, run_id):
+            raise RunNotCreated(f"Airflow did not end the run: {_reason(answer)}")
+
     def _call(self, method: str, path: str, body: Any = None) -> requests.Response:
         token = self._token or self._login("")
         response = self._send(method, path, body, token)

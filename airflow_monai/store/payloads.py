@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 
-from airflow_monai.errors import PayloadNotFound, StoreError
+from airflow_monai.errors import PayloadDeleted, PayloadNotFound, StoreError
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.types import Payload, SeriesTags
 
@@ -46,6 +46,16 @@ def batch_run_id(payload_id: str, number: int) -> str:
     return f"monai__{payload_id}__b{number}"
 
 
+def job_run_id(payload_id: str, priority: str, token: str) -> str:
+    """The id of the run of a job that somebody asked for through an API. It tells the scheduler the job's priority
+    (:mod:`airflow_monai.priorities`).
+
+    :param priority: ``urgent``, ``routine`` or ``batch``.
+    :param token: hex digits that tell it from the payload's other jobs.
+    """
+    return f"{run_id_of(payload_id)}__j{priority[0]}{token}"
+
+
 def payload_key(payload_id: str, *parts: str) -> str:
     """Key of a payload's folder, or of something in it: ``payloads/<payload_id>/<parts...>``."""
     try:
@@ -68,6 +78,16 @@ def tags_key(payload_id: str) -> str:
     return payload_key(payload_id, "tags.json")
 
 
+def summary_key(payload_id: str) -> str:
+    """What lists show of it: :mod:`airflow_monai.store.summaries`."""
+    return payload_key(payload_id, "summary.json")
+
+
+def deleted_key(payload_id: str) -> str:
+    """Exists when it was deleted: :mod:`airflow_monai.store.deletion`."""
+    return payload_key(payload_id, "deleted.json")
+
+
 def dicom_key(payload_id: str) -> str:
     """Folder of the received files: ``payloads/<payload_id>/dcm/<study>/<series>/<sop>.dcm`` below it."""
     return payload_key(payload_id, "dcm")
@@ -84,10 +104,11 @@ def series_of(payload: Payload) -> tuple[str, ...]:
 
 
 def load_payload(store: Store, payload_id: str) -> Payload:
-    """The manifest of a closed payload; :class:`PayloadNotFound` when there is none (yet)."""
+    """The manifest of a closed payload; :class:`PayloadNotFound` when there is none (yet, or any more)."""
     key = manifest_key(payload_id)
     if not store.exists(key):
-        raise PayloadNotFound(payload_id)
+        gone = store.exists(deleted_key(payload_id)) or store.exists(payload_key(payload_id, "deleting.json"))
+        raise PayloadDeleted(payload_id) if gone else PayloadNotFound(payload_id)
     try:
         return Payload.from_dict(store.read_json(key))
     except (ValueError, KeyError, TypeError) as error:

@@ -1,0 +1,212 @@
+"""What was asked for through an API, durable before anybody is told yes, so that it is begun once, whatever dies.
+
+jobs/open/<request>.json        there is still something to begin
+jobs/requests/<request>.json    the jobs of one request; whoever creates it has asked, all others learn which those are
+jobs/unstarted/<job>.json       a job that never gets a run, and why
+
+The note below ``open`` comes first: one without a request is of somebody who died before anything was promised.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+from airflow_monai.errors import MonaiError, StoreError
+from airflow_monai.store.base import Store
+from airflow_monai.store.payloads import instance_id_of, job_run_id
+
+MAX_KEY = 200
+ABANDONED_SECONDS = 3600.0
+"""After so long a note without a request is nobody's any more."""
+
+
+class KeyReused(MonaiError):
+    """An idempotency key comes again with another request."""
+
+
+class Priority(str, Enum):
+    """How urgent a job is, in the words of the workflow language."""
+
+    URGENT = "urgent"
+    ROUTINE = "routine"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True, slots=True)
+class WantedJob:
+    """A job that somebody asked for.
+
+    :param label: ``name:version`` of the MAP, ``revision`` and ``digest``: as it was registered then.
+    :param by: who asked, and ``created``: when (UTC, ISO 8601).
+    """
+
+    dag_id: str
+    run_id: str
+    payload_id: str
+    label: str
+    revision: int
+    digest: str
+    priority: str
+    by: str
+    created: str
+
+    @property
+    def job_id(self) -> str:
+        return instance_id_of(self.dag_id, self.run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one call asked for.
+
+    :param id: follows from caller and idempotency key, where there is one.
+    :param asked: a hash of what was asked for.
+    """
+
+    id: str
+    asked: str
+    jobs: tuple[WantedJob, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"id": self.id, "asked": self.asked, "jobs": [asdict(job) for job in self.jobs]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Request:
+        return cls(data["id"], data["asked"], tuple(WantedJob(**job) for job in data["jobs"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Unstarted:
+    """A job that never gets a run.
+
+    :param cancelled: somebody cancelled it before; else ``reason`` says what was in its way.
+    :param at: when that was clear, ``by``: who cancelled it.
+    """
+
+    job: WantedJob
+    cancelled: bool
+    reason: str
+    at: str
+    by: str = ""
+
+
+def request_id(user: str, key: str | None) -> str:
+    """The id of a request: always the same for a caller's idempotency key, else a new one."""
+    if key is None:
+        return uuid.uuid4().hex
+    return hashlib.sha256(f"{user}\0{key}".encode()).hexdigest()[:32]
+
+
+def asked_hash(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def run_id_for(request: str, label: str, payload_id: str, priority: Priority) -> str:
+    """The run id of a request's job: no other request has it, and this one has it for ever."""
+    token = hashlib.sha256(f"{request}\0{label}".encode()).hexdigest()[:20]
+    return job_run_id(payload_id, priority.value, token)
+
+
+def now_text() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+
+
+class JobRequests:
+    """The requests of a store."""
+
+    def __init__(self, store: Store):
+        self.store = store
+
+    def place(self, request: str, asked: str, jobs: Callable[[], Sequence[WantedJob]]) -> tuple[Request, bool]:
+        """Make a request durable, once.
+
+        :param jobs: gives what it asks for; called only where it was not placed before.
+        :return: the request, and whether this call placed it.
+        :raises KeyReused: when it was placed before, and asked for something else.
+        """
+        known = self.find(request)
+        if known is None:
+            made = Request(request, asked, tuple(jobs()))
+            self.store.write_json(_open_key(request), {"time": time.time()})
+            if self.store.create_json(_request_key(request), made.to_dict()):
+                return made, True
+            known = self.find(request)
+        if known is None:
+            raise StoreError(f"The request {request} has vanished from the store.")
+        if known.asked != asked:
+            raise KeyReused("This Idempotency-Key has been used for another request: use a new one.")
+        return known, False
+
+    def find(self, request: str) -> Request | None:
+        key = _request_key(request)
+        if not self.store.exists(key):
+            return None
+        try:
+            return Request.from_dict(self.store.read_json(key))
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"The request {key} is damaged: {error}.") from error
+
+    def is_open(self, request: str) -> bool:
+        return self.store.exists(_open_key(request))
+
+    def open(self) -> Iterator[Request]:
+        """Those with jobs that are still to be begun; what nobody stands by any more is cleared away."""
+        for name in self.store.children("jobs/open"):
+            request = name.removesuffix(".json")
+            try:
+                found = self.find(request)
+                if found is not None:
+                    yield found
+                elif time.time() - float(self.store.read_json(_open_key(request))["time"]) > ABANDONED_SECONDS:
+                    self.store.delete(_open_key(request))
+            except (StoreError, ValueError, KeyError, TypeError):
+                continue  # done with meanwhile, or damaged: neither may keep the others
+
+    def close(self, request: Request) -> None:
+        """All of its jobs have begun, or never will."""
+        self.store.delete(_open_key(request.id))
+
+    def waiting_job(self, job_id: str) -> tuple[Request, WantedJob] | None:
+        """A job of an open request."""
+        return next(((request, job) for request in self.open() for job in request.jobs if job.job_id == job_id), None)
+
+    def unstarted(self, job_id: str) -> Unstarted | None:
+        """What is noted of a job that never gets a run; None for another."""
+        key = _unstarted_key(job_id)
+        return _unstarted(self.store.read_json(key)) if self.store.exists(key) else None
+
+    def all_unstarted(self) -> Iterator[Unstarted]:
+        for name in self.store.children("jobs/unstarted"):
+            found = self.unstarted(name.removesuffix(".json"))
+            if found is not None:
+                yield found
+
+    def never_start(self, job: WantedJob, *, reason: str, cancelled_by: str = "") -> Unstarted:
+        """Note that a job gets no run; the first one who says why counts."""
+        noted = Unstarted(job, bool(cancelled_by), reason, now_text(), cancelled_by)
+        self.store.create_json(_unstarted_key(job.job_id), asdict(noted))
+        return self.unstarted(job.job_id) or noted
+
+
+def _unstarted(data: Mapping[str, Any]) -> Unstarted:
+    return Unstarted(**{**data, "job": WantedJob(**data["job"])})
+
+
+def _open_key(request: str) -> str:
+    return f"jobs/open/{request}.json"
+
+
+def _request_key(request: str) -> str:
+    return f"jobs/requests/{request}.json"
+
+
+def _unstarted_key(job_id: str) -> str:
+    return f"jobs/unstarted/{job_id}.json"

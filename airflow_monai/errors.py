@@ -45,6 +45,18 @@ class PayloadNotFound(StoreError):
         self.payload_id = payload_id
 
 
+class PayloadDeleted(PayloadNotFound):
+    """There was one with this id; what is still told of it says why it is gone."""
+
+    def __init__(self, payload_id: str):
+        StoreError.__init__(
+            self,
+            f"The payload {payload_id!r} was deleted because somebody wanted it: `airflow monai payloads show` tells "
+            "what is known of it.",
+        )
+        self.payload_id = payload_id
+
+
 class NoPayload(MonaiError):
     """A DAG run does not say what it is about."""
 
@@ -296,6 +308,25 @@ class SpecError(MonaiError):
     def __init__(self, message: str, *, problems: tuple = ()):
         super().__init__(message)
         self.problems = problems
+
+
+class WorkflowNotFound(MonaiError):
+    """No workflow is registered under this id."""
+
+    failure = FailureKind.NOT_FOUND
+
+
+class WorkflowConflict(MonaiError):
+    """A workflow cannot be registered, updated or deleted beside what there is. The message says what is in its way.
+
+    :param field: of the definition, as ``name``; empty where it is about none.
+    """
+
+    failure = FailureKind.INVALID
+
+    def __init__(self, message: str, *, field: str = ""):
+        super().__init__(message)
+        self.field = field
 
 
 class InventoryError(MonaiError):

@@ -1,4 +1,4 @@
-"""Which workflows of MAPs that are not registered any more still have runs.
+"""Which workflows that are not registered any more still have runs.
 
 Airflow leaves the runs of a DAG that is gone as they are for ever, so its DAG has to stay until the last has ended.
 """
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_monai.maps.registry import RegisteredMap
+    from airflow_monai.specs.registered import Gone
 
 GRACE = timedelta(seconds=15)
 """How long a DAG stays in any case: a gateway that has just routed to it may be about to create its run."""
@@ -28,21 +28,19 @@ class EndingWorkflows:
     def __init__(self) -> None:
         self._over: set[tuple[str, int]] = set()
 
-    def __call__(self, records: Sequence[RegisteredMap]) -> frozenset[str]:
-        """The labels of those that still have runs; all where the database cannot be asked."""
-        from airflow_monai.maps.workflows import dag_id
-
-        open_ones = [record for record in records if (record.label, record.revision) not in self._over]
-        asked = {dag_id(record): record for record in open_ones if not _is_fresh(record)}
+    def __call__(self, gone: Sequence[Gone]) -> frozenset[str]:
+        """The sources of those that still have runs; all where the database cannot be asked."""
+        open_ones = [one for one in gone if (one.source, one.revision) not in self._over]
+        asked = {one.dag_id: one for one in open_ones if not _is_fresh(one)}
         if not asked:
-            return frozenset(record.label for record in open_ones)
+            return frozenset(one.source for one in open_ones)
         unfinished = _unfinished(asked)
-        self._over |= {(record.label, record.revision) for name, record in asked.items() if name not in unfinished}
-        return frozenset(r.label for r in open_ones if (r.label, r.revision) not in self._over)
+        self._over |= {(one.source, one.revision) for dag_id, one in asked.items() if dag_id not in unfinished}
+        return frozenset(one.source for one in open_ones if (one.source, one.revision) not in self._over)
 
 
-def _is_fresh(record: RegisteredMap) -> bool:
-    return datetime.now(timezone.utc) - datetime.fromisoformat(record.changed_at) < GRACE
+def _is_fresh(one: Gone) -> bool:
+    return datetime.now(timezone.utc) - datetime.fromisoformat(one.changed_at) < GRACE
 
 
 def _unfinished(dag_ids: Iterable[str]) -> frozenset[str]:
@@ -61,5 +59,5 @@ def _unfinished(dag_ids: Iterable[str]) -> frozenset[str]:
             )
             return frozenset(found)
     except (SQLAlchemyError, RuntimeError) as error:
-        log.warning("Airflow's database does not tell which workflows of unregistered MAPs still have runs: %s", error)
+        log.warning("Airflow's database does not tell which unregistered workflows still have runs: %s", error)
         return frozenset(names)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from airflow_monai.specs.claims import MAP_SUFFIX, WORKFLOW_SUFFIX
+
 _TEMPLATE = """\
 # -*- coding: utf-8 -*- (said first, so that no file name below can say otherwise)
 # The workflow {source}, as airflow_monai shows it to Airflow. {advice}
@@ -20,7 +22,10 @@ batch_dag = load_batch_dag(SPEC, source={source}, beside=__file__{argument})
 
 
 _EDIT = "Edit that file: this one is made from it."
-_REGISTERED = "It is made of a registered MAP: see the commands of `airflow monai maps`."
+_ADVICE = {
+    MAP_SUFFIX: "It is made of a registered MAP: see the commands of `airflow monai maps`.",
+    WORKFLOW_SUFFIX: "It is registered, not a file: see the commands of `airflow monai workflows`.",
+}
 
 _DEFAULTS = """
 # What the workflow does not say it takes from these files, the nearest first.
@@ -36,7 +41,6 @@ def dag_file_text(
     defaults: Sequence[tuple[str, str]] = (),
     *,
     batch: bool = False,
-    is_registered: bool = False,
     closing: bool = False,
 ) -> str:
     """Python source that holds the workflow's text as it is and makes its DAG.
@@ -45,15 +49,14 @@ def dag_file_text(
     :param refused: why it cannot be used whatever its text says; becomes its import error.
     :param defaults: path and text of the defaults files above it, the nearest first.
     :param batch: it has a schedule, and so a second DAG that starts its batches.
-    :param is_registered: it is no file, but made of a registered MAP.
-    :param closing: that is not registered any more: the DAG is there for the runs that it still has.
+    :param closing: it is not registered any more: the DAG is there for the runs that it still has.
     """
     batch = batch and not refused
     more = ", defaults=DEFAULTS" if defaults else ""
     entries = "".join(f"    {name!a}: {literal(content)},\n" for name, content in defaults)
     return _TEMPLATE.format(
         source=ascii(source),
-        advice=_REGISTERED if is_registered else _EDIT,
+        advice=next((told for suffix, told in _ADVICE.items() if source.endswith(suffix)), _EDIT),
         literal=literal(text),
         defaults=_DEFAULTS.format(entries=entries) if defaults else "",
         refused=f"REFUSED = {refused!a}\n\n" if refused else "",

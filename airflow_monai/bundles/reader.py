@@ -12,7 +12,7 @@ from airflow_monai.specs.defaults.lookup import Defaults, DefaultsTree
 from airflow_monai.specs.stamp import FileStamp, stamp_of
 
 if TYPE_CHECKING:
-    from airflow_monai.maps.workflows import RegisteredText
+    from airflow_monai.specs.registered import RegisteredText
 
 _NO_STAMP = FileStamp()
 
@@ -30,7 +30,7 @@ class SpecFolderReader:
     """The folder of workflow files, scanned again and again.
 
     :param folder: may come into being later; until then it holds nothing.
-    :param registered: gives the workflows of registered MAPs, which come after those of the folder.
+    :param registered: gives the registered workflows, which come after those of the folder.
     """
 
     def __init__(self, folder: Path, registered: Callable[[], Iterable[RegisteredText]] | None = None):
@@ -137,7 +137,7 @@ def entry_of(text: str, source: str, defaults: Sequence[Defaults] = ()) -> SpecE
 
 def _entry_of_registered(text: RegisteredText) -> SpecEntry:
     if text.problem:
-        told = f"{text.source}:1:1: {text.problem} [registered-map]"
+        told = f"{text.source}:1:1: {text.problem} [registered-workflow]"
         return SpecEntry(text.source, "", told)
     entry = entry_of(text.text, text.source)
     return replace(entry, closing=True) if text.closing else entry

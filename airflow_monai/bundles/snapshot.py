@@ -13,7 +13,7 @@ from typing import Any
 from airflow_monai import __version__
 from airflow_monai.bundles.generate import dag_file_text
 from airflow_monai.factory.cache import PLAN_FORMAT
-from airflow_monai.specs.claims import REGISTERED_SUFFIX, Claim, Claims
+from airflow_monai.specs.claims import REGISTERED_SUFFIXES, Claim, Claims
 
 FORMAT = 1
 """Of the generated files; a new one makes a new version of every bundle."""
@@ -42,8 +42,8 @@ class SpecEntry:
 
     @property
     def is_registered(self) -> bool:
-        """Whether it is no file, but made of a registered MAP."""
-        return self.source.endswith(REGISTERED_SUFFIX)
+        """Whether it is no file, but registered, or made of a registered MAP."""
+        return self.source.endswith(REGISTERED_SUFFIXES)
 
     def dag_files(self) -> Iterator[tuple[str, bytes]]:
         """Path and content of the files made of it: the DAG file, and beside it the plan."""
@@ -55,7 +55,6 @@ class SpecEntry:
             self.refused,
             self.defaults,
             batch=batch,
-            is_registered=self.is_registered,
             closing=self.closing,
         )
         yield f"{name}.py", text.encode()
@@ -142,12 +141,17 @@ def dag_name(source: str) -> str:
 
 
 def snapshot_of(entries: Iterable[SpecEntry]) -> Snapshot:
-    """The snapshot of files as read; of two that lay claim to the same the later is refused."""
+    """The snapshot of files as read; of two that lay claim to the same the later is refused.
+
+    One that is only there for its runs gives way to any other: they are on versions of their own.
+    """
     claims = Claims()
     kept = []
-    for entry in sorted(entries, key=lambda entry: (entry.is_registered, entry.source.split("/"))):
+    for entry in sorted(entries, key=lambda entry: (entry.closing, entry.is_registered, entry.source.split("/"))):
         claim = _claim(entry)
         conflict = claims.take(claim) if claim else None
+        if conflict and entry.closing:
+            continue
         if conflict:
             told = f"{entry.source}:1:1: {conflict.message} [{conflict.code}] - {conflict.hint}"
             entry = replace(entry, refused=told, plan=None)

@@ -24,8 +24,9 @@ from airflow_monai.bundles.snapshot import Snapshot
 from airflow_monai.errors import StoreError
 
 if TYPE_CHECKING:
-    from airflow_monai.maps.workflows import RegisteredText, RegisteredWorkflows
+    from airflow_monai.specs.registered import RegisteredText
     from airflow_monai.store.base import Store
+    from airflow_monai.workflows.site import SiteWorkflows
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ _MTIME_AHEAD_SECONDS = 3.0
 
 
 class WorkflowSpecBundle(BaseDagBundle):
-    """DAGs of the workflow files in a folder, and of the registered MAPs.
+    """DAGs of the workflow files in a folder, of the registered workflows, and of the registered MAPs.
 
     :param path: the folder; by default the setting ``[monai] workflow_folder``.
     """
@@ -47,7 +48,7 @@ class WorkflowSpecBundle(BaseDagBundle):
         super().__init__(**kwargs)
         self.folder = Path(path or _default_folder()).expanduser().absolute()
         self._reader = SpecFolderReader(self.folder, self._registered)
-        self._workflows: RegisteredWorkflows | None = None
+        self._workflows: SiteWorkflows | None = None
         self._ending = EndingWorkflows()
         self._snapshot: Snapshot | None = None
 
@@ -114,11 +115,11 @@ class WorkflowSpecBundle(BaseDagBundle):
         return f"bundles/{safe_name(self.name)}/{version}.json"
 
     def _registered(self) -> list[RegisteredText]:
-        """The workflows of registered MAPs as they are now, and of those that still have runs."""
-        from airflow_monai.maps.workflows import RegisteredWorkflows
+        """The registered workflows and those of registered MAPs as they are now, and those that still have runs."""
+        from airflow_monai.workflows.site import SiteWorkflows
 
         if self._workflows is None:
-            self._workflows = RegisteredWorkflows(self._store())
+            self._workflows = SiteWorkflows(self._store())
         return self._workflows.texts(self._ending)
 
     def _store(self) -> Store:

@@ -68,10 +68,10 @@ def explain(args: Namespace) -> int:
         raise MonaiError("Say what is to be explained: --study DIR, or --payload ID.")
     specs = Path(args.specs or _workflow_folder())
     question = command.Question.of(args.called, args.calling)
-    from airflow_monai.maps.workflows import RegisteredWorkflows
+    from airflow_monai.workflows.site import SiteWorkflows
 
     store = _store() if args.payload or not args.specs else None
-    registered = RegisteredWorkflows(store).files if store and not args.specs else None
+    registered = SiteWorkflows(store).files if store and not args.specs else None
     if args.study or store is None:
         return command.run(Path(args.study), specs, question, args.json, sys.stdout, registered)
     from airflow_monai.store.payloads import load_payload, load_series_tags

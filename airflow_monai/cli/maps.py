@@ -16,7 +16,7 @@ from airflow_monai.maps.pinning import problem_here
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.registration import Wanted, register
 from airflow_monai.maps.registry import MapKind, MapRegistry, RegisteredMap, split_label
-from airflow_monai.maps.workflows import PREFIX, RegisteredWorkflows, wants_gpu, workflow_name
+from airflow_monai.maps.workflows import PREFIX, wants_gpu, workflow_name
 
 if TYPE_CHECKING:
     from airflow_monai.gpu.inventory import Inventory
@@ -61,10 +61,11 @@ def run_register(
     :param pull: let the engine get the image first.
     """
     from airflow_monai.specs.folder import load_folder
+    from airflow_monai.workflows.site import SiteWorkflows
 
     store = _store(settings)
     inspected = inspect_folder(Path(target)) if _is_folder(target) else _image(settings, store, target, pull)
-    folder = load_folder(settings.workflow_folder, more=RegisteredWorkflows(store).files)
+    folder = load_folder(settings.workflow_folder, more=SiteWorkflows(store).files)
     done = register(MapRegistry(store), inspected, wanted, folder.workflows)
     record = done.record
     inventory = _inventory(store)

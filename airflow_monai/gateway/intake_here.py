@@ -12,11 +12,11 @@ from airflow_monai.gateway.single import see_through
 from airflow_monai.gateway.starting import Starter
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.hooks.airflow_api import AirflowApi
-from airflow_monai.maps.workflows import RegisteredWorkflows
 from airflow_monai.store.base import Store
 from airflow_monai.store.intake import Intake
 from airflow_monai.store.space import DiskGuard
 from airflow_monai.store.spool import SpoolFolder
+from airflow_monai.workflows.site import SiteWorkflows
 
 
 class IntakeHere:
@@ -27,7 +27,7 @@ class IntakeHere:
         logging.getLogger("airflow_monai.gateway").setLevel(logging.WARNING)
         self.store = store
         self.events = EventLog()
-        registered = RegisteredWorkflows(store).files
+        registered = SiteWorkflows(store).files
         self.workflows = Workflows(settings.workflow_folder, settings.quiet_seconds, self.events, registered)
         self.guard = DiskGuard.of_settings(store.spool(), settings.disk_used_percent, settings.disk_reserve)
         self._spool = SpoolFolder(store)

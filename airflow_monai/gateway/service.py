@@ -18,12 +18,12 @@ from airflow_monai.gateway.receiver import Receiver
 from airflow_monai.gateway.shepherd import Patience, Shepherd
 from airflow_monai.gateway.ways import GatewayParts, MakeWayIn, WayIn
 from airflow_monai.gateway.workflows import Workflows
-from airflow_monai.maps.workflows import RegisteredWorkflows
 from airflow_monai.settings import Settings
 from airflow_monai.store import Store, open_store
 from airflow_monai.store.intake import Intake
 from airflow_monai.store.space import DiskGuard
 from airflow_monai.store.spool import SpoolFolder
+from airflow_monai.workflows.site import SiteWorkflows
 
 if TYPE_CHECKING:
     from airflow_monai.gateway.pool import ReceiverPool
@@ -76,7 +76,7 @@ class Gateway:
 
     def __init__(self, store: Store, options: GatewayOptions, api: RunCreator, ways: Sequence[MakeWayIn] = ()):
         self.events = EventLog(options.events)
-        registered = RegisteredWorkflows(store).files
+        registered = SiteWorkflows(store).files
         self.workflows = Workflows(options.workflow_folder, options.quiet_seconds, self.events, registered)
         self.intake = Intake(store)
         self._store = store
@@ -204,6 +204,8 @@ class Gateway:
 def gateway_of(settings: Settings, options: GatewayOptions) -> Gateway:
     """The gateway of this site."""
     from airflow_monai.gateway.configured import configured_ways
+    from airflow_monai.gateway.removal import removal_by
     from airflow_monai.hooks.airflow_api import AirflowApi
 
-    return Gateway(open_store(settings.store), options, AirflowApi(settings.api_conn_id), configured_ways())
+    api = AirflowApi(settings.api_conn_id)
+    return Gateway(open_store(settings.store), options, api, [removal_by(api.is_worked_on), *configured_ways()])

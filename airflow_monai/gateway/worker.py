@@ -20,11 +20,11 @@ from airflow_monai.gateway.events import EventKind, EventLog
 from airflow_monai.gateway.receiver import Receiver
 from airflow_monai.gateway.transport import Doors
 from airflow_monai.gateway.workflows import Workflows
-from airflow_monai.maps.workflows import RegisteredWorkflows
 from airflow_monai.store import open_store
 from airflow_monai.store.intake import Intake
 from airflow_monai.store.space import DiskGuard
 from airflow_monai.store.spool import SpoolFolder
+from airflow_monai.workflows.site import SiteWorkflows
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def work(orders: Orders, news: Connection, questions: Connection) -> None:
     metrics.begin()
     store = open_store(orders.store)
     events = EventLog(orders.events)
-    workflows = Workflows(orders.workflow_folder, 0.0, _Silent(), RegisteredWorkflows(store).files)
+    workflows = Workflows(orders.workflow_folder, 0.0, _Silent(), SiteWorkflows(store).files)
     guard = DiskGuard(store.spool(), *orders.guard)
     spool = SpoolFolder(store)
     lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""The workflows of the folder and of registered MAPs as the gateway sees them; always as they are now."""
+"""The workflows of the folder and the registered ones as the gateway sees them; always as they are now."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Workflows:
     """The workflows of a folder, looked at again when what is known is older than two seconds.
 
     :param quiet_seconds: of workflows that do not say their own.
-    :param registered: gives the workflows of registered MAPs.
+    :param registered: gives the registered workflows, those of MAPs included.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Workflows:
         except OSError as error:
             unreadable = f"the workflow folder {self._folder.folder} cannot be read ({error.strerror or error})"
         except StoreError as error:
-            unreadable = f"the registered MAPs cannot be read ({error})"
+            unreadable = f"the registered MAPs and workflows cannot be read ({error})"
         if unreadable and unreadable != self._unreadable:
             log.error("%s, going on as before", unreadable)
         self._groupings = {plan.ae_title: plan.grouping or Grouping.STUDY for plan in self._specs.workflows}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_monai.errors import ManifestError
 from airflow_monai.maps.manifest import MapResources
 from airflow_monai.maps.registry import MapRegistry, RegisteredMap
-from airflow_monai.specs.claims import REGISTERED_SUFFIX
+from airflow_monai.specs.claims import MAP_SUFFIX
+from airflow_monai.specs.registered import Gone, RegisteredText, spec_file_of
 from airflow_monai.store.base import Store
 
 if TYPE_CHECKING:
@@ -27,25 +28,10 @@ TASK = "run"
 ARTIFACT = "results"
 EXPORT_TASK = "export"
 MAX_AE_TITLE = 16  # PS3.5 section 6.2, AE
+_HINT = "register the MAP anew"
 MAX_TIMEOUT_MINUTES = 525_600
 """Of a task in a workflow file."""
 _GIB = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class RegisteredText:
-    """The workflow of a registered MAP.
-
-    :param source: where it stands among workflow files, for messages.
-    :param text: empty where there is none.
-    :param problem: why there is none.
-    :param closing: the MAP is not registered any more, and the workflow is there for the runs that it still has.
-    """
-
-    source: str
-    text: str
-    problem: str = ""
-    closing: bool = False
 
 
 def workflow_name(record: RegisteredMap) -> str:
@@ -60,7 +46,7 @@ def dag_id(record: RegisteredMap) -> str:
 
 
 def source_of(name: str, version: str) -> str:
-    return f"maps/{name}/{version}{REGISTERED_SUFFIX}"
+    return f"maps/{name}/{version}{MAP_SUFFIX}"
 
 
 def workflow_text(record: RegisteredMap) -> str:
@@ -151,17 +137,17 @@ class RegisteredWorkflows:
         self._texts: dict[RegisteredMap, RegisteredText] = {}
         self._files: dict[RegisteredText, SpecFile] = {}
 
-    def texts(self, ending: Callable[[Sequence[RegisteredMap]], Container[str]] | None = None) -> list[RegisteredText]:
+    def texts(self, ending: Callable[[Sequence[Gone]], Container[str]] | None = None) -> list[RegisteredText]:
         """The workflows as they are now, by name and version.
 
-        :param ending: tells of MAPs that are not registered any more the labels of those whose workflows still have
+        :param ending: tells of workflows of MAPs that are not registered any more the sources of those that still have
             runs: Airflow leaves the runs of a workflow that is gone as they are, so these are kept until it has none.
         :raises StoreError: when it cannot be told which there are.
         """
         listing = self._registry.listing()
-        gone = [record for record in listing.maps if not record.is_registered]
-        kept = ending(gone) if ending and gone else ()
-        shown = [*listing.registered(), *(record for record in gone if record.label in kept)]
+        gone = {_gone(record): record for record in listing.maps if not record.is_registered}
+        kept = ending(list(gone)) if ending and gone else ()
+        shown = [*listing.registered(), *(record for one, record in gone.items() if one.source in kept)]
         self._texts = {record: self._texts.get(record) or _text_of(record) for record in shown}
         damaged = [
             RegisteredText(source_of(*label.split(":", 1)), "", problem) for label, problem in listing.damaged.items()
@@ -170,7 +156,7 @@ class RegisteredWorkflows:
 
     def files(self) -> dict[Path, SpecFile]:
         """The same as workflow files that were read, as :class:`airflow_monai.specs.folder.SpecFolder` takes them."""
-        self._files = {text: self._files.get(text) or _file_of(text) for text in self.texts()}
+        self._files = {text: self._files.get(text) or spec_file_of(text, _HINT) for text in self.texts()}
         return {Path(text.source): file for text, file in self._files.items()}
 
 
@@ -182,19 +168,8 @@ def _text_of(record: RegisteredMap) -> RegisteredText:
         return RegisteredText(source, "", str(error))
 
 
-def _file_of(text: RegisteredText) -> SpecFile:
-    from airflow_monai.specs.compile import plan_of
-    from airflow_monai.specs.folder import SpecFile
-    from airflow_monai.specs.problems import Problem
-    from airflow_monai.specs.reading import check_text
-    from airflow_monai.specs.stamp import FileStamp
-
-    if text.problem:
-        problem = Problem(text.source, 1, 1, "registered-map", text.problem, "register the MAP anew")
-        return SpecFile(FileStamp(), None, (problem,))
-    spec, problems = check_text(text.text, text.source)
-    plan = replace(plan_of(spec), source=text.source) if spec else None
-    return SpecFile(FileStamp(), plan, tuple(problems), spec.place if spec else (1, 1))
+def _gone(record: RegisteredMap) -> Gone:
+    return Gone(source_of(record.name, record.version), record.revision, dag_id(record), record.changed_at)
 
 
 def plan_of_record(record: RegisteredMap) -> WorkflowPlan:

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 
 from airflow_monai.specs.plan import Grouping
 
-REGISTERED_SUFFIX = ".map"
+MAP_SUFFIX = ".map"
 """What the sources of workflows end in that are made of registered MAPs. No workflow file does, so that none has the
 place of one of these."""
+
+WORKFLOW_SUFFIX = ".registered"
+"""And of workflows that are registered themselves."""
+
+REGISTERED_SUFFIXES = (MAP_SUFFIX, WORKFLOW_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,12 @@ KEY = -1
 """Last in a location: the name of the entry, in place of its value."""
 
 
+def path_of(at: Location) -> str:
+    """A place as people write it: ``tasks[0].id``."""
+    parts = at[:-1] if at and at[-1] == KEY else at
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).lstrip(".")
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A problem of a model.

@@ -26,7 +26,7 @@ DEFAULT_INTERVAL = 10.0
 SUCCEEDED = ("succeeded", "success", "completed", "complete", "done", "finished", "passed")
 FAILED = ("failed", "failure", "error", "errored", "canceled", "cancelled", "aborted", "terminated", "rejected")
 JOB_ID, JOB_URL = "job.id", "job.url"
-CALLBACK_TOKEN = "callback.token"
+CALLBACK_URL, CALLBACK_TOKEN = "callback.url", "callback.token"
 ADDRESSES = ("status_url", "result_url", "cancel_url")
 _OF_THE_JOB = (
     "job_id", "status_key", "succeeded", "failed", "poll_interval", "wait", "cancel_method", *ADDRESSES,
@@ -141,17 +141,18 @@ def _address(args: Mapping[str, Any], name: str) -> Iterator[Problem]:
 def _waiting(args: Mapping[str, Any]) -> Iterator[Problem]:
     """The two ways to learn of the end."""
     request = {name: value for name, value in args.items() if name not in _OF_THE_JOB}
-    has_token = any(CALLBACK_TOKEN in paths_of(text) for text in leaves(request))
+    paths = {path for text in leaves(request) for path in paths_of(text)}
+    used = next((path for path in (CALLBACK_URL, CALLBACK_TOKEN) if path in paths), "")
     if str(args.get("wait", "poll")).strip().lower() == Wait.CALLBACK.value:
-        if not has_token:
-            hint = 'json: {callback: "https://<this site>/...?token={{ callback.token }}"}'
-            yield Problem("wait", "missing-argument", "needs {{ callback.token }} in the request", hint)
+        if not used:
+            hint = 'json: {callback: "{{ callback.url }}"}, or {{ callback.token }} for an answer by message'
+            yield Problem("wait", "missing-argument", "needs {{ callback.url }} in the request", hint)
         for name in ("status_url", "poll_interval"):
             if name in args:
                 yield Problem(name, "bad-argument", "is not used with wait: callback", "remove it")
-    elif has_token:
+    elif used:
         hint = "add wait: callback, or remove it"
-        yield Problem("", "bad-argument", "uses {{ callback.token }} without wait: callback", hint)
-    if any(path in (JOB_ID, JOB_URL) for text in leaves(request) for path in paths_of(text)):
+        yield Problem("", "bad-argument", f"uses {{{{ {used} }}}} without wait: callback", hint)
+    if paths & {JOB_ID, JOB_URL}:
         hint = "it is known in status_url, result_url and cancel_url"
         yield Problem("", "bad-argument", "uses {{ job... }} before there is a job", hint)

@@ -28,6 +28,7 @@ class Problem:
     :param code: short and stable, in kebab-case: ``unknown-field``.
     :param hint: what to do; may be empty.
     :param excerpt: the source line, for the human form; no part of the JSON form.
+    :param path: of the field, as ``tasks[0].id``; empty where it is about the whole. No part of the JSON form either.
     """
 
     file: str
@@ -38,6 +39,7 @@ class Problem:
     hint: str = ""
     severity: Severity = Severity.ERROR
     excerpt: str = field(default="", compare=False, repr=False)
+    path: str = field(default="", compare=False, repr=False)
 
     @property
     def is_error(self) -> bool:

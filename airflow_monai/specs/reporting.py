@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from airflow_monai.specs.findings import Finding, Location
+from airflow_monai.specs.findings import Finding, Location, path_of
 from airflow_monai.specs.problems import Problem, Severity
 from airflow_monai.specs.tree.loader import LoadError
 from airflow_monai.specs.tree.nodes import Node, Origin, lines_of, place_within
@@ -38,9 +38,18 @@ class Reporter:
         """Add what the loader found."""
         self._add(self.origin, error.line, error.column, error.code, error.message, error.hint)
 
-    def at_node(self, node: Node, code: str, message: str, hint: str = "", severity: Severity = Severity.ERROR) -> None:
-        """Add a problem of a node."""
-        self._add(node.origin or self.origin, node.line, node.column, code, message, hint, severity)
+    def at_node(
+        self,
+        node: Node,
+        code: str,
+        message: str,
+        hint: str = "",
+        severity: Severity = Severity.ERROR,
+        *,
+        at: Location = (),
+    ) -> None:
+        """Add a problem of a node, which stands at this place."""
+        self._add(node.origin or self.origin, node.line, node.column, code, message, hint, severity, at)
 
     def found(self, findings: Iterable[Finding], places: dict[Location, Node]) -> None:
         """Add findings of the model."""
@@ -50,7 +59,7 @@ class Reporter:
             line, column = node.line, node.column
             if finding.offset or finding.code == "bad-condition":
                 line, column = (number - 1 for number in place_within(origin.text, node, finding.offset))
-            self._add(origin, line, column, finding.code, finding.message, finding.hint, finding.severity)
+            self._add(origin, line, column, finding.code, finding.message, finding.hint, finding.severity, finding.at)
 
     def _add(
         self,
@@ -61,13 +70,14 @@ class Reporter:
         message: str,
         hint: str = "",
         severity: Severity = Severity.ERROR,
+        at: Location = (),
     ) -> None:
         if len(self.problems) == MAX_PROBLEMS:
             code, severity, hint = "too-many-problems", Severity.ERROR, "mend these first"
             message = f"there are more than {MAX_PROBLEMS} problems; the others are not shown"
         line = min(line, len(lines_of(origin.text)) - 1)
         told = (_clipped(message), _clipped(hint), severity, origin.line(line))
-        self.problems.append(Problem(origin.source, line + 1, column + 1, code, *told))
+        self.problems.append(Problem(origin.source, line + 1, column + 1, code, *told, path_of(at)))
         if len(self.problems) > MAX_PROBLEMS:
             raise TooMany
 

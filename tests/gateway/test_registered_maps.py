@@ -9,8 +9,8 @@ import pytest
 from airflow_monai.gateway.events import EventLog
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.maps.registry import MapRegistry
-from airflow_monai.maps.workflows import RegisteredWorkflows
 from airflow_monai.store.local import LocalStore
+from airflow_monai.workflows.site import SiteWorkflows
 from tests.gateway.conftest import wait_for, write_workflow
 from tests.maps.registered import image_map
 
@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 def workflows(store: LocalStore, folder: Path) -> Workflows:
     folder.mkdir(exist_ok=True)
-    return Workflows(folder, 1.0, EventLog(None), RegisteredWorkflows(store).files)
+    return Workflows(folder, 1.0, EventLog(None), SiteWorkflows(store).files)
 
 
 def test_an_ae_title_is_known_as_long_as_its_map_is_registered(store: LocalStore, tmp_path: Path) -> None:
@@ -54,4 +54,5 @@ def test_a_store_that_is_away_leaves_what_is_known(
     (tmp_path / "store" / "maps").rename(tmp_path / "away")
     (tmp_path / "store" / "maps").symlink_to("maps")  # a circle: the system cannot tell what is there
     now = known.known()
-    assert [plan.ae_title for plan in now.workflows] == ["LUNG"] and "registered MAPs cannot be read" in now.doubt
+    assert [plan.ae_title for plan in now.workflows] == ["LUNG"]
+    assert "registered MAPs and workflows cannot be read" in now.doubt

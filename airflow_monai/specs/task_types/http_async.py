@@ -70,7 +70,7 @@ _JOB_ARGS = (
     Arg("cancel_method", "Method of that call.", Form.CHOICE, choices=METHODS, default="DELETE", template=False),
     Arg(
         "wait",
-        "poll: ask for the status; callback: the service sends it, with the {{ callback.token }} of the request.",
+        "poll: ask for the status; callback: the service sends it, to the {{ callback.url }} of the request.",
         Form.CHOICE,
         choices=("poll", "callback"),
         default="poll",
@@ -93,6 +93,6 @@ SPEC = TaskTypeSpec(
     TaskType.HTTP_ASYNC,
     "Starts a job by an HTTP request, once, and waits for its end.",
     args=(*map(_request_arg, REQUEST_ARGS), *_JOB_ARGS),
-    paths=(http_job.JOB_ID, http_job.JOB_URL, http_job.CALLBACK_TOKEN),
+    paths=(http_job.JOB_ID, http_job.JOB_URL, http_job.CALLBACK_URL, http_job.CALLBACK_TOKEN),
     check=_check,
 )

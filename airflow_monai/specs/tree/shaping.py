@@ -63,7 +63,7 @@ class Shaper:
     A field whose name is misspelled is reported, and read as the one that it most likely is, so that what would only
     follow from its lack is not reported too.
 
-    :param report: called with (node, code, message, hint, severity) for every problem.
+    :param report: called with (node, code, message, hint, severity, at=place) for every problem.
     :ivar guessed: places of fields that were misspelled; ``lost``: places of fields that are absent, and may be what
         an unknown field was meant to be.
     """
@@ -89,7 +89,7 @@ class Shaper:
                 if self._unknown(key, fields, at):
                     strange.append((key, value))
             elif known.name in lines:
-                self._twice(key, known.name, lines[known.name])
+                self._twice(key, (*at, known.name), lines[known.name])
                 self.lost.add((*at, known.name))
             else:
                 lines[known.name] = key.line + 1
@@ -152,9 +152,9 @@ class Shaper:
         self.places[at] = node
         return node.typed() if known.is_typed else node.plain()
 
-    def _twice(self, key: Node, name: str, first: int) -> None:
-        message = f"{name!r} is given twice: on line {first} and on line {key.line + 1}"
-        self.report(key, "duplicate-key", message, "keep one of them")
+    def _twice(self, key: Node, at: Location, first: int) -> None:
+        message = f"{at[-1]!r} is given twice: on line {first} and on line {key.line + 1}"
+        self.report(key, "duplicate-key", message, "keep one of them", at=at)
 
     def _unknown(self, key: Node, fields: dict[str, FieldShape], at: Location) -> bool:
         """Report a field that the model does not know; whether it may be one that it knows."""
@@ -163,15 +163,16 @@ class Shaper:
             return False
         if key.text.lower() in IGNORED_FIELDS:
             message = f"the field {name!r} means nothing here and is passed over"
-            self.report(key, "ignored-field", message, IGNORED_FIELDS[key.text.lower()], Severity.WARNING)
+            hint = IGNORED_FIELDS[key.text.lower()]
+            self.report(key, "ignored-field", message, hint, Severity.WARNING, at=(*at, name))
         elif key.text.lower() in LATER_FIELDS:
             message = f"the field {name!r} is not supported yet by this version"
-            self.report(key, "field-unsupported", message, "remove it")
+            self.report(key, "field-unsupported", message, "remove it", at=(*at, name))
         else:
             names = _names(fields.values())
             elsewhere = OTHER_PLACES.get(key.text.lower(), "")
             hint = _blank_hint(key, fields) or elsewhere or nearest(name, names) or f"known here: {', '.join(names)}"
-            self.report(key, "unknown-field", f"unknown field {name!r}", hint)
+            self.report(key, "unknown-field", f"unknown field {name!r}", hint, at=(*at, name))
             return True
         return False
 

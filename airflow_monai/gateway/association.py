@@ -231,7 +231,7 @@ class Association:
                 result = ContextResult.NO_TRANSFER_SYNTAX
             else:
                 result = ContextResult.ACCEPTED
-                accepted[context.number] = syntax
+                accepted[context.number] = (context.abstract, syntax)
             results.append((context.number, result, syntax or "1.2.840.10008.1.2"))
         options = self._options
         self._send(pdu.accept(request, results, options.max_pdu))

@@ -19,8 +19,11 @@ from airflow_monai.store.part10 import Identity, NotIdentified, check_uid, file_
 from airflow_monai.store.space import DiskGuard
 
 _DISK_COMMENT = "disk limit: [monai] disk_used_percent, disk_reserve"
+_OTHER_CLASS_COMMENT = "SOP class is not that of the presentation context"
 _TOO_LARGE_COMMENT = "data set exceeds [monai] dicom_max_file"
 _HEADER_BYTES = 64 * 1024
+_GUARDED_BYTES = 16 * 2**20
+"""So much of a large image comes in between two looks at the disk."""
 
 Received = Callable[[Placed, str], None]
 """Called for each stored image with where it went and the called AE title."""
@@ -116,14 +119,19 @@ class FileReception:
         self._meta = b""
         self._begun = False
         self._size = 0
+        self._guarded = _GUARDED_BYTES
         self._failure: Answer | None = None
         self._open()
 
     def _open(self) -> None:
         request = self._request
         refusal = self._desk.guard.refusal() if self._desk.guard else None
-        if refusal:  # an image that has begun is let in, one that begins is not
+        if refusal:  # an image that has begun is let in, unless it is large; one that begins is not
             self._failure = Answer(Status.OUT_OF_RESOURCES, _DISK_COMMENT, refusal)
+            return
+        if request.sop_class_uid != request.negotiated_uid and request.sop_class_uid:
+            # PS3.7 section 9.1.1.1.9; what was agreed on is the abstract syntax of the presentation context
+            self._failure = Answer(Status.SOP_CLASS_NOT_SUPPORTED, _OTHER_CLASS_COMMENT)
             return
         try:
             check_uid(request.sop_instance_uid, "Affected SOP Instance UID")
@@ -142,6 +150,11 @@ class FileReception:
         if self._size > self._desk.max_file:
             self._fail(Answer(Status.OUT_OF_RESOURCES, _TOO_LARGE_COMMENT, self._too_large()))
             return
+        if self._size > self._guarded:
+            self._guarded = self._size + _GUARDED_BYTES
+            if self._desk.guard and (refusal := self._desk.guard.refusal()):
+                self._fail(Answer(Status.OUT_OF_RESOURCES, _DISK_COMMENT, refusal))
+                return
         try:
             if not self._begun:
                 self._begun = True
@@ -169,10 +182,14 @@ class FileReception:
         except StoreError as error:
             cause = error.__cause__
             log.error("an image cannot be stored: %s", cause or error)
-            answer = _out_of_resources(cause) if isinstance(cause, OSError) else _failed("the store failed")
+            # whatever fails there is no fault of the image: its sender may try again later
+            answer = _out_of_resources(cause if isinstance(cause, OSError) else None)
+        except OSError as error:
+            log.error("an image cannot be stored: %s", error.strerror or type(error).__name__)
+            answer = _out_of_resources(error)
         except Exception as error:  # noqa: BLE001 - the edge towards the sender, who must hear that it failed
             log_internal("an image cannot be stored", error)
-            answer = _failed("internal error")
+            answer = Answer(Status.PROCESSING_FAILURE, "internal error")
         finally:
             self.discard()
         return answer if answer.status is Status.SUCCESS else self._desk.refuse(self._request, answer)
@@ -230,9 +247,6 @@ def _write_both(fd: int, first: bytes, second: memoryview) -> None:
     _write_all(fd, second[written - len(first) :])
 
 
-def _out_of_resources(error: OSError) -> Answer:
-    return Answer(Status.OUT_OF_RESOURCES, f"cannot store: {error.strerror or type(error).__name__}")
-
-
-def _failed(comment: str) -> Answer:
-    return Answer(Status.PROCESSING_FAILURE, comment)
+def _out_of_resources(error: OSError | None = None) -> Answer:
+    reason = "the store failed" if error is None else error.strerror or type(error).__name__
+    return Answer(Status.OUT_OF_RESOURCES, f"cannot store: {reason}")

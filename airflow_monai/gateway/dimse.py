@@ -25,6 +25,7 @@ class Status(IntEnum):
 
     SUCCESS = 0x0000
     PROCESSING_FAILURE = 0x0110
+    SOP_CLASS_NOT_SUPPORTED = 0x0122
     OUT_OF_RESOURCES = 0xA700
     DOES_NOT_MATCH = 0xA900
     CANNOT_UNDERSTAND = 0xC000
@@ -44,9 +45,13 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class StoreRequest:
-    """A C-STORE request whose data set is about to come."""
+    """A C-STORE request whose data set is about to come.
+
+    :param negotiated_uid: the abstract syntax of its presentation context, which its SOP class must be.
+    """
 
     sop_class_uid: str
+    negotiated_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
     called_aet: str
@@ -97,10 +102,10 @@ class Tally:
 class StorageService:
     """Serves C-STORE and C-ECHO of one association.
 
-    :param contexts: id of an accepted presentation context -> its transfer syntax.
+    :param contexts: id of an accepted presentation context -> its abstract and its transfer syntax.
     """
 
-    def __init__(self, desk: Desk, parties: Parties, contexts: Mapping[int, str]):
+    def __init__(self, desk: Desk, parties: Parties, contexts: Mapping[int, tuple[str, str]]):
         self._desk = desk
         self._parties = parties
         self._contexts = contexts
@@ -147,11 +152,13 @@ class StorageService:
         if not command.has_data_set:
             return command.response(Answer(Status.CANNOT_UNDERSTAND, "C-STORE without a data set"))
         self._request, self._size = command, 0
+        abstract, syntax = self._contexts[command.context_id]
         self._reception = self._desk.receive(
             StoreRequest(
                 sop_class_uid=command.sop_class_uid,
+                negotiated_uid=abstract,
                 sop_instance_uid=command.sop_instance_uid,
-                transfer_syntax_uid=self._contexts[command.context_id],
+                transfer_syntax_uid=syntax,
                 called_aet=self._parties.called_aet,
                 calling_aet=self._parties.calling_aet,
             )

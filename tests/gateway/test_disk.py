@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_monai.gateway import announcer
+from airflow_monai.gateway import announcer, desk
 from airflow_monai.store import space
 from airflow_monai.store.history import history_of
 from airflow_monai.store.payloads import load_payload
@@ -99,6 +99,30 @@ def test_senders_are_refused_until_there_is_space_and_what_has_begun_is_finished
         scu.associate(contexts=CONTEXTS)
         scu.send(rawscu.store_file(1, second))
         assert scu.status() == 0
+
+
+def test_a_large_image_is_not_let_in_to_the_end_when_the_disk_runs_full_meanwhile(
+    site: Site, tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "_GUARDED_BYTES", 500_000)
+    gateway = site.gateway(disk_used_percent=85.0, disk_reserve="100 GB")
+    (large,) = study(tmp_path / "in", 1, size=3_000_000)
+    data = rawscu.store_file(1, large)
+    with RawScu(gateway.port) as scu:
+        scu.associate(contexts=CONTEXTS)
+        scu.send(data[:1_000_000])
+        wait_for(site.unfinished)
+        disk.fill()
+        scu.send(data[1_000_000:2_000_000])
+        wait_for(lambda: not any(path.stat().st_size for path in site.unfinished()))
+        scu.send(data[2_000_000:])
+        assert scu.status() == 0xA700
+        disk.free()
+        scu.send(data)
+        assert scu.status() == 0
+    (event,) = site.wait_for_event("image-refused")
+    assert "99.0 % full with 10 GB free" in event["reason"]
+    assert len(site.files()) == 1 and not site.unfinished()
 
 
 def test_a_real_disk_that_fills_is_guarded_before_it_is_full(site: Site, tmp_path: Path) -> None:

@@ -22,8 +22,10 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import generate_uid
 
+from airflow_monai.errors import StoreError
 from airflow_monai.gateway.dicom_settings import DicomOptions
 from airflow_monai.gateway.events import EventKind
+from airflow_monai.store.intake import Placed
 from airflow_monai.store.payloads import load_payload, load_series_tags, payload_id_of, run_id_of
 from tests.conftest import require
 from tests.gateway import rawscu
@@ -380,6 +382,7 @@ def test_identity_must_be_that_of_the_request(site: Site, tmp_path: Path) -> Non
         scu.associate(contexts=[*CONTEXTS, ("1.2.840.10008.5.1.4.1.1.4", EXPLICIT)])
         for context, sop_class, claimed, expected in (
             (3, "1.2.840.10008.5.1.4.1.1.4", sop, 0xA900),
+            (3, CT, sop, 0x0122),  # another SOP class than that of its presentation context
             (1, CT, "1.2.3", 0xA900),
             (1, CT, sop, 0x0000),
         ):
@@ -505,6 +508,28 @@ def test_stop_lets_an_open_association_end(site: Site, tmp_path: Path) -> None:
     stopping.join(10)
     assert not stopping.is_alive()
     assert len(site.files()) == 2
+
+
+def test_a_store_that_fails_without_an_error_of_the_system_is_out_of_resources_too(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket that does not answer, for one: no fault of the image, and its sender may try again."""
+    gateway = site.gateway()
+    (file,) = study(tmp_path / "in", 1)
+
+    def fails(*_: Any, **__: Any) -> Placed:
+        raise StoreError("The store cannot write 'x': no answer.")
+
+    with RawScu(gateway.port) as scu:
+        scu.associate(contexts=CONTEXTS)
+        with monkeypatch.context() as broken:
+            broken.setattr(gateway.intake, "add", fails)
+            scu.send(rawscu.store_file(1, file))
+            assert scu.status() == 0xA700
+        scu.send(rawscu.store_file(1, file))
+        assert scu.status() == 0
+    (event,) = site.wait_for_event("image-refused")
+    assert (event["status"], event["reason"]) == ("A700", "cannot store: the store failed")
 
 
 def test_a_store_that_fails_is_told_without_the_uids_in_its_paths(

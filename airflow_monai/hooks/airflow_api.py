@@ -116,21 +116,34 @@ class AirflowApi:
         except (ValueError, KeyError, TypeError):
             raise RunNotCreated(f"Airflow does not tell which runs there are: {_status(answer)}") from None
 
-    def end_run(self, dag_id: str, run_id: str) -> None:
-        """Have a run end as failed, and its tasks stopped. One that has ended stays as it is.
+    def end_run(self, dag_id: str, run_id: str) -> bool:
+        """Have a run end: its tasks are stopped, and it has failed. False when there is none, or it had ended.
 
-        :raises LookupError: when there is no such run.
-        :raises RunNotCreated: when Airflow does not answer, or does not do it.
+        :raises RunNotCreated: when Airflow does not do it.
         """
-        state = self.run_state(dag_id, run_id)
-        if state is None:
-            raise LookupError(f"{dag_id} {run_id}")
-        if state in ("success", "failed"):
-            return
+        if self.run_state(dag_id, run_id) not in ("queued", "running"):
+            return False
         path = f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}"
         answer = self._call("PATCH", path, {"state": "failed"})
         if not _is_run(answer, run_id):
             raise RunNotCreated(f"Airflow did not end the run: {_reason(answer)}")
+        return True
+
+    def dag(self, dag_id: str) -> dict[str, Any] | None:
+        """What Airflow says of a DAG; None when it has none such.
+
+        :raises RunNotCreated: when Airflow does not answer.
+        """
+        answer = self._call("GET", f"/api/v2/dags/{quote(dag_id, safe='')}")
+        if answer.status_code == 404 and not answer.is_redirect:
+            return None
+        try:
+            found = answer.json() if answer.ok else None
+        except ValueError:
+            found = None
+        if not isinstance(found, dict) or found.get("dag_id") != dag_id:
+            raise RunNotCreated(f"Airflow does not tell about the DAG: {_status(answer)}")
+        return found
 
     def _call(self, method: str, path: str, body: Any = None) -> requests.Response:
         token = self._token or self._login("")

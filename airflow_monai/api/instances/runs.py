@@ -23,6 +23,38 @@ ENDED_TASK = frozenset({"success", "failed", "skipped", "upstream_failed", "remo
 CANCELLED = "monai_cancelled"
 """In the conf of a run that a person cancelled: ``{"at", "by", "clear_number"}``."""
 
+_created_at: Any = func.coalesce(DagRun.created_at, DagRun.run_after)
+RUN_COLUMNS: tuple[Any, ...] = (
+    DagRun.id,
+    DagRun.dag_id,
+    DagRun.run_id,
+    DagRun._state,
+    DagRun.partition_key,
+    DagRun.conf,
+    _created_at,
+    DagRun.start_date,
+    DagRun.end_date,
+    DagRun.triggering_user_name,
+    DagRun.clear_number,
+)
+"""What a :class:`Run` is made of, and a :class:`Task` of the next."""
+TASK_COLUMNS: tuple[Any, ...] = (
+    TaskInstance.id,
+    TaskInstance.dag_id,
+    TaskInstance.run_id,
+    TaskInstance.task_id,
+    TaskInstance.map_index,
+    TaskInstance.state,
+    TaskInstance.try_number,
+    TaskInstance.queued_dttm,
+    TaskInstance.start_date,
+    TaskInstance.end_date,
+    TaskInstance.pool,
+    TaskInstance.pool_slots,
+    TaskInstance.priority_weight,
+    TaskInstance.operator,
+)
+
 T = TypeVar("T")
 
 
@@ -136,9 +168,9 @@ class RunFilter:
         if self.cancelled is not None:
             found.append(is_cancelled() if self.cancelled else ~is_cancelled())
         if self.since is not None:
-            found.append(_created() >= self.since)
+            found.append(_created_at >= self.since)
         if self.until is not None:
-            found.append(_created() < self.until)
+            found.append(_created_at < self.until)
         return found
 
 
@@ -194,14 +226,14 @@ def list_runs(
     where = wanted.where()
     order = DagRun.id.asc() if oldest_first else DagRun.id.desc()
     query = _runs().where(*where).order_by(order)
-    items = _page(session, query, limit, offset, _run)
-    return Listed(items, _total(session, select(func.count(DagRun.id)).where(*where), items, limit, offset))
+    items = _page(session, query, limit, offset, run_from)
+    return Listed(items, total_of(session, select(func.count(DagRun.id)).where(*where), items, limit, offset))
 
 
 def run_of(session: Session, name: RunName) -> Run | None:
     """One run; None where there is none."""
     row = session.execute(_runs().where(DagRun.dag_id == name.dag_id, DagRun.run_id == name.run_id)).first()
-    return _run(row) if row else None
+    return run_from(row) if row else None
 
 
 def runs_of(session: Session, names: Iterable[RunName]) -> dict[RunName, Run]:
@@ -210,7 +242,7 @@ def runs_of(session: Session, names: Iterable[RunName]) -> dict[RunName, Run]:
     if not keys:
         return {}
     rows = session.execute(_runs().where(tuple_(DagRun.dag_id, DagRun.run_id).in_(keys)))
-    return {run.name: run for run in map(_run, rows)}
+    return {run.name: run for run in map(run_from, rows)}
 
 
 def list_tasks(
@@ -222,8 +254,8 @@ def list_tasks(
     query = _tasks().join(DagRun, _same_run()).where(*where)
     query = query.order_by(order, TaskInstance.start_date.asc().nulls_last(), TaskInstance.id)
     count = select(func.count(TaskInstance.id)).join(DagRun, _same_run()).where(*where)
-    items = _page(session, query, limit, offset, _task)
-    return Listed(items, _total(session, count, items, limit, offset))
+    items = _page(session, query, limit, offset, task_from)
+    return Listed(items, total_of(session, count, items, limit, offset))
 
 
 def tasks_of(session: Session, names: Iterable[RunName]) -> dict[RunName, list[Task]]:
@@ -233,7 +265,7 @@ def tasks_of(session: Session, names: Iterable[RunName]) -> dict[RunName, list[T
     if keys:
         query = _tasks().where(tuple_(TaskInstance.dag_id, TaskInstance.run_id).in_(keys))
         query = query.order_by(TaskInstance.start_date.asc().nulls_last(), TaskInstance.task_id, TaskInstance.map_index)
-        for task in map(_task, session.execute(query)):
+        for task in map(task_from, session.execute(query)):
             found[task.run].append(task)
     return found
 
@@ -242,10 +274,6 @@ def is_cancelled() -> ColumnElement[bool]:
     """Whether a person cancelled a run, and it was not started again since."""
     noted = DagRun.conf[CANCELLED]["clear_number"].as_integer()
     return and_(DagRun._state == DagRunState.FAILED.value, noted.is_not(None), noted == DagRun.clear_number)
-
-
-def _created() -> Any:
-    return func.coalesce(DagRun.created_at, DagRun.run_after)
 
 
 def _in_state(states: Collection[str]) -> ColumnElement[bool]:
@@ -261,34 +289,23 @@ def _page(session: Session, query: Select[Any], limit: int, offset: int, made: C
     return tuple(map(made, session.execute(query.limit(min(limit, MAX_PAGE)).offset(offset))))
 
 
-def _total(session: Session, count: Select[Any], items: tuple[Any, ...], limit: int, offset: int) -> int:
-    """A page that is not full tells it by itself."""
+def total_of(session: Session, count: Select[Any], items: tuple[Any, ...], limit: int, offset: int) -> int:
+    """How many there are on all pages; a page that is not full tells it by itself."""
     if len(items) < min(limit, MAX_PAGE) and (items or not offset):
         return offset + len(items)
     return int(session.scalar(count) or 0)
 
 
 def _runs() -> Select[Any]:
-    return select(
-        DagRun.id,
-        DagRun.dag_id,
-        DagRun.run_id,
-        DagRun._state,
-        DagRun.partition_key,
-        DagRun.conf,
-        _created(),
-        DagRun.start_date,
-        DagRun.end_date,
-        DagRun.triggering_user_name,
-        DagRun.clear_number,
-    )
+    return select(*RUN_COLUMNS)
 
 
-def _run(row: Any) -> Run:
+def run_from(row: Any) -> Run:
+    """:param row: of :data:`RUN_COLUMNS`."""
     number, dag_id, run_id, state, key, conf, created, started, ended, user, clear_number = row
     conf = conf if isinstance(conf, dict) else {}
-    noted = conf.get(CANCELLED)
-    counts = state == DagRunState.FAILED.value and isinstance(noted, dict)
+    noted: Any = conf.get(CANCELLED)
+    is_noted = state == DagRunState.FAILED.value and isinstance(noted, dict)
     return Run(
         number=number,
         dag_id=dag_id,
@@ -299,30 +316,16 @@ def _run(row: Any) -> Run:
         started=started,
         ended=ended,
         user=user or "",
-        cancelled=noted if counts and noted.get("clear_number") == clear_number else None,
+        cancelled=noted if is_noted and noted["clear_number"] == clear_number else None,
     )
 
 
 def _tasks() -> Select[Any]:
-    return select(
-        TaskInstance.id,
-        TaskInstance.dag_id,
-        TaskInstance.run_id,
-        TaskInstance.task_id,
-        TaskInstance.map_index,
-        TaskInstance.state,
-        TaskInstance.try_number,
-        TaskInstance.queued_dttm,
-        TaskInstance.start_date,
-        TaskInstance.end_date,
-        TaskInstance.pool,
-        TaskInstance.pool_slots,
-        TaskInstance.priority_weight,
-        TaskInstance.operator,
-    )
+    return select(*TASK_COLUMNS)
 
 
-def _task(row: Any) -> Task:
+def task_from(row: Any) -> Task:
+    """:param row: of :data:`TASK_COLUMNS`."""
     number, dag_id, run_id, task_id, map_index, state, tries, queued, started, ended, pool, slots, weight, made = row
     return Task(
         id=str(number),

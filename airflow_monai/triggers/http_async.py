@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import JobFailed, MonaiError, ServiceRefused
+from airflow_monai.errors import InvalidArgument, JobFailed, MonaiError, ServiceRefused
 from airflow_monai.operators.base import Outcome
 from airflow_monai.triggers.light import LightRun, LightTrigger
 from airflow_monai.triggers.patience import patiently
@@ -79,7 +79,7 @@ class HttpJobTrigger(LightTrigger):
         from airflow_monai.triggers.http_exchange import AlreadySent, sent_once, waited
 
         token = await asyncio.to_thread(_token, run, number) if spec.wait.value == "callback" else ""
-        resolve = _resolver(run, {"callback.token": token})
+        resolve = _start_resolver(run, token)
         own_key = run.run.execution_id + (f"-{number}" if number > 1 else "")
         request = await asyncio.to_thread(filled_request, spec.start, client.endpoint, resolve, own_key)
         try:
@@ -160,6 +160,25 @@ def _callback_note(number: int) -> str:
 
 def _resolver(run: LightRun, own: Mapping[str, Any]) -> Callable[[str], Any]:
     return lambda path: own[path] if path in own else run.context(path)
+
+
+def _start_resolver(run: LightRun, token: str) -> Callable[[str], Any]:
+    """For the request that starts a job; the token is empty for one that is not to call back."""
+    from airflow_monai.settings import load_callback_url
+    from airflow_monai.specs.http_job import CALLBACK_TOKEN, CALLBACK_URL
+
+    def resolve(path: str) -> Any:
+        if path != CALLBACK_URL:
+            return token if path == CALLBACK_TOKEN else run.context(path)
+        base = load_callback_url()
+        if not base:
+            raise InvalidArgument(
+                "{{ callback.url }} stands for nothing: say where services reach this site, in [monai] callback_url or "
+                "[api] base_url."
+            )
+        return f"{base}/{token}"
+
+    return resolve
 
 
 def _described(spec: JobSpec, answer: HttpAnswer) -> dict[str, Any]:

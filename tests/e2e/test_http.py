@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import requests
 
 from airflow_monai.local.stack import LocalStack
 from airflow_monai.store.payloads import manifest_key
@@ -22,6 +23,7 @@ RUN = "by-hand"
 SEX = "{{ context.input.patient_details.sex }}"
 VOLUME = "{{ context.executions.score.result.volume }}"
 WAY, AGAIN, REFUSED, JOB, ENDED = "http-way", "http-again", "http-refused", "http-job", "http-ended"
+CALLED = "http-called-back"
 BY_HAND = "http-hand-written"
 HAND_WRITTEN = """\
 from airflow.sdk import dag, task
@@ -65,11 +67,12 @@ def started(stack: LocalStack, service: HttpService) -> None:
         workflow(REFUSED, "HTTP_R", call(service, "/status/404", retries=2, retry_delay="1s")),
         workflow(JOB, "HTTP_J", job(service, seconds=900)),
         workflow(ENDED, "HTTP_E", job(service, seconds=600)),
+        workflow(CALLED, "HTTP_C", calling_back(service)),
     )
     source = HAND_WRITTEN.format(dag_id=BY_HAND, payload_id=PAYLOAD_ID, url=service.url)
     assert stack.options.dags is not None
     (stack.options.dags / f"{BY_HAND}.py").write_text(source)
-    for dag_id in (JOB, ENDED, WAY, AGAIN, REFUSED):
+    for dag_id in (JOB, ENDED, CALLED, WAY, AGAIN, REFUSED):
         body = {"dag_run_id": RUN, "logical_date": None, "conf": {"payload_id": PAYLOAD_ID}}
         stack.api.call("POST", f"/dags/{dag_id}/dagRuns", body)
 
@@ -103,6 +106,12 @@ def job(service: HttpService, seconds: float) -> dict[str, Any]:
         "result_url": "/jobs/{{ job.id }}/result",
         "cancel_url": "/jobs/{{ job.id }}",
     }
+    return {"id": "work", "type": "http_async", "args": args}
+
+
+def calling_back(service: HttpService) -> dict[str, Any]:
+    body = {"seconds": 300, "tell": "{{ callback.url }}"}
+    args = {"url": f"{service.url}/jobs", "json": body, "wait": "callback", "results": {"volume": "volume_ml"}}
     return {"id": "work", "type": "http_async", "args": args}
 
 
@@ -155,6 +164,17 @@ def test_a_refusal_is_final_although_there_are_retries(stack: LocalStack, servic
     assert kept(stack, REFUSED, "call").stats["error_kind"] == "refused"
 
 
+def test_a_service_calls_back(stack: LocalStack, service: HttpService) -> None:
+    (asked,) = stack.wait_for(lambda: jobs_of(service, 300), seconds=60, what="the job")
+    place = json.loads(asked["body"])["tell"]
+    assert place.startswith(f"{stack.ui}/monai/callbacks/")
+    told = [requests.post(place, json={"status": "done", "volume_ml": volume}, timeout=30) for volume in (7, 8)]
+    assert [(one.status_code, one.json()["state"]) for one in told] == [(200, "taken"), (200, "repeated")]
+    assert requests.post(place[:-1], json={}, timeout=30).status_code == 404
+    assert stack.wait_for_run(CALLED, RUN)["state"] == "success"
+    assert kept(stack, CALLED, "work").result["volume"] == 7
+
+
 def test_a_person_ends_a_job(stack: LocalStack, service: HttpService) -> None:
     stack.wait_for(lambda: service.asked("/jobs/", "GET") and jobs_of(service, 600), seconds=60, what="the job")
     stack.api.call("PATCH", f"/dags/{ENDED}/dagRuns/{RUN}/taskInstances/work", {"new_state": "failed"})
@@ -197,7 +217,7 @@ def test_none_of_this_has_cost_a_worker_process(stack: LocalStack) -> None:
     """Of all these tasks the executor was given one: that which is not to be tried again, though it could be."""
     given = re.findall(r"<TaskInstance: (http-[a-z]+)\.(\S+) ", enqueued(stack))
     assert set(given) == {(REFUSED, "call")}
-    for dag_id in (WAY, AGAIN, JOB, ENDED):
+    for dag_id in (WAY, AGAIN, JOB, ENDED, CALLED):
         for task_id, ti in instances(stack, dag_id).items():
             assert (ti["pid"], ti["hostname"], ti["queued_when"]) == (None, "", None), f"{dag_id}.{task_id}"
     assert instances(stack, REFUSED)["call"]["pid"], "else these facts tell nothing"

@@ -239,6 +239,28 @@ def test_a_callback_ends_it_once(tries: Tries, jobs: Jobs) -> None:
     assert told == [Reception.TAKEN, Reception.REPEATED]
 
 
+def test_a_request_says_where_to_call_back(tries: Tries, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example/below/")
+    task = callback_task(jobs)
+    task.light_task["request"]["json"]["callback"] = "{{ callback.url }}"
+    life = tries.living(task)
+    assert wait_until(lambda: len(jobs.started()) == 1, 10)
+    told = json.loads(jobs.started()[0]["body"])["callback"]
+    life.kill()
+    life.join()
+    assert told == f"https://airflow.example/below/monai/callbacks/{state(tries, task)['token1']}"
+
+
+def test_without_an_address_of_the_site_nothing_is_started(
+    tries: Tries, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "")
+    task = callback_task(jobs)
+    task.light_task["request"]["json"]["callback"] = "{{ callback.url }}"
+    assert failed(tries, task)[0] == "invalid" and not jobs.started()
+    assert "[monai] callback_url" in (record(tries, task).error_msg or "")
+
+
 @pytest.mark.parametrize("by", ["token", "execution"])
 def test_an_answer_by_message_ends_it(tries: Tries, jobs: Jobs, by: str) -> None:
     task = callback_task(jobs, idempotency_key="true")

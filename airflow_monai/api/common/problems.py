@@ -58,11 +58,14 @@ class ApiProblem(HTTPException):
         self.errors = tuple(errors)
 
 
-def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What a route's documentation says of its errors; 401 and 403 are in it always, 400 where it takes anything."""
+def responses(*statuses: int, anonymous: bool = False) -> dict[int | str, dict[str, Any]]:
+    """What a route's documentation says of its errors; 401 and 403 are in it, 400 where it takes anything.
+
+    :param anonymous: nobody has to sign in for the route.
+    """
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {CONTENT_TYPE: {"schema": _REFERENCE}}}
-        for status in sorted({401, 403, *statuses})
+        for status in sorted({*statuses} if anonymous else {401, 403, *statuses})
     }
 
 

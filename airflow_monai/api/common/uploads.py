@@ -1,0 +1,270 @@
+"""Bodies of any size, handled as they come: the event loop hands the bytes to a thread, a few at a time.
+
+The API server answers the tasks of the site in the same process, so an upload takes a place among few, in threads of
+their own; who sends nothing loses the place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from fastapi import HTTPException, Request
+from starlette.requests import ClientDisconnect
+
+from airflow_monai import settings
+from airflow_monai.api.common.multipart import BadMultipart
+from airflow_monai.api.common.problems import ApiProblem, FieldError
+from airflow_monai.datasets.receiving import UploadLimits, UploadRefused, Why
+from airflow_monai.errors import MonaiError, SettingsError, StoreError
+from airflow_monai.specs.units import memory_bytes
+from airflow_monai.store import open_store
+from airflow_monai.store.base import Store
+from airflow_monai.store.space import DiskGuard
+from airflow_monai.store.spool import SpoolFolder
+
+log = logging.getLogger(__name__)
+Made = TypeVar("Made")
+_AHEAD_BYTES = 4 << 20
+"""What the event loop may be ahead of the thread."""
+_LEAST_BYTES = 16 * 1024
+"""Who sends less in an idle time is as good as silent."""
+_SWEEP_SECONDS = 60.0
+_STATUS = {Why.INVALID: 400, Why.TOO_LARGE: 413, Why.NO_SPACE: 507}
+
+
+class UploadCut(MonaiError):
+    """The sender has gone before all had come, or sends too slowly."""
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOptions:
+    """
+    :param at_a_time: uploads that one API server takes at a time.
+    :param idle_seconds: how long a sender may send next to nothing.
+    """
+
+    limits: UploadLimits
+    at_a_time: int = 8
+    idle_seconds: float = 60.0
+
+
+def load_options() -> UploadOptions:
+    """Read the options, or raise :class:`SettingsError` that names the one that cannot be used."""
+    try:
+        most = memory_bytes(settings._text("upload_max_bytes", "64Gi"))
+    except ValueError as error:
+        raise SettingsError(f"[monai] upload_max_bytes: {error}.") from None
+    return UploadOptions(
+        UploadLimits(most, _whole("upload_max_files", 100_000), _whole("upload_max_ratio", 250)),
+        _whole("upload_at_a_time", 8),
+        settings._number("upload_idle_seconds", 60.0),
+    )
+
+
+def _whole(option: str, default: int) -> int:
+    value = settings._number(option, default)
+    if value != int(value) or value < 1:
+        raise SettingsError(f"[monai] {option} = {value:g}: write a whole number from 1 on.")
+    return int(value)
+
+
+class UploadSite:
+    """What uploads need of the site: its store, a spool folder of this process, and who watches the disk."""
+
+    def __init__(self, url: str, used_percent: float, reserve: str, options: UploadOptions):
+        self.options = options
+        self.store: Store = open_store(url)
+        self.guard = DiskGuard.of_settings(self.store.spool(), used_percent, reserve)
+        self._spool = SpoolFolder(self.store)
+        self._places = threading.BoundedSemaphore(options.at_a_time)
+        self._threads = ThreadPoolExecutor(options.at_a_time, thread_name_prefix="upload")
+        self._swept = float("-inf")
+        self._lock = threading.Lock()
+
+    @property
+    def spool(self) -> Path:
+        return self._spool.path
+
+    def check(self) -> None:
+        """:raises UploadRefused: when the disk has no space for more."""
+        if refusal := self.guard.refusal():
+            log.warning("an upload is refused: %s", refusal)  # with the folder, which callers are not told
+            raise UploadRefused(
+                Why.NO_SPACE, "The store has too little space left for more: nothing is taken until some is freed."
+            )
+
+    def sweep_now_and_then(self, sweep: Callable[[], object]) -> None:
+        """Remove what processes that died have left.
+
+        :param sweep: does more of it, at the same time.
+        """
+        with self._lock:
+            if time.monotonic() - self._swept < _SWEEP_SECONDS:
+                return
+            self._swept = time.monotonic()
+        self._spool.remove_abandoned()
+        sweep()
+
+    async def receive(self, request: Request, work: Callable[[Body], Made]) -> Made:
+        """Have a request's body worked on in a thread while it comes.
+
+        :param work: reads the body to its end, or raises.
+        :raises HTTPException: 400, 408, 413, 503, 507.
+        """
+        length = request.headers.get("content-length", "")
+        most = self.options.limits.max_bytes
+        if length.isdecimal() and int(length) > most:
+            raise _too_large(most)
+        if not self._places.acquire(blocking=False):
+            raise HTTPException(
+                503, "As many uploads as this site allows are coming in: try again in a moment.", {"Retry-After": "5"}
+            )
+        loop = asyncio.get_running_loop()
+        body = Body(loop)
+
+        def do() -> Made:
+            try:
+                self.check()
+                return work(body)
+            finally:
+                self._places.release()
+
+        working = loop.run_in_executor(self._threads, do)
+        feeding = asyncio.ensure_future(self._feed(request, body, most))
+        try:
+            await asyncio.wait((working, feeding), return_when=asyncio.FIRST_COMPLETED)
+            return await asyncio.shield(working)
+        except (UploadRefused, BadMultipart, UploadCut, StoreError) as error:
+            raise _told(error) from error
+        finally:
+            feeding.cancel()
+            body.give_up(UploadCut("The request was given up."))
+
+    async def _feed(self, request: Request, body: Body, most: int) -> None:
+        total, window, seconds = 0, 0, 0.0
+        stream = request.stream()
+        try:
+            while True:
+                began = time.monotonic()
+                try:
+                    data = await asyncio.wait_for(anext(stream), self.options.idle_seconds)
+                except StopAsyncIteration:
+                    break
+                seconds += time.monotonic() - began  # the time in which this host does not keep up is not the sender's
+                window += len(data)
+                if seconds > self.options.idle_seconds:
+                    if window < _LEAST_BYTES:
+                        raise TimeoutError
+                    window, seconds = 0, 0.0
+                total += len(data)
+                if total > most:
+                    raise _too_large(most)
+                await body.feed(data)
+            body.end()
+        except TimeoutError:
+            body.give_up(
+                HTTPException(408, "Too little of the upload came for too long.", {"Connection": "close"})
+            )
+        except ClientDisconnect:
+            body.give_up(UploadCut("The sender has gone before the upload was whole."))
+        except HTTPException as error:
+            body.give_up(error)
+
+
+class Body:
+    """A body as a thread reads it. Its other methods are for the event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop):
+        self._loop = loop
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._ended = False
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._room = asyncio.Event()
+
+    def read(self, size: int) -> bytes:
+        """Some bytes; empty at the end.
+
+        :raises UploadCut: when the rest does not come.
+        :raises HTTPException: when more comes than may, or too slowly.
+        """
+        with self._changed:
+            while not (self._pieces or self._ended or self._error):
+                self._changed.wait()
+            if self._error:
+                raise self._error
+            if not self._pieces:
+                return b""
+            data = self._pieces.popleft()
+            if len(data) > size:
+                self._pieces.appendleft(data[size:])
+                data = data[:size]
+            was_full = self._size >= _AHEAD_BYTES
+            self._size -= len(data)
+            if was_full and self._size < _AHEAD_BYTES:
+                self._loop.call_soon_threadsafe(self._room.set)
+            return data
+
+    async def feed(self, data: bytes) -> None:
+        """Hand bytes over; returns when the thread can take more."""
+        if not data:
+            return
+        with self._changed:
+            self._room.clear()
+            self._pieces.append(data)
+            self._size += len(data)
+            full = self._size >= _AHEAD_BYTES
+            self._changed.notify()
+        if full:
+            await self._room.wait()
+
+    def end(self) -> None:
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def give_up(self, error: BaseException) -> None:
+        """The rest will not come."""
+        with self._changed:
+            if not self._ended:
+                self._error = self._error or error
+                self._pieces.clear()
+            self._changed.notify()
+
+
+def upload_site() -> UploadSite:
+    """The site of this process, by its settings."""
+    site = settings.load()
+    return _site(site.store, site.disk_used_percent, site.disk_reserve, load_options())
+
+
+_site = cache(UploadSite)
+
+
+def _too_large(most: int) -> HTTPException:
+    return HTTPException(
+        413, f"The upload is larger than the {most} bytes that this site takes ([monai] upload_max_bytes).",
+        {"Connection": "close"},
+    )  # fmt: skip
+
+
+def _told(error: MonaiError) -> Exception:
+    """As the answer says it."""
+    if isinstance(error, UploadRefused):
+        items = [FieldError(field=name, message=reason) for name, reason in error.refused]
+        headers = {"Retry-After": "60"} if error.why is Why.NO_SPACE else None
+        return ApiProblem(_STATUS[error.why], str(error), items, headers)
+    if isinstance(error, StoreError):
+        return error
+    return HTTPException(400, str(error))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,8 +17,11 @@ from airflow_monai.errors import SettingsError
 CONNECT_SECONDS, READ_SECONDS = 5, 60
 TRIES = 4
 """Of one request; between two of them the client waits up to 20 s, longer each time."""
+PATIENCE_SECONDS = 30.0
+"""After so long a request is not tried again: whoever waits for it hears after one time-out, not after four."""
 CONNECTIONS = 40
 """A client's, open at once."""
+_BEGAN = "monai_began"
 _BY_THE_PROVIDER = ("role_arn", "assume_role_method", "profile_name")
 
 
@@ -140,4 +145,18 @@ def _client(access: S3Access, pid: int) -> Any:
         # a service of one's own has no regions, but its requests are signed with one
         region_name=access.region or ("us-east-1" if access.endpoint else None),
     )
-    return session.client("s3", endpoint_url=access.endpoint or None, verify=access.verify, config=config)
+    client = session.client("s3", endpoint_url=access.endpoint or None, verify=access.verify, config=config)
+    client.meta.events.register("before-call.s3", _begins)
+    client.meta.events.register_first("needs-retry.s3", _has_patience)
+    return client
+
+
+def _begins(context: dict[str, Any], **_: Any) -> None:
+    """Called by boto3 before the first try of a request."""
+    context[_BEGAN] = time.monotonic()
+
+
+def _has_patience(request_dict: Mapping[str, Any], **_: Any) -> bool | None:
+    """Called by boto3 after each try, before it decides on another; False means that there is none."""
+    began = request_dict.get("context", {}).get(_BEGAN, math.inf)
+    return False if time.monotonic() - began > PATIENCE_SECONDS else None

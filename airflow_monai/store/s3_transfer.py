@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow_monai.errors import StoreError
+from airflow_monai.store import s3_access
 from airflow_monai.store.base import whole_file
 from airflow_monai.store.s3_errors import code, status, told, was_retried
 
@@ -170,7 +171,7 @@ class Transfers:
             return done
         finally:
             if not done:
-                self._abort(upload)
+                self._files.submit(self._abort, upload)  # which would wait as long again for a service that hangs
 
     def _all_parts(self, part: Callable[[int], _Made], count: int, failed: threading.Event) -> list[_Made]:
         futures = [self._parts.submit(part, number) for number in range(count)]
@@ -201,6 +202,7 @@ class Transfers:
 
         :param at_most: one with more bytes is not read; its answer's head is returned instead.
         """
+        began = time.monotonic()
         for number in range(BODY_TRIES):
             answer = self.client.get_object(Bucket=self.bucket, Key=name, **more)
             length, body = int(answer["ContentLength"]), answer["Body"]
@@ -210,7 +212,7 @@ class Transfers:
                 if _copied(body, fd, offset) == length:
                     return None
             except _broken_off():
-                if number == BODY_TRIES - 1:
+                if number == BODY_TRIES - 1 or time.monotonic() - began > s3_access.PATIENCE_SECONDS:
                     raise
             finally:
                 body.close()
@@ -230,12 +232,13 @@ class Transfers:
         self._all_parts(part, -(-size // PART_BYTES), failed)
 
     def _body(self, name: str, more: dict[str, Any]) -> bytes:
+        began = time.monotonic()
         for number in range(BODY_TRIES):
             answer = self.client.get_object(Bucket=self.bucket, Key=name, **more)
             try:
                 data = bytes(answer["Body"].read())
             except _broken_off():
-                if number == BODY_TRIES - 1:
+                if number == BODY_TRIES - 1 or time.monotonic() - began > s3_access.PATIENCE_SECONDS:
                     raise
                 continue
             return data

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -298,3 +300,34 @@ def test_waiting_is_bounded(store: S3Store) -> None:
     config = store.transfers.client.meta.config
     assert (config.connect_timeout, config.read_timeout) == (s3_access.CONNECT_SECONDS, s3_access.READ_SECONDS)
     assert json.dumps(config.retries) == json.dumps({"total_max_attempts": s3_access.TRIES, "mode": "standard"})
+
+
+@pytest.mark.parametrize("answers", [b"", b'HTTP/1.1 200 OK\r\nContent-Length: 9\r\nETag: "x"\r\n\r\nhalf'])
+def test_a_service_that_hangs_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: bytes
+) -> None:
+    """Not once a try: a sender of images waits behind it."""
+    monkeypatch.setattr(s3_access, "READ_SECONDS", 0.8)
+    monkeypatch.setattr(s3_access, "PATIENCE_SECONDS", 0.5)
+    asked = []
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            asked.append(near)
+            near.sendall(answers)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        access = S3Access(f"http://127.0.0.1:{listener.getsockname()[1]}", "r", "k", "s", path_style=True)
+        hanging = S3Store("s3://bucket/site", access, tmp_path / "spool")
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="gave no answer"):
+            hanging.read("a/b")
+        assert time.monotonic() - began < 2.0
+        assert len(asked) == 1
+        for near in asked:
+            near.close()

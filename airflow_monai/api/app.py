@@ -36,8 +36,8 @@ def create_app() -> FastAPI:
 
 def _apis() -> list:
     """The routers of the APIs; a new one is a line here."""
-    from airflow_monai.api.mip import router as mip
     from airflow_monai.api import callbacks
+    from airflow_monai.api.mip import router as mip
     from airflow_monai.api.workload_manager import sinks as export_sinks
     from airflow_monai.api.workload_manager import tasks as export_tasks
 

@@ -164,15 +164,21 @@ class Ledger:
 
 
 def summed_up(
-    run: Run, plan: Plan | None, before: Ended, results: dict[str, Result], status: Status, times: tuple[str | None, ...]
+    run: Run,
+    plan: Plan | None,
+    before: Ended,
+    results: dict[str, Result],
+    status: Status,
+    times: tuple[str | None, ...],
 ) -> Ended:
     """How a run ended, from what became of its modules.
 
     :param results: of the modules that ran.
     :param times: when it began and ended.
     """
-    last, good = {**before.last, **results}, {module: dict(maps) for module, maps in before.good.items()}
-    for module, result in results.items():
+    has_run = {name: result for name, result in results.items() if result.status is not Status.NOT_STARTED}
+    last, good = {**before.last, **has_run}, {module: dict(maps) for module, maps in before.good.items()}
+    for module, result in has_run.items():
         if result.status is Status.PASSED:
             good.setdefault(module, {})[run.map] = result
     start, stop = times
@@ -189,6 +195,6 @@ def log_of(plan: Plan | None, results: dict[str, Result], status: Status) -> str
             result = results.get(module)
             told = result.status.value if result else Status.NOT_STARTED.value
             if result is not None and result.status is Status.NOT_STARTED:
-                told += ": no way of the workflow led there"
+                told += "" if result.error else ": no way of the workflow led there"
             lines.append(f"{module}: {told}" + (f": {result.error}" if result and result.error else ""))
     return "\n".join([*lines, f"run: {status.value}"])

@@ -1,0 +1,302 @@
+"""Runs of the job server as runs of Airflow.
+
+A run begins when the one before it in its job has ended: then it is decided once what it runs, and the DAG run is made
+with the tasks that are not wanted skipped and those that are taken over done, before the scheduler sees it. Each run
+writes into a folder of its own, so no two can write into each other's results.
+
+Everything here is done when somebody asks for the run, its user or the gateway, which asks for all that is open; and it
+may be done twice, or by two servers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
+from airflow.utils.state import TaskInstanceState
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from airflow_monai.api.instances.starting import RunsHere
+from airflow_monai.hooks.airflow_api import RunNotCreated
+from airflow_monai.mip.ledger import Ledger, summed_up
+from airflow_monai.mip.model import Decision, Ended, Plan, Result, Run, RunId, Status
+from airflow_monai.mip.modules import Module, Modules
+from airflow_monai.mip.site import Workflows
+from airflow_monai.operators.base import TaskRun, condition_context
+from airflow_monai.specs.edges import judge_edge
+from airflow_monai.specs.plan import WorkflowPlan
+from airflow_monai.store.base import Store
+from airflow_monai.store.payloads import load_payload
+from airflow_monai.store.runs import RunFolder
+from airflow_monai.types import TaskStatus
+
+EDGE_NODE = "EdgeNode"
+"""Class of the nodes that a task skips when it ends; others judge their conditions themselves."""
+_STATES = {"queued": Status.NOT_STARTED, "success": Status.PASSED, "failed": Status.FAILED}
+_ENDED = (Status.PASSED, Status.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A run as it is now.
+
+    :param modules: of those that run in it: how far each is.
+    """
+
+    run: Run
+    status: Status
+    modules: Mapping[str, Result]
+    plan: Plan | None = None
+    ended: Ended | None = None
+    start_time: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A DAG run in Airflow's tables.
+
+    :param tasks: task id -> states of its instances, with the earliest start and the latest end.
+    """
+
+    state: str
+    start: datetime | None
+    end: datetime | None
+    tasks: Mapping[str, tuple[frozenset[str], datetime | None, datetime | None]]
+
+
+class Engine:
+    """
+    :param user: in whose name runs are made.
+    """
+
+    def __init__(self, store: Store, workflows: Workflows, user: str):
+        self._store = store
+        self._ledger = Ledger(store)
+        self._workflows = workflows
+        self._user = user
+
+    def view(self, run_id: RunId) -> View | None:
+        """A run, moved on as far as can be; None when there is none."""
+        waiting = []  # those before it that have not ended, the oldest last
+        number = run_id.number
+        while number and self._ledger.ended(RunId(run_id.job, number)) is None:
+            waiting.append(RunId(run_id.job, number))
+            number -= 1
+        view = None
+        for earlier in reversed(waiting):
+            run = self._ledger.run(earlier)
+            if run is None:
+                return None
+            view = self._moved_on(run)
+            if view.ended is None and earlier != run_id:
+                run = self._ledger.run(run_id)
+                return View(run, Status.NOT_STARTED, {}) if run else None
+        return view or self._over(run_id)
+
+    def _over(self, run_id: RunId) -> View | None:
+        run, ended = self._ledger.run(run_id), self._ledger.ended(run_id)
+        if run is None or ended is None:
+            return None
+        self._ledger.forget_keys(run_id)  # whoever ended it may have been killed before that
+        return View(run, ended.status, ended.results, self._ledger.plan(run_id), ended, ended.start_time)
+
+    def _moved_on(self, run: Run) -> View:
+        """The oldest run of its job that has not ended."""
+        seen = _look(run)
+        plan = self._ledger.plan(run.run_id)
+        if seen is None or plan is None:
+            try:
+                plan = self._start(run, plan)
+            except RunNotCreated:  # the DAG is not there yet, or not for a moment: whoever asks next tries again
+                return View(run, Status.NOT_STARTED, {}, plan)
+            seen = _look(run)
+            if seen is None:
+                return View(run, Status.NOT_STARTED, {}, plan)
+        status = _STATES.get(seen.state, Status.RUNNING)
+        results = {module: self._result(run, plan, module, seen) for module in plan.of(Decision.RUN)}
+        if status not in _ENDED:
+            return View(run, status, results, plan, None, _text(seen.start))
+        before = self._ledger.before(run.run_id)
+        assert before is not None
+        ended = summed_up(run, plan, before, results, status, (_text(seen.start), _text(seen.end)))
+        self._ledger.end(run, ended)
+        view = self._over(run.run_id)
+        assert view is not None
+        return view
+
+    def _start(self, run: Run, plan: Plan | None) -> Plan:
+        workflow = self._workflows.of_dag(run.dag_id)
+        if workflow is None:
+            raise RunNotCreated(f"the workflow of the DAG {run.dag_id!r} is not there now")
+        if plan is None:
+            plan = self._ledger.settle(run.run_id, self._decide(run, Modules.of(workflow)))
+        folder = self._folder(run)
+        for module, result in plan.reused.items():
+            record = folder_of(self._store, result).record(module)
+            if record is not None:
+                folder.write_record(record)
+        seeded = _SeededRuns(self._user, workflow, plan, self._not_taken(run, workflow, plan))
+        seeded.create_run(run.dag_id, run.run_id.dag_run_id, run.payload_id, f"mip run {run.run_id}")
+        return plan
+
+    def _decide(self, run: Run, modules: Modules) -> Plan:
+        before = self._ledger.before(run.run_id)
+        assert before is not None
+
+        def found(module: Module) -> Result | None:
+            result = before.good.get(module.name, {}).get(run.map)
+            if result is None or (result.payload_id, result.version) != (run.payload_id, module.version):
+                return None
+            record = folder_of(self._store, result).record(module.name)
+            return result if record is not None and record.status is TaskStatus.SUCCEEDED else None
+
+        decisions = modules.decide(run.modules, force=run.force_rerun, exists=lambda module: found(module) is not None)
+        reused = {name: found(modules.by_name[name]) for name, made in decisions.items() if made is Decision.REUSE}
+        return Plan(
+            decisions,
+            {name: result for name, result in reused.items() if result is not None},
+            {name: module.version for name, module in modules.by_name.items()},
+        )
+
+    def _not_taken(self, run: Run, workflow: WorkflowPlan, plan: Plan) -> set[str]:
+        """Nodes of the ways that tasks which are taken over do not take, by what their results say."""
+        edges = [edge for edge in workflow.edges if edge.node_id and edge.conditions and edge.source in plan.reused]
+        if not edges:
+            return set()
+        params = {param.name: param.default for param in workflow.params}
+        payload, folder = load_payload(self._store, run.payload_id), self._folder(run)
+        skipped = set()
+        for edge in edges:
+            task = TaskRun(
+                self._store,
+                payload,
+                folder,
+                edge.source,
+                -1,
+                1,
+                1,
+                workflow.name,
+                workflow.description,
+                params=params,
+            )
+            if not judge_edge(edge.conditions, condition_context(task)).taken:
+                skipped.add(str(edge.node_id))
+        return skipped
+
+    def _result(self, run: Run, plan: Plan, module: str, seen: _Seen) -> Result:
+        states, start, end = seen.tasks.get(module, (frozenset(), None, None))
+        status, error = _status_of(states), ""
+        if status is Status.FAILED:
+            error = self._why(run, module)
+        elif "upstream_failed" in states:
+            error = "what is before it failed"
+        return Result(
+            module,
+            status,
+            run.map,
+            run.payload_id,
+            run.dag_id,
+            run.run_id.dag_run_id,
+            str(run.run_id),
+            plan.versions.get(module, ""),
+            _text(start),
+            _text(end) if status in _ENDED else None,
+            error,
+        )
+
+    def _why(self, run: Run, module: str) -> str:
+        folder = self._folder(run)
+        own = folder.record(module)
+        records = [own] if own is not None else folder.records(module)
+        return next((record.error_msg for record in records if record.error_msg), "its log in Airflow says why")
+
+    def _folder(self, run: Run) -> RunFolder:
+        return RunFolder(self._store, run.payload_id, run.dag_id, run.run_id.dag_run_id)
+
+
+def folder_of(store: Store, result: Result) -> RunFolder:
+    """Where a result lies."""
+    return RunFolder(store, result.payload_id, result.dag_id, result.dag_run_id)
+
+
+class _SeededRuns(RunsHere):
+    """Makes runs in which some tasks have ended before they begin.
+
+    :param not_taken: nodes of ways that are not gone.
+    """
+
+    def __init__(self, user: str, workflow: WorkflowPlan, plan: Plan, not_taken: Iterable[str]):
+        super().__init__(user)
+        unwanted = set(plan.of(Decision.SKIP))
+        self._done = set(plan.of(Decision.REUSE))
+        self._skipped = unwanted | {
+            str(edge.node_id) for edge in workflow.edges if edge.node_id and unwanted & {edge.source, edge.target}
+        }
+        self._not_taken = set(not_taken)
+
+    def _create(self, session: Session, *args: Any) -> None:
+        super()._create(session, *args)
+        dag_id, run_id = args[:2]
+        session.flush()
+        at = datetime.now(timezone.utc)
+        wanted = select(TaskInstance).where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+        for instance in session.scalars(wanted):
+            state = self._state_of(instance)
+            if state is not None:
+                instance.state, instance.start_date, instance.end_date, instance.duration = state, at, at, 0.0
+
+    def _state_of(self, instance: TaskInstance) -> TaskInstanceState | None:
+        task_id = instance.task_id
+        if task_id in self._done:
+            return TaskInstanceState.SUCCESS
+        if task_id in self._skipped or (task_id in self._not_taken and instance.operator == EDGE_NODE):
+            return TaskInstanceState.SKIPPED
+        return None
+
+
+def _look(run: Run) -> _Seen | None:
+    """The run in Airflow's tables; None where it is not."""
+    dag_id, run_id = run.dag_id, run.run_id.dag_run_id
+    with create_session() as session:
+        found = session.execute(
+            select(DagRun.state, DagRun.start_date, DagRun.end_date).where(
+                DagRun.dag_id == dag_id, DagRun.run_id == run_id
+            )
+        ).first()
+        if found is None:
+            return None
+        rows = session.execute(
+            select(TaskInstance.task_id, TaskInstance.state, TaskInstance.start_date, TaskInstance.end_date).where(
+                TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id
+            )
+        ).all()
+    tasks: dict[str, tuple[frozenset[str], datetime | None, datetime | None]] = {}
+    for task_id, state, start, end in rows:
+        states, first, last = tasks.get(task_id, (frozenset(), None, None))
+        tasks[task_id] = (
+            states | {str(state or "none")},
+            min((moment for moment in (first, start) if moment), default=None),
+            max((moment for moment in (last, end) if moment), default=None),
+        )
+    return _Seen(str(found[0]), found[1], found[2], tasks)
+
+
+def _status_of(states: frozenset[str]) -> Status:
+    """Of a module whose instances (one, or one for each series) are in these states."""
+    if states & {"failed", "removed"}:
+        return Status.FAILED
+    if states <= {"success", "skipped"} and "success" in states:
+        return Status.PASSED
+    if states <= {"none", "scheduled", "queued", "skipped", "upstream_failed"}:
+        return Status.NOT_STARTED
+    return Status.RUNNING
+
+
+def _text(moment: datetime | None) -> str | None:
+    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds") if moment else None

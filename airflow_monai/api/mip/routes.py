@@ -1,0 +1,26 @@
+"""The way routes of the job server are declared: with and without a final slash, as its clients write both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from fastapi import APIRouter
+
+from airflow_monai.api.common.problems import responses
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def route(router: APIRouter, method: str, path: str, *errors: int, **options: Any) -> Callable[[F], F]:
+    """Declare a route.
+
+    :param errors: statuses that it may answer with, beside 401 and 403.
+    """
+
+    def declare(function: F) -> F:
+        router.add_api_route(path, function, methods=[method], responses=responses(*errors), **options)
+        router.add_api_route(f"{path}/", function, methods=[method], include_in_schema=False, **options)
+        return function
+
+    return declare

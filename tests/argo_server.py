@@ -151,6 +151,46 @@ class Cluster:
             raise ApiError(5, f'workflows.argoproj.io "{name}" not found')
         return dict(json.loads(path.read_text()))
 
+    def registered(self, name: str) -> Path:
+        return self.folder / "registered" / f"{name}.json"
+
+    def register(self, namespace: str, name: str, template: dict[str, Any], known: bool) -> dict[str, Any]:
+        """Keep a WorkflowTemplate; the version of one that is replaced has to be named, as Kubernetes wants it."""
+        path = self.registered(name)
+        spec, metadata = template.get("spec") or {}, template.setdefault("metadata", {})
+        if not spec.get("entrypoint") and not spec.get("templates"):
+            raise ApiError(3, "spec.entrypoint is required")
+        with self.lock:
+            if path.exists() is not known:
+                said = f'workflowtemplates.argoproj.io "{name}" ' + ("not found" if known else "already exists")
+                raise ApiError(5 if known else 6, said)
+            version = int(json.loads(path.read_text())["metadata"]["resourceVersion"]) if known else 0
+            if known and str(metadata.get("resourceVersion")) != str(version):
+                raise ApiError(3, "metadata.resourceVersion: Invalid value: must be specified for an update")
+            metadata |= {"name": name, "namespace": namespace, "resourceVersion": str(version + 1)}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(template))
+            declared = [
+                one["name"] for one in (spec.get("arguments") or {}).get("parameters", []) if "value" not in one
+            ]
+            file = self.folder / "templates" / f"{name}.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps({"script": "", "parameters": declared}))
+            return template
+
+    def template_of(self, name: str) -> dict[str, Any]:
+        if not self.registered(name).exists() and (self.folder / "templates" / f"{name}.json").exists():
+            return {"metadata": {"name": name, "resourceVersion": "1"}}  # one that a test has made
+        if not self.registered(name).exists():
+            raise ApiError(5, f'workflowtemplates.argoproj.io "{name}" not found')
+        return dict(json.loads(self.registered(name).read_text()))
+
+    def forget(self, name: str) -> dict[str, Any]:
+        self.template_of(name)
+        self.registered(name).unlink()
+        (self.folder / "templates" / f"{name}.json").unlink()
+        return {}
+
     def all(self, namespace: str = "*") -> list[Workflow]:
         return [json.loads(path.read_text()) for path in sorted(self.folder.glob(f"workflows/{namespace}/*.json"))]
 
@@ -314,6 +354,15 @@ class Handler(BaseHTTPRequestHandler):
                 return self.cluster.terminate(namespace, name)
             case ("DELETE", ["api", "v1", "workflows", namespace, name]):
                 return self.cluster.delete(namespace, name) or {}
+            case ("POST", ["api", "v1", "workflow-templates", namespace]):
+                template = body.get("template") or {}
+                return self.cluster.register(namespace, template["metadata"]["name"], template, known=False)
+            case ("PUT", ["api", "v1", "workflow-templates", namespace, name]):
+                return self.cluster.register(namespace, name, body.get("template") or {}, known=True)
+            case ("GET", ["api", "v1", "workflow-templates", _, name]):
+                return self.cluster.template_of(name)
+            case ("DELETE", ["api", "v1", "workflow-templates", _, name]):
+                return self.cluster.forget(name)
         raise ApiError(5, "Not Found")
 
     def _list(self, namespace: str, query: dict[str, str]) -> dict[str, Any]:

@@ -428,6 +428,89 @@ _BATCH = Command(
 _PULL = Argument(("--pull",), {"action": "store_true", "help": "Let the engine get the image from its registry first."})
 _MAP_LABEL = {"metavar": "NAME:VERSION", "help": "As `airflow monai maps list` shows it."}
 
+_ARGO_CONNECTION = Argument(
+    ("--conn-id",),
+    {
+        "metavar": "ID",
+        "default": "argo_default",
+        "help": "Airflow connection of the Argo Server. Default: argo_default.",
+    },
+)
+_ARGO_NAME = Argument(("name",), {"metavar": "NAME", "help": "Of the execution, as 'launch' prints it."})
+
+_ARGO = Group(
+    name="argo",
+    help="WorkflowTemplates of an Argo cluster.",
+    example="airflow monai argo register template.yaml",
+    commands=(
+        Command(
+            name="register",
+            help="Register a WorkflowTemplate.",
+            description="Check a WorkflowTemplate (YAML or JSON) and give it to the Argo Server, in place of the one "
+            "of its name. Tasks of type argo name it in args.template.",
+            function=f"{ENTRY}.argo_register",
+            example="airflow monai argo register template.yaml",
+            arguments=(
+                Argument(("file",), {"metavar": "FILE", "help": "The template; - for standard input."}),
+                _ARGO_CONNECTION,
+                _JSON,
+            ),
+        ),
+        Command(
+            name="delete",
+            help="Delete a WorkflowTemplate.",
+            function=f"{ENTRY}.argo_delete",
+            example="airflow monai argo delete segment",
+            arguments=(
+                Argument(("template",), {"metavar": "NAME|FILE", "help": "Its name, or the file that has it."}),
+                _ARGO_CONNECTION,
+                _JSON,
+            ),
+        ),
+        Command(
+            name="launch",
+            help="Start a WorkflowTemplate by hand, to try it.",
+            function=f"{ENTRY}.argo_launch",
+            example="airflow monai argo launch segment --param input=/data/in --wait",
+            arguments=(
+                Argument(("template",), {"metavar": "NAME", "help": "Of the template."}),
+                Argument(
+                    ("--param",),
+                    {
+                        "metavar": "NAME=VALUE",
+                        "action": "append",
+                        "default": [],
+                        "help": "A parameter of the workflow; several times for several.",
+                    },
+                ),
+                Argument(
+                    ("--name",),
+                    {"metavar": "NAME", "default": "", "help": "Of the execution. Default: a new one."},
+                ),
+                Argument(
+                    ("--wait",), {"action": "store_true", "help": "Until it has ended; exit code 1 if it failed."}
+                ),
+                _ARGO_CONNECTION,
+                _JSON,
+            ),
+        ),
+        Command(
+            name="status",
+            help="Say how an execution is.",
+            function=f"{ENTRY}.argo_status",
+            example="airflow monai argo status monai-by-hand-0123456789ab",
+            arguments=(_ARGO_NAME, _ARGO_CONNECTION, _JSON),
+        ),
+        Command(
+            name="cancel",
+            help="End an execution.",
+            function=f"{ENTRY}.argo_cancel",
+            example="airflow monai argo cancel monai-by-hand-0123456789ab",
+            arguments=(_ARGO_NAME, _ARGO_CONNECTION, _JSON),
+        ),
+    ),
+)
+
 _MAPS = Group(
     name="maps",
     help="MONAI Application Packages: look into them, and register them.",
@@ -547,5 +630,5 @@ MONAI = Group(
     name="monai",
     help="Clinical imaging-AI workflows.",
     example="airflow monai validate workflow_specs/",
-    commands=(_VALIDATE, _SCHEMA, _EXPLAIN, _RUN, _GATEWAY, _IMPORT, _SEND, _POOLS, _PAYLOADS, _MAPS, _BATCH),
+    commands=(_VALIDATE, _SCHEMA, _EXPLAIN, _RUN, _GATEWAY, _IMPORT, _SEND, _POOLS, _PAYLOADS, _MAPS, _ARGO, _BATCH),
 )

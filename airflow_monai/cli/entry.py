@@ -339,3 +339,39 @@ def _known_workflow_folder() -> str | None:
     if "airflow.configuration" in sys.modules:
         return _workflow_folder()
     return os.environ.get("AIRFLOW__MONAI__WORKFLOW_FOLDER") or None
+
+
+@_ends
+def argo_register(args: Namespace) -> int:
+    from airflow_monai.cli import argo as command
+
+    return command.run_register(command.server_of(args.conn_id), args.file, args.json, sys.stdout)
+
+
+@_ends
+def argo_delete(args: Namespace) -> int:
+    from airflow_monai.cli import argo as command
+
+    return command.run_delete(command.server_of(args.conn_id), args.template, args.json, sys.stdout)
+
+
+@_ends
+def argo_launch(args: Namespace) -> int:
+    from airflow_monai.cli import argo as command
+
+    server = command.server_of(args.conn_id)
+    return command.run_launch(server, args.template, args.param, args.name, args.wait, args.json, sys.stdout)
+
+
+@_ends
+def argo_status(args: Namespace) -> int:
+    from airflow_monai.cli import argo as command
+
+    return command.run_status(command.server_of(args.conn_id), args.name, args.json, sys.stdout)
+
+
+@_ends
+def argo_cancel(args: Namespace) -> int:
+    from airflow_monai.cli import argo as command
+
+    return command.run_cancel(command.server_of(args.conn_id), args.name, args.json, sys.stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -145,11 +146,20 @@ class AirflowApi:
             raise RunNotCreated(f"Airflow does not tell about the DAG: {_status(answer)}")
         return found
 
-    def _call(self, method: str, path: str, body: Any = None) -> requests.Response:
+    def get(self, path: str, query: Mapping[str, str]) -> requests.Response:
+        """What Airflow answers, whatever its status.
+
+        :raises RunNotCreated: when it does not answer.
+        """
+        return self._call("GET", path, query=query)
+
+    def _call(
+        self, method: str, path: str, body: Any = None, query: Mapping[str, str] | None = None
+    ) -> requests.Response:
         token = self._token or self._login("")
-        response = self._send(method, path, body, token)
+        response = self._send(method, path, body, token, query)
         if response.status_code == 401:  # expired, or the API server has a new secret
-            response = self._send(method, path, body, self._login(token))
+            response = self._send(method, path, body, self._login(token), query)
         return response
 
     def _login(self, stale: str) -> str:
@@ -172,10 +182,13 @@ class AirflowApi:
                 raise RunNotCreated(f"what answers at {access.url} is not Airflow's API server") from None
             return self._token
 
-    def _send(self, method: str, path: str, body: Any, token: str) -> requests.Response:
+    def _send(
+        self, method: str, path: str, body: Any, token: str, query: Mapping[str, str] | None
+    ) -> requests.Response:
         access = self._access
         assert access is not None
-        return self._request(method, access.url + path, json=body, headers={"Authorization": f"Bearer {token}"})
+        headers = {"Authorization": f"Bearer {token}"}
+        return self._request(method, access.url + path, json=body, params=query, headers=headers)
 
     def _request(self, method: str, url: str, **arguments: Any) -> requests.Response:
         if not hasattr(self._local, "session"):

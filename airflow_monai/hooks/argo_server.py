@@ -15,6 +15,7 @@ from airflow_monai.hooks.http_client import AnswerLost, HttpAnswer, HttpClient, 
 
 MAX_BYTES = 16_000_000
 CALL_SECONDS = 30.0
+WORKFLOWS, TEMPLATES = "workflows", "workflow-templates"
 _STATUS = "metadata.name,status.phase,status.message,status.startedAt,status.finishedAt,status.resourcesDuration"
 _WITH_NODES = f"{_STATUS},status.nodes"
 
@@ -90,10 +91,50 @@ class ArgoServer:
         self._expect(answer, f"terminate workflow {name}")
         return True
 
+    async def template(self, name: str) -> dict[str, Any] | None:
+        """A WorkflowTemplate; None when there is none such."""
+        answer = await self._call("GET", f"/{quote(name)}", kind=TEMPLATES)
+        if answer.status == 404:
+            return None
+        self._expect(answer, f"show template {name}")
+        return _object(answer)
+
+    async def register_template(self, manifest: Mapping[str, Any]) -> bool:
+        """Have the cluster keep a WorkflowTemplate in place of the one of its name; False when there was one.
+
+        :raises ServiceRefused: when the server does not take it, with its reason.
+        """
+        name = str(manifest["metadata"]["name"])
+        body = {"namespace": self.namespace, "template": dict(manifest)}
+        answer = await self._call("POST", "", body=body, kind=TEMPLATES)
+        if answer.status != 409:
+            self._expect(answer, f"take template {name}")
+            return True
+        known = await self.template(name)
+        version = (known or {}).get("metadata", {}).get("resourceVersion")
+        metadata = {**manifest["metadata"], **({"resourceVersion": version} if version else {})}
+        body = {"name": name, "namespace": self.namespace, "template": {**manifest, "metadata": metadata}}
+        answer = await self._call("PUT", f"/{quote(name)}", body=body, kind=TEMPLATES)
+        self._expect(answer, f"take template {name} in place of the one that it has")
+        return False
+
+    async def delete_template(self, name: str) -> bool:
+        """Forget a WorkflowTemplate; False when there is none such."""
+        answer = await self._call("DELETE", f"/{quote(name)}", kind=TEMPLATES)
+        if answer.status == 404:
+            return False
+        self._expect(answer, f"delete template {name}")
+        return True
+
     async def _call(
-        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        kind: str = WORKFLOWS,
     ) -> HttpAnswer:
-        place = f"{self.url}/api/v1/workflows/{quote(self.namespace)}{path}"
+        place = f"{self.url}/api/v1/{kind}/{quote(self.namespace)}{path}"
         request = HttpRequest(
             method=method,
             url=f"{place}?{urlencode(query)}" if query else place,

@@ -1,0 +1,258 @@
+"""Runs of modules: which run, which are taken over, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from airflow_monai.store.local import LocalStore
+from tests.api import airflow_rows
+from tests.api.mip import scene
+
+Api = Callable[[str | None], TestClient]
+
+
+@pytest.fixture
+def chain(api: Api, site_store: LocalStore, tmp_path: Path) -> str:
+    """The payload id of the map PEACH; the workflow is there."""
+    (tmp_path / "workflows" / "chain.yaml").write_text(scene.SPEC)
+    airflow_rows.parse(scene.SPEC)
+    return scene.payload(site_store)
+
+
+def asked(client: TestClient, *modules: str, job: str = "alpha", **more: Any) -> dict[str, Any]:
+    body = {"job": job, "modules": list(modules), "map": "PEACH", "force_rerun": False, "openai_key": "", **more}
+    answer = client.post("/mip/runs", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def names(archive: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(archive)) as found:
+        return {name: found.read(name) for name in found.namelist()}
+
+
+class TestRunning:
+    def test_one_module_runs_after_what_is_before_it(self, api: Api, site_store: LocalStore, chain: str) -> None:
+        client = api("op")
+        run = asked(client, "b")
+        assert run == {
+            "status": "not started",
+            "run_id": "alpha-1",
+            "payload": {
+                "job": "alpha",
+                "modules": ["b"],
+                "map": "PEACH",
+                "force_rerun": False,
+                "openai_key": "",
+                "extra_args": {},
+            },
+            "start_time": None,
+            "stop_time": None,
+            "log": None,
+        }
+        found = scene.states("alpha-1")
+        assert {task: found[task] for task in scene.TASKS} == {"a": None, "b": None, "c": "skipped", "d": "skipped"}
+        assert found["a.to.b"] is None, "the way that may be taken"
+        assert found["a.to.d"] == "skipped", "a way to what is not wanted"
+        scene.set_run("alpha-1", "running")
+        assert client.get("/mip/runs/alpha-1").json()["status"] == "running"
+        assert client.get("/mip/jobs/alpha").json()["status"] == "running"
+        assert client.get("/mip/modules/alpha/b").json()["status"] == "not started"
+        assert client.get("/mip/modules/alpha/b/outputs").status_code == 409
+
+        assert scene.work(site_store, chain, "alpha-1") == ["a", "b"]
+        ended = client.get("/mip/runs/alpha-1").json()
+        assert ended["status"] == "passed" and ended["stop_time"]
+        assert ended["log"] == "a: passed\nb: passed\nrun: passed"
+        assert client.get("/mip/jobs/alpha").json()["modules"] == ["a", "b"]
+        assert client.get("/mip/modules/alpha").json() == ["a", "b"]
+        assert client.get("/mip/modules/alpha/c").status_code == 404
+
+    def test_results_that_exist_are_taken_over(self, api: Api, site_store: LocalStore, chain: str) -> None:
+        client = api("op")
+        asked(client, "b")
+        scene.work(site_store, chain, "alpha-1")
+        asked(client, "ALL")
+        found = scene.states("alpha-2")
+        assert (found["a"], found["b"], found["c"]) == ("success", "success", None)
+        assert found["a.to.d"] == "skipped", "what the result that is taken over says"
+        assert found["a.to.b"] is None
+        assert scene.work(site_store, chain, "alpha-2") == ["c"]
+        log = client.get("/mip/runs/alpha-2").json()["log"]
+        assert "a: taken over from run alpha-1" in log and "d: not started: no way of the workflow led there" in log
+        outputs = names(client.get("/mip/modules/alpha/b/outputs").content)
+        assert outputs == {"result/one.txt": b"b of alpha-1"}
+
+    def test_another_map_and_another_job_share_nothing(self, api: Api, site_store: LocalStore, chain: str) -> None:
+        client = api("op")
+        asked(client, "a")
+        scene.work(site_store, chain, "alpha-1")
+        other = scene.payload(site_store, "PLUM")
+        asked(client, "a", map="PLUM")
+        asked(client, "a", job="beta")
+        assert scene.states("alpha-2")["a"] is None
+        assert scene.states("beta-1")["a"] is None
+        scene.work(site_store, other, "alpha-2")
+        client.get("/mip/runs/alpha-2")
+        asked(client, "a")
+        assert scene.states("alpha-3")["a"] == "success", "the one of the first map is still there"
+
+    def test_force_runs_what_is_named_and_what_comes_of_it(self, api: Api, site_store: LocalStore, chain: str) -> None:
+        client = api("op")
+        asked(client, "c")
+        assert scene.work(site_store, chain, "alpha-1") == ["a", "b", "c"]
+        asked(client, "b", force_rerun=True)
+        assert scene.work(site_store, chain, "alpha-2") == ["b"]
+        assert client.get("/mip/jobs/alpha").json()["force_rerun"] is True
+        asked(client, "a", "c", force_rerun=True)
+        assert scene.work(site_store, chain, "alpha-3") == ["a", "b", "c"], "b would be of the old a"
+        outputs = names(client.get("/mip/jobs/alpha/b/outputs").content)
+        assert outputs == {"result/one.txt": b"b of alpha-3"}
+
+    def test_a_failed_job_is_run_again_from_where_it_failed(self, api: Api, site_store: LocalStore, chain: str) -> None:
+        client = api("op")
+        asked(client, "c")
+        assert scene.work(site_store, chain, "alpha-1", fails="b") == ["a", "b"]
+        run = client.get("/mip/runs/alpha-1").json()
+        assert run["status"] == "failed"
+        assert "b: failed: Task b: it broke." in run["log"]
+        assert "c: not started: what is before it failed" in run["log"]
+        module = client.get("/mip/modules/alpha/b").json()
+        assert (module["status"], module["exception"], module["log"]) == ("failed", "Task b: it broke.", "log of b\n")
+        logs = names(client.get("/mip/modules/alpha/b/logs").content)
+        assert logs["b.log"] == b"log of b\n" and b"it broke" in logs["b.json"]
+        asked(client, "c")
+        assert scene.work(site_store, chain, "alpha-2") == ["b", "c"]
+        assert client.get("/mip/jobs/alpha").json()["status"] == "passed"
+
+    def test_a_new_version_of_a_module_is_no_result(
+        self, api: Api, site_store: LocalStore, chain: str, tmp_path: Path
+    ) -> None:
+        client = api("op")
+        asked(client, "c")
+        scene.work(site_store, chain, "alpha-1")
+        newer = scene.SPEC.replace("noop:1.1.0", "noop:1.2.0")
+        (tmp_path / "workflows" / "chain.yaml").write_text(newer)
+        assert {"module_name": "c", "version": "1.2.0"} in client.get("/mip/modules").json()
+        asked(client, "c")
+        assert scene.work(site_store, chain, "alpha-2") == ["c"]
+
+    def test_runs_of_a_job_wait_for_each_other(self, api: Api, site_store: LocalStore, chain: str) -> None:
+        client = api("op")
+        asked(client, "b")
+        assert asked(client, "b")["status"] == "not started"
+        assert scene.states("alpha-2") == {}, "its results may be there when the first has ended"
+        scene.work(site_store, chain, "alpha-1")
+        assert client.get("/mip/runs/alpha-2").json()["status"] == "not started"
+        assert scene.states("alpha-2")["b"] == "success"
+        assert client.get("/mip/runs/alpha-1").json()["status"] == "passed"
+
+    def test_a_run_whose_workflow_is_not_there_yet_starts_later(
+        self, api: Api, site_store: LocalStore, tmp_path: Path
+    ) -> None:
+        (tmp_path / "workflows" / "chain.yaml").write_text(scene.SPEC)
+        scene.payload(site_store)
+        client = api("op")
+        assert asked(client, "a")["status"] == "not started"
+        assert scene.states("alpha-1") == {}
+        airflow_rows.parse(scene.SPEC)
+        client.get("/mip/runs/alpha-1")
+        assert scene.states("alpha-1")["a"] is None
+
+    def test_temporary_files_are_apart_from_outputs(self, api: Api, site_store: LocalStore, chain: str) -> None:
+        client = api("op")
+        asked(client, "a")
+        scene.work(site_store, chain, "alpha-1")
+        for place in ("jobs", "modules"):
+            assert names(client.get(f"/mip/{place}/alpha/a/temps").content) == {"temp/scratch.bin": b"temporary"}
+            assert names(client.get(f"/mip/{place}/alpha/a/outputs").content) == {"result/one.txt": b"a of alpha-1"}
+            assert sorted(names(client.get(f"/mip/{place}/alpha/a/logs").content)) == ["a.json", "a.log"]
+
+
+class TestLists:
+    def test_runs_jobs_modules_and_maps(self, api: Api, chain: str) -> None:
+        client = api("op")
+        asked(client, "a")
+        asked(client, "a", job="beta-2")
+        assert client.get("/mip/runs").json() == ["alpha-1", "beta-2-1"]
+        assert client.get("/mip/runs/").json() == ["alpha-1", "beta-2-1"], "as other servers of its kind spell it"
+        assert client.get("/mip/jobs").json() == ["alpha", "beta-2"]
+        assert client.get("/mip/maps").json() == ["PEACH"]
+        assert client.get("/mip/modules").json() == [
+            {"module_name": "a", "version": "1.0.0"},
+            {"module_name": "b", "version": "1.0.0"},
+            {"module_name": "c", "version": "1.1.0"},
+            {"module_name": "d", "version": "1.0.0"},
+        ]
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {},
+            {"job": "alpha", "modules": [], "map": "PEACH"},
+            {"job": "../x", "modules": ["a"], "map": "PEACH"},
+            {"job": "alpha", "modules": ["a"], "map": "PEACH", "forse_rerun": True},
+            {"job": "alpha", "modules": "a", "map": "PEACH"},
+            {"job": "alpha", "modules": ["a"], "map": "PEACH", "openai_key": "line\nline"},
+        ],
+    )
+    def test_what_is_malformed(self, api: Api, chain: str, body: dict[str, Any]) -> None:
+        answer = api("op").post("/mip/runs", json=body)
+        assert answer.status_code == 400
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "line" not in answer.text
+
+    def test_what_is_not_known(self, api: Api, chain: str) -> None:
+        client = api("op")
+        asked(client, "a")
+        body = {"job": "alpha", "modules": ["a"], "map": "PEACH"}
+        assert client.post("/mip/runs", json={**body, "modules": ["nose"]}).status_code == 404
+        assert client.post("/mip/runs", json={**body, "map": "NOWHERE"}).status_code == 404
+        for path in ("runs/alpha-7", "runs/..", "runs/x", "jobs/beta", "modules/beta", "modules/alpha/nose"):
+            assert client.get(f"/mip/{path}").status_code == 404, path
+        for kind in ("logs", "outputs", "temps"):
+            for place in ("jobs", "modules"):
+                assert client.get(f"/mip/{place}/beta/a/{kind}").status_code == 404
+
+    def test_who_is_nobody_and_who_may_not(self, api: Api, chain: str) -> None:
+        body = {"job": "alpha", "modules": ["a"], "map": "PEACH"}
+        assert api(None).post("/mip/runs", json=body).status_code == 401
+        assert api("viewer").post("/mip/runs", json=body).status_code == 403
+        asked(api("op"), "a")
+        for path in ("runs", "runs/alpha-1", "jobs", "jobs/alpha", "modules", "modules/alpha", "modules/alpha/a",
+                     "modules/alpha/a/logs", "jobs/alpha/a/outputs", "maps", "mip_client.py"):  # fmt: skip
+            assert api(None).get(f"/mip/{path}").status_code == 401, path
+
+    def test_a_name_and_a_password_will_do(self, api: Api, chain: str) -> None:
+        client = api(None)
+        assert client.get("/mip/runs", auth=("op", "op")).json() == []
+        assert client.get("/mip/runs", auth=("op", "wrong")).status_code == 401
+
+    def test_extra_args_need_the_site_s_word(self, api: Api, chain: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        client = api("op")
+        body = {"job": "alpha", "modules": ["a"], "map": "PEACH", "extra_args": {"a": ["--fast"]}}
+        assert client.post("/mip/runs", json=body).status_code == 403
+        monkeypatch.setenv("AIRFLOW__MONAI__MIP_EXTRA_ARGS", "True")
+        assert client.post("/mip/runs", json={**body, "extra_args": {"nose": ["x"]}}).status_code == 404
+        assert client.post("/mip/runs", json=body).json()["payload"]["extra_args"] == {"a": ["--fast"]}
+
+    def test_a_job_is_of_one_workflow(
+        self, api: Api, chain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = api("op")
+        asked(client, "a")
+        (tmp_path / "workflows" / "other.yaml").write_text(scene.SPEC.replace("name: chain", "name: other"))
+        assert client.get("/mip/modules").status_code == 503, "which of the two?"
+        monkeypatch.setenv("AIRFLOW__MONAI__MIP_WORKFLOW", "other")
+        body = {"job": "alpha", "modules": ["a"], "map": "PEACH"}
+        assert client.post("/mip/runs", json=body).status_code == 409
+        assert client.get("/mip/jobs/alpha").status_code == 200

@@ -31,6 +31,8 @@ class FieldError(BaseModel):
     field: str = Field(examples=["body.tasks[0].id"])
     message: str = Field(examples=["a task needs an id"])
     hint: str = ""
+    line: int | None = Field(None, description="In the text that was sent, from 1; with ``column``.")
+    column: int | None = None
 
 
 class Problem(BaseModel):
@@ -135,7 +137,7 @@ def told(
         instance=request.url.path,
         errors=list(errors),
     )
-    shown = problem.model_dump(exclude={"errors"} if not problem.errors else None)
+    shown = problem.model_dump(exclude={"errors"} if not problem.errors else None, exclude_none=True)
     return JSONResponse(shown, status, headers=dict(headers or {}), media_type=CONTENT_TYPE)
 
 

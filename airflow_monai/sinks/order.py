@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 
 from airflow_monai.store.base import Store
 from airflow_monai.store.callbacks import Waiting
 from airflow_monai.store.payloads import instance_id_of
-from airflow_monai.store.requests import request_of
+from airflow_monai.store.requests import correlation_of, run_guid
 from airflow_monai.store.runs import RunFolder
 
 
@@ -37,8 +36,8 @@ class ExportOrder:
     @property
     def correlation_id(self) -> str:
         """That of the message by which the payload came, else one of the run."""
-        request = request_of(self.store, self.folder.payload_id)
-        return request.correlation_id if request is not None else self._guid("correlation")
+        folder = self.folder
+        return correlation_of(self.store, folder.payload_id, folder.dag_id, folder.run_id, self.run_started)
 
     def task_guid(self, *more: str) -> str:
         """A GUID that is the same for every try of this generation."""
@@ -56,5 +55,4 @@ class ExportOrder:
 
     def _guid(self, *parts: str) -> str:
         folder = self.folder
-        whole = (folder.payload_id, folder.dag_id, folder.run_id, self.run_started, *parts)
-        return str(uuid.uuid5(uuid.NAMESPACE_OID, "\0".join(whole)))
+        return run_guid(folder.payload_id, folder.dag_id, folder.run_id, self.run_started, *parts)

@@ -5,6 +5,7 @@ payloads/<payload_id>/request.json    who asked for which workflows on it; the f
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -51,3 +52,22 @@ def request_of(store: Store, payload_id: str) -> PayloadRequest | None:
     """The request that a payload was made for; None for one that came another way."""
     key = request_key(payload_id)
     return PayloadRequest.from_dict(store.read_json(key)) if store.exists(key) else None
+
+
+def correlation_of(store: Store, payload_id: str, dag_id: str, run_id: str, run_started: str = "") -> str:
+    """What follows a workflow instance through all systems: the correlation id of the request that its payload came
+    by, else one of the run.
+
+    :param run_started: UTC time at which the run began, as text that sorts by time.
+    """
+    request = request_of(store, payload_id)
+    return (
+        request.correlation_id
+        if request is not None
+        else run_guid(payload_id, dag_id, run_id, run_started, "correlation")
+    )
+
+
+def run_guid(payload_id: str, dag_id: str, run_id: str, run_started: str, *parts: str) -> str:
+    """A GUID that is always the same for something of a run."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, "\0".join((payload_id, dag_id, run_id, run_started, *parts))))

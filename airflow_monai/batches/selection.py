@@ -16,6 +16,7 @@ from airflow_monai.specs.conditions.parser import evaluate
 from airflow_monai.specs.context import ExecutionContext
 from airflow_monai.specs.plan import LateImages, Selection, WorkflowPlan
 from airflow_monai.store.base import Store
+from airflow_monai.store.deletion import doomed
 from airflow_monai.store.payloads import load_payload, load_series_tags, manifest_key, payload_ids
 from airflow_monai.types import Payload
 
@@ -71,10 +72,11 @@ def select(store: Store, plan: WorkflowPlan, wish: Selection, now: datetime, lim
 
 def _verdicts(store: Store, plan: WorkflowPlan, wish: Selection, now: datetime) -> Iterator[Verdict]:
     judge = _Judge(store, plan, wish, now)
+    gone = doomed(store)
     for payload_id in payload_ids(store):
         try:
-            if not store.exists(manifest_key(payload_id)):
-                continue  # images of it are still coming
+            if payload_id in gone or not store.exists(manifest_key(payload_id)):
+                continue  # it is being deleted, or images of it are still coming
             payload = load_payload(store, payload_id)
             yield Verdict(payload_id, judge(payload), payload.closed)
         except StoreError:

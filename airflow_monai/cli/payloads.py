@@ -11,6 +11,7 @@ from airflow_monai.errors import InvalidArgument
 from airflow_monai.sinks.deliveries import ExportHistory, exports_of
 from airflow_monai.store.arrival import Arrival
 from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.deletion import Deletion, DeletionState
 from airflow_monai.store.finding import find_payloads
 from airflow_monai.store.history import (
     PayloadFilter,
@@ -138,6 +139,7 @@ def _lines(
     why = _WHY_CLOSED.get(history.arrival.closed_because)
     yield f"  closed {summary.closed or '-'}{f': {why}' if why and summary.closed else ''}"
     yield from _kin_lines(history.kin)
+    yield from _deletion_lines(history.deletion)
     yield (
         "Routing"
         if history.routing
@@ -192,6 +194,17 @@ def _export_lines(export: ExportHistory) -> Iterator[str]:
     yield f"Export to {export.sink}: {counts or 'nothing yet'}{last}"
     for reason, count in export.refusals.items():
         yield f"  refused {reason}: {count}"
+
+
+def _deletion_lines(deletion: Deletion) -> Iterator[str]:
+    if deletion.state is DeletionState.NO:
+        return
+    why = f": {deletion.reason}" if deletion.reason else ""
+    yield f"  {deletion.by} wanted it deleted, {deletion.requested[:19]}{why}"
+    if deletion.state is DeletionState.YES:
+        yield f"  deleted {deletion.deleted[:19]}, {deletion.size / 1e6:.1f} MB of images and all results"
+    else:
+        yield f"  a gateway is to delete it{f'; not yet, since {deletion.error}' if deletion.error else ''}"
 
 
 def _kin_lines(kin: PayloadKin) -> Iterator[str]:

@@ -76,6 +76,8 @@ class EventKind(str, Enum):
     MESSAGE_REFUSED = "message-refused"  # topic, message_id, reason: it is a dead letter now
     MESSAGE_WAITING = "message-waiting"  # topic, reason
     PAYLOAD_WAITING = "payload-waiting"  # payload_id, reason
+    PAYLOAD_DELETED = "payload-deleted"  # payload_id, by: who wanted it, images
+    DELETION_WAITING = "deletion-waiting"  # payload_id, reason
 
 
 _WARNINGS = frozenset(
@@ -91,6 +93,7 @@ _WARNINGS = frozenset(
         EventKind.RUN_WAITING,
         EventKind.RUN_NOT_STARTED,
         EventKind.PAYLOAD_WAITING,
+        EventKind.DELETION_WAITING,
         EventKind.FILES_REFUSED,
         EventKind.FILES_WAITING,
         EventKind.BROKER_LOST,

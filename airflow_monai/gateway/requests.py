@@ -19,6 +19,7 @@ from airflow_monai.errors import InvalidEvent, StoreError
 from airflow_monai.gateway.deposit import Deposit, Depositor, IntakeHeld
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.base import Store, check_key, safe_name
+from airflow_monai.store.deletion import is_doomed
 from airflow_monai.store.intake import PENDING, Instance, Placed
 from airflow_monai.store.payloads import manifest_key, payload_key
 from airflow_monai.store.requests import PayloadRequest, request_key, request_of
@@ -103,6 +104,8 @@ class RequestTaker:
         """
         payload_id = asked.payload_id
         first = request_of(self._store, payload_id)
+        if is_doomed(self._store, payload_id):
+            raise InvalidEvent(f"The payload {payload_id} was deleted, or is being deleted.")
         if first is None and self._store.exists(payload_key(payload_id, "open.json")):
             raise InvalidEvent(f"The payload id {payload_id} belongs to a payload that came another way.")
         request = PayloadRequest(

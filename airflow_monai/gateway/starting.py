@@ -12,6 +12,7 @@ from airflow_monai.gateway.workflows import Known
 from airflow_monai.specs.plan import WorkflowPlan
 from airflow_monai.specs.routing import decide
 from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.deletion import is_doomed
 from airflow_monai.store.payloads import (
     load_payload,
     load_series_tags,
@@ -67,6 +68,8 @@ class Starter:
         :param again: another run where there is one.
         :raises MonaiError: when it cannot be done, with the reason; what has been started until then is started.
         """
+        if is_doomed(self._store, payload_id):
+            raise NotStarted(f"Payload {payload_id} was deleted, or is being deleted.")
         if not self._store.exists(manifest_key(payload_id)):
             if self._store.exists(payload_key(payload_id, "open.json")):
                 raise NotStarted(

@@ -9,8 +9,16 @@ from typing import Any
 from airflow_monai.errors import PayloadNotFound, StoreError
 from airflow_monai.store.arrival import Arrival, RunStart, arrival_of, starts_of
 from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.deletion import Deletion, deletion_of
 from airflow_monai.store.groups import member_id, opened_payload, whole_id
-from airflow_monai.store.payloads import load_payload, manifest_key, not_started_key, payload_ids, payload_key
+from airflow_monai.store.payloads import (
+    deleted_key,
+    load_payload,
+    manifest_key,
+    not_started_key,
+    payload_ids,
+    payload_key,
+)
 from airflow_monai.store.waiting import Waiting, waiting_of
 from airflow_monai.types import Payload, TaskRecord
 
@@ -19,7 +27,7 @@ from airflow_monai.types import Payload, TaskRecord
 class PayloadSummary:
     """A payload in one line.
 
-    :param state: ``open`` while images may still join it, else ``closed``.
+    :param state: ``open`` while images may still join it, then ``closed``, and ``deleted`` when it is gone.
     :param wanted: DAG ids of the workflows that want it; None while nobody has decided.
     :param announced: those of them whose run exists.
     :param not_started: those of them whose run will not be -> why.
@@ -40,9 +48,9 @@ class PayloadSummary:
     @property
     def standing(self) -> str:
         """How far it is: ``open``, ``waiting`` for a run to be created, ``unrouted``, or ``started``; ``not-started``
-        when that was given up for all."""
-        if self.state == "open":
-            return "open"
+        when that was given up for all; ``deleted`` when it is gone."""
+        if self.state != "closed":
+            return self.state
         if self.wanted is None or set(self.wanted) - set(self.announced) - set(self.not_started):
             return "waiting"
         if not self.wanted:
@@ -93,6 +101,7 @@ class PayloadHistory:
     :param kin: the payloads that it hangs together with.
     :param starts: the runs that were created on it.
     :param waiting: what keeps it, or one of its runs.
+    :param deletion: whether somebody wanted it gone, and how far that is.
     """
 
     summary: PayloadSummary
@@ -102,6 +111,7 @@ class PayloadHistory:
     arrival: Arrival = field(default_factory=Arrival)
     starts: tuple[RunStart, ...] = ()
     waiting: tuple[Waiting, ...] = ()
+    deletion: Deletion = Deletion()
 
     def to_dict(self) -> dict[str, Any]:
         routing = list(self.routing) if self.routing is not None else None
@@ -114,6 +124,7 @@ class PayloadHistory:
             "waiting": [item.to_dict() for item in self.waiting],
             "starts": [item.to_dict() for item in self.starts],
             "runs": runs,
+            "deletion": self.deletion.to_dict(),
         }
 
 
@@ -181,6 +192,7 @@ def history_of(store: Store, payload_id: str) -> PayloadHistory:
         arrival=arrival_of(store, payload_id, payload),
         starts=starts_of(store, payload_id),
         waiting=waiting_of(store, payload_id) if summary.standing == "waiting" else (),
+        deletion=deletion_of(store, payload_id),
     )
 
 
@@ -208,18 +220,29 @@ def summarise(store: Store, payload_id: str) -> PayloadSummary:
     announced = tuple(dag_id for dag_id in wanted or () if f"{safe_name(dag_id)}.json" in runs)
     others = runs - {f"{safe_name(dag_id)}.json" for dag_id in announced}
     payload = load_payload(store, payload_id) if store.exists(manifest_key(payload_id)) else None
+    left = {} if payload else _tombstone(store, payload_id)
     return PayloadSummary(
         payload_id=payload_id,
         called_aet=payload.called_aet if payload else str(_opened(store, payload_id).get("called_aet", "")),
-        calling_aets=_calling(store, payload_id, payload),
-        images=len(payload.files) if payload else sum(1 for _ in store.list(payload_key(payload_id, "dcm"))),
-        state="closed" if payload else "open",
-        closed=payload.closed if payload else None,
+        calling_aets=tuple(left.get("calling_aets", ())) or _calling(store, payload_id, payload),
+        images=len(payload.files) if payload else _images(store, payload_id, left),
+        state="closed" if payload else "deleted" if left else "open",
+        closed=payload.closed if payload else left.get("closed"),
         wanted=wanted,
         announced=announced,
         not_started=_not_started(store, payload_id, set(wanted or ()) - set(announced)),
         by_hand=tuple(store.read_json(payload_key(payload_id, "runs", name))["dag_id"] for name in sorted(others)),
     )
+
+
+def _tombstone(store: Store, payload_id: str) -> dict[str, Any]:
+    """What is left of one that was deleted, or is just being; empty for others."""
+    keys = deleted_key(payload_id), payload_key(payload_id, "deleting.json")
+    return next((dict(store.read_json(key)) for key in keys if store.exists(key)), {})
+
+
+def _images(store: Store, payload_id: str, left: Mapping[str, Any]) -> int:
+    return int(left["images"]) if left else sum(1 for _ in store.list(payload_key(payload_id, "dcm")))
 
 
 def _not_started(store: Store, payload_id: str, missing: Iterable[str]) -> dict[str, str]:
@@ -229,7 +252,10 @@ def _not_started(store: Store, payload_id: str, missing: Iterable[str]) -> dict[
 
 
 def _known(store: Store, payload_id: str) -> bool:
-    return store.exists(manifest_key(payload_id)) or store.exists(payload_key(payload_id, "open.json"))
+    return any(
+        store.exists(key)
+        for key in (manifest_key(payload_id), payload_key(payload_id, "open.json"), deleted_key(payload_id))
+    )
 
 
 def _opened(store: Store, payload_id: str) -> dict[str, Any]:

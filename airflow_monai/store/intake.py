@@ -43,10 +43,12 @@ from typing import Any
 
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.deletion import is_doomed
 from airflow_monai.store.describe import describe
 from airflow_monai.store.groups import Group, Groups, member_id, opened_payload, whole_id
 from airflow_monai.store.part10 import Identity
-from airflow_monai.store.payloads import load_payload, manifest_key, payload_key, tags_key
+from airflow_monai.store.payloads import deleted_key, load_payload, manifest_key, payload_key, summary_key, tags_key
+from airflow_monai.store.summaries import summary_of
 from airflow_monai.types import Payload
 
 PENDING = "pending"
@@ -346,9 +348,10 @@ class Intake:
         opened = self._opened(late.payload_id)
         key, called, sequence = opened["group"], opened["called_aet"], opened["sequence"]
         whole, now = whole_id(key, called, sequence), _now()
-        includes = [member_id(key, called, number) for number in range(sequence + 1)]
-        first = self._opened(includes[0])
-        self.store.create_json(f"{PENDING}/{whole}", {"since": now})
+        members = [member_id(key, called, number) for number in range(sequence + 1)]
+        first = self._opened(members[0])
+        self.store.create_json(f"{PENDING}/{whole}", {"since": now})  # before it is asked what is being deleted
+        includes = [member for member in members if not is_doomed(self.store, member)]
         self.store.create_json(
             payload_key(whole, "open.json"),
             {**first, "sequence": sequence, "opened": now, "includes": includes},
@@ -371,7 +374,7 @@ class Intake:
         :param reason: for those who ask why.
         """
         with self._one_closer(payload_id):
-            if not self.store.exists(manifest_key(payload_id)):
+            if not self.store.exists(manifest_key(payload_id)) and not self._is_deleted(payload_id):
                 self.store.create_json(
                     payload_key(payload_id, "closing.json"), {"time": _now(), "reason": reason.value}
                 )
@@ -380,6 +383,9 @@ class Intake:
                     self._bring(payload_id, includes)
                 self._describe(payload_id, listing)
             return load_payload(self.store, payload_id)
+
+    def _is_deleted(self, payload_id: str) -> bool:
+        return self.store.exists(deleted_key(payload_id))
 
     def sweep(self, payload_id: str) -> int:
         """Remove files that do not belong to the payload: linked too late by a receiver that died then, so that nobody
@@ -466,6 +472,8 @@ class Intake:
             follows=member_id(opened["group"], opened["called_aet"], sequence - 1) if is_late else None,
             includes=includes,
         )
+        summary = summary_of(manifest, description.tags)
+        self.store.write_json(summary_key(payload_id), summary.to_dict(), durable=False)  # the manifest has it all
         self.store.create_json(manifest_key(payload_id), manifest.to_dict())
 
 

@@ -111,7 +111,7 @@ class PayloadHistory:
     arrival: Arrival = field(default_factory=Arrival)
     starts: tuple[RunStart, ...] = ()
     waiting: tuple[Waiting, ...] = ()
-    deletion: Deletion = Deletion()
+    deletion: Deletion = field(default_factory=Deletion)
 
     def to_dict(self) -> dict[str, Any]:
         routing = list(self.routing) if self.routing is not None else None

@@ -428,6 +428,41 @@ _BATCH = Command(
 _PULL = Argument(("--pull",), {"action": "store_true", "help": "Let the engine get the image from its registry first."})
 _MAP_LABEL = {"metavar": "NAME:VERSION", "help": "As `airflow monai maps list` shows it."}
 
+_APPLICATION = Argument(
+    ("application",), {"metavar": "APP", "help": "A registered MAP as NAME or NAME:VERSION, or a registered workflow."}
+)
+
+_MAP = Group(
+    name="map",
+    help="Which AE title runs an application, and where its results go.",
+    example="airflow monai map ae CTLUNG lung-seg:1.0.0",
+    commands=(
+        Command(
+            name="ae",
+            help="Have studies that are sent to an AE title run an application.",
+            description="Have studies that are sent to an AE title run an application, in place of the AE title that "
+            "it had. A workflow that lives in a file is changed there.",
+            function=f"{ENTRY}.map_ae",
+            example="airflow monai map ae CTLUNG lung-seg:1.0.0",
+            arguments=(Argument(("ae_title",), {"metavar": "AE", "help": "AE title."}), _APPLICATION, _JSON),
+        ),
+        Command(
+            name="sink",
+            help="Have an application's results delivered to a sink.",
+            description="Have an application's results delivered to one more sink, an Airflow connection by its id. A "
+            "workflow needs one export task for it; one that lives in a file is changed there.",
+            function=f"{ENTRY}.map_sink",
+            example="airflow monai map sink lung-seg:1.0.0 PACS",
+            arguments=(
+                _APPLICATION,
+                Argument(("sink",), {"metavar": "SINK", "help": "Name of the sink."}),
+                Argument(("--remove",), {"action": "store_true", "help": "Not any more."}),
+                _JSON,
+            ),
+        ),
+    ),
+)
+
 _ARGO_CONNECTION = Argument(
     ("--conn-id",),
     {
@@ -630,5 +665,19 @@ MONAI = Group(
     name="monai",
     help="Clinical imaging-AI workflows.",
     example="airflow monai validate workflow_specs/",
-    commands=(_VALIDATE, _SCHEMA, _EXPLAIN, _RUN, _GATEWAY, _IMPORT, _SEND, _POOLS, _PAYLOADS, _MAPS, _ARGO, _BATCH),
+    commands=(
+        _VALIDATE,
+        _SCHEMA,
+        _EXPLAIN,
+        _RUN,
+        _GATEWAY,
+        _IMPORT,
+        _SEND,
+        _POOLS,
+        _PAYLOADS,
+        _MAPS,
+        _MAP,
+        _ARGO,
+        _BATCH,
+    ),
 )

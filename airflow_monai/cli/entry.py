@@ -342,6 +342,34 @@ def _known_workflow_folder() -> str | None:
 
 
 @_ends
+def map_ae(args: Namespace) -> int:
+    from airflow_monai import settings
+    from airflow_monai.cli import mapping as command
+
+    found = command.applications(settings.load(), _person())
+    return command.run_ae(found, args.ae_title, args.application, args.json, sys.stdout)
+
+
+@_ends
+def map_sink(args: Namespace) -> int:
+    from airflow_monai import settings
+    from airflow_monai.cli import mapping as command
+
+    found = command.applications(settings.load(), _person())
+    return command.run_sink(found, args.application, args.sink, args.remove, args.json, sys.stdout)
+
+
+def _person() -> str:
+    """Who types, for the history."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+@_ends
 def argo_register(args: Namespace) -> int:
     from airflow_monai.cli import argo as command
 

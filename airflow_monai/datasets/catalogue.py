@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from enum import Enum
@@ -27,6 +28,7 @@ from typing import Any
 from airflow_monai.datasets.associations import Associations
 from airflow_monai.errors import PayloadNotFound, StoreError
 from airflow_monai.store.base import Store
+from airflow_monai.store.deletion import NotDeletable, delete_payload, is_doomed, request_deletion
 from airflow_monai.store.describe import describe
 from airflow_monai.store.payloads import load_payload, manifest_key, payload_key, payload_uuid, tags_key
 from airflow_monai.types import Payload
@@ -128,7 +130,7 @@ class Datasets:
         :raises DatasetNotFound: when there is none.
         """
         known = _id(dataset_id)
-        if self.store.exists(_deleted(known)):
+        if self._is_gone(known):
             raise DatasetNotFound(dataset_id)
         ready = self.store.exists(manifest_key(known))
         if self.store.exists(_record(known)):
@@ -170,13 +172,13 @@ class Datasets:
         digest = _digest(chosen)
         for generation in count():
             dataset_id = payload_uuid(f"dataset|{digest}|{generation}")
-            if self.store.exists(_deleted(dataset_id)):
+            if self._is_gone(dataset_id):
                 continue
             if self.store.exists(manifest_key(dataset_id)):
                 made, created = _with(self._recorded(dataset_id), State.READY), False
             else:
                 made, created = self._make(dataset_id, chosen, name, by, source)
-            if not self.store.exists(_deleted(dataset_id)):  # this alone decides, so it is asked last
+            if not self._is_gone(dataset_id):  # this alone decides, so it is asked last
                 self._list(made)
                 return made, created
             self._remove(made)
@@ -231,8 +233,12 @@ class Datasets:
         self.store.create_json(_by_time(made), {})
         self.store.delete(_unfinished(made.id))
 
-    def delete(self, dataset_id: str) -> None:
-        """Delete a dataset with all that lies in its payload, results of jobs too.
+    def _is_gone(self, dataset_id: str) -> bool:
+        """Whether it was deleted, be it as a dataset or as a payload."""
+        return self.store.exists(_deleted(dataset_id)) or is_doomed(self.store, dataset_id)
+
+    def delete(self, dataset_id: str, by: str) -> None:
+        """Delete a dataset with the results of its jobs. What stays tells which jobs there were.
 
         :raises DatasetNotFound: when there is none.
         :raises NotUploaded: when it was not uploaded as one.
@@ -241,13 +247,18 @@ class Datasets:
         if found.source == "received":
             raise NotUploaded("This payload was received for workflows: it is deleted as a payload, not as a dataset.")
         self._sign(found.id)
-        self.store.create_json(_deleted(found.id), {"time": time.time()})
-        self._remove(found)
+        self.store.create_json(_deleted(found.id), {"time": time.time(), "by": by})
+        self._remove(found, by)
 
-    def _remove(self, dataset: Dataset) -> None:
+    def _remove(self, dataset: Dataset, by: str = "") -> None:
         """What is left of one that is marked as deleted."""
         self.store.delete(_by_time(dataset))
-        self.store.delete_tree(payload_key(dataset.id))
+        try:
+            with suppress(NotDeletable):  # it has been asked for already
+                request_deletion(self.store, dataset.id, by or dataset.created_by, "dataset deleted")
+            delete_payload(self.store, dataset.id)
+        except PayloadNotFound:  # it was never ready
+            self.store.delete_tree(payload_key(dataset.id))
         Associations(self.store).remove_all(dataset.id)
         self.store.delete(_record(dataset.id))
         self.store.delete(_unfinished(dataset.id))
@@ -301,7 +312,7 @@ class Datasets:
             return
         record = self._recorded(dataset_id)
         ready = self.store.exists(manifest_key(dataset_id))
-        if ready and not self.store.exists(_deleted(dataset_id)):
+        if ready and not self._is_gone(dataset_id):
             self._list(record)
             return
         self.store.create_json(_deleted(dataset_id), {"time": time.time()})

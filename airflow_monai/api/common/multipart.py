@@ -149,7 +149,7 @@ class _Parts:
                 return None
             data = self._source.read(_BLOCK)
             if not data:
-                raise BadMultipart("The body ends before its closing boundary: it was cut off, or its boundary is wrong.")
+                raise BadMultipart("The body ends before its closing boundary: it was cut, or has another boundary.")
             try:
                 self._parser.write(data)
             except FormParserError as error:

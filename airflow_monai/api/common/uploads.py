@@ -7,6 +7,7 @@ their own; who sends nothing loses the place.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import threading
 import time
@@ -88,6 +89,7 @@ class UploadSite:
         self._spool = SpoolFolder(self.store)
         self._places = threading.BoundedSemaphore(options.at_a_time)
         self._threads = ThreadPoolExecutor(options.at_a_time, thread_name_prefix="upload")
+        atexit.register(self._spool.remove)
         self._swept = float("-inf")
         self._lock = threading.Lock()
 
@@ -172,13 +174,14 @@ class UploadSite:
                 await body.feed(data)
             body.end()
         except TimeoutError:
-            body.give_up(
-                HTTPException(408, "Too little of the upload came for too long.", {"Connection": "close"})
-            )
+            body.give_up(HTTPException(408, "Too little of the upload came for too long.", {"Connection": "close"}))
         except ClientDisconnect:
             body.give_up(UploadCut("The sender has gone before the upload was whole."))
         except HTTPException as error:
             body.give_up(error)
+        except BaseException:  # the thread must not wait for ever, whatever it was
+            body.give_up(UploadCut("The upload could not be read."))
+            raise
 
 
 class Body:

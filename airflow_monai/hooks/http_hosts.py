@@ -43,13 +43,15 @@ class HostRules:
     """The hosts that may be called.
 
     :param names: patterns with ``*``; none, and no networks either, for every host.
+    :param option: the one that says it, for messages.
     """
 
     names: tuple[str, ...] = ()
     networks: tuple[Network, ...] = ()
+    option: str = "http_allowed_hosts"
 
     @classmethod
-    def parse(cls, patterns: Iterable[str]) -> HostRules:
+    def parse(cls, patterns: Iterable[str], option: str = "http_allowed_hosts") -> HostRules:
         """Rules of host names with ``*`` for anything, addresses, and networks as ``10.1.0.0/16``.
 
         :raises SettingsError: when one is none of these.
@@ -61,12 +63,12 @@ class HostRules:
                 networks.append(network)
             elif set(pattern) & set("/:@ "):
                 raise SettingsError(
-                    f"[monai] http_allowed_hosts: {pattern!r} is no host name, address or network. Write for example "
+                    f"[monai] {option}: {pattern!r} is no host name, address or network. Write for example "
                     "*.hospital.example, 10.1.0.0/16."
                 )
             else:
                 names.append(pattern.lower())
-        return cls(tuple(names), tuple(networks))
+        return cls(tuple(names), tuple(networks), option)
 
     def check_name(self, host: str) -> None:
         """For a host that a proxy looks up.
@@ -77,7 +79,7 @@ class HostRules:
         if address is not None:
             self._check(host, [address])
         elif (self.names or self.networks) and not self._named(host):
-            raise _refused(host)
+            raise _refused(host, self.option)
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Where the host is.
@@ -99,7 +101,7 @@ class HostRules:
             if any(address in network for network in self.networks):
                 continue
             if not is_named or any(address in network for network in NEVER):
-                raise _refused(host)
+                raise _refused(host, self.option)
 
     def _named(self, host: str) -> bool:
         return any(fnmatchcase(host.lower().rstrip("."), name) for name in self.names)
@@ -128,8 +130,7 @@ def _plain(address: Address) -> Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _refused(host: str) -> InvalidArgument:
+def _refused(host: str, option: str) -> InvalidArgument:
     return InvalidArgument(
-        f"The host {host[:200]} may not be called from here. Whoever runs this site can allow it: "
-        "[monai] http_allowed_hosts."
+        f"The host {host[:200]} may not be called from here. Whoever runs this site can allow it: [monai] {option}."
     )

@@ -37,7 +37,7 @@ def create_app() -> FastAPI:
 def _apis() -> list:
     """The routers of the APIs; a new one is a line here."""
     from airflow_monai.api import callbacks
-    from airflow_monai.api.app_server import associations, datasets, studies
+    from airflow_monai.api.app_server import associations, datasets, jobs, results, studies
     from airflow_monai.api.mip import router as mip
     from airflow_monai.api.workflow_manager import credentials, workflows
     from airflow_monai.api.workload_manager import sinks as export_sinks
@@ -50,6 +50,8 @@ def _apis() -> list:
         datasets.router,
         studies.router,
         associations.router,
+        jobs.router,
+        results.router,
         workflows.router,
         export_sinks.router,
         export_tasks.router,

@@ -33,7 +33,7 @@ class Received(BaseModel):
     "/{token}",
     responses=responses(400, 404, 413, 429, anonymous=True),
     response_model=Received,
-    operation_id="callBack",
+    operation_id="call_back",
     summary="Tell a waiting task how its job has ended",
 )
 def call_back(

@@ -32,6 +32,7 @@ class Message:
     :param type: class name of its event.
     :param timestamp: when it was made, seconds since the epoch.
     :param problem: why it cannot be taken whatever it says; empty for most.
+    :param needs_queue: that nobody has a queue for it is an error of the publisher's; else it is then dropped.
     """
 
     topic: str
@@ -44,6 +45,7 @@ class Message:
     timestamp: int | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
+    needs_queue: bool = True
 
     def check(self) -> None:
         """Refuse a message that lacks what published receivers want, as they do.
@@ -116,7 +118,7 @@ class Publisher(Protocol):
         """Return when the broker has confirmed that it holds the message, durable.
 
         :raises BrokerUnavailable: when that is not so; publishing it again does no harm.
-        :raises BrokerMisused: when it never will be: no queue wants the topic, or we may not publish.
+        :raises BrokerMisused: when it never will be: no queue wants the topic and one must, or we may not publish.
         """
 
 

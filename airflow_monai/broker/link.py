@@ -34,12 +34,16 @@ _ACCESS_REFUSED, _NOT_FOUND, _PRECONDITION_FAILED = 403, 404, 406
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """What is to be published, and how."""
+    """What is to be published, and how.
+
+    :param mandatory: it is an error when no queue wants it.
+    """
 
     exchange: str
     routing_key: str
     body: bytes
     properties: pika.BasicProperties
+    mandatory: bool = True
 
 
 @dataclass(slots=True)
@@ -148,7 +152,11 @@ class Link:
             outgoing.properties.headers = {**(outgoing.properties.headers or {}), _TOKEN: number}
             try:
                 there.basic_publish(
-                    outgoing.exchange, outgoing.routing_key, outgoing.body, outgoing.properties, mandatory=True
+                    outgoing.exchange,
+                    outgoing.routing_key,
+                    outgoing.body,
+                    outgoing.properties,
+                    mandatory=outgoing.mandatory,
                 )
             except AMQPError as error:
                 self._unconfirmed.pop(number, None)

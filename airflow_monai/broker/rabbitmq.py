@@ -246,7 +246,11 @@ class _Publisher:
 
     def publish(self, message: Message) -> None:
         outgoing = Outgoing(
-            self._broker.options.exchange, message.topic, message.body, self._broker.properties(message)
+            self._broker.options.exchange,
+            message.topic,
+            message.body,
+            self._broker.properties(message),
+            message.needs_queue,
         )
         _within(self._link.publish(outgoing), self._broker.address.name)
 

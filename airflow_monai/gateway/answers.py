@@ -13,6 +13,7 @@ from airflow_monai.broker.events import (
     ArtifactsReceivedEvent,
     Event,
     ExportCompleteEvent,
+    ExportTaskCompleted,
     TaskCallbackEvent,
 )
 from airflow_monai.errors import InvalidEvent, StoreError
@@ -43,6 +44,15 @@ class AnswerTaker:
             self._callback(event)
         elif isinstance(event, ExportCompleteEvent):
             self._export(event)
+        elif isinstance(event, ExportTaskCompleted):
+            self._export(
+                ExportCompleteEvent(
+                    workflow_instance_id=event.transaction_id,
+                    export_task_id=event.export_task_id,
+                    status=event.status,
+                    message=event.message,
+                )
+            )
         elif isinstance(event, ArtifactsReceivedEvent):
             self._artifacts(event)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airflow_monai.broker.events.base import Event, read_event
+from airflow_monai.broker.events.draft import ExportTaskCompleted
 from airflow_monai.broker.events.exports import (
     ExportCompleteEvent,
     ExportRequestEvent,
@@ -33,6 +34,7 @@ __all__ = [
     "ExportCompleteEvent",
     "ExportRequestEvent",
     "ExportStatus",
+    "ExportTaskCompleted",
     "ExternalAppRequestEvent",
     "FailureReason",
     "FileExportStatus",

@@ -133,6 +133,7 @@ class SpecFolder:
         self._keep = keep
         self._more = more
         self._files: dict[Path, SpecFile] = {}
+        self._others: Mapping[Path, SpecFile] = {}
         self._defaults = DefaultsTree(self.folder)
 
     def scan(self) -> FolderSpecs:
@@ -142,8 +143,13 @@ class SpecFolder:
         paths = _sorted(entry for entry in entries if is_spec_name(entry.name))
         folders = {Path(entry.path).parent for entry in entries if is_defaults_name(entry.name)}
         self._files = {path: read for path in paths if (read := self._read(path))}
-        more = self._more() if self._more else {}
-        return combined({**self._files, **more}, _nearest(self._defaults, sorted(folders)))
+        self._others = self._more() if self._more else {}
+        return combined(self.files, _nearest(self._defaults, sorted(folders)))
+
+    @property
+    def files(self) -> Mapping[Path, SpecFile]:
+        """What the last scan read, good or bad, those that are no files of the folder included."""
+        return {**self._files, **self._others}
 
     def _read(self, path: Path) -> SpecFile | None:
         try:

@@ -23,10 +23,12 @@ class SiteWorkflows:
     """Both, looked at again and again; each is made once. Those of MAPs come first.
 
     :ivar maps: the part of registered MAPs.
+    :ivar registered: source -> what holds, of those registered themselves, as they were last looked at.
     """
 
     def __init__(self, store: Store):
         self.maps = RegisteredWorkflows(store)
+        self.registered: dict[str, Revision] = {}
         self._registry = WorkflowRegistry(store)
         self._files: dict[RegisteredText, SpecFile] = {}
 
@@ -46,6 +48,7 @@ class SiteWorkflows:
 
     def _own(self, ending: Ending | None) -> list[RegisteredText]:
         listing = self._registry.listing()
+        self.registered = {head.source: head for head in listing.registered()}
         gone = {_gone(head): head for head in listing.heads if head.is_deleted}
         kept = ending(list(gone)) if ending and gone else ()
         shown = [*listing.registered(), *(head for one, head in gone.items() if one.source in kept)]

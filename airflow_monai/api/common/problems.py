@@ -31,7 +31,7 @@ class FieldError(BaseModel):
     field: str = Field(examples=["body.tasks[0].id"])
     message: str = Field(examples=["a task needs an id"])
     hint: str = ""
-    line: int | None = Field(None, description="In the text that was sent, from 1; with ``column``.")
+    line: int | None = Field(default=None, description="In the text that was sent, from 1; with ``column``.")
     column: int | None = None
 
 

@@ -24,7 +24,7 @@ class Page(BaseModel, Generic[T]):
 
     PageNumber: int = Field(examples=[1])
     PageSize: int = Field(examples=[10])
-    FirstPage: str | None = Field(None, examples=["/monai/workflow-manager/workflows?pageNumber=1&pageSize=10"])
+    FirstPage: str | None = Field(default=None, examples=["/monai/workflow-manager/workflows?pageNumber=1&pageSize=10"])
     LastPage: str | None = None
     TotalPages: int = Field(examples=[3])
     TotalRecords: int = Field(examples=[27])

@@ -9,7 +9,7 @@ from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from airflow_monai.api.instances.runs import CANCELLED
@@ -37,6 +37,8 @@ class RunsHere:
                 self._create(session, dag_id, run_id, partition_key, note)
         except IntegrityError:
             return False
+        except SQLAlchemyError as error:
+            raise RunNotCreated(f"Airflow's database does not take the run: {type(error).__name__}") from error
         return True
 
     def _create(self, session: Session, dag_id: str, run_id: str, partition_key: str, note: str) -> None:

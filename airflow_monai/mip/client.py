@@ -9,6 +9,8 @@ JSON that is answered is printed, and written to --output; a zip is written to -
 cannot be used or written.
 """
 
+# ruff: noqa: T201 - a program, which talks to who runs it
+
 from __future__ import annotations
 
 import argparse

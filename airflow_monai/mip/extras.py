@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from airflow_monai.mip.keys import decrypted
+from airflow_monai.mip.keys import KeysNotTaken, decrypted
 from airflow_monai.mip.ledger import Ledger
 from airflow_monai.mip.model import RunId
 from airflow_monai.store.base import Store
@@ -37,4 +37,6 @@ def extras_of(store: Store, dag_run_id: str, module: str, variable: str) -> Extr
     if run is None:
         return NONE
     data = ledger.encrypted_key(run)
+    if run.key_name and data is None:
+        raise KeysNotTaken(f"The key that came with run {run.run_id} was forgotten when that had ended: post it anew.")
     return Extras(run.extra_args.get(module, ()), {variable: decrypted(data)} if data else {})

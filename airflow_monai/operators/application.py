@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -304,10 +304,27 @@ class ApplicationOperator(MonaiOperator):
         try:
             if bare.notes is not None:
                 bare.notes.require_here(bare.name)
-            return runner, self.job_of(run, runner, present_inputs(run, self.inputs))
+            return runner, self._with_extras(run, self.job_of(run, runner, present_inputs(run, self.inputs)))
         except BaseException:
             self._held = _Held(run, runner, bare, _leases_for(bare))  # an earlier try may have started it
             raise
+
+    def _with_extras(self, run: TaskRun, job: MapJob) -> MapJob:
+        """The job with what the run adds to it, where the mip job server has made the run."""
+        from airflow_monai.mip.model import RunId
+
+        if RunId.of_dag_run(run.folder.run_id) is None:
+            return job
+        from airflow.sdk.log import mask_secret
+
+        from airflow_monai import settings
+        from airflow_monai.mip.extras import extras_of
+
+        extras = extras_of(run.store, run.folder.run_id, run.task_id, settings.load_mip().key_variable)
+        for secret in extras.secrets.values():
+            mask_secret(secret)
+        manifest = replace(job.found.manifest, command=job.command + extras.words)
+        return replace(job, found=replace(job.found, manifest=manifest), secrets=extras.secrets)
 
     def wish(self, run: TaskRun, runner: Runner, user: str = "") -> Wish:
         """What the task says about how its application is run.
@@ -365,6 +382,7 @@ class ApplicationOperator(MonaiOperator):
         progress = ProgressReader(log_filter, with_stages=mode != "none")
 
         def on_line(line: bytes) -> None:
+            line = self._without_secrets(line)
             stored.line(line)
             shown.line(line)
             if (news := progress.line(line)) is not None:
@@ -377,6 +395,14 @@ class ApplicationOperator(MonaiOperator):
         finally:
             stored.close()
             shown.close(failed=failed)
+
+    def _without_secrets(self, line: bytes) -> bytes:
+        """A line of the application without what it must not print."""
+        from airflow_monai.maps.logs import MASK
+
+        for secret in self._held.job.secrets.values() if self._held else ():
+            line = line.replace(secret.encode(), MASK.encode())
+        return line
 
     def _judge(self, run: TaskRun, job: MapJob, ended: Exit) -> None:
         """Raise what the application's end amounts to, unless it ended well."""

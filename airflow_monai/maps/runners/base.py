@@ -110,6 +110,8 @@ class MapJob:
         it: nothing is there yet, the engine brings it.
     :param notes: where workers of other hosts look for what is noted of the job; None where ``state`` is a folder that
         they see.
+    :param secrets: more environment variables, which nothing but the application gets to see: no runner writes them
+        into a file, a command line or a log.
     """
 
     name: str
@@ -131,6 +133,7 @@ class MapJob:
     confinement: Confinement = field(default_factory=Confinement)
     fetched: tuple[tuple[str, Path], ...] = ()
     notes: Notes | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def command(self) -> tuple[str, ...]:

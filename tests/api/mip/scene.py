@@ -73,7 +73,7 @@ def states(run_id: str) -> dict[str, str | None]:
         rows = session.execute(
             select(TaskInstance.task_id, TaskInstance.state).where(TaskInstance.run_id == parsed.dag_run_id)
         )
-        return {task: state for task, state in rows}
+        return dict(rows.tuples().all())
 
 
 def set_run(run_id: str, state: str) -> None:

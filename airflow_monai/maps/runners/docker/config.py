@@ -51,7 +51,7 @@ def has_cards(container: dict[str, Any], job: MapJob) -> bool:
 
 def _environment(job: MapJob) -> dict[str, str]:
     """The job's, and last of all which cards the container sees, whatever image and workflow say of that."""
-    return {"HOME": "/tmp", **with_visible_cards(job.environment, job)}
+    return {"HOME": "/tmp", **with_visible_cards({**job.environment, **job.secrets}, job)}
 
 
 def _host_config(job: MapJob, local_engine: bool) -> dict[str, Any]:

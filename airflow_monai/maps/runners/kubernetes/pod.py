@@ -14,7 +14,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from airflow_monai.errors import MapError, SettingsError
+from airflow_monai.errors import MapError, PolicyRefused, SettingsError
 from airflow_monai.maps.policy import NO_NETWORK
 from airflow_monai.maps.runners.base import STOP_GRACE_SECONDS, MapJob, Mount, default_user, with_deadline
 from airflow_monai.maps.runners.kubernetes import transfer
@@ -95,6 +95,11 @@ def pod_manifest(job: MapJob, placed: Placed) -> dict[str, Any]:
     """
     manifest = job.found.manifest
     volumes = _volumes(job, placed)
+    if job.secrets:
+        raise PolicyRefused(
+            f"{job.found.reference} would get {', '.join(sorted(job.secrets))} by the pod's spec, which everybody can "
+            "read who may look at pods. Give the application a Secret of the cluster."
+        )
     environment = {"HOME": "/tmp", **with_visible_cards(job.environment, job)}
     labels = with_deadline(job, placed.site.pending_seconds)
     container: dict[str, Any] = {

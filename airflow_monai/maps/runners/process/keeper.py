@@ -3,8 +3,8 @@
 Runs as a program of its own (``python -I -S keeper.py <state folder>``) in a session of its own, so that it and the
 application live on when the worker that started it dies. It needs nothing but the standard library. Its folder:
 
-    job.json      what to run: argv, environment, cwd, and its limits: memory_bytes, processes, timeout_seconds,
-                  grace_seconds, log_bytes
+    job.json      what to run: argv, environment, cwd, names of variables that it gets of the keeper's own environment
+                  (secrets), and its limits: memory_bytes, processes, timeout_seconds, grace_seconds, log_bytes
     lock          locked as long as the keeper lives, which is how others know that it does
     pid.json      the keeper and the application: process id and start time of each
     output.log    what the application printed
@@ -114,13 +114,17 @@ class _Keeper:
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             self.job["argv"],
-            env=self.job["environment"],
+            env={**self.job["environment"], **self._secrets()},
             cwd=self.job["cwd"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+    def _secrets(self) -> dict[str, str]:
+        """What must not be in a file or a command line."""
+        return {name: os.environ[name] for name in self.job["secrets"] if name in os.environ}
 
     def _watch(self, child: subprocess.Popen[bytes]) -> int:
         """Copy its output and hold it to its limits until it has ended; its exit code."""

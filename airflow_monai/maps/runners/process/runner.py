@@ -156,6 +156,7 @@ class ProcessRunner(Runner):
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                env={**os.environ, **job.secrets},
                 start_new_session=True,
                 pass_fds=job.keep_open,  # until the keeper has its lock nobody else could tell that it is there
             )
@@ -190,6 +191,7 @@ def _job_file(job: MapJob, start: Start) -> Mapping[str, Any]:
         "labels": with_deadline(job),
         "argv": start.argv,
         "environment": dict(start.environment),
+        "secrets": sorted(job.secrets),
         "cwd": str(start.cwd),
         "memory_bytes": job.resources.memory_bytes,
         "timeout_seconds": job.timeout_seconds,

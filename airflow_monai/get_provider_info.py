@@ -257,6 +257,25 @@ def _options() -> dict[str, Any]:
             "and answers, and tasks send. Empty: none.",
             example="monai_broker",
         ),
+        "broker_dialect": _option(
+            "In whose words the life of workflow instances is published on the broker: shipped (md.tasks.update), seed "
+            "(workflow.started, task.started, task.completed, workflow.completed) or none.",
+            default="shipped",
+            example="seed",
+        ),
+        "notification_hosts": _option(
+            "Hosts that notification handlers may be at, separated by commas: host names with *, addresses, networks. "
+            "Empty: those of http_allowed_hosts; where that is empty too, no handler can be registered. * allows all "
+            "but addresses that no service has.",
+            example="*.hospital.example, 10.1.0.0/16",
+        ),
+        "notification_give_up_hours": _option(
+            "After so many hours in vain a notification, or an event on the broker, is told no more, and listed as "
+            "failed.",
+            default="24",
+            example="72",
+            type_="float",
+        ),
         "broker_buckets": _option(
             "Where the buckets are that messages name, as JSON: name to the URL of a store, a folder or s3://bucket.",
             example='{"monaideploy": "s3://monaideploy"}',

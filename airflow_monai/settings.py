@@ -137,6 +137,34 @@ def load_broker() -> BrokerSettings:
     return BrokerSettings(_text("broker_conn_id"), _names("broker_buckets"))
 
 
+@dataclass(frozen=True, slots=True)
+class NotificationSettings:
+    """Who may be told what happens, and how.
+
+    :param hosts: that handlers may be at; none for none.
+    :param give_up_hours: after which an event is told no more.
+    :param dialect: of the events on the broker: ``shipped``, ``seed`` or ``none``.
+    :param base_url: address of Airflow's API server, for links.
+    """
+
+    hosts: tuple[str, ...]
+    give_up_hours: float
+    dialect: str
+    base_url: str
+
+
+def load_notifications() -> NotificationSettings:
+    """Read the settings of notifications and of events on the broker."""
+    from airflow.sdk.configuration import conf
+
+    return NotificationSettings(
+        hosts=_list("notification_hosts") or _list("http_allowed_hosts"),
+        give_up_hours=_number("notification_give_up_hours", 24.0),
+        dialect=_choice("broker_dialect", "shipped", ("shipped", "seed", "none")),
+        base_url=str(conf.get("api", "base_url", fallback="") or "").rstrip("/"),
+    )
+
+
 def load_scratch() -> Path:
     """Folder of this host where the inputs and outputs of applications lie while the store is in a bucket."""
     return Path(_text("scratch_folder", str(_home() / "monai-scratch")))

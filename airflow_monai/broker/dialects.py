@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
+from typing import Any
 
 from airflow_monai.broker.base import APPLICATION_ID, JSON, Message
 from airflow_monai.broker.events.base import Event
@@ -34,7 +35,6 @@ from airflow_monai.store.payloads import payload_key
 from airflow_monai.types import TaskStatus
 
 _WAITING = frozenset({"deferred", "awaiting_input", "up_for_retry", "up_for_reschedule"})
-_TIMED_OUT = "timed_out"
 
 
 class Dialect(str, Enum):
@@ -86,14 +86,14 @@ def _shipped(event: Happening) -> tuple[str, Event] | None:
 
 
 def _seed(event: Happening) -> tuple[str, Event] | None:
-    more = {
+    more: dict[str, Any] = {
         "transaction_id": event.instance_id,
         "correlation_id": event.correlation_id,
         "status": Status[event.status.name],
         "state": _state(event),
         "date_started": datetime.fromisoformat(event.started),
     }
-    of_task = {
+    of_task: dict[str, Any] = {
         "payload_path": payload_key(event.payload_id),
         "task_id": event.task_id,
         "execution_id": event.execution_id,

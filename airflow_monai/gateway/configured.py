@@ -1,4 +1,4 @@
-"""The ways in, beside the DICOM receiver, that the site's settings ask for."""
+"""The parts of a gateway, beside the DICOM receiver, that the site's settings ask for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from airflow_monai.errors import SettingsError
 from airflow_monai.gateway.bucket_inbox import BucketInbox, BucketOptions
 from airflow_monai.gateway.bucket_place import BucketPlace
 from airflow_monai.gateway.deposit import Depositor, check_aet
+from airflow_monai.gateway.herald import herald
 from airflow_monai.gateway.inbox import CALLING_AET, Inbox, InboxOptions
 from airflow_monai.gateway.ways import GatewayParts, MakeWayIn, WayIn
 
@@ -57,7 +58,7 @@ def _bucket_options(calling_aet: str) -> BucketOptions | None:
 
 
 def configured_ways() -> list[MakeWayIn]:
-    """What makes the ways in of this site."""
+    """What makes the ways in of this site, and what tells of what becomes of it."""
     site, broker = load(), settings.load_broker()
     ways = [_inbox(site.inbox)] if site.inbox else []
     if site.bucket:
@@ -67,6 +68,7 @@ def configured_ways() -> list[MakeWayIn]:
         from airflow_monai.gateway.broker import broker_way  # with its client library, for those that have one
 
         ways.append(broker_way(broker.conn_id, Buckets(broker.buckets)))
+    ways.append(herald())
     return ways
 
 

@@ -76,6 +76,8 @@ class EventKind(str, Enum):
     MESSAGE_REFUSED = "message-refused"  # topic, message_id, reason: it is a dead letter now
     MESSAGE_WAITING = "message-waiting"  # topic, reason
     PAYLOAD_WAITING = "payload-waiting"  # payload_id, reason
+    TELLING_WAITS = "telling-waits"  # channel, reason: a handler or the broker is away; without a channel: all wait
+    TELLING_GIVEN_UP = "telling-given-up"  # channel, count, reason: so many events are told it no more
     PAYLOAD_DELETED = "payload-deleted"  # payload_id, by: who wanted it, images
     DELETION_WAITING = "deletion-waiting"  # payload_id, reason
 
@@ -93,6 +95,8 @@ _WARNINGS = frozenset(
         EventKind.RUN_WAITING,
         EventKind.RUN_NOT_STARTED,
         EventKind.PAYLOAD_WAITING,
+        EventKind.TELLING_WAITS,
+        EventKind.TELLING_GIVEN_UP,
         EventKind.DELETION_WAITING,
         EventKind.FILES_REFUSED,
         EventKind.FILES_WAITING,

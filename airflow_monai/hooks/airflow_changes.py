@@ -100,7 +100,8 @@ class AirflowChanges:
     def _run_seen(self, item: dict[str, Any]) -> RunSeen | None:
         """None for a run of another DAG, or on no payload."""
         workflow = self._name_of(item["dag_id"])
-        conf = item.get("conf") if isinstance(item.get("conf"), dict) else {}
+        given = item.get("conf")
+        conf: dict[str, Any] = given if isinstance(given, dict) else {}
         by_id = _RUN_ID.fullmatch(item["dag_run_id"])
         payload_id = str(item.get("partition_key") or conf.get("payload_id") or (by_id[1] if by_id else ""))
         if workflow is None or not payload_id:

@@ -40,6 +40,14 @@ class Journal:
                 return max(numbers)
         return 0
 
+    def first(self) -> int:
+        """Number of the first batch that is still there; 1 while there is none."""
+        for folder in sorted((name for name in self._store.children(FOLDER) if name.isdecimal()), key=int):
+            numbers = [int(name[:-5]) for name in self._store.children(f"{FOLDER}/{folder}") if name.endswith(".json")]
+            if numbers:
+                return min(numbers)
+        return 1
+
     def read(self, number: int) -> tuple[Happening, ...] | None:
         """A batch; None where there is none (yet, or any more)."""
         found = self._read.get(number)
@@ -167,19 +175,9 @@ class Known:
             noted = int(self._store.read_json(_KNOWN)["through"]) if self._store.exists(_KNOWN) else 0
         except (ValueError, KeyError, TypeError, StoreError):
             noted = 0
-        if self._journal.read(noted + 1) is not None:
+        if self._journal.read(noted + 1) is not None or noted >= self._journal.end():
             return noted
-        end = self._journal.end()
-        return noted if noted >= end else end if noted else self._first() - 1
-
-    def _first(self) -> int:
-        folders = sorted((int(name) for name in self._store.children(FOLDER) if name.isdecimal()), reverse=False)
-        if not folders:
-            return 1
-        numbers = [
-            int(name[:-5]) for name in self._store.children(f"{FOLDER}/{folders[0]:07d}") if name[:-5].isdecimal()
-        ]
-        return min(numbers, default=1)
+        return self._journal.first() - 1
 
 
 def _key(number: int) -> str:

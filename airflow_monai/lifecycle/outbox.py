@@ -169,6 +169,7 @@ class Outbox:
 
     :param start: batch to begin with where the store does not know how far it came.
     :param clock: seconds since the epoch.
+    :ivar needed_from: first batch that it still needs; may be read by other threads.
     """
 
     def __init__(
@@ -189,6 +190,9 @@ class Outbox:
         self._patience = patience
         self._clock = clock
         self.place = place_of(store, channel) or Place(start)
+        if journal.read(self.place.number) is None and journal.end() >= self.place.number:
+            self.place.number, self.place.index = journal.first(), 0  # it was not told for so long that some is gone
+        self.needed_from = self.place.needed_from
         self._written = (0, 0)
         self._last = Verdict.TOLD
         self._until: Callable[[], bool] = lambda: False
@@ -361,3 +365,4 @@ class Outbox:
         """A power cut may undo it: then some are told again."""
         self._store.write_json(place_key(self._channel), self.place.to_dict(), durable=False)
         self._written = (self.place.number, self.place.index)
+        self.needed_from = self.place.needed_from

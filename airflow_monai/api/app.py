@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from airflow_monai import __version__
 from airflow_monai.api import maps, tasks
 from airflow_monai.api.common import options
+from airflow_monai.api.common.document import DESCRIPTION, operation_id, publish
 from airflow_monai.api.common.limits import Limits
 from airflow_monai.api.common.problems import handle_errors
 
@@ -23,7 +24,9 @@ def create_app() -> FastAPI:
         version=__version__,
         docs_url=None,
         redoc_url=None,
-        openapi_url="/openapi.json",
+        openapi_url=None,  # publish() serves it
+        description=DESCRIPTION,
+        generate_unique_id_function=operation_id,
     )
     handle_errors(app)
     app.add_middleware(Limits, options=options.load())
@@ -31,6 +34,7 @@ def create_app() -> FastAPI:
         app.include_router(router, include_in_schema=False)
     for router in _apis():
         app.include_router(router)
+    publish(app)
     return app
 
 

@@ -26,6 +26,8 @@ ADOPTION_GRACE = 5.0
 """How much longer to wait for a payload of another gateway before closing it in its place."""
 ARRIVING_SECONDS = 15.0
 """For how long another gateway's note that an image is coming in counts; it is written anew each few seconds."""
+EMPTY_SECONDS = 86_400.0
+"""After so long a payload that was opened and got no image is forgotten: its receiver died, or could not store it."""
 _NOTE_AGAIN = 3.0
 _LOOK_AGAIN = 0.5
 _CLOSERS, _ANNOUNCERS = 2, 4  # Airflow's API server takes at most about four such requests at a time well
@@ -161,6 +163,7 @@ class Shepherd:
         state = self._intake.look(payload_id)
         if state is None or not (state.closing or state.images):
             self._forget(payload_id)
+            self._intake.drop_empty(payload_id, EMPTY_SECONDS)
             return None  # its first receiver is just opening it, or died then
         verdict = self._verdict(state)
         if not isinstance(verdict, CloseReason):

@@ -41,6 +41,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from airflow_monai.errors import StoreError
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.deletion import is_doomed
@@ -161,9 +162,17 @@ class Intake:
             here = payload_id, instance.path
             if place is not None and place != here:  # an earlier payload has it, or this one in another series
                 return self._duplicate(*place, instance, file)
-            opened = self._open(payload_id, sequence, instance, known)
+            sender = f"{payload_id}/{instance.calling_aet}"
+            is_first = sender not in known.known
+            opened = is_first and self._open(payload_id, sequence, instance, known)
             key = payload_key(payload_id, instance.path)
-            created = self.store.create_from(key, file)
+            try:
+                created = self.store.create_from(key, file)
+            except BaseException:
+                known.known.discard(sender)  # it may be dropped before the next one comes, see drop_empty
+                raise
+            if is_first and not self.store.exists(f"{PENDING}/{payload_id}"):
+                self._open(payload_id, sequence, instance, known)  # it was just being dropped
             if not self._is_closing(payload_id) or instance.path in self._listed(payload_id):
                 known.places.setdefault(sop, here)
                 if not created:
@@ -235,9 +244,6 @@ class Intake:
 
     def _open(self, payload_id: str, sequence: int, instance: Instance, known: _Known) -> bool:
         """Make sure that the payload takes instances of this sender; whether this opened it."""
-        sender = f"{payload_id}/{instance.calling_aet}"
-        if sender in known.known:
-            return False
         now = _now()
         opened = {
             "study_instance_uid": instance.identity.study,
@@ -251,7 +257,7 @@ class Intake:
         self.store.create_json(f"{PENDING}/{payload_id}", {"since": now})  # first: what is open is somebody's duty
         created = self.store.create_json(payload_key(payload_id, "open.json"), opened)
         self.store.create_json(calling, instance.calling_aet)
-        known.known.add(sender)
+        known.known.add(f"{payload_id}/{instance.calling_aet}")
         return created
 
     def _duplicate(self, payload_id: str, path: str, instance: Instance, file: Path) -> Placed:
@@ -281,6 +287,29 @@ class Intake:
     def done(self, payload_id: str) -> None:
         """Nothing is left to do for this payload."""
         self.store.delete(f"{PENDING}/{payload_id}")
+
+    def drop_empty(self, payload_id: str, seconds: float) -> bool:
+        """Forget a payload that has been pending for so long and has no instance; whether that was done.
+
+        A receiver that died between opening it and storing its first instance, or could not store it, leaves one.
+        """
+        pending, key = f"{PENDING}/{payload_id}", payload_key(payload_id, "open.json")
+        try:
+            since = datetime.fromisoformat(self.store.read_json(pending)["since"])
+        except (StoreError, ValueError, KeyError, TypeError):  # somebody else has just done so, or a power cut
+            return False
+        state = self.look(payload_id)
+        if time.time() - since.timestamp() < seconds or (state and (state.closing or state.images)):
+            return False
+        opened = self.store.read_json(key) if state else None
+        for name in (key, pending):  # in this order: what is open is somebody's duty
+            self.store.delete(name)
+        if opened and self._files(payload_id):
+            # one came just now. Its receiver looks after it has stored it, we after we have deleted: one of us sees it
+            self.store.create_json(pending, {"since": _now()})
+            self.store.create_json(key, {**opened, "opened": _now()})
+            return False
+        return True
 
     def look(self, payload_id: str) -> OpenPayload | None:
         """How far a pending payload is; None when its first receiver has not opened it yet."""

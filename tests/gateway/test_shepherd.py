@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,3 +210,9 @@ def test_a_deposit_that_is_whole_is_closed_at_once_also_by_a_later_gateway(tmp_p
 
 def _reason(bench: Bench, payload: Payload) -> str:
     return bench.store.read_json(payload_key(payload.payload_id, "closing.json"))["reason"]
+
+
+def test_what_was_opened_long_ago_and_got_no_image_is_forgotten(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_monai.gateway.shepherd.EMPTY_SECONDS", 1.0)
+    bench.store.create_json(f"pending/{uuid.uuid4()}", {"since": "2020-01-01T00:00:00+00:00"})
+    wait_for(lambda: not list(bench.intake.pending()))

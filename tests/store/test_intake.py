@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -240,3 +241,63 @@ def test_a_duplicate_in_another_series_is_compared_with_the_first(store: Store) 
     assert intake.close(placed.payload_id).files
     again = Instance(Identity(STUDY, "1.2.3.6", f"{SERIES}.1", CT), AET, "CT01")
     assert intake.add(again, file).identical is True
+
+
+def age(store: Store, payload_id: str) -> None:
+    """Let it have been pending for two days."""
+    old = (datetime.now(timezone.utc) - timedelta(days=2)).isoformat()
+    store.write_json(f"pending/{payload_id}", {"since": old})
+
+
+def test_a_payload_that_got_no_image_is_dropped_and_can_come_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = Intake(store)
+    with monkeypatch.context() as broken:
+        broken.setattr(type(store), "create_from", lambda *_: (_ for _ in ()).throw(StoreError("full")))
+        with pytest.raises(StoreError, match="full"):
+            put(intake, 1)
+    (payload_id,) = intake.pending()
+    assert not intake.drop_empty(payload_id, 86_400), "it is too young"
+    age(store, payload_id)
+    assert intake.drop_empty(payload_id, 86_400) and not list(intake.pending())
+    assert intake.look(payload_id) is None
+    assert put(intake, 1) == payload_id, "the same process takes it up anew"
+    age(store, payload_id)
+    assert not intake.drop_empty(payload_id, 86_400), "it has an image"
+    assert len(intake.close(payload_id).files) == 1
+
+
+@pytest.mark.parametrize("who", ["receiver", "dropper"])
+def test_an_image_that_comes_while_its_payload_is_dropped_is_not_forgotten(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """Either who brings it notices, or who drops it."""
+    intake, dropper = Intake(local), Intake(local)
+    payload_id = payload_id_of(STUDY, AET, 0)
+    local.create_json(f"pending/{payload_id}", {"since": "2020-01-01T00:00:00+00:00"})
+    opened = {"study_instance_uid": STUDY, "called_aet": AET, "sequence": 0, "opened": "", "grouping": "study"}
+    local.create_json(f"payloads/{payload_id}/open.json", {**opened, "group": STUDY})
+    create_from, delete = LocalStore.create_from, LocalStore.delete
+    dropped: list[bool] = []
+
+    def drop_first(store: LocalStore, key: str, file: Path) -> bool:
+        if not dropped:
+            dropped.append(dropper.drop_empty(payload_id, 60))
+        return create_from(store, key, file)
+
+    def image_first(store: LocalStore, key: str) -> None:
+        monkeypatch.setattr(LocalStore, "delete", delete)
+        put(intake, 1)
+        delete(store, key)
+
+    if who == "receiver":
+        monkeypatch.setattr(LocalStore, "create_from", drop_first)
+        put(intake, 1)
+        assert dropped == [True]
+    else:
+        monkeypatch.setattr(LocalStore, "delete", image_first)
+        assert not dropper.drop_empty(payload_id, 60)
+    assert list(intake.pending()) == [payload_id]
+    state = intake.look(payload_id)
+    assert state is not None and state.images == 1 and not state.closing

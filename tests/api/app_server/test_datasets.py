@@ -61,7 +61,9 @@ def test_the_ways_to_upload(api: Api, way: str) -> None:
     client = api("user")
     answer = {
         "raw": lambda: client.post(URL, content=files["1.dcm"], headers=DICOM),
-        "octets": lambda: client.post(URL, content=files["1.dcm"], headers={"content-type": "application/octet-stream"}),
+        "octets": lambda: client.post(
+            URL, content=files["1.dcm"], headers={"content-type": "application/octet-stream"}
+        ),
         "zip": lambda: client.post(URL, content=zipped(only), headers=ZIP),
         "zip in a form": lambda: client.post(URL, files={"file": ("a.zip", zipped(only), "application/zip")}),
         "zip as octets": lambda: client.post(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import requires_access_dag
+from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from fastapi import APIRouter, Depends, HTTPException, Query
 from fastapi.responses import HTMLResponse, Response
 
+from airflow_monai.api.common.access import Caller
+from airflow_monai.api.common.audit import note
 from airflow_monai.api.common.downloads import send_object
 from airflow_monai.api.maps import ran_page
 from airflow_monai.api.page import HEADERS, Html, code, heading, link, listing, marked, page, part, row, size, table
@@ -22,22 +25,25 @@ MAX_SHOWN = 200
 router = APIRouter(prefix="/dags/{dag_id}/runs/{run_id}/tasks/{task_id}")
 MapIndex = Annotated[int, Query(ge=-1, le=100_000)]
 
+Reader = Annotated[BaseUser, Depends(get_user)]
+
 may_see = [Depends(requires_access_dag("GET", DagAccessEntity.TASK_INSTANCE))]
 may_read = [*may_see, Depends(requires_access_dag("GET", DagAccessEntity.TASK_LOGS))]
 """Files, their names and logs may tell of a patient: who reads them needs the right to read task logs, too."""
 
 
 @router.get("", dependencies=may_read)
-def show_task(dag_id: str, run_id: str, task_id: str, map_index: MapIndex = -1) -> HTMLResponse:
+def show_task(dag_id: str, run_id: str, task_id: str, user: Reader, map_index: MapIndex = -1) -> HTMLResponse:
     """The task's artifacts."""
     found = find_task(TaskPlace(dag_id, run_id, task_id, map_index))
+    _noted(user, "monai.artifacts.list", found)
     series = f", series {map_index + 1}" if map_index >= 0 else ""
-    note = f"{task_id}{series} of {dag_id}, run {run_id}"
+    about = f"{task_id}{series} of {dag_id}, run {run_id}"
     if found.record is None:
         body = table(row("State", "It has not ended yet: what it makes is shown then."))
     else:
         body = "".join(_parts(found, found.record))
-    return HTMLResponse(page(f"Artifacts of {task_id}", body, note=note), headers=HEADERS)
+    return HTMLResponse(page(f"Artifacts of {task_id}", body, note=about), headers=HEADERS)
 
 
 @router.get("/map", dependencies=may_see)
@@ -47,25 +53,40 @@ def show_map(dag_id: str, run_id: str, task_id: str, map_index: MapIndex = -1) -
 
 
 @router.get("/log", dependencies=may_read)
-def fetch_log(dag_id: str, run_id: str, task_id: str, map_index: MapIndex = -1) -> Response:
+def fetch_log(dag_id: str, run_id: str, task_id: str, user: Reader, map_index: MapIndex = -1) -> Response:
     """The application's whole log."""
     found = find_task(TaskPlace(dag_id, run_id, task_id, map_index))
     key = found.log_key()
     if key is None:
         raise HTTPException(404, "The store holds no log of this task.")
+    _noted(user, "monai.log.read", found)
     return send_object(found.folder.store, key, media_type="text/plain; charset=utf-8", filename=key, inline=True)
 
 
 @router.get("/artifacts/{artifact}/{number}", dependencies=may_read)
 def fetch_file(
-    dag_id: str, run_id: str, task_id: str, artifact: str, number: int, map_index: MapIndex = -1
+    dag_id: str, run_id: str, task_id: str, artifact: str, number: int, user: Reader, map_index: MapIndex = -1
 ) -> Response:
     """A file of an artifact, by its number in the task's record."""
     found = find_task(TaskPlace(dag_id, run_id, task_id, map_index))
     keys = found.record.artifacts.get(artifact, ()) if found.record else ()
     if not 0 <= number < len(keys) or not found.is_ours(keys[number]):
         raise HTTPException(404, "The task has no such file.")
+    _noted(user, "monai.artifact.read", found, artifact=artifact, number=number)
     return send_object(found.folder.store, keys[number], media_type="application/octet-stream", filename=keys[number])
+
+
+def _noted(user: BaseUser, event: str, found: FoundTask, **extra: Any) -> None:
+    place = found.place
+    note(
+        Caller(user),
+        event,
+        dag_id=place.dag_id,
+        run_id=place.run_id,
+        task_id=place.task_id,
+        map_index=place.map_index,
+        extra=extra,
+    )
 
 
 def _parts(found: FoundTask, record: TaskRecord) -> Iterator[str]:

@@ -77,7 +77,9 @@ def test_reading_is_noted_and_names_no_file(api: Api, done: dict[str, Any]) -> N
     for path in ("results", "results/0", "results.zip", "logs"):
         assert api("viewer").get(url(done, path)).status_code == 200
     with create_session() as session:
-        entries = session.execute(select(Log.event, Log.owner, Log.extra).where(Log.event.like("monai.job.%"))).all()
+        entries = session.execute(
+            select(Log.event, Log.owner, Log.extra).where(Log.event.like("monai.job.%")).order_by(Log.id)
+        ).all()
     read = [entry for entry in entries if entry.owner == "viewer"]
     assert [entry.event for entry in read] == [
         "monai.job.results.list",

@@ -150,16 +150,21 @@ class Datasets:
             raise DatasetNotFound(dataset_id)
         return load_payload(self.store, found.id)
 
+    def ids(self) -> list[str]:
+        """Of all that are ready, the newest first."""
+        names = sorted(self.store.children(f"{ROOT}/by-time"), reverse=True)
+        return [name[16:].removesuffix(".json") for name in names]
+
     def page(self, offset: int, limit: int) -> Page:
         """The newest first. Of the others no more than the names are read."""
-        names = sorted(self.store.children(f"{ROOT}/by-time"), reverse=True)
+        ids = self.ids()
         found = []
-        for name in names[offset : offset + limit]:
+        for dataset_id in ids[offset : offset + limit]:
             try:
-                found.append(self.find(name[16:].removesuffix(".json")))
+                found.append(self.find(dataset_id))
             except DatasetNotFound:
                 continue  # somebody is just deleting it
-        return Page(tuple(found), len(names))
+        return Page(tuple(found), len(ids))
 
     def make(self, files: Iterable[NewFile], *, name: str, by: str, source: str) -> tuple[Dataset, bool]:
         """Make a dataset of files; when this returns it is ready. The dataset, and whether this made it.

@@ -1,40 +1,48 @@
-"""Maps: the datasets of the store by the names that runs give them."""
+"""Maps: the datasets of the store, by their names."""
 
 from __future__ import annotations
 
-import uuid
-
+from airflow_monai.datasets.catalogue import DatasetNotFound, Datasets
 from airflow_monai.errors import PayloadNotFound
-from airflow_monai.store.base import Store, safe_name
-from airflow_monai.store.payloads import manifest_key
+from airflow_monai.store.base import Store
 
-NAMES = "mip/maps"
-
-
-def name_map(store: Store, name: str, payload_id: str) -> None:
-    """Have a payload known as a map of this name, in place of the one that was."""
-    store.write_json(f"{NAMES}/{safe_name(name)}.json", {"name": name, "payload_id": payload_id})
+_names: dict[tuple[str, str], str] = {}
+"""Store and id of a dataset -> its name, which never changes."""
+_KEPT = 100_000
 
 
 def map_names(store: Store) -> list[str]:
-    """Names of all maps, sorted."""
-    return sorted(store.read_json(f"{NAMES}/{child}")["name"] for child in store.children(NAMES))
+    """Names of all datasets that have one, sorted."""
+    datasets = Datasets(store)
+    return sorted({name for dataset_id in datasets.ids() if (name := _name(datasets, dataset_id))})
 
 
 def payload_of(store: Store, name: str) -> str:
-    """The payload that a map is: the one of this name, else of this id.
+    """The payload that a map is: the newest dataset of this name, else any closed payload of this id.
 
     :raises PayloadNotFound: when there is none.
     """
-    key = f"{NAMES}/{safe_name(name)}.json" if name else ""
-    payload_id = str(store.read_json(key)["payload_id"]) if key and store.exists(key) else _plain_id(name)
-    if payload_id is None or not store.exists(manifest_key(payload_id)):
-        raise PayloadNotFound(name)
-    return payload_id
-
-
-def _plain_id(name: str) -> str | None:
+    datasets = Datasets(store)
+    for dataset_id in datasets.ids():
+        if _name(datasets, dataset_id) == name:
+            try:
+                return datasets.ready(dataset_id).payload_id
+            except DatasetNotFound:
+                continue  # it is just being deleted
     try:
-        return str(uuid.UUID(name))
-    except ValueError:
-        return None
+        return datasets.ready(name).payload_id
+    except DatasetNotFound:
+        raise PayloadNotFound(name) from None
+
+
+def _name(datasets: Datasets, dataset_id: str) -> str:
+    key = (datasets.store.url, dataset_id)
+    if key not in _names:
+        try:
+            found = datasets.find(dataset_id).name
+        except DatasetNotFound:
+            return ""
+        if len(_names) >= _KEPT:
+            _names.clear()
+        _names[key] = found
+    return _names[key]

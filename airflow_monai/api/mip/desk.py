@@ -14,13 +14,14 @@ from airflow_monai.api.common.access import Caller, Right, TheCaller
 from airflow_monai.api.mip.engine import Engine, View
 from airflow_monai.api.mip.models import HIDDEN, JobStatus, RunStatus, SeenPayload
 from airflow_monai.errors import SettingsError
+from airflow_monai.mip.delivery import told
 from airflow_monai.mip.ledger import Ledger
 from airflow_monai.mip.model import RunId
 from airflow_monai.mip.site import Workflows, workflows_of
 from airflow_monai.specs.plan import WorkflowPlan
 from airflow_monai.store import Store, open_store
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Desk:
@@ -53,7 +54,7 @@ class Desk:
         try:
             return self.workflows.of_the_site()
         except SettingsError as error:
-            log.error("%s", error)
+            logger.error("%s", error)
             raise HTTPException(
                 503, "This site has not said which workflow's tasks are the modules: [monai] mip_workflow."
             ) from None
@@ -108,8 +109,9 @@ def desk(request: Request, caller: TheCaller) -> Desk:
 TheDesk = Annotated[Desk, Depends(desk)]
 
 
-def run_status(view: View) -> RunStatus:
+def run_status(view: View, store: Store) -> RunStatus:
     run, ended = view.run, view.ended
+    log = "\n".join([ended.log, *(f"delivery of {news}" for news in told(store, run.run_id))]) if ended else None
     payload = SeenPayload(
         job=run.run_id.job,
         modules=list(run.modules),
@@ -124,7 +126,7 @@ def run_status(view: View) -> RunStatus:
         payload=payload,
         start_time=view.start_time,
         stop_time=ended.stop_time if ended else None,
-        log=ended.log if ended else None,
+        log=log,
     )
 
 

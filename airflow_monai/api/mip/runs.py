@@ -61,7 +61,7 @@ def run_modules(payload: RunPayload, desk: TheDesk) -> RunStatus:
     except SQLAlchemyError as error:  # it is submitted: whoever asks next starts it
         log.error("run %s cannot be started now: %s", run.run_id, type(error).__name__)
         view = None
-    return run_status(view or View(run, Status.NOT_STARTED, {}))
+    return run_status(view or View(run, Status.NOT_STARTED, {}), desk.store)
 
 
 @route(router, "GET", "/runs")
@@ -73,7 +73,7 @@ def list_runs(desk: TheDesk) -> list[str]:
 @route(router, "GET", "/runs/{run_id}", 404)
 def show_run(run_id: str, desk: TheDesk) -> RunStatus:
     """How far a run is."""
-    return run_status(desk.view(RunId.parse(run_id)))
+    return run_status(desk.view(RunId.parse(run_id)), desk.store)
 
 
 def _check_modules(payload: RunPayload, modules: Modules) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from hashlib import sha256
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from airflow_monai.datasets.catalogue import Datasets, NewFile
+from airflow_monai.local.phantom import generate
 from airflow_monai.mip.model import RunId
-from airflow_monai.mip.names import name_map
 from airflow_monai.store.base import Store
 from airflow_monai.store.runs import RunFolder
-from airflow_monai.types import Payload, PayloadFile, TaskRecord, TaskStatus
+from airflow_monai.types import TaskRecord, TaskStatus
 from tests.api import airflow_rows
 
 DAG = "chain"
@@ -50,15 +53,18 @@ tasks:
 TASKS = ("a", "b", "c", "d")
 
 
-def payload(store: Store, name: str = "PEACH") -> str:
+def dataset(store: Store, name: str = "PEACH") -> str:
     """A study in the store that is a map of this name; its id."""
-    payload_id = str(uuid.uuid4())
-    file = PayloadFile("dcm/1.2/1.2.3/1.2.3.4.dcm", 4, "1.2.3.4", "1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.840.1")
-    made = Payload(payload_id, "1.2", "CHAIN", ("CT01",), 0, (file,), "x", "x", "x")
-    store.write(f"payloads/{payload_id}/{file.path}", b"DICM")
-    store.write_json(f"payloads/{payload_id}/payload.json", made.to_dict())
-    name_map(store, name, payload_id)
-    return payload_id
+    with TemporaryDirectory() as folder:
+        study = generate(folder, slices=1, rows=16)
+        files = [
+            NewFile(
+                path, f"dcm/{study.study_uid}/1/{sop}.dcm", path.stat().st_size, sha256(path.read_bytes()).hexdigest()
+            )
+            for path, sop in zip(study.files, study.sop_uids, strict=True)
+        ]
+        made, _ = Datasets(store).make(files, name=name, by="anna", source="upload")
+    return made.id
 
 
 def states(run_id: str) -> dict[str, str | None]:
@@ -73,7 +79,7 @@ def states(run_id: str) -> dict[str, str | None]:
         rows = session.execute(
             select(TaskInstance.task_id, TaskInstance.state).where(TaskInstance.run_id == parsed.dag_run_id)
         )
-        return dict(rows.tuples().all())
+        return {row[0]: row[1] for row in rows}
 
 
 def set_run(run_id: str, state: str) -> None:

@@ -23,7 +23,7 @@ def chain(api: Api, site_store: LocalStore, tmp_path: Path) -> str:
     """The payload id of the map PEACH; the workflow is there."""
     (tmp_path / "workflows" / "chain.yaml").write_text(scene.SPEC)
     airflow_rows.parse(scene.SPEC)
-    return scene.payload(site_store)
+    return scene.dataset(site_store)
 
 
 def asked(client: TestClient, *modules: str, job: str = "alpha", **more: Any) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class TestRunning:
         client = api("op")
         asked(client, "a")
         scene.work(site_store, chain, "alpha-1")
-        other = scene.payload(site_store, "PLUM")
+        other = scene.dataset(site_store, "PLUM")
         asked(client, "a", map="PLUM")
         asked(client, "a", job="beta")
         assert scene.states("alpha-2")["a"] is None
@@ -158,7 +158,7 @@ class TestRunning:
         self, api: Api, site_store: LocalStore, tmp_path: Path
     ) -> None:
         (tmp_path / "workflows" / "chain.yaml").write_text(scene.SPEC)
-        scene.payload(site_store)
+        scene.dataset(site_store)
         client = api("op")
         assert asked(client, "a")["status"] == "not started"
         assert scene.states("alpha-1") == {}

@@ -23,6 +23,7 @@ from airflow_monai.factory.uris import ae_uri, workflow_uri
 from airflow_monai.factory.ways import JOIN_RULE, connect
 from airflow_monai.operators.gate import EdgeNode, GateOperator
 from airflow_monai.priorities import WEIGHTS, strategy_name
+from airflow_monai.specs.claims import MAP_SUFFIX
 from airflow_monai.specs.graph import reachable
 from airflow_monai.specs.plan import Edge, ForEach, OnFailure, TaskPlan, TaskType, WorkflowPlan
 
@@ -222,8 +223,13 @@ def _common(dag: DAG, plan: WorkflowPlan, task: TaskPlan) -> dict[str, Any]:
 
 
 def _priority(plan: WorkflowPlan, task: TaskPlan) -> dict[str, Any]:
-    """The task's weight for the scheduler; where there is a schedule, one that knows the runs of its batches."""
-    rule = strategy_name(plan.schedule.priority.value) if plan.schedule else "absolute"
+    """The task's weight for the scheduler; where there is a schedule, one that knows the runs of its batches, and for
+    a registered MAP one that knows the priorities of its jobs."""
+    rule = "absolute"
+    if plan.schedule:
+        rule = strategy_name(plan.schedule.priority.value)
+    elif plan.source.endswith(MAP_SUFFIX):
+        rule = strategy_name("batch")
     return {"priority_weight": WEIGHTS[task.priority.value], "weight_rule": rule}
 
 

@@ -203,11 +203,12 @@ class Gateway:
 
 def gateway_of(settings: Settings, options: GatewayOptions) -> Gateway:
     """The gateway of this site."""
+    from airflow_monai.gateway.chores import chores
     from airflow_monai.gateway.configured import configured_ways
     from airflow_monai.gateway.mip import mip_chores
     from airflow_monai.gateway.removal import removal_by
     from airflow_monai.hooks.airflow_api import AirflowApi
 
     api = AirflowApi(settings.api_conn_id)
-    more = [removal_by(api.is_worked_on), *mip_chores(api), *configured_ways()]
+    more = [removal_by(api.is_worked_on), *mip_chores(api), chores(api), *configured_ways()]
     return Gateway(open_store(settings.store), options, api, more)

@@ -21,6 +21,7 @@ Api = Callable[..., TestClient]
 URL = "/app-server/datasets"
 ZIP = {"content-type": "application/zip"}
 DICOM = {"content-type": "application/dicom"}
+OCTETS = {"content-type": "application/octet-stream"}
 
 
 def form(files: dict[str, bytes]) -> list[tuple[str, tuple[str, bytes, str]]]:
@@ -61,14 +62,10 @@ def test_the_ways_to_upload(api: Api, way: str) -> None:
     client = api("user")
     answer = {
         "raw": lambda: client.post(URL, content=files["1.dcm"], headers=DICOM),
-        "octets": lambda: client.post(
-            URL, content=files["1.dcm"], headers={"content-type": "application/octet-stream"}
-        ),
+        "octets": lambda: client.post(URL, content=files["1.dcm"], headers=OCTETS),
         "zip": lambda: client.post(URL, content=zipped(only), headers=ZIP),
         "zip in a form": lambda: client.post(URL, files={"file": ("a.zip", zipped(only), "application/zip")}),
-        "zip as octets": lambda: client.post(
-            URL, content=zipped(only), headers={"content-type": "application/octet-stream"}
-        ),
+        "zip as octets": lambda: client.post(URL, content=zipped(only), headers=OCTETS),
     }[way]()
     assert answer.status_code == 201, answer.text
     assert answer.json()["files"] == 1

@@ -43,7 +43,16 @@ def _apis() -> list:
     from airflow_monai.api import callbacks
     from airflow_monai.api.app_server import associations, datasets, jobs, results, studies
     from airflow_monai.api.mip import router as mip
-    from airflow_monai.api.workflow_manager import credentials, workflows
+    from airflow_monai.api.workflow_manager import (
+        artifacts,
+        credentials,
+        health,
+        instances,
+        payloads,
+        statistics,
+        tasks,
+        workflows,
+    )
     from airflow_monai.api.workload_manager import sinks as export_sinks
     from airflow_monai.api.workload_manager import tasks as export_tasks
 
@@ -57,6 +66,12 @@ def _apis() -> list:
         jobs.router,
         results.router,
         workflows.router,
+        instances.router,
+        statistics.router,  # before the tasks, one of which would be called so
+        tasks.router,
+        payloads.router,
+        artifacts.router,
+        health.router,
         export_sinks.router,
         export_tasks.router,
     ]

@@ -1,8 +1,13 @@
-"""Deletes the payloads that somebody wants gone: what was asked for is in the store, so that no gateway forgets it."""
+"""Deletes the payloads that somebody wants gone: what was asked for is in the store, so that no gateway forgets it.
+
+The same thread tells that the gateway is alive.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
+import uuid
 from collections.abc import Callable
 
 from airflow_monai.errors import MonaiError
@@ -17,6 +22,7 @@ from airflow_monai.store.deletion import (
     is_doomed,
     note_not_deleted,
 )
+from airflow_monai.store.heartbeat import BEAT_SECONDS, beat, forget_dead, leave
 
 LOOK_SECONDS = 3.0
 AFTER_AN_ERROR = 30.0
@@ -40,6 +46,8 @@ class Remover:
         self._events = events
         self._reasons = Reasons(events)
         self._is_worked_on = is_worked_on
+        self._name = uuid.uuid4().hex
+        self._next_beat = 0.0
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="removal", daemon=True)
 
@@ -51,22 +59,36 @@ class Remover:
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(grace)
+        try:
+            leave(self._store, self._name)
+        except MonaiError as error:
+            log.warning("the gateway's sign of life stays behind: %s", error)
 
     def _work(self) -> None:
         delay = 0.0
         while not self._stopped.wait(delay):
             delay = LOOK_SECONDS
             try:
+                self._beat()
                 for payload_id in sorted(doomed(self._store)):
                     if self._stopped.is_set():
                         return
                     self.remove(payload_id)
+                    self._beat()
             except MonaiError as error:
                 log.error("what is to be deleted cannot be looked for, it is tried again: %s", error)
                 delay = AFTER_AN_ERROR
             except Exception as error:  # noqa: BLE001 - the edge of a thread; without it nothing would be deleted any more
                 log_internal("deleting payloads, which is tried again", error)
                 delay = AFTER_AN_ERROR
+
+    def _beat(self) -> None:
+        """Tell those who ask that a gateway is alive."""
+        if time.monotonic() >= self._next_beat:
+            if not self._next_beat:
+                forget_dead(self._store)
+            beat(self._store, self._name)
+            self._next_beat = time.monotonic() + BEAT_SECONDS
 
     def remove(self, payload_id: str) -> bool:
         """Delete it if that can be done now; whether it is gone."""

@@ -16,14 +16,15 @@ from airflow_monai.api.common.document import asks_who
 from airflow_monai.api.common.problems import CONTENT_TYPE
 
 Api = Callable[[str | None], TestClient]
-ANONYMOUS = {("post", "/callbacks/{token}")}
+ANONYMOUS = {("post", "/callbacks/{token}"), ("get", "/workflow-manager/health")}
 """Routes without a log-in. One that is not meant to be here fails a test."""
 PROBLEM = {"$ref": "#/components/schemas/Problem"}
 SAID_OTHERWISE = {
     ("POST /app-server/studies", "409"),
     ("POST /app-server/studies/{study_instance_uid}", "409"),
+    ("GET /workflow-manager/health", "503"),
 }
-"""Errors for which a standard says another form (DICOM PS3.18, section 10.5.3)."""
+"""Errors for which a standard says another form (DICOM PS3.18, section 10.5.3), and the health that is bad."""
 
 
 @pytest.fixture(scope="module")

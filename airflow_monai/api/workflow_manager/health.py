@@ -1,0 +1,134 @@
+"""Whether what the site's workflows need can be reached. Anybody may ask; an answer names no host."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from enum import Enum
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
+
+from airflow_monai.api.runs import site_store
+from airflow_monai.api.workflow_manager import PREFIX
+
+KEPT_SECONDS = 5.0
+"""So long an answer counts: asking often costs no more than asking now and then."""
+CONNECT_SECONDS = 2.0
+
+router = APIRouter(prefix=f"{PREFIX}/health", tags=["Workflow Manager: health"])
+
+
+class Health(str, Enum):
+    """``Degraded``: what is there works on, but nothing new comes in. ``Unknown``: nobody has told."""
+
+    HEALTHY = "Healthy"
+    DEGRADED = "Degraded"
+    UNHEALTHY = "Unhealthy"
+    UNKNOWN = "Unknown"
+
+
+class Check(BaseModel):
+    check: str = Field(examples=["store"])
+    result: Health
+
+
+class Report(BaseModel):
+    status: Health = Field(examples=[Health.HEALTHY])
+    checks: list[Check]
+
+
+@router.get("", responses={503: {"model": Report, "description": "Something that is needed cannot be reached."}})
+def health(response: Response) -> Report:
+    """200 when all is well or only degraded, else 503."""
+    report = _kept.report()
+    response.status_code = 503 if report.status is Health.UNHEALTHY else 200
+    response.headers["Cache-Control"] = "no-store"
+    return report
+
+
+class Kept:
+    """Looks, and tells the same for some seconds. Of many who ask one looks."""
+
+    def __init__(self, look: Callable[[], Report], clock: Callable[[], float] = time.monotonic):
+        self._look = look
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._report: Report | None = None
+        self._until = 0.0
+
+    def report(self) -> Report:
+        with self._lock:
+            if self._report is None or self._clock() >= self._until:
+                self._report = self._look()
+                self._until = self._clock() + KEPT_SECONDS
+            return self._report
+
+
+def look() -> Report:
+    """Look at everything now."""
+    checks = list(_checks())
+    results = {check.result for check in checks}
+    worst = next((one for one in (Health.UNHEALTHY, Health.DEGRADED) if one in results), Health.HEALTHY)
+    return Report(status=worst, checks=checks)
+
+
+def _checks() -> Iterator[Check]:
+    yield Check(check="store", result=_tried(_store))
+    yield Check(check="airflow database", result=_tried(_database))
+    yield Check(check="gateway", result=_tried(_gateway))
+    if conn_id := _broker():
+        yield Check(check="broker", result=_tried(lambda: _reach(conn_id)))
+
+
+def _tried(check: Callable[[], Health]) -> Health:
+    try:
+        return check()
+    except Exception:  # noqa: BLE001 - whatever it is, it is the answer; the parts themselves log their errors
+        return Health.UNHEALTHY
+
+
+def _store() -> Health:
+    next(iter(site_store().children("pending")), None)
+    return Health.HEALTHY
+
+
+def _database() -> Health:
+    from airflow.utils.session import create_session
+    from sqlalchemy import text
+
+    with create_session() as session:
+        session.execute(text("SELECT 1"))
+    return Health.HEALTHY
+
+
+def _gateway() -> Health:
+    """Without one nothing arrives and nothing is deleted; what runs goes on."""
+    from airflow_monai.store.heartbeat import ALIVE_SECONDS, last_heartbeat
+
+    age = last_heartbeat(site_store())
+    return Health.UNKNOWN if age is None else Health.HEALTHY if age < ALIVE_SECONDS else Health.DEGRADED
+
+
+def _broker() -> str:
+    from airflow_monai import settings
+
+    return settings.load_broker().conn_id
+
+
+def _reach(conn_id: str) -> Health:
+    """Whether something listens there; the gateway's events say what it answers."""
+    from airflow.sdk import Connection
+
+    connection = Connection.get(conn_id)
+    host = connection.host or "localhost"
+    name = urlsplit(host).hostname if "://" in host else host
+    with closing(socket.create_connection((name or "localhost", connection.port or 5672), CONNECT_SECONDS)):
+        return Health.HEALTHY
+
+
+_kept = Kept(look)

@@ -1,0 +1,95 @@
+"""Workflow instances: what runs and ran, what failed, and who took note of it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from airflow.utils.session import create_session
+from fastapi import APIRouter, HTTPException, Query
+
+from airflow_monai.api.common.access import Right, TheCaller
+from airflow_monai.api.common.audit import note
+from airflow_monai.api.common.problems import responses
+from airflow_monai.api.instances.runs import RunFilter, list_runs, tasks_of
+from airflow_monai.api.runs import site_store
+from airflow_monai.api.workflow_manager import PREFIX
+from airflow_monai.api.workflow_manager.executions import Teller, failed_executions
+from airflow_monai.api.workflow_manager.models import WorkflowInstance
+from airflow_monai.api.workflow_manager.paging import Page, ThePaging
+from airflow_monai.api.workflow_manager.rows import the_run, visible_workflows
+from airflow_monai.api.workflow_manager.statuses import InstanceStatus, states_of
+from airflow_monai.store.acknowledgements import acknowledge
+
+MAX_LIST = 100
+"""Instances of a list that is not paged."""
+MAX_FAILED = 300
+"""Of so many failed instances, the newest, those are told that nobody took note of."""
+
+router = APIRouter(prefix=f"{PREFIX}/workflowinstances", tags=["Workflow Manager: instances"])
+
+
+@router.get("", responses=responses(400))
+def list_instances(
+    caller: TheCaller,
+    paging: ThePaging,
+    status: Annotated[InstanceStatus | None, Query(description="Only those with this status.")] = None,
+    payload_id: Annotated[UUID | None, Query(alias="payloadId", description="Only those on this payload.")] = None,
+    disable_paging: Annotated[
+        bool, Query(alias="disablePagination", description=f"A bare list of the newest {MAX_LIST}.")
+    ] = False,
+) -> Page[WorkflowInstance] | list[WorkflowInstance]:
+    """The workflow instances that the caller may see, the newest first."""
+    with create_session() as session:
+        wanted = RunFilter(
+            dag_ids=visible_workflows(caller, Right.SEE_RUNS, session),
+            states=states_of(status) if status else None,
+            payload_id=str(payload_id) if payload_id else None,
+        )
+        limit, offset = (MAX_LIST, 0) if disable_paging else (paging.size, paging.offset)
+        runs = list_runs(session, wanted, limit=limit, offset=offset)
+        tasks = tasks_of(session, [run.name for run in runs.items])
+    told = Teller(site_store(), caller).instances(runs.items, tasks)
+    return told if disable_paging else paging.page(told, runs.total)
+
+
+@router.get("/failed", responses=responses())
+def list_failed(caller: TheCaller) -> list[WorkflowInstance]:
+    """The failed workflow instances, the newest first, of whose failures nobody has taken note yet."""
+    with create_session() as session:
+        dag_ids = visible_workflows(caller, Right.SEE_RUNS, session)
+        runs = list_runs(session, RunFilter(dag_ids=dag_ids, states={"failed"}), limit=MAX_FAILED)
+        tasks = tasks_of(session, [run.name for run in runs.items])
+    told = Teller(site_store(), caller).instances(runs.items, tasks)
+    return [instance for instance in told if instance.acknowledged_workflow_errors is None]
+
+
+@router.get("/{instance_id}", responses=responses(400, 404))
+def one_instance(caller: TheCaller, instance_id: UUID) -> WorkflowInstance:
+    """One workflow instance."""
+    with create_session() as session:
+        run = the_run(caller, Right.SEE_RUNS, str(instance_id), session)
+        tasks = tasks_of(session, [run.name])
+    return Teller(site_store(), caller).instances([run], tasks)[0]
+
+
+@router.put("/{instance_id}/executions/{execution_id}/acknowledge", responses=responses(400, 404))
+def acknowledge_failure(caller: TheCaller, instance_id: UUID, execution_id: UUID) -> WorkflowInstance:
+    """Take note of the failure of a task; of an instance that failed without a failed task, by its own id in place of
+    an execution's. Who is first counts; saying it again changes nothing.
+    """
+    with create_session() as session:
+        run = the_run(caller, Right.CHANGE_RUNS, str(instance_id), session)
+        tasks = tasks_of(session, [run.name])
+    teller = Teller(site_store(), caller)
+    (instance,) = teller.instances([run], tasks)
+    if instance.status is not InstanceStatus.FAILED:
+        raise HTTPException(400, "The workflow instance has not failed.")
+    wanted = str(execution_id)
+    if wanted not in failed_executions(instance.id, instance.tasks):
+        if any(task.execution_id == wanted for task in instance.tasks):
+            raise HTTPException(400, "The task has not failed.")
+        raise HTTPException(404, "The workflow instance has no such task execution.")
+    if acknowledge(site_store(), instance.id, wanted, caller.name):
+        note(caller, "monai.instance.acknowledge", dag_id=run.dag_id, run_id=run.run_id, extra={"execution": wanted})
+    return teller.instances([run], tasks)[0]

@@ -67,8 +67,12 @@ class StandInAirflow:
         request.end_headers()
         request.wfile.write(data)
 
+    def listed(self, parts: list[str], path: str) -> tuple[int, Any]:
+        """What lists of DAGs, runs and task instances hold: nothing, unless a kind of this knows better."""
+        return 200, {"dags": [], "dag_runs": [], "task_instances": [], "next_cursor": None, "total_entries": 0}
+
     def _decide(self, request: BaseHTTPRequestHandler, body: Any) -> tuple[int, Any]:
-        parts = request.path.strip("/").split("/")
+        parts = request.path.partition("?")[0].strip("/").split("/")
         with self.lock:
             if self.down:
                 return 503, {"detail": "down"}
@@ -78,6 +82,8 @@ class StandInAirflow:
                 return (201, {"access_token": self.token}) if good else (401, {"detail": "wrong"})
             if request.headers.get("Authorization") != f"Bearer {self.token}":
                 return 401, {"detail": "token"}
+            if request.command == "GET" and (len(parts) < 6 or "~" in parts):
+                return self.listed(parts, request.path)
             dag_id = parts[3]
             if self.dags is not None and dag_id not in self.dags:
                 return 404, {"detail": "no such DAG"}

@@ -398,6 +398,33 @@ def _api_options() -> dict[str, Any]:
             default="4Mi",
             example="1Mi",
         ),
+        "upload_max_bytes": _option(
+            "Largest upload of datasets and studies by HTTP, and the most that an archive in it may unpack to; more is "
+            "answered 413.",
+            default="64Gi",
+            example="8Gi",
+        ),
+        "upload_max_files": _option(
+            "Most files in one upload, those of archives included.", default="100000", example="5000", type_="integer"
+        ),
+        "upload_max_ratio": _option(
+            "Most that the files of an uploaded archive may be larger than the archive, from 64 MiB of files on.",
+            default="250",
+            example="20",
+            type_="integer",
+        ),
+        "upload_at_a_time": _option(
+            "Uploads that one API server takes at a time; one more is answered 503 with Retry-After.",
+            default="8",
+            example="4",
+            type_="integer",
+        ),
+        "upload_idle_seconds": _option(
+            "After so many seconds in which a sender sends next to nothing its upload is given up (408).",
+            default="60",
+            example="20",
+            type_="float",
+        ),
         "callback_url": _option(
             "Where services call back to http_async tasks, what {{ callback.url }} is made of: the address of "
             "/monai/callbacks as they see it. Empty: the same below [api] base_url.",

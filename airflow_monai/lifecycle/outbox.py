@@ -1,6 +1,7 @@
 """Has a receiver told everything that it wants to know, in order for an instance, at least once.
 
-lifecycle/channels/<name>/place.json    how far it came: the one thing that is kept
+lifecycle/channels/<name>/place.json             how far it came: the one thing that is kept
+lifecycle/channels/<name>/again/<event>.json     somebody wants an event that was given up to be told all the same
 
 A receiver that is away is asked again with growing pauses, and what waits for it waits in the journal. One that refuses
 a single event has only that instance's events wait. What could not be told within a set time is given up, and listed.
@@ -9,7 +10,7 @@ a single event has only that instance's events wait. What could not be told with
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from enum import Enum
@@ -17,11 +18,13 @@ from typing import Any, Protocol
 
 from airflow_monai.lifecycle.happening import Happening
 from airflow_monai.lifecycle.journal import Journal
-from airflow_monai.store.base import Store
+from airflow_monai.store.base import Store, safe_name
 
 FOLDER = "lifecycle/channels"
 _RECENT, _FAILED = 50, 200
 _STRIKES = 5
+_AGAIN = "again"
+_AGAIN_EVERY = 5.0
 
 
 class Verdict(Enum):
@@ -92,14 +95,22 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an event."""
+    """What became of an event.
+
+    :param at: when, ISO 8601; ``ref``: where it is in the journal.
+    """
 
     event_id: str
     instance_id: str
     what: str
     at: str
     tries: int
+    ref: Ref
     reason: str = ""
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Outcome:
+        return cls(**{**data, "ref": tuple(data["ref"])})
 
 
 @dataclass(slots=True)
@@ -140,7 +151,7 @@ class Place:
             for name, one in known["waiting"].items()
         }
         for name in ("recent", "given_up"):
-            known[name] = [Outcome(**one) for one in known[name]]
+            known[name] = list(map(Outcome.from_dict, known[name]))
         return cls(**known)
 
 
@@ -162,6 +173,12 @@ def place_of(store: Store, channel: str) -> Place | None:
 def forget_channel(store: Store, channel: str) -> None:
     """Forget a receiver, and what waits for it."""
     store.delete_tree(f"{FOLDER}/{channel}")
+
+
+def tell_again(store: Store, channel: str, event_ids: Iterable[str]) -> None:
+    """Have events that were given up told all the same, by whoever has the turn."""
+    for event_id in event_ids:
+        store.write_json(f"{FOLDER}/{channel}/{_AGAIN}/{safe_name(event_id)}.json", {})
 
 
 class Outbox:
@@ -196,6 +213,7 @@ class Outbox:
         self._written = (0, 0)
         self._last = Verdict.TOLD
         self._until: Callable[[], bool] = lambda: False
+        self._asked_again = 0.0
 
     def step(self, until: Callable[[], bool] = lambda: False) -> float | None:
         """Tell what there is to tell now; seconds until it is worth while to come again, None for when there is news.
@@ -204,6 +222,7 @@ class Outbox:
         """
         self._until, self._last = until, Verdict.TOLD
         place = self.place
+        self._take_up_again()
         if place.paused > self._clock():
             self._give_up_old()
             return max(0.05, place.paused - self._clock())
@@ -247,7 +266,7 @@ class Outbox:
         while waiting.refs:
             event = self._event(waiting.refs[0])
             if event is not None and not self._expired(event, waiting.since):
-                attempt = self._attempt(event, waiting.tries + 1)
+                attempt = self._attempt(event, waiting.tries + 1, waiting.refs[0])
                 if attempt.verdict is Verdict.STOPPED:
                     return
                 if attempt.verdict is not Verdict.TOLD:
@@ -257,7 +276,7 @@ class Outbox:
                     self._write()
                     return
             elif event is not None:
-                self._give_up(event, waiting.tries, waiting.reason)
+                self._give_up(event, waiting.tries, waiting.refs[0], waiting.reason)
             del waiting.refs[0]
             waiting.tries, waiting.since = 0, self._clock()
             if not waiting.refs:
@@ -293,23 +312,44 @@ class Outbox:
             waiting.refs.append(ref)
             return
         if self.place.down_since and self._expired(event, self.place.down_since):
-            self._give_up(event, 0, self.place.reason)
+            self._give_up(event, 0, ref, self.place.reason)
             return
-        attempt = self._attempt(event, 1)
+        attempt = self._attempt(event, 1, ref)
         if attempt.verdict in (Verdict.REFUSED, Verdict.AWAY):
             now = self._clock()
             self.place.waiting[event.instance_id] = Waiting(
                 [ref], now, now + self._patience.pause(1), 1, attempt.reason
             )
 
-    def _attempt(self, event: Happening, tries: int) -> Attempt:
+    def _take_up_again(self) -> None:
+        """What somebody wants to be told although it was given up."""
+        now = self._clock()
+        if now - self._asked_again < _AGAIN_EVERY:
+            return
+        self._asked_again = now
+        folder = f"{FOLDER}/{self._channel}/{_AGAIN}"
+        names = list(self._store.children(folder))
+        wanted = [one for one in self.place.given_up if f"{safe_name(one.event_id)}.json" in names]
+        for outcome in wanted:
+            self.place.given_up.remove(outcome)
+            self.place.failed -= 1
+            waiting = self.place.waiting.setdefault(outcome.instance_id, Waiting([], now, now, 0, ""))
+            waiting.refs = sorted({*waiting.refs, outcome.ref})
+            waiting.since, waiting.due = now, now
+        if wanted:
+            self.place.paused = 0.0
+            self._write()
+        for name in names:
+            self._store.delete(f"{folder}/{name}")
+
+    def _attempt(self, event: Happening, tries: int, ref: Ref) -> Attempt:
         place, now = self.place, self._clock()
         attempt = self._teller.tell(event)
         self._last = attempt.verdict
         if attempt.verdict is Verdict.TOLD:
             place.failures, place.down_since, place.paused, place.reason = 0, 0.0, 0.0, ""
             place.told += 1
-            place.recent = [*place.recent[1 - _RECENT :], self._outcome(event, tries, "")]
+            place.recent = [*place.recent[1 - _RECENT :], self._outcome(event, tries, ref, "")]
         elif attempt.verdict is not Verdict.STOPPED:
             place.failures += 1
             place.down_since = place.down_since or now
@@ -333,7 +373,7 @@ class Outbox:
                 if event is not None and not self._expired(event, waiting.since):
                     break
                 if event is not None:
-                    self._give_up(event, waiting.tries, waiting.reason)
+                    self._give_up(event, waiting.tries, waiting.refs[0], waiting.reason)
                 del waiting.refs[0]
                 waiting.tries = 0
             if not waiting.refs:
@@ -343,18 +383,18 @@ class Outbox:
                 if self._teller.wants(event):
                     if event.instance_id in place.waiting or not self._expired(event, place.down_since):
                         return
-                    self._give_up(event, 0, place.reason)
+                    self._give_up(event, 0, (place.number, place.index), place.reason)
                 place.index += 1
             place.number, place.index = place.number + 1, 0
 
-    def _give_up(self, event: Happening, tries: int, reason: str) -> None:
+    def _give_up(self, event: Happening, tries: int, ref: Ref, reason: str) -> None:
         self.place.failed += 1
-        self.place.given_up = [*self.place.given_up[1 - _FAILED :], self._outcome(event, tries, reason)]
+        self.place.given_up = [*self.place.given_up[1 - _FAILED :], self._outcome(event, tries, ref, reason)]
         self._write()
 
-    def _outcome(self, event: Happening, tries: int, reason: str) -> Outcome:
+    def _outcome(self, event: Happening, tries: int, ref: Ref, reason: str) -> Outcome:
         at = datetime.fromtimestamp(self._clock(), timezone.utc).isoformat(timespec="milliseconds")
-        return Outcome(event.id, event.instance_id, event.what.value, at, tries, reason)
+        return Outcome(event.id, event.instance_id, event.what.value, at, tries, ref, reason)
 
     def _event(self, ref: Ref) -> Happening | None:
         """None where the journal has it no more."""

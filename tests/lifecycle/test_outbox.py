@@ -8,7 +8,7 @@ import pytest
 
 from airflow_monai.lifecycle.happening import Happening, What
 from airflow_monai.lifecycle.journal import Journal
-from airflow_monai.lifecycle.outbox import Outbox, Patience, Verdict, forget_channel, place_of
+from airflow_monai.lifecycle.outbox import Outbox, Patience, Verdict, forget_channel, place_of, tell_again
 from airflow_monai.store.local import LocalStore
 from tests.lifecycle.happenings import Clock, Ear, happening
 
@@ -161,3 +161,22 @@ def test_one_that_comes_back_after_the_journal_was_cut_goes_on_with_what_there_i
     desk.store.delete("lifecycle/journal/0000000/0000000001.json")
     desk.anew().step()
     assert [event.run_id for event in desk.ear.heard] == ["b"]
+
+
+def test_what_was_given_up_can_be_told_again(desk: Desk):
+    desk.ear.answer = lambda event: Verdict.AWAY
+    desk.add(happening("a", What.WORKFLOW_STARTED), happening("a"), happening("b"))
+    desk.run(4000)
+    assert desk.outbox.place.failed == 3
+    desk.ear.answer = lambda event: Verdict.TOLD
+    tell_again(desk.store, CHANNEL, [one.event_id for one in desk.outbox.place.given_up])
+    desk.anew()
+    desk.run(6)
+    assert sorted((event.run_id, event.what.value) for event in desk.ear.heard) == [
+        ("a", "workflow.completed"),
+        ("a", "workflow.started"),
+        ("b", "workflow.completed"),
+    ]
+    assert next(event.what.value for event in desk.ear.heard if event.run_id == "a") == "workflow.started"
+    assert desk.outbox.place.failed == 0
+    assert not list(desk.store.children(f"lifecycle/channels/{CHANNEL}/again"))

@@ -1,0 +1,229 @@
+"""Notification handlers: register, list, test, unregister, and see what became of their notifications."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from itertools import islice
+from typing import Annotated
+
+from airflow.utils.session import create_session
+from fastapi import APIRouter, HTTPException, Query
+
+from airflow_monai import settings
+from airflow_monai.api.app_server.handler_models import (
+    Again,
+    Delivery,
+    DeliveryList,
+    HandlerAnswer,
+    HandlerList,
+    NewHandler,
+    RegisteredHandler,
+    TestResult,
+)
+from airflow_monai.api.app_server.map_names import dag_id_for
+from airflow_monai.api.common.access import Caller, Right, TheCaller
+from airflow_monai.api.common.audit import note
+from airflow_monai.api.common.problems import responses
+from airflow_monai.api.instances.ids import ids
+from airflow_monai.api.runs import site_store
+from airflow_monai.hooks.fernet import AirflowFernet
+from airflow_monai.lifecycle.journal import Journal
+from airflow_monai.lifecycle.outbox import Place, Verdict, place_of, tell_again
+from airflow_monai.notifications.body import test_notification
+from airflow_monai.notifications.deliveries import Deliveries
+from airflow_monai.notifications.handlers import Handler, Handlers, SecretsUnsafe, check_url
+from airflow_monai.notifications.sending import Hosts, post
+from airflow_monai.notifications.signing import new_secret
+from airflow_monai.specs.compile import dag_id_of
+from airflow_monai.store.base import Store
+
+router = APIRouter(prefix="/app-server/notification-handlers", tags=["App Server: notification handlers"])
+TEST_SECONDS = 5.0
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Register a notification handler",
+    operation_id="register_handler",
+    responses=responses(400, 503),
+)
+def register_handler(wanted: NewHandler, caller: TheCaller) -> RegisteredHandler:
+    """From now on it is told, by signed POST requests, of what it wants to know. It may be asked for what its
+    registrant may start: for all workflows, or for those that it names."""
+    dag_ids = _dag_ids(wanted)
+    jobs = tuple(dict.fromkeys(_job_id(job) for job in wanted.jobs))
+    _check_rights(caller, dag_ids, jobs)
+    check_url(wanted.url)
+    _hosts().check(wanted.url)
+    store = site_store()
+    secret = wanted.secret or new_secret()
+    handler = Handler(
+        id=str(uuid.uuid4()),
+        url=wanted.url,
+        events=tuple(dict.fromkeys(wanted.events)),
+        dag_ids=dag_ids,
+        jobs=jobs,
+        secret=_encrypted(secret),
+        owner=caller.name,
+        registered=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+        start=Journal(store).end() + 1,
+        description=wanted.description,
+    )
+    Handlers(store).add(handler)
+    note(caller, "monai.handler.register", extra={"handler": handler.id, "dags": list(dag_ids)[:20]})
+    shown = HandlerAnswer.of(handler, None)
+    return RegisteredHandler(**shown.model_dump(), secret=None if wanted.secret else secret)
+
+
+@router.get("", summary="List the notification handlers", operation_id="list_handlers", responses=responses())
+def list_handlers(caller: TheCaller) -> HandlerList:
+    """Those that the caller has registered; all, for whoever may see connections."""
+    store = site_store()
+    everything = caller.may(Right.SEE_CONNECTIONS)
+    found = [one for one in Handlers(store).all() if everything or one.owner == caller.name]
+    return HandlerList(handlers=[HandlerAnswer.of(one, place_of(store, one.channel)) for one in found])
+
+
+@router.get("/{handler_id}", summary="A notification handler", operation_id="get_handler", responses=responses(404))
+def get_handler(handler_id: str, caller: TheCaller) -> HandlerAnswer:
+    store = site_store()
+    handler = _find(store, handler_id, caller, Right.SEE_CONNECTIONS)
+    return HandlerAnswer.of(handler, place_of(store, handler.channel))
+
+
+@router.delete(
+    "/{handler_id}",
+    status_code=204,
+    summary="Unregister a notification handler",
+    operation_id="unregister_handler",
+    responses=responses(404),
+)
+def unregister_handler(handler_id: str, caller: TheCaller) -> None:
+    """It is told nothing more, also not what waits for it."""
+    store = site_store()
+    handler = _find(store, handler_id, caller, Right.DELETE_CONNECTIONS)
+    Handlers(store).remove(handler.id)
+    note(caller, "monai.handler.unregister", extra={"handler": handler.id})
+
+
+@router.post(
+    "/{handler_id}/test",
+    summary="Send a test to a notification handler",
+    operation_id="test_handler",
+    responses=responses(404, 503),
+)
+def test_handler(handler_id: str, caller: TheCaller) -> TestResult:
+    """Posts a signed event of the kind ``test`` now, and tells whether it was taken."""
+    store = site_store()
+    handler = _find(store, handler_id, caller, Right.CHANGE_CONNECTIONS)
+    try:
+        secret = AirflowFernet().decrypt(handler.secret)
+    except SecretsUnsafe as error:
+        raise HTTPException(503, str(error)) from None
+    sent = test_notification(handler.id, datetime.now(timezone.utc).isoformat(timespec="milliseconds"))
+    attempt = post(handler.url, secret, sent, _hosts(), TEST_SECONDS)
+    note(caller, "monai.handler.test", extra={"handler": handler.id})
+    return TestResult(delivered=attempt.verdict is Verdict.TOLD, event_id=sent.key, reason=attempt.reason or None)
+
+
+@router.get(
+    "/{handler_id}/deliveries",
+    summary="What became of a handler's notifications",
+    operation_id="list_deliveries",
+    responses=responses(400, 404),
+)
+def list_deliveries(
+    handler_id: str, caller: TheCaller, limit: Annotated[int, Query(ge=1, le=1000)] = 200
+) -> DeliveryList:
+    """What failed, what waits and why, what is to come, and the latest that were delivered."""
+    store = site_store()
+    handler = _find(store, handler_id, caller, Right.SEE_CONNECTIONS)
+    place = place_of(store, handler.channel) or Place(handler.start)
+    return DeliveryList(deliveries=list(islice(_deliveries(Deliveries(store, place, handler.wants)), limit)))
+
+
+@router.post(
+    "/{handler_id}/deliveries/retry",
+    status_code=202,
+    summary="Deliver what was given up all the same",
+    operation_id="retry_deliveries",
+    responses=responses(400, 404),
+)
+def retry_deliveries(handler_id: str, caller: TheCaller, wanted: Again) -> DeliveryList:
+    """They are tried again within seconds, by a gateway. Answers with those that were found."""
+    store = site_store()
+    handler = _find(store, handler_id, caller, Right.CHANGE_CONNECTIONS)
+    place = place_of(store, handler.channel) or Place(handler.start)
+    found = [one for one in place.given_up if not wanted.events or one.event_id in wanted.events]
+    tell_again(store, handler.channel, [one.event_id for one in found])
+    note(caller, "monai.handler.retry", extra={"handler": handler.id, "count": len(found)})
+    return DeliveryList(deliveries=[Delivery.over(one, "failed") for one in found])
+
+
+def _deliveries(found: Deliveries) -> Iterator[Delivery]:
+    for outcome in found.failed():
+        yield Delivery.over(outcome, "failed")
+    for event, waiting, is_first in found.waiting():
+        due = datetime.fromtimestamp(waiting.due, timezone.utc).isoformat(timespec="seconds")
+        yield Delivery.waits(event, waiting, is_first, due)
+    for event in found.pending():
+        yield Delivery.pending(event)
+    for outcome in found.delivered():
+        yield Delivery.over(outcome, "delivered")
+
+
+def _find(store: Store, handler_id: str, caller: Caller, right: Right) -> Handler:
+    """A handler of the caller's own, or any where the caller has this right; others are not even there."""
+    handler = Handlers(store).get(handler_id)
+    if handler is None or not (handler.owner == caller.name or caller.may(right)):
+        raise HTTPException(404, "There is no such notification handler.")
+    return handler
+
+
+def _hosts() -> Hosts:
+    return Hosts(settings.load_notifications().hosts)
+
+
+def _encrypted(secret: str) -> str:
+    try:
+        return AirflowFernet().encrypt(secret)
+    except SecretsUnsafe as error:
+        raise HTTPException(503, str(error)) from None
+
+
+def _dag_ids(wanted: NewHandler) -> tuple[str, ...]:
+    found = []
+    for label in wanted.maps:
+        dag_id = dag_id_for(label)
+        if dag_id is None:
+            raise HTTPException(400, "maps: a MAP is named name:version.")
+        found.append(dag_id)
+    found += [dag_id_of(name) for name in wanted.workflows]
+    if any(not one or len(one) > 250 for one in found):
+        raise HTTPException(400, "workflows: one of them is no name of a workflow.")
+    return tuple(dict.fromkeys(found))
+
+
+def _job_id(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise HTTPException(400, "jobs: an id of a job or workflow instance is a UUID.") from None
+
+
+def _check_rights(caller: Caller, dag_ids: tuple[str, ...], jobs: tuple[str, ...]) -> None:
+    """On all that it would be told of."""
+    if caller.may(Right.START_RUNS):
+        return
+    if not dag_ids and not jobs:
+        caller.check(Right.START_RUNS)
+    for dag_id in dag_ids:
+        caller.check(Right.START_RUNS, dag_id)
+    if jobs and not dag_ids:
+        with create_session() as session:
+            names = [ids.run(job, session) for job in jobs]
+        for name in names:
+            caller.check(Right.START_RUNS, name.dag_id if name else None)

@@ -121,6 +121,10 @@ class RegistryError(MapError):
     """A MAP cannot be registered. The message says what is in its way."""
 
 
+class RegistryConflict(RegistryError):
+    """What is in its way is another MAP or workflow, or what is registered of this one already."""
+
+
 class ImageDenied(MapNotFound):
     """A registry does not give an image to this site, or not without another login."""
 

@@ -41,7 +41,8 @@ def create_app() -> FastAPI:
 def _apis() -> list:
     """The routers of the APIs; a new one is a line here."""
     from airflow_monai.api import callbacks
-    from airflow_monai.api.app_server import associations, datasets, jobs, results, studies
+    from airflow_monai.api.app_server import associations, datasets, handlers, jobs, results, studies
+    from airflow_monai.api.app_server import maps as app_maps
     from airflow_monai.api.mip import router as mip
     from airflow_monai.api.workflow_manager import (
         artifacts,
@@ -63,8 +64,10 @@ def _apis() -> list:
         datasets.router,
         studies.router,
         associations.router,
+        app_maps.router,
         jobs.router,
         results.router,
+        handlers.router,
         workflows.router,
         instances.router,
         statistics.router,  # before the tasks, one of which would be called so

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from airflow_monai.errors import ManifestError, MapNotFound
-from airflow_monai.maps.doubts import ERROR, Doubt, doubts_of, pool_of
+from airflow_monai.maps.doubts import ERROR, Doubt, doubts_of
+from airflow_monai.maps.facts import doubt_dict, facts_of, record_dict, revision_dict
 from airflow_monai.maps.inspection import Inspected, inspect_folder, inspect_image, inspect_registered
-from airflow_monai.maps.manifest import Manifest, run_environment
 from airflow_monai.maps.pinning import problem_here
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.registration import Wanted, register
 from airflow_monai.maps.registry import MapKind, MapRegistry, RegisteredMap, split_label
-from airflow_monai.maps.workflows import PREFIX, wants_gpu, workflow_name
+from airflow_monai.maps.workflows import wants_gpu, workflow_name
 
 if TYPE_CHECKING:
     from airflow_monai.gpu.inventory import Inventory
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from airflow_monai.store.base import Store
 
 _HEAD = ("MAP", "STATE", "AE TITLE", "EXPORTS", "GPU", "DIGEST", "REGISTERED", "BY")
-_JOB_ID = "0" * 32
 
 
 def run_inspect(settings: Settings, target: str, as_json: bool, out: TextIO, *, pull: bool = False) -> int:
@@ -41,11 +40,11 @@ def run_inspect(settings: Settings, target: str, as_json: bool, out: TextIO, *, 
         if not as_json:
             raise
         doubt = Doubt(ERROR, error.field, str(error))
-        _print_json({"reference": target, "problems": [_doubt_dict(doubt)]}, out)
+        _print_json({"reference": target, "problems": [doubt_dict(doubt)]}, out)
         return 1
     inventory = _inventory(store)
     doubts = doubts_of(inspected, inventory=inventory, policy=Policy.of(settings))
-    facts = _facts(inspected, inventory, doubts)
+    facts = facts_of(inspected, inventory, doubts)
     if as_json:
         _print_json(facts, out)
     else:
@@ -72,8 +71,8 @@ def run_register(
     doubts = doubts_of(inspected, inventory=inventory, policy=Policy.of(settings), use_gpu=record.use_gpu)
     doubts = (*_runner_doubts(record, settings), *doubts)
     if as_json:
-        facts = {**_record_dict(record), "is_new": done.is_new, "dag_id": done.plan.dag_id, "beside": list(done.beside)}
-        _print_json({**facts, "problems": [_doubt_dict(doubt) for doubt in doubts]}, out)
+        facts = {**record_dict(record), "is_new": done.is_new, "dag_id": done.plan.dag_id, "beside": list(done.beside)}
+        _print_json({**facts, "problems": [doubt_dict(doubt) for doubt in doubts]}, out)
         return 0
     print(f"{'Registered' if done.is_new else 'Already registered:'} {record.label}: {_what(record)}", file=out)
     print(f"  workflow  {done.plan.dag_id}, for studies sent to AE title {record.ae_title}, or by hand", file=out)
@@ -99,7 +98,7 @@ def run_list(settings: Settings, everything: bool, as_json: bool, out: TextIO) -
     records = [record for record in listing.maps if everything or record.is_registered]
     if as_json:
         damaged = [{"label": label, "problem": problem} for label, problem in listing.damaged.items()]
-        _print_json([*map(_record_dict, records), *damaged], out)
+        _print_json([*map(record_dict, records), *damaged], out)
     elif records:
         _print_table([_HEAD, *map(_cells, records)], out)
     else:
@@ -121,10 +120,10 @@ def run_describe(settings: Settings, label: str, as_json: bool, out: TextIO) -> 
     inspected, inventory = inspect_registered(record), _inventory(store)
     doubts = doubts_of(inspected, inventory=inventory, policy=Policy.of(settings), use_gpu=record.use_gpu)
     doubts = (*_runner_doubts(record, settings), *doubts)
-    facts = _facts(inspected, inventory, doubts)
+    facts = facts_of(inspected, inventory, doubts)
     if as_json:
-        past = [_revision_dict(item) for item in history]
-        _print_json({**_record_dict(record), "dag_id": workflow_name(record), **facts, "history": past}, out)
+        past = [revision_dict(item) for item in history]
+        _print_json({**record_dict(record), "dag_id": workflow_name(record), **facts, "history": past}, out)
         return 0
     out.writelines(f"{line}\n" for line in _describe_lines(record, history))
     out.writelines(f"{line}\n" for line in _manifest_lines(inspected, facts, doubts))
@@ -144,7 +143,7 @@ def run_unregister(settings: Settings, label: str, as_json: bool, out: TextIO) -
         raise MapNotFound(f"{label!r} is no <name>:<version> of a registered MAP ({offer}).")
     record, is_new = MapRegistry(_store(settings)).unregister(*parts)
     if as_json:
-        _print_json({**_record_dict(record), "is_new": is_new}, out)
+        _print_json({**record_dict(record), "is_new": is_new}, out)
     elif is_new:
         print(
             f"Unregistered {record.label}. Nothing starts it any more; tasks that run now end normally, and its",
@@ -192,48 +191,6 @@ def _inventory(store: Store) -> Inventory | None:
     from airflow_monai.gpu.inventory import load_inventory
 
     return load_inventory(store)
-
-
-def _facts(inspected: Inspected, inventory: Inventory | None, doubts: Sequence[Doubt]) -> dict[str, Any]:
-    """What inspect tells, as plain data."""
-    manifest, resources = inspected.manifest, inspected.manifest.resources
-    pool = pool_of(resources, inventory)
-    return {
-        "reference": inspected.reference,
-        "kind": inspected.kind.value,
-        "location": inspected.location,
-        "digest": inspected.digest,
-        "repo_digest": inspected.repo_digest or None,
-        "platform": inspected.platform or None,
-        "user": inspected.user,
-        "size_bytes": inspected.size,
-        "version": manifest.version or None,
-        "sdk": manifest.sdk or None,
-        "command": list(manifest.command),
-        "working_directory": manifest.working_directory,
-        "application": manifest.application_root,
-        "input": {"path": manifest.input_path, "formats": list(manifest.input_formats)},
-        "output": {"path": manifest.output_path, "formats": list(manifest.output_formats)},
-        "models": dict(manifest.models),
-        "result_keys": None if manifest.result_keys is None else list(manifest.result_keys),
-        "timeout_seconds": manifest.timeout_seconds,
-        "resources": {
-            "cpu": resources.cpu,
-            "memory_bytes": resources.memory_bytes,
-            "shared_memory_bytes": resources.shared_memory_bytes,
-            "gpu": resources.gpu,
-            "gpu_memory_bytes": resources.gpu_memory_bytes,
-        },
-        "pool": {"name": pool.pool, "slots": pool.slots} if pool else None,
-        "environment": _environment(manifest),
-        "problems": [_doubt_dict(doubt) for doubt in doubts],
-    }
-
-
-def _environment(manifest: Manifest) -> dict[str, str]:
-    """What the application will see, but for the id of its job."""
-    environment = run_environment(manifest, job_id=_JOB_ID, timeout_seconds=manifest.timeout_seconds)
-    return {name: value for name, value in sorted(environment.items()) if value != _JOB_ID}
 
 
 def _inspect_lines(inspected: Inspected, facts: dict[str, Any], doubts: Sequence[Doubt]) -> Iterator[str]:
@@ -303,20 +260,6 @@ def _cells(record: RegisteredMap) -> tuple[str, ...]:
         record.registered_at[:19],
         record.registered_by or "-",
     )
-
-
-def _record_dict(record: RegisteredMap) -> dict[str, Any]:
-    facts = {name: value for name, value in record.to_dict().items() if name not in ("app", "pkg")}
-    return {"label": record.label, "workflow": f"{PREFIX}{record.name}.{record.version}", **facts}
-
-
-def _revision_dict(record: RegisteredMap) -> dict[str, Any]:
-    names = ("revision", "is_registered", "changed_at", "changed_by", "digest", "ae_title", "export_destinations")
-    return {name: getattr(record, name) for name in names}
-
-
-def _doubt_dict(doubt: Doubt) -> dict[str, str]:
-    return {"level": doubt.level, "field": doubt.field, "message": doubt.message}
 
 
 def _what(record: RegisteredMap) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from airflow_monai.errors import RegistryError, SpecError
+from airflow_monai.errors import RegistryConflict, RegistryError, SpecError
 from airflow_monai.maps.inspection import Inspected
 from airflow_monai.maps.references import Reference
 from airflow_monai.maps.registry import MapKind, MapRegistry, RegisteredMap, check_name, check_version
@@ -49,13 +49,14 @@ class Registration:
 
 
 def register(
-    registry: MapRegistry, inspected: Inspected, wanted: Wanted, others: Iterable[WorkflowPlan]
+    registry: MapRegistry, inspected: Inspected, wanted: Wanted, others: Iterable[WorkflowPlan], *, by: str = ""
 ) -> Registration:
     """Register a MAP.
 
     :param others: the workflows there are, its own included where it has one.
-    :raises RegistryError: when its name, version or AE title will not do, another workflow has its name, or another
-        content has its version.
+    :param by: who wants it; by default the host's user.
+    :raises RegistryError: when its name, version or AE title will not do; :class:`RegistryConflict` when another
+        workflow has its name or AE title, or another content has its version.
     """
     name = check_name(wanted.name or default_name(inspected))
     version = check_version(wanted.version or default_version(inspected))
@@ -64,7 +65,7 @@ def register(
     record = _record(inspected, wanted, name, version, current)
     plan = _plan(record)
     beside = _place(plan, others, derived=wanted.ae_title is None and current is None)
-    record, is_new = registry.register(record, replace_options=wanted.replace)
+    record, is_new = registry.register(record, replace_options=wanted.replace, by=by)
     return Registration(record, is_new, plan, beside)
 
 
@@ -130,10 +131,10 @@ def _place(plan: WorkflowPlan, others: Iterable[WorkflowPlan], *, derived: bool)
         claims.take(Claim(other.name, other.dag_id, other.ae_title, other.grouping, other.source or other.name))
     conflict = claims.take(Claim(plan.name, plan.dag_id, plan.ae_title, plan.grouping, plan.source))
     if conflict is not None:
-        raise RegistryError(f"Its workflow cannot be: {conflict.message}; {conflict.hint}. Nothing was changed.")
+        raise RegistryConflict(f"Its workflow cannot be: {conflict.message}; {conflict.hint}. Nothing was changed.")
     beside = tuple(sorted(other.name for other in others if other.ae_title == plan.ae_title))
     if beside and derived:
-        raise RegistryError(
+        raise RegistryConflict(
             f"The AE title {plan.ae_title!r}, which follows from the name, is that of {', '.join(beside)}: a study "
             f"that is sent there would run both. Say --ae-title {plan.ae_title} if it should, or give another one. "
             "Nothing was changed."

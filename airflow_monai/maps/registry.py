@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
-from airflow_monai.errors import MapNotFound, RegistryError, StoreError
+from airflow_monai.errors import MapNotFound, RegistryConflict, RegistryError, StoreError
 from airflow_monai.maps.manifest import Manifest, ManifestFiles
 from airflow_monai.store.base import Store
 
@@ -48,7 +48,8 @@ class RegisteredMap:
     :param ae_title: studies that are sent there start its workflow.
     :param export_destinations: where its workflow delivers the results to.
     :param use_gpu: False runs it without a card although its manifest asks for one.
-    :param changed_at: when this revision was made (UTC, ISO 8601), and ``changed_by``: by which user of the host.
+    :param changed_at: when this revision was made (UTC, ISO 8601), and ``changed_by``: by which user of the host, or of
+        Airflow where it came through an API.
     :param is_registered: False for a revision that says that it is not any more.
     """
 
@@ -199,29 +200,32 @@ class MapRegistry:
                     damaged[f"{name}:{version}"] = str(error)
         return Listing(tuple(maps), damaged)
 
-    def register(self, wanted: RegisteredMap, *, replace_options: bool = False) -> tuple[RegisteredMap, bool]:
+    def register(
+        self, wanted: RegisteredMap, *, replace_options: bool = False, by: str = ""
+    ) -> tuple[RegisteredMap, bool]:
         """Register a MAP.
 
         :param wanted: with the number of no revision in it.
         :param replace_options: give one that is registered already the options of this one.
+        :param by: who wants it; by default the host's user.
         :return: what is registered now, and whether that is new. The same again changes nothing.
-        :raises RegistryError: when another image or folder is registered under this name and version, or the same with
-            other options.
+        :raises RegistryConflict: when another image or folder is registered under this name and version, or the same
+            with other options.
         """
         while True:
             current = self.newest(wanted.name, wanted.version)
             if current is not None and not current.same_content(wanted):
-                raise RegistryError(_other_content(current, wanted))
+                raise RegistryConflict(_other_content(current, wanted))
             if current is not None and current.is_registered:
                 if current.same_options(wanted):
                     return current, False
                 if not replace_options:
-                    raise RegistryError(_other_options(current, wanted))
-            record = _stamped(wanted, current)
+                    raise RegistryConflict(_other_options(current, wanted))
+            record = _stamped(wanted, current, by)
             if self._create(record):
                 return record, True
 
-    def unregister(self, name: str, version: str) -> tuple[RegisteredMap, bool]:
+    def unregister(self, name: str, version: str, *, by: str = "") -> tuple[RegisteredMap, bool]:
         """Take a MAP out of use: nothing starts it any more. Its revisions stay.
 
         :return: the revision that says so, and whether it is new.
@@ -233,7 +237,7 @@ class MapRegistry:
                 raise MapNotFound(f"There is no registered MAP {name}:{version}. {self._offer(name)}")
             if not current.is_registered:
                 return current, False
-            record = replace(_stamped(current, current), is_registered=False)
+            record = replace(_stamped(current, current, by), is_registered=False)
             if self._create(record):
                 return record, True
 
@@ -279,9 +283,9 @@ def _key(name: str, version: str, revision: int) -> str:
     return f"{ROOT}/{check_name(name)}/{check_version(version)}{suffix}.json"
 
 
-def _stamped(record: RegisteredMap, before: RegisteredMap | None) -> RegisteredMap:
+def _stamped(record: RegisteredMap, before: RegisteredMap | None, by: str) -> RegisteredMap:
     """The record as the next revision, made now."""
-    now, user = datetime.now(timezone.utc).isoformat(timespec="seconds"), _user()
+    now, user = datetime.now(timezone.utc).isoformat(timespec="seconds"), by or _user()
     goes_on = before is not None and before.is_registered
     return replace(
         record,

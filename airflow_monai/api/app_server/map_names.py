@@ -16,6 +16,17 @@ def dag_id_for(label: str) -> str | None:
     return dag_id_of(f"{PREFIX}{parts[0]}.{parts[1]}") if parts else None
 
 
+def registry_of(store: Store) -> MapRegistry:
+    """The registry of a store; revisions, which never change, are read once by this process."""
+    found = _registries.get(store.url)
+    if found is None:
+        found = _registries.setdefault(store.url, MapRegistry(store))
+    return found
+
+
+_registries: dict[str, MapRegistry] = {}
+
+
 class MapNames:
     """DAG id -> ``name:version``. Safe for threads."""
 
@@ -28,7 +39,7 @@ class MapNames:
         found = self._labels.get(dag_id)
         if found is None:
             with self._lock:
-                self._labels |= {_dag_id(record): record.label for record in MapRegistry(store).listing().maps}
+                self._labels |= {_dag_id(record): record.label for record in registry_of(store).listing().maps}
                 found = self._labels.setdefault(dag_id, dag_id.removeprefix(PREFIX))
         return found
 

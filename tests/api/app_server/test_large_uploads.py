@@ -24,7 +24,7 @@ from airflow_monai.store.local import LocalStore
 from tests.api.app_server.conftest import dicom, left_in, study_files
 
 MEGABYTES = int(os.environ.get("LARGE_UPLOAD_MB", "64"))
-MOST_GROWTH = 48 << 20
+MOST_GROWTH = 32 << 20
 """Of the server's memory while it takes a large upload: buffers, and what the allocator keeps."""
 PIECE = 1 << 20
 DICOM = {"content-type": "application/dicom"}

@@ -232,7 +232,7 @@ def _execution(
     may_read: bool,
 ) -> TaskExecution:
     record, plan = facts.record, workflow.task(task.task_id)
-    status = task_status(task.state, record, is_canceled=facts.is_canceled)
+    status = task_status(task.state, record, is_canceled=facts.is_canceled or _ended_with_run(run, task))
     limit = plan.timeout_minutes if plan and plan.timeout_minutes else None
     execution_id = execution_id_of(folder, task, facts.generation)
     at = taken.get(execution_id, {}).get("at")
@@ -259,6 +259,16 @@ def _execution(
         timeout_interval=limit,
         acknowledged_task_errors=datetime.fromisoformat(at) if at else None,
     )
+
+
+def _ended_with_run(run: Run, task: Task) -> bool:
+    """Whether it was stopped because somebody cancelled the whole run."""
+    if run.cancelled is None or task.ended is None:
+        return False
+    try:
+        return task.ended >= datetime.fromisoformat(str(run.cancelled.get("at")))
+    except (ValueError, TypeError):
+        return False
 
 
 def _is_plain(value: Any) -> bool:

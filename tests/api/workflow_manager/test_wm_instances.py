@@ -1,0 +1,185 @@
+"""Workflow instances: how they look, who sees them, and taking note of failures."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from airflow_monai.api.instances.starting import end_run
+from airflow_monai.store.local import LocalStore
+from airflow_monai.store.payloads import instance_id_of
+from tests.api.airflow_rows import run, set_task
+from tests.api.workflow_manager.scene import (
+    BASE,
+    NAME,
+    events,
+    of_instance,
+    only,
+    receive,
+    statements,
+    work_on,
+    write_workflow,
+)
+
+Api = Callable[[str | None], TestClient]
+PATH = f"{BASE}/workflowinstances"
+NOTHING = "00000000-0000-0000-0000-000000000000"
+
+
+@pytest.fixture
+def dags(api: Api, site_store: LocalStore, tmp_path: Path) -> tuple[str, str]:
+    return write_workflow(tmp_path / "workflows", "look"), write_workflow(tmp_path / "workflows", "other")
+
+
+@pytest.fixture
+def payload(site_store: LocalStore) -> str:
+    return receive(site_store)
+
+
+def test_an_instance_as_its_tasks_left_it(api: Api, dags: Any, site_store: LocalStore, payload: str) -> None:
+    run_id = work_on(site_store, dags[0], payload)
+    instance_id = instance_id_of(dags[0], run_id)
+    found = api("viewer").get(f"{PATH}/{instance_id}").json()
+    assert found == of_instance(api("viewer"), payload)
+    assert (found["id"], found["status"], found["payload_id"]) == (instance_id, "Succeeded", payload)
+    assert (found["workflow_name"], found["ae_title"]) == ("look", "LOOK")
+    workflows = api("viewer").get(f"{BASE}/workflows").json()
+    assert found["workflow_id"] in {one["workflow_id"] for one in workflows}
+    tasks = {task["task_id"]: task for task in found["tasks"]}
+    assert set(tasks) == {"route", "work", "send"}  # the node of the conditional way is none
+    work = tasks["work"]
+    assert (work["status"], work["reason"], work["task_type"], work["timeout_interval"]) == (
+        "Succeeded", "None", "map", 30,
+    )  # fmt: skip
+    assert work["task_plugin_arguments"]["env_MODE"] == "fast" and "hunter2" not in str(found)
+    assert work["previous_task_id"] == "route" and tasks["send"]["previous_task_id"] == "work"
+    assert work["input_artifacts"] == {"study": f"payloads/{payload}/dcm"}
+    assert tasks["send"]["input_artifacts"] == work["output_artifacts"] == {"seg": f"{work['output_directory']}/seg"}
+    assert work["execution_stats"]["seconds"] == 2.5 and work["next_timeout"] is None
+    assert work["result"] == {"volume": 7, "who": NAME}
+    assert events()[-1][0] == "monai.result.read" and instance_id in str(events()[-1][2])
+
+
+def test_results_are_for_those_who_may_read_data(
+    api: Api, dags: Any, site_store: LocalStore, payload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work_on(site_store, dags[0], payload)
+    client = api("viewer")
+    with only(monkeypatch, dags[0], data=False):
+        found = of_instance(client, payload)
+    assert NAME not in str(found) and all(task["result"] is None for task in found["tasks"])
+    assert not events()
+
+
+def test_lists_are_pages_filtered_and_cheap(api: Api, dags: Any, site_store: LocalStore, payload: str) -> None:
+    for number, state in enumerate(("success", "failed", "running", "queued", "success")):
+        work_on(site_store, dags[number % 2], payload, state, f"r{number}")
+    client = api("viewer")
+
+    def ids(**query: Any) -> list[str]:
+        return [one["status"] for one in client.get(PATH, params=query).json()["Data"]]
+
+    assert ids() == ["Succeeded", "Created", "Created", "Failed", "Succeeded"]
+    assert ids(status="Failed") == ["Failed"] and ids(status="Created") == ["Created"] * 2
+    assert ids(payloadId=NOTHING) == [] and len(ids(payloadId=payload.upper())) == 5
+    page = client.get(PATH, params={"pageNumber": 2, "pageSize": 2}).json()
+    assert (page["TotalRecords"], page["TotalPages"], len(page["Data"])) == (5, 3, 2)
+    assert page["NextPage"].endswith("pageNumber=3&pageSize=2")
+    assert len(client.get(PATH, params={"disablePagination": True}).json()) == 5
+    with statements() as said:
+        client.get(PATH, params={"pageSize": 100})
+    assert len(said) <= 8, said
+    for bad in ({"status": "Ended"}, {"payloadId": "x"}, {"pageNumber": "x"}):
+        answer = client.get(PATH, params=bad)
+        assert (answer.status_code, answer.json()["title"]) == (400, "Bad Request"), bad
+
+
+def test_who_may_see_one_workflow_sees_its_instances_only(
+    api: Api, dags: Any, site_store: LocalStore, payload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [instance_id_of(dag_id, work_on(site_store, dag_id, payload, "failed")) for dag_id in dags]
+    client = api("viewer")
+    with only(monkeypatch, dags[1]):
+        assert [one["id"] for one in client.get(PATH).json()["Data"]] == [ids[1]]
+        assert [one["id"] for one in client.get(f"{PATH}/failed").json()] == [ids[1]]
+        assert client.get(f"{PATH}/{ids[1]}").status_code == 200
+        assert client.get(f"{PATH}/{ids[0]}").status_code == 404
+        assert client.put(f"{PATH}/{ids[0]}/executions/{ids[0]}/acknowledge").status_code == 404
+    assert {one["id"] for one in client.get(PATH).json()["Data"]} == set(ids)
+
+
+def test_other_dags_are_no_workflows(api: Api, dags: Any, site_store: LocalStore) -> None:
+    from airflow.models.dag import DagTag
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    run(dags[0], "r")
+    with create_session() as session:
+        session.execute(delete(DagTag).where(DagTag.dag_id == dags[0]))
+    assert api("viewer").get(PATH).json()["Data"] == []
+    assert api("viewer").get(f"{PATH}/{instance_id_of(dags[0], 'r')}").status_code == 404
+
+
+def test_nobody_else(api: Api, dags: Any, site_store: LocalStore, payload: str) -> None:
+    instance_id = instance_id_of(dags[0], work_on(site_store, dags[0], payload, "failed"))
+    note = f"{PATH}/{instance_id}/executions/{instance_id}/acknowledge"
+    for method, path in (("GET", PATH), ("GET", f"{PATH}/failed"), ("GET", f"{PATH}/{instance_id}"), ("PUT", note)):
+        answer = api(None).request(method, path)
+        assert (answer.status_code, answer.headers["content-type"]) == (401, "application/problem+json"), path
+    assert api("viewer").put(note).status_code == 403
+    for path, status in ((f"{PATH}/{NOTHING}", 404), (f"{PATH}/x", 400)):
+        assert api("viewer").get(path).status_code == status
+
+
+def test_a_failure_is_taken_note_of_once(api: Api, dags: Any, site_store: LocalStore, payload: str) -> None:
+    instance_id = instance_id_of(dags[0], work_on(site_store, dags[0], payload, "failed"))
+    client = api("op")
+    (found,) = client.get(f"{PATH}/failed").json()
+    tasks = {task["task_id"]: task for task in found["tasks"]}
+    assert set(tasks) == {"route", "work"}
+    work = tasks["work"]
+    assert (work["status"], work["reason"]) == ("Failed", "PluginError")
+    assert work["error_message"] == "it ended with exit code 1"
+
+    def acknowledge(execution: str) -> Any:
+        return client.put(f"{PATH}/{instance_id}/executions/{execution}/acknowledge")
+
+    assert acknowledge(tasks["route"]["execution_id"]).status_code == 400
+    assert acknowledge(NOTHING).status_code == acknowledge(instance_id).status_code == 404
+    answers: list[Any] = []
+    threads = [threading.Thread(target=lambda: answers.append(acknowledge(work["execution_id"]))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {answer.status_code for answer in answers} == {200}
+    told = acknowledge(work["execution_id"]).json()
+    assert told["acknowledged_workflow_errors"] is not None
+    assert [event for event, _, _ in events() if "acknowledge" in event] == ["monai.instance.acknowledge"]
+    assert client.get(f"{PATH}/failed").json() == []
+    good = instance_id_of(dags[1], work_on(site_store, dags[1], payload))
+    assert client.put(f"{PATH}/{good}/executions/{good}/acknowledge").status_code == 400
+
+
+def test_a_run_that_failed_without_a_task(api: Api, dags: Any, site_store: LocalStore, payload: str) -> None:
+    run_id = work_on(site_store, dags[0], payload, "queued")
+    set_task(dags[0], run_id, "work", {"state": "queued"})
+    assert end_run(dags[0], run_id, cancelled_by="anna")
+    (found,) = api("op").get(f"{PATH}/failed").json()
+    failed = [task["execution_id"] for task in found["tasks"] if task["status"] in ("Failed", "Canceled")]
+    told = api("op").put(f"{PATH}/{found['id']}/executions/{(failed or [found['id']])[0]}/acknowledge")
+    assert told.status_code == 200 and told.json()["acknowledged_workflow_errors"]
+
+
+def test_tasks_that_a_cancelled_run_stopped_were_canceled(
+    api: Api, dags: Any, site_store: LocalStore, payload: str
+) -> None:
+    run_id = work_on(site_store, dags[0], payload, "running")
+    assert end_run(dags[0], run_id, cancelled_by="anna")
+    tasks = {task["task_id"]: task["status"] for task in of_instance(api("viewer"), payload)["tasks"]}
+    assert tasks == {"route": "Succeeded", "work": "Canceled"}

@@ -49,14 +49,14 @@ def run_modules(payload: RunPayload, desk: TheDesk) -> RunStatus:
         key_name=uuid.uuid4().hex if key else "",
     )
     run = desk.ledger.submit(run, key)
-    note(
-        desk.caller,
-        "monai.mip.run",
-        dag_id=run.dag_id,
-        run_id=run.run_id.dag_run_id,
-        extra={"modules": list(run.modules), "force_rerun": run.force_rerun, "payload_id": run.payload_id},
-    )
     try:
+        note(
+            desk.caller,
+            "monai.mip.run",
+            dag_id=run.dag_id,
+            run_id=run.run_id.dag_run_id,
+            extra={"modules": list(run.modules), "force_rerun": run.force_rerun, "payload_id": run.payload_id},
+        )
         view = desk.engine.view(run.run_id)
     except SQLAlchemyError as error:  # it is submitted: whoever asks next starts it
         log.error("run %s cannot be started now: %s", run.run_id, type(error).__name__)

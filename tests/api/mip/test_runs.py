@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -256,3 +257,46 @@ class TestRefusals:
         body = {"job": "alpha", "modules": ["a"], "map": "PEACH"}
         assert client.post("/mip/runs", json=body).status_code == 409
         assert client.get("/mip/jobs/alpha").status_code == 200
+
+
+class TestTwoServers:
+    def test_they_agree_on_every_run(self, api: Api, site_store: LocalStore, chain: str) -> None:
+        """Two apps on one store and one database, asked at once: no run is lost, doubled or begun twice."""
+        from airflow_monai.api.app import create_app
+
+        first = api("op")
+        second = TestClient(create_app(), headers=dict(first.headers), raise_server_exceptions=False)
+        body = {"job": "alpha", "modules": ["a"], "map": "PEACH", "force_rerun": True}
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda client: client.post("/mip/runs", json=body), [first, second] * 4))
+        assert [answer.status_code for answer in answers] == [200] * 8
+        told = sorted(answer.json()["run_id"] for answer in answers)
+        assert told == [f"alpha-{number}" for number in range(1, 9)] == first.get("/mip/runs").json()
+        for number in range(1, 9):
+            run_id = f"alpha-{number}"
+            with ThreadPoolExecutor(4) as pool:
+                seen = list(pool.map(lambda client: client.get(f"/mip/runs/{run_id}"), [first, second] * 2))  # noqa: B023
+            assert {answer.json()["status"] for answer in seen} == {"not started"}
+            assert scene.states(run_id)["a"] is None
+            assert scene.states(f"alpha-{number + 1}") == {}
+            assert scene.work(site_store, chain, run_id) == ["a"]
+            assert second.get(f"/mip/runs/{run_id}").json()["status"] == "passed"
+
+    def test_a_server_that_dies_after_it_has_decided(
+        self, api: Api, site_store: LocalStore, chain: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The plan is in the store, the DAG run is not: whoever asks next makes it, by the same plan."""
+        from sqlalchemy.exc import OperationalError
+
+        from airflow_monai.api.instances.starting import RunsHere
+
+        def dies(*_: Any) -> None:
+            raise OperationalError("", {}, Exception("the server is gone"))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(RunsHere, "_create", dies)
+            assert asked(api("op"), "b")["status"] == "not started"
+        assert scene.states("alpha-1") == {}
+        api("viewer").get("/mip/runs/alpha-1")
+        found = scene.states("alpha-1")
+        assert (found["a"], found["b"], found["c"]) == (None, None, "skipped")

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import IO, Generic, TypeVar
 
 from airflow_monai.datasets.catalogue import NewFile
-from airflow_monai.errors import MonaiError
+from airflow_monai.errors import MonaiError, StoreError
 from airflow_monai.store.archives import ArchiveLimits, ArchiveRefused, is_zip, members
 from airflow_monai.store.foreign import Found
 from airflow_monai.store.spooling import Refusal, Source, Spooled, Spooler, read_up_to, write_spool
@@ -30,6 +30,7 @@ from airflow_monai.types import FailureKind
 
 _AT_A_TIME = 4
 _BLOCK = 1 << 20
+_LARGE_BYTES = 16 << 20
 _NAMES_KEPT = 1000
 MOST_REFUSED = 100
 """After so many refused files of an upload that is taken as a whole or not at all the rest is not looked at."""
@@ -120,13 +121,14 @@ class Upload(Generic[Kept]):
         self._taken: list[Taken[Kept]] = []
         self._count = 0
         self._bytes = 0
+        self._flushing: Future[None] | None = None
         self._refused = 0
         self.passed_over: list[str] = []
         self.passed_over_count = 0
 
     def __enter__(self) -> Upload[Kept]:
         self._folder.mkdir()
-        self._spooler = Spooler(self._folder)
+        self._spooler = Spooler(self._folder, self._flush_behind)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -151,7 +153,7 @@ class Upload(Generic[Kept]):
         :raises UploadRefused: when the archive is damaged, or beyond the limits.
         """
         path = self._folder / f"{uuid.uuid4().hex}.zip"
-        write_spool(path, [], source, self._check)
+        write_spool(path, [], _Checked(source, lambda size: self._check()))
         try:
             for member in members(path, self._limits.of_archive()):
                 if isinstance(member, tuple):
@@ -186,6 +188,16 @@ class Upload(Generic[Kept]):
         else:
             self.refuse(name, "it is no DICOM file (PS3.10)")
 
+    def _flush_behind(self, fd: int) -> None:
+        """Have the disk begin with a large file before that is whole, so that it has less to do at the end."""
+        if self._flushing is not None:
+            if not self._flushing.done():
+                return
+            _check_flushed(self._flushing)
+        own = os.dup(fd)
+        self._flushing = self._pool.submit(os.fdatasync, own)
+        self._flushing.add_done_callback(lambda _: os.close(own))  # also when it never comes to it
+
     def _spend(self, size: int) -> None:
         self._check()
         self._bytes += size
@@ -217,6 +229,8 @@ class Upload(Generic[Kept]):
         """
         while self._waiting:
             self._collect()
+        if self._flushing is not None:
+            _check_flushed(self._flushing)
         if self._whole:
             self.check_whole()
         return self._taken
@@ -262,14 +276,39 @@ class NewFiles:
 
 
 def _flushed(path: Path) -> tuple[str, int]:
-    """Make a file durable; SHA-256 in hex, and size."""
-    digest, size = hashlib.sha256(), 0
+    """Make a file durable; SHA-256 in hex, and size. Of a large one both are done at the same time."""
+    try:
+        return _flushed_and_hashed(path)
+    except OSError as error:
+        raise StoreError(f"The store's spool cannot be written: {error.strerror or error}.") from error
+
+
+def _flushed_and_hashed(path: Path) -> tuple[str, int]:
     with open(path, "rb", buffering=0) as file:
-        os.fsync(file.fileno())
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            size += len(block)
+        if os.fstat(file.fileno()).st_size < _LARGE_BYTES:
+            os.fsync(file.fileno())
+            return _digest(file)
+        with ThreadPoolExecutor(1, thread_name_prefix="upload-flush") as pool:
+            flushing = pool.submit(os.fsync, file.fileno())
+            digest = _digest(file)
+            flushing.result()
+        return digest
+
+
+def _digest(file: IO[bytes]) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    while block := file.read(_BLOCK):
+        digest.update(block)
+        size += len(block)
     return digest.hexdigest(), size
+
+
+def _check_flushed(flushing: Future[None]) -> None:
+    """An error of the disk is told once: to this descriptor, and not again when all of the file is flushed."""
+    try:
+        flushing.result()
+    except OSError as error:
+        raise StoreError(f"The store's spool cannot be written: {error.strerror or error}.") from error
 
 
 def _problem(name: str) -> str:

@@ -28,6 +28,8 @@ from airflow_monai.store.part10 import NotIdentified, mapped
 _FIRST_BYTES = 256 * 1024
 """The identity of nearly every image lies within these."""
 _COPY_BYTES = 1 << 20
+WRITTEN_BYTES = 16 << 20
+"""How often it is told how far a file is."""
 
 
 class Source(Protocol):
@@ -66,10 +68,12 @@ class Spooler:
     """Safe for threads.
 
     :param folder: for the files; on the store's file system they need not be copied.
+    :param written: is told of each 16 MiB of a file that are written, by its descriptor.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, written: Callable[[int], None] = lambda fd: None):
         self.folder = folder
+        self.written = written
 
     def read(self, source: Source, name: str) -> Spooled | Refusal | Stranger:
         """Read a file to its end, or as far as is needed to tell that it is not kept.
@@ -117,7 +121,7 @@ class Spooler:
                 raise
             return self._copy_long(first, source, path)  # an unusually long header
         if found is not None:
-            write_spool(path, [found.meta, first[found.data_at :]], source)
+            write_spool(path, [found.meta, first[found.data_at :]], source, self.written)
         return found
 
     def _copy_long(self, first: bytes, source: Source, path: Path) -> Found | None:
@@ -129,7 +133,7 @@ class Spooler:
             if found is not None:
                 with open(raw, "rb") as file:
                     file.seek(found.data_at)
-                    write_spool(path, [found.meta], FileSource(file))
+                    write_spool(path, [found.meta], FileSource(file), self.written)
             return found
         finally:
             raw.unlink(missing_ok=True)
@@ -161,19 +165,23 @@ def read_up_to(source: Source, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def write_spool(path: Path, begin: list[bytes], rest: Source, check: Callable[[], None] = lambda: None) -> None:
+def write_spool(path: Path, begin: list[bytes], rest: Source, written: Callable[[int], None] = lambda fd: None) -> None:
     """Write a new file of the spool.
 
-    :param check: asked before each piece.
+    :param written: as :class:`Spooler` has it.
     :raises StoreError: when it cannot be written.
     """
     try:
         with open(path, "xb", buffering=0) as file:
+            fd, since = file.fileno(), 0
             for data in begin:
-                _write_all(file.fileno(), data)
+                _write_all(fd, data)
             while data := rest.read(_COPY_BYTES):
-                check()
-                _write_all(file.fileno(), data)
+                _write_all(fd, data)
+                since += len(data)
+                if since >= WRITTEN_BYTES:
+                    written(fd)
+                    since = 0
     except OSError as error:
         raise StoreError(f"The store's spool cannot be written: {error.strerror or error}.") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,9 @@ def work_on(store: Store, dag_id: str, payload_id: str, state: str = "success", 
             set_task(dag_id, run_id, "send", {"state": "upstream_failed"})
             set_task(dag_id, run_id, "route", {"state": "success"})
     if state == "running":
-        set_task(dag_id, run_id, "route", {"state": "success"})
-        from datetime import datetime, timezone
-
-        set_task(dag_id, run_id, "work", {"state": "running", "start_date": datetime.now(timezone.utc)})
+        now = datetime.now(timezone.utc)
+        set_task(dag_id, run_id, "route", {"state": "success", "start_date": now, "end_date": now})
+        set_task(dag_id, run_id, "work", {"state": "running", "start_date": now})
     return run_id
 
 

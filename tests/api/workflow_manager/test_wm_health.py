@@ -1,0 +1,101 @@
+"""Types of artifacts, and health, which anybody may ask."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from airflow_monai.api.workflow_manager import health
+from airflow_monai.gateway.events import EventLog
+from airflow_monai.gateway.removal import Remover
+from airflow_monai.specs.choices import ARTIFACT_TYPES
+from airflow_monai.store.heartbeat import ALIVE_SECONDS
+from airflow_monai.store.local import LocalStore
+from tests.api.workflow_manager.scene import BASE
+
+Api = Callable[[str | None], TestClient]
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every answer is looked for."""
+    monkeypatch.setattr(health, "_kept", health.Kept(health.look, clock=iter(range(0, 10**6, 1000)).__next__))
+    yield
+
+
+def checks(client: TestClient) -> tuple[int, str, dict[str, str]]:
+    answer = client.get(f"{BASE}/health")
+    return (
+        answer.status_code,
+        answer.json()["status"],
+        {item["check"]: item["result"] for item in answer.json()["checks"]},
+    )
+
+
+def test_types_of_artifacts(api: Api) -> None:
+    found = api("viewer").get(f"{BASE}/artifacts/types").json()
+    assert list(found) == list(ARTIFACT_TYPES) and found["SEG"] == "Segmentation"
+    assert all(label and label != name for name, label in found.items())
+    assert api(None).get(f"{BASE}/artifacts/types").status_code == 401
+
+
+def test_health_is_for_anybody(api: Api, site_store: LocalStore) -> None:
+    assert checks(api(None)) == (
+        200,
+        "Healthy",
+        {"store": "Healthy", "airflow database": "Healthy", "gateway": "Unknown"},
+    )
+    gateway = Remover(site_store, EventLog(None), lambda payload_id: False)
+    gateway.start()
+    try:
+        for _ in range(100):
+            if checks(api(None))[2]["gateway"] == "Healthy":
+                break
+        else:
+            pytest.fail("the gateway gives no sign of life")
+        (file,) = (site_store.root / "gateways").iterdir()
+        old = file.stat().st_mtime - ALIVE_SECONDS - 5
+        os.utime(file, (old, old))
+        assert checks(api(None))[:2] == (200, "Degraded")
+    finally:
+        gateway.stop(5)
+    assert checks(api(None))[2]["gateway"] == "Unknown"
+
+
+def test_what_cannot_be_reached_is_told_without_its_place(
+    api: Api, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    monkeypatch.setenv("AIRFLOW_CONN_BROKER", f"amqp://anna:secret@127.0.0.1:{port}/x")
+    monkeypatch.setenv("AIRFLOW__MONAI__BROKER_CONN_ID", "broker")
+    assert checks(api(None))[2]["broker"] == "Healthy"
+    listener.close()
+    assert checks(api(None))[:2] == (503, "Unhealthy")
+    text = api(None).get(f"{BASE}/health").text
+    assert str(port) not in text and "anna" not in text and "127.0.0.1" not in text
+    monkeypatch.delenv("AIRFLOW__MONAI__BROKER_CONN_ID")
+    monkeypatch.setattr(LocalStore, "children", lambda *_: (_ for _ in ()).throw(OSError("/secret/folder")))
+    answer = api(None).get(f"{BASE}/health")
+    assert answer.status_code == 503 and "secret" not in answer.text
+    assert {"check": "store", "result": "Unhealthy"} in answer.json()["checks"]
+
+
+def test_asking_often_costs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, looked = [0.0], list[int]()
+
+    def look() -> health.Report:
+        looked.append(1)
+        return health.Report(status=health.Health.HEALTHY, checks=[])
+
+    kept = health.Kept(look, clock=lambda: now[0])
+    for _ in range(10):
+        kept.report()
+    assert len(looked) == 1
+    now[0] += health.KEPT_SECONDS
+    kept.report()
+    assert len(looked) == 2

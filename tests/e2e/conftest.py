@@ -23,6 +23,7 @@ from tests.conftest import PARTS, require
 from tests.e2e.helpers import Auditor, Maps
 from tests.fixtures_maps import map_images  # noqa: F401
 from tests.mailbox import Mailbox, mailbox
+from tests.mip.service import Service, result_service
 
 HEARTBEAT_TIMEOUT = 30
 ENVIRONMENT = {
@@ -78,8 +79,15 @@ def mail() -> Iterator[Mailbox]:
 
 
 @pytest.fixture(scope="session")
+def results() -> Iterator[Service]:
+    """The service behind the connection CDR, which gets the outputs of the job server's runs."""
+    with result_service() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def stack(
-    maps: Maps, auditor: Auditor, mail: Mailbox, tmp_path_factory: pytest.TempPathFactory
+    maps: Maps, auditor: Auditor, mail: Mailbox, results: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalStack]:
     """PostgreSQL, Airflow, the gateway and a PACS (Orthanc where it is installed), on free ports."""
     require("dcmtk")
@@ -99,6 +107,10 @@ def stack(
             "AIRFLOW__MONAI__INBOX_FOLDER": str(inbox),
             "AIRFLOW__MONAI__INBOX_STILL_SECONDS": "1",
             "AIRFLOW_CONN_SMTP_DEFAULT": mail.connection,
+            "AIRFLOW_CONN_CDR": json.dumps(results.connection),
+            "AIRFLOW__MONAI__MIP_WORKFLOW": "maps-to-features",
+            "AIRFLOW__MONAI__MIP_EXTRA_ARGS": "True",
+            "AIRFLOW__MONAI__MIP_DELIVER_TO": "CDR",
         },
         pacs=available_kind(),
         usual_ports=False,

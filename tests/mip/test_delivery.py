@@ -9,9 +9,7 @@ import uuid
 import zipfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,45 +20,14 @@ from airflow_monai.mip.model import Run, RunId
 from airflow_monai.sinks.base import Destination
 from airflow_monai.store.local import LocalStore
 from tests.mip.cases import asked_for, passed
+from tests.mip.service import Service, result_service
 from tests.s3_server import KEY, S3Server, s3  # noqa: F401 - a fixture
-
-
-class Service:
-    """A service that takes posted results.
-
-    :ivar statuses: what it answers next; 201 when there is none left.
-    """
-
-    def __init__(self) -> None:
-        self.statuses: list[int] = []
-        self.got: list[tuple[dict[str, str], bytes]] = []
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                service.got.append(({**self.headers, "path": self.path}, body))
-                self.send_response(service.statuses.pop(0) if service.statuses else 201)
-                self.send_header("content-length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def destination(self, name: str) -> Destination:
-        port = self.server.server_port
-        return Destination(name, "http", f"http://127.0.0.1:{port}/results", login="cdr", password="secret")
 
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    made = Service()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    with result_service() as made:
+        yield made
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ memory     fill the memory until killed (or for NOOP_SECONDS, then fail)
 spam       print 20,000 lines, then like ok
 leak       print the first PatientName of the input, as careless applications do, then like ok
 leak-exit7 print it, and fail with exit code 7 and an error that has it
+tell       print its command line and its OPENAI_API_KEY, as careless applications do, then like ok
 =========  ============================================================================
 """
 
@@ -35,7 +36,7 @@ def main() -> int:
     source, target = _folder("-i", "INPUT", "input"), _folder("-o", "OUTPUT", "output")
     mode = os.environ.get("NOOP_MODE", "ok")
     seconds = float(os.environ.get("NOOP_SECONDS") or (3600 if mode == "sleep" else 0))
-    if mode not in ("ok", "exit7", "no-output", "sleep", "memory", "spam", "leak", "leak-exit7"):
+    if mode not in ("ok", "exit7", "no-output", "sleep", "memory", "spam", "leak", "leak-exit7", "tell"):
         print(f"noop: NOOP_MODE={mode!r} is unknown", file=sys.stderr)
         return 2
     print(f"noop: mode {mode}", flush=True)
@@ -49,6 +50,9 @@ def main() -> int:
         return 0
     if mode == "spam":
         _spam()
+    if mode == "tell":
+        key = os.environ.get("OPENAI_API_KEY", "")
+        print(f"noop: called with {' '.join(sys.argv[1:])}; the key is {key}, and ends with {key[-4:]}", flush=True)
     if mode in ("leak", "leak-exit7"):
         name = dicom.read_study(source).get(dicom.PATIENT_NAME, b"")
         print(f"noop: processing {name.decode('utf-8', 'replace').strip()}", flush=True)

@@ -6,14 +6,14 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from airflow_monai.errors import SinkUnavailable
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, OnResult, Sink
 from airflow_monai.sinks.files import digest_of
 from airflow_monai.store.base import check_key, safe_name
-from airflow_monai.store.local import TEMPORARY_PREFIX, fsync_folder, make_folder
+from airflow_monai.store.local import TEMPORARY_PREFIX, fsync_folder
 
 _CHUNK = 1 << 20
 
@@ -21,7 +21,8 @@ _CHUNK = 1 << 20
 class FolderSink(Sink):
     """Copies files to ``<path>/<payload id>/<workflow>/<task>/...``, what a cleared task made anew to ``.../g<N>``.
 
-    The connection's extra ``path`` (or its host) is the folder; ``overwrite`` allows to replace a file of other
+    The connection's extra ``path`` (or its host) is the folder. It is never made: a share that is not mounted must not
+    become a folder of this host. ``overwrite`` allows to replace a file of other
     content under the same name, which is refused otherwise. A reader never sees half a file.
     """
 
@@ -49,7 +50,6 @@ class FolderSink(Sink):
 
     def test(self) -> str:
         with self._told():
-            make_folder(self.root)
             probe = self.root / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
             probe.write_bytes(b"test")
             probe.unlink()
@@ -74,13 +74,22 @@ class FolderSink(Sink):
 
     def _deliver(self, instance: Instance) -> Delivery:
         target = self.root / check_key(instance.name)
-        make_folder(target.parent)
+        self._make_below(target.parent)
         temporary = target.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
         try:
             digest = _copy(instance.path, temporary, self._piece)
             return self._publish(self.identity(instance), temporary, target, digest)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _make_below(self, folder: Path) -> None:
+        """Make a folder and those above it, but not the root: should that go meanwhile, this fails."""
+        if folder == self.root or folder.is_dir():
+            return
+        self._make_below(folder.parent)
+        with suppress(FileExistsError):
+            folder.mkdir()
+            fsync_folder(folder.parent)
 
     def _publish(self, identity: str, temporary: Path, target: Path, digest: str) -> Delivery:
         """Give the finished copy its name, unless another file has it."""
@@ -101,8 +110,8 @@ class FolderSink(Sink):
             yield
         except OSError as error:
             raise SinkUnavailable(
-                f"The folder {self.root} cannot be written to ({error.strerror or error}): check that it is mounted, "
-                "has space, and belongs to the worker's user."
+                f"The folder {self.root} cannot be written to ({error.strerror or error}): check that it is there or "
+                "mounted (it is not made here), has space, and belongs to the worker's user."
             ) from error
 
 

@@ -125,6 +125,7 @@ def test_the_command_line_tests_a_destination_too(tmp_path: Path) -> None:
     """``airflow connections test``, which Airflow's configuration has to allow, as it has to the button."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
     env |= {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
+    (tmp_path / "results").mkdir()
     for path, said in ((tmp_path / "results", "Connection success!"), (Path("results"), "is no absolute folder")):
         connection = json.dumps({"conn_type": "monai_folder", "extra": {"path": str(path)}})
         done = subprocess.run(

@@ -85,6 +85,7 @@ class Site:
 
     def archive(self, name: str = "ARCHIVE") -> Path:
         path = self.folder / name
+        path.mkdir(exist_ok=True)
         self.monkeypatch.setenv(
             f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": "monai_folder", "extra": {"path": str(path)}})
         )

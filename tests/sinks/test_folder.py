@@ -15,6 +15,11 @@ from airflow_monai.sinks.folder import FolderSink
 
 
 def sink(path: Path, **extra: object) -> FolderSink:
+    path.mkdir(exist_ok=True)
+    return not_made(path, **extra)
+
+
+def not_made(path: Path, **extra: object) -> FolderSink:
     return FolderSink(Destination("ARCHIVE", "monai_folder", extra={"path": str(path), **extra}))
 
 
@@ -87,9 +92,9 @@ def test_a_name_never_leaves_the_folder(name: str, tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(SinkUnavailable, match=r"cannot be written to \(Not a directory\)"):
-        sink(tmp_path / "file" / "out").send([source(tmp_path, b"abc")], lambda _: None)
+        not_made(tmp_path / "file" / "out").send([source(tmp_path, b"abc")], lambda _: None)
     with pytest.raises(SinkUnavailable, match="cannot be written to"):
-        sink(tmp_path / "file" / "out").test()
+        not_made(tmp_path / "file" / "out").test()
 
 
 def test_the_test_button_leaves_nothing(tmp_path: Path) -> None:
@@ -110,7 +115,7 @@ def test_what_is_there_can_be_asked(tmp_path: Path) -> None:
     changed = source(tmp_path, b"xyz")
     assert target.ask([changed]) == {target.identity(changed): False}, "other content is not this instance"
     with pytest.raises(SinkUnavailable):
-        sink(tmp_path / "not-mounted").ask([there])
+        not_made(tmp_path / "not-mounted").ask([there])
 
 
 def test_a_bandwidth_limit_and_a_deadline_are_kept(tmp_path: Path) -> None:
@@ -122,3 +127,13 @@ def test_a_bandwidth_limit_and_a_deadline_are_kept(tmp_path: Path) -> None:
     with pytest.raises(DeadlinePassed):
         deliver(target, source(tmp_path, bytes(8_000_000), "payload/large"))
     assert [path.name for path in (tmp_path / "out/payload").iterdir() if path.is_file()] == [], "no half of a file"
+
+
+def test_a_share_that_is_not_mounted_is_not_made_on_the_local_disk(tmp_path: Path) -> None:
+    target = not_made(tmp_path / "share" / "results")
+    for act in (target.test, lambda: deliver(target, source(tmp_path, b"abc"))):
+        with pytest.raises(SinkUnavailable, match="it is not made here"):
+            act()
+    assert not (tmp_path / "share").exists()
+    (tmp_path / "share" / "results").mkdir(parents=True)
+    assert deliver(target, source(tmp_path, b"abc")).state is DeliveryState.ACCEPTED

@@ -182,6 +182,8 @@ class Trial:
     def _tell_plan(self) -> None:
         """What is not as it would be at the site."""
         places = connections.destinations_of(self.plan, self.options, self.folder)
+        for path in places.folders.values():
+            path.mkdir(exist_ok=True)
         for name in places.folders if self.options.deliver else ():
             self.notes.append(f"{name}: there is no connection AIRFLOW_CONN_{name.upper()}; a folder takes its exports")
         if places.real:

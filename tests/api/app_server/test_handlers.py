@@ -1,0 +1,228 @@
+"""Notification handlers as callers see them; what is sent to them goes over real HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+
+import pytest
+from fastapi.testclient import TestClient
+
+from airflow_monai.api.app_server.map_names import dag_id_for
+from airflow_monai.lifecycle.happening import What
+from airflow_monai.lifecycle.journal import Journal
+from airflow_monai.lifecycle.outbox import Outbox, Patience
+from airflow_monai.notifications.body import Links
+from airflow_monai.notifications.handlers import Handlers
+from airflow_monai.notifications.sending import HandlerTeller, Hosts
+from airflow_monai.store.local import LocalStore
+from tests.lifecycle.happenings import happening
+from tests.notifications.receiver import Receiver
+
+Api = Callable[..., TestClient]
+HANDLERS = "/app-server/notification-handlers"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.stop()
+
+
+@pytest.fixture(autouse=True)
+def site(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.models import crypto
+    from cryptography.fernet import Fernet
+
+    monkeypatch.setenv("AIRFLOW__MONAI__NOTIFICATION_HOSTS", "127.0.0.1, *.hospital.example")
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", Fernet.generate_key().decode())
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.hospital.example/")
+    crypto.get_fernet.cache_clear()
+
+
+def register(api: Api, receiver: Receiver, person: str = "user", **more: object) -> dict:
+    answer = api(person).post(HANDLERS, json={"url": receiver.url, **more})
+    assert answer.status_code == 201, answer.text
+    receiver.secret = answer.json()["secret"] or more["secret"]
+    return answer.json()
+
+
+def deliver(store: LocalStore, handler_id: str) -> Outbox:
+    """What a gateway does."""
+    from airflow_monai.hooks.fernet import AirflowFernet
+
+    handlers = Handlers(store)
+    handler = handlers.get(handler_id)
+    assert handler is not None
+    teller = HandlerTeller(handlers, handler, AirflowFernet(), Hosts(("127.0.0.1",)), Links("https://a.example"))
+    outbox = Outbox(store, Journal(store), handler.channel, teller, start=handler.start, patience=Patience(give_up=5))
+    outbox.step()
+    return outbox
+
+
+def test_a_registered_handler_is_tested_told_and_unregistered(api: Api, receiver: Receiver, site_store: LocalStore):
+    made = register(api, receiver, description="RIS")
+    client, place = api("user"), f"{HANDLERS}/{made['id']}"
+    assert made["secret"] and made["events"] == ["workflow.completed"]
+    tested = client.post(f"{place}/test").json()
+    assert tested["delivered"] and receiver.got[0] == {**receiver.got[0], "event": "test", "id": tested["event_id"]}
+
+    Journal(site_store).create(1, [happening("a", what) for what in What])
+    deliver(site_store, made["id"])
+    told = receiver.got[1]
+    assert told["event"] == "workflow.completed" and told["status"] == "Succeeded"
+    assert told["links"]["job"] == f"https://a.example/monai/app-server/jobs/{told['job_id']}"
+    shown = client.get(f"{place}/deliveries").json()["deliveries"]
+    assert [(one["state"], one["event_id"]) for one in shown] == [("delivered", told["id"])]
+    assert client.get(place).json()["told"] == 1
+
+    assert client.delete(place).status_code == 204
+    assert client.get(place).status_code == client.delete(place).status_code == 404
+    assert client.get(HANDLERS).json() == {"handlers": []}
+    assert not receiver.bad
+
+
+def test_the_secret_is_told_once_and_lies_encrypted(api: Api, receiver: Receiver, site_store: LocalStore):
+    made = register(api, receiver)
+    given = api("user").post(HANDLERS, json={"url": receiver.url, "secret": "known to both of us"}).json()
+    assert given["secret"] is None
+    for answer in (api("admin").get(HANDLERS), api("user").get(f"{HANDLERS}/{made['id']}")):
+        assert made["secret"] not in answer.text and "secret" not in answer.text
+    kept = b"".join(site_store.read(key) for key in site_store.list("notifications"))
+    assert made["secret"].encode() not in kept and b"known to both" not in kept
+    receiver.secret = "known to both of us"
+    assert api("user").post(f"{HANDLERS}/{given['id']}/test").json()["delivered"]
+
+
+def test_filters(api: Api, receiver: Receiver, site_store: LocalStore):
+    job = happening("b").instance_id
+    made = register(api, receiver, "admin", events=["task.completed", "workflow.completed"], jobs=[job.upper()])
+    other = register(api, receiver, "admin", workflows=["elsewhere"], maps=["lung-seg:1.2.0"])
+    assert other["dag_ids"] == [dag_id_for("lung-seg:1.2.0"), "elsewhere"]
+    Journal(site_store).create(1, [happening(run, what) for run in "ab" for what in What])
+    receiver.secret = made["secret"]
+    deliver(site_store, made["id"])
+    deliver(site_store, other["id"])
+    assert [(one["run_id"], one["event"]) for one in receiver.got] == [
+        ("b", "task.completed"),
+        ("b", "workflow.completed"),
+    ]
+    assert receiver.got[0]["task"]["task_id"] == "segment"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "url"),
+        ({"url": "ftp://127.0.0.1/"}, "https"),
+        ({"url": "https://me:word@127.0.0.1/"}, "no user"),
+        ({"url": "http://[::1"}, "no address"),
+        ({"url": "http://169.254.169.254/latest"}, "may not be called"),
+        ({"url": "http://10.0.0.1/"}, "notification_hosts"),
+        ({"url": "http://127.0.0.1/", "events": ["everything"]}, "events"),
+        ({"url": "http://127.0.0.1/", "events": []}, "events"),
+        ({"url": "http://127.0.0.1/", "jobs": ["17"]}, "UUID"),
+        ({"url": "http://127.0.0.1/", "maps": ["lung-seg"]}, "name:version"),
+        ({"url": "http://127.0.0.1/", "secret": "short"}, "secret"),
+        ({"url": "http://127.0.0.1/", "colour": "red"}, "colour"),
+    ],
+)
+def test_what_cannot_be_registered(api: Api, body: dict, said: str):
+    answer = api("user").post(HANDLERS, json=body)
+    assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert said in answer.text
+
+
+def test_where_no_host_is_allowed_none_can_be_registered(api: Api, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("AIRFLOW__MONAI__NOTIFICATION_HOSTS", "")
+    answer = api("admin").post(HANDLERS, json={"url": "http://127.0.0.1/"})
+    assert answer.status_code == 400 and "notification_hosts" in answer.text
+
+
+def test_without_a_key_no_secret_is_kept(api: Api, monkeypatch: pytest.MonkeyPatch):
+    from airflow.models import crypto
+
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "")
+    crypto.get_fernet.cache_clear()
+    answer = api("admin").post(HANDLERS, json={"url": "http://127.0.0.1/"})
+    assert answer.status_code == 503 and "fernet_key" in answer.text
+
+
+def test_who_may(api: Api, receiver: Receiver):
+    assert api(None).post(HANDLERS, json={"url": receiver.url}).status_code == 401
+    assert api(None).get(HANDLERS).status_code == 401
+    assert api("viewer").post(HANDLERS, json={"url": receiver.url}).status_code == 403
+    made = register(api, receiver, "user")
+    place = f"{HANDLERS}/{made['id']}"
+    for method, path in (("GET", place), ("DELETE", place), ("POST", f"{place}/test"), ("GET", f"{place}/deliveries")):
+        assert api(None).request(method, path).status_code == 401
+        assert api("viewer").request(method, path).status_code == 404
+    assert api("viewer").get(HANDLERS).json() == {"handlers": []}
+    assert len(api("op").get(HANDLERS).json()["handlers"]) == 1
+    assert api("op").delete(place).status_code == 204
+
+
+def test_what_cannot_be_delivered_is_told_with_the_reason(api: Api, receiver: Receiver, site_store: LocalStore):
+    made = register(api, receiver)
+    place = f"{HANDLERS}/{made['id']}"
+    receiver.status, receiver.location = 302, "http://127.0.0.1:1/"
+    tested = api("user").post(f"{place}/test").json()
+    assert not tested["delivered"] and "redirect" in tested["reason"]
+    receiver.status, receiver.location = 500, ""
+    at = datetime.now(timezone.utc).isoformat()
+    Journal(site_store).create(1, [happening("a", at=at), happening("b", at=at)])
+    outbox = deliver(site_store, made["id"])
+    shown = api("user").get(f"{place}/deliveries").json()["deliveries"]
+    assert [(one["state"], one["tries"], one["reason"]) for one in shown] == [
+        ("waiting", 1, "the handler answered 500"),
+        ("waiting", 1, "the handler answered 500"),
+    ]
+    assert api("user").get(place).json()["state"] == "failing"
+
+    outbox._clock = lambda: datetime.now(timezone.utc).timestamp() + 60
+    outbox.step()
+    outbox.step()
+    shown = api("user").get(f"{place}/deliveries").json()["deliveries"]
+    assert {one["state"] for one in shown} == {"failed"} and api("user").get(place).json()["failed"] == 2
+    again = api("user").post(f"{place}/deliveries/retry", json={"events": [shown[0]["event_id"]]})
+    assert again.status_code == 202 and [one["event_id"] for one in again.json()["deliveries"]] == [
+        shown[0]["event_id"]
+    ]
+    receiver.status = 204
+    deliver(site_store, made["id"])
+    assert receiver.ids == [shown[0]["event_id"]]
+    assert [one["state"] for one in api("user").get(f"{place}/deliveries").json()["deliveries"]] == [
+        "failed",
+        "delivered",
+    ]
+
+
+def test_nothing_is_sent_after_unregistering(api: Api, receiver: Receiver, site_store: LocalStore):
+    made = register(api, receiver)
+    receiver.status = 503
+    Journal(site_store).create(1, [happening("a")])
+    outbox = deliver(site_store, made["id"])
+    receiver.status, tried = 204, receiver.tried
+    assert api("user").delete(f"{HANDLERS}/{made['id']}").status_code == 204
+    outbox._clock = lambda: datetime.now(timezone.utc).timestamp() + 3
+    Journal(site_store).create(2, [happening("b")])
+    outbox.step()
+    assert receiver.tried == tried and receiver.got == []
+
+
+def test_changes_are_in_the_audit_log(api: Api, receiver: Receiver):
+    from airflow.models.log import Log
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    made = register(api, receiver)
+    api("user").post(f"{HANDLERS}/{made['id']}/test")
+    api("user").delete(f"{HANDLERS}/{made['id']}")
+    with create_session() as session:
+        rows = session.execute(select(Log.event, Log.owner, Log.extra).order_by(Log.id)).all()
+    assert [row[0] for row in rows] == ["monai.handler.register", "monai.handler.test", "monai.handler.unregister"]
+    assert {json.loads(row[2])["handler"] for row in rows} == {made["id"]}
+    assert made["secret"] not in str(rows)

@@ -21,6 +21,7 @@ from airflow_monai.api.instances.runs import RunFilter, list_runs
 from airflow_monai.api.runs import site_store
 from airflow_monai.datasets.catalogue import Dataset, DatasetNotFound, Datasets, NotUploaded, State, dataset_files
 from airflow_monai.datasets.receiving import NewFiles, Taken, Upload, UploadRefused, Why
+from airflow_monai.jobs.requests import JobRequests
 from airflow_monai.store.base import Store
 from airflow_monai.store.payloads import payload_key
 from airflow_monai.types import Payload
@@ -342,7 +343,7 @@ def delete_dataset(
     """Delete a dataset and its associations. What its jobs were stays known."""
     datasets = Datasets(site_store())
     found = find_dataset(datasets.store, dataset_id)
-    if running := jobs_on(found.id):
+    if running := jobs_on(datasets.store, found.id):
         raise HTTPException(
             409, f"{running} job{'s are' if running > 1 else ' is'} at work on this dataset: cancel or await what runs."
         )
@@ -357,11 +358,14 @@ def delete_dataset(
     note(caller, "monai.dataset.delete", extra={"dataset": found.id, "with_results": with_results})
 
 
-def jobs_on(dataset_id: str) -> int:
-    """How many runs are queued or at work on a dataset."""
+def jobs_on(store: Store, dataset_id: str) -> int:
+    """How many runs are queued or at work on a dataset, or will be because somebody has asked for them."""
     with create_session() as session:
         wanted = RunFilter(payload_id=dataset_id, states=("queued", "running"))
-        return list_runs(session, wanted, limit=100).total
+        running = list_runs(session, wanted, limit=100)
+    if running.total:
+        return running.total
+    return sum(job.payload_id == dataset_id for request in JobRequests(store).open() for job in request.jobs)
 
 
 def find_dataset(store: Store, dataset_id: str) -> Dataset:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import socket
+import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,43 @@ def _files(root: Path) -> list[str]:
 def own_site(site_store: LocalStore) -> LocalStore:
     """Each test has a store of its own, which the app finds by the settings."""
     return site_store
+
+
+@dataclass
+class Served:
+    """The app on a socket of this process."""
+
+    port: int
+    token: str
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def head(self, length: int | str, kind: str = "application/dicom") -> bytes:
+        lines = (
+            "POST /app-server/datasets HTTP/1.1", "Host: x", f"Authorization: Bearer {self.token}",
+            f"Content-Type: {kind}", f"Content-Length: {length}", "", "",
+        )  # fmt: skip
+        return "\r\n".join(lines).encode()
+
+
+@pytest.fixture
+def served(
+    airflow_tables: str, site_store: LocalStore, people: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Served]:
+    import uvicorn
+
+    from airflow_monai.api.app import create_app
+
+    monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_AT_A_TIME", "2")
+    monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_IDLE_SECONDS", "1")
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(), log_level="error"))
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    try:
+        yield Served(listening.getsockname()[1], people("user"))
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listening.close()

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 import threading
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import pytest
 from fastapi.testclient import TestClient
 
 from airflow_monai.api.common import uploads
 from airflow_monai.store.local import LocalStore
-from tests.api.app_server.conftest import dicom, left_in, study_files, zipped
+from tests.api.app_server.conftest import Served, dicom, left_in, study_files, zipped
 
 Api = Callable[..., TestClient]
 URL = "/app-server/datasets"
@@ -155,46 +153,6 @@ def test_a_full_disk_refuses_and_says_no_folder(
     assert answer.status_code == 507 and "space" in answer.json()["detail"]
     assert str(site_store.root) not in answer.text
     assert left_in(site_store) == []
-
-
-@dataclass
-class Served:
-    """The app on a socket of this process."""
-
-    port: int
-    token: str
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
-
-    def head(self, length: int | str, kind: str = "application/dicom") -> bytes:
-        lines = (
-            f"POST {URL} HTTP/1.1", "Host: x", f"Authorization: Bearer {self.token}",
-            f"Content-Type: {kind}", f"Content-Length: {length}", "", "",
-        )  # fmt: skip
-        return "\r\n".join(lines).encode()
-
-
-@pytest.fixture
-def served(
-    airflow_tables: str, site_store: LocalStore, people: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Served]:
-    import uvicorn
-
-    from airflow_monai.api.app import create_app
-
-    monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_AT_A_TIME", "2")
-    monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_IDLE_SECONDS", "1")
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(), log_level="error"))
-    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
-    thread.start()
-    try:
-        yield Served(listening.getsockname()[1], people("user"))
-    finally:
-        server.should_exit = True
-        thread.join(20)
-        listening.close()
 
 
 def _soon(condition: Callable[[], bool]) -> bool:

@@ -1,0 +1,105 @@
+"""Instances, tasks and payloads over HTTP on a real Airflow: read, ended by hand, deleted."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from airflow_monai.local.stack import LocalStack
+from airflow_monai.store.payloads import payload_key
+from tests.e2e.helpers import (
+    Maps,
+    add_workflows,
+    containers,
+    export,
+    make_study,
+    send,
+    store_of,
+    wait_for_runs,
+    wait_for_state,
+    work,
+    workflow,
+)
+
+
+class Client:
+    """Somebody who knows the Workflow Manager's API only."""
+
+    def __init__(self, stack: LocalStack):
+        self._base = f"{stack.ui}/monai/workflow-manager"
+        self._headers = {"Authorization": f"Bearer {stack.api._bearer()}"}
+
+    def call(self, method: str, path: str, json: Any = None) -> requests.Response:
+        return requests.request(method, f"{self._base}{path}", json=json, headers=self._headers, timeout=60)
+
+    def get(self, path: str) -> Any:
+        answer = self.call("GET", path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def tasks(self, payload_id: str) -> dict[str, dict[str, Any]]:
+        (instance,) = self.get(f"/workflowinstances?payloadId={payload_id}")["Data"]
+        return {task["task_id"]: task for task in instance["tasks"]}
+
+
+def test_from_the_study_to_its_end(stack: LocalStack, maps: Maps, tmp_path: Path) -> None:
+    client, study = Client(stack), make_study(tmp_path, "E2EWM")
+    add_workflows(stack, workflow("e2e-wm", "E2EWM", work(maps.reference()), export(destinations=("AUDIT",))))
+    send(stack, study)
+    assert wait_for_runs(stack, "e2e-wm", 1)[study.run_id]["state"] == "success"
+    payload = study.payload_id
+    tasks = client.tasks(payload)
+    assert {name: task["status"] for name, task in tasks.items()} == {"work": "Succeeded", "send": "Succeeded"}
+    assert tasks["work"]["result"]["volume_ml"] and tasks["send"]["previous_task_id"] == "work"
+    assert client.get(f"/tasks/{tasks['work']['execution_id']}") == tasks["work"]
+    found = client.get(f"/payload/{payload}")
+    assert (found["file_count"], found["payload_status"]) == (len(study.files), "Complete")
+    archive = zipfile.ZipFile(io.BytesIO(client.call("GET", f"/payload/{payload}/download").content))
+    assert sorted(Path(name).stem for name in archive.namelist()) == sorted(study.sop_uids)
+    health = {item["check"]: item["result"] for item in client.get("/health")["checks"]}
+    assert health == dict.fromkeys(("store", "airflow database", "gateway"), "Healthy")
+
+    assert client.call("DELETE", f"/payload/{payload}?reason=test").status_code == 202
+    stack.wait_for(
+        lambda: client.get(f"/payload/{payload}")["payload_deleted"] == "Yes", seconds=60, what="the deletion"
+    )
+    store = store_of(stack)
+    assert not list(store.children(payload_key(payload, "dcm")))
+    assert not store.exists(payload_key(payload, "payload.json"))
+    told = client.get(f"/payload/{payload}")
+    assert told["deletion"]["reason"] == "test" and told["patient_details"] is None
+    assert {name: task["status"] for name, task in client.tasks(payload).items()} == dict.fromkeys(tasks, "Succeeded")
+    send(stack, study)  # its sender is told success; nothing comes of it
+    assert not list(store.children(payload_key(payload, "dcm")))
+
+
+def test_a_task_that_runs_is_ended_by_hand(stack: LocalStack, maps: Maps, tmp_path: Path) -> None:
+    client, study = Client(stack), make_study(tmp_path, "E2EWMEND")
+    spec = workflow("e2e-wm-end", "E2EWMEND", work(maps.reference("ok", "300")), export(destinations=("AUDIT",)))
+    add_workflows(stack, spec)
+    send(stack, study)
+    wait_for_state(stack, "e2e-wm-end", study.run_id, "work", "running")
+    labels = {"dag": "e2e-wm-end"}
+    if maps.runner == "docker":
+        stack.wait_for(lambda: containers(stack, **labels), seconds=60, what="the container")
+    task = client.tasks(study.payload_id)["work"]
+    assert task["status"] == "Accepted"
+    running = [one["execution_id"] for one in client.get("/tasks/running?pageSize=100")["Data"]]
+    assert task["execution_id"] in running
+    assert client.call("DELETE", f"/payload/{study.payload_id}").status_code == 400
+    path = f"/tasks/{task['execution_id']}"
+    assert client.call("PUT", path, {"status": "Canceled"}).json()["status"] == "Canceled"
+    assert client.call("PUT", path, {"status": "Failed"}).status_code == 409
+    assert wait_for_runs(stack, "e2e-wm-end", 1)[study.run_id]["state"] == "failed"
+    if maps.runner == "docker":
+        stack.wait_for(lambda: not containers(stack, **labels), seconds=60, what="the container's end")
+    assert client.tasks(study.payload_id)["work"]["status"] == "Canceled"
+    (instance,) = client.get(f"/workflowinstances?payloadId={study.payload_id}")["Data"]
+    assert instance["id"] in [one["id"] for one in client.get("/workflowinstances/failed")]
+    note = f"/workflowinstances/{instance['id']}/executions/{task['execution_id']}/acknowledge"
+    assert client.call("PUT", note).status_code == 200
+    assert instance["id"] not in [one["id"] for one in client.get("/workflowinstances/failed")]

@@ -32,6 +32,8 @@ _OPTIONS = {
     # looking at: these were never scheduled again
     "idle_in_transaction_session_timeout": "30s",
 }
+# it holds one end of a pipe, and its owner the other: without a last word the owner was killed
+_WATCHER = 'read -r word && exit; kill -INT "$1"; sleep 5; kill -QUIT "$1"; rm -rf "$2"'
 
 
 def programs() -> Path:
@@ -51,14 +53,17 @@ class Cluster:
 
     :param folder: data folder; parents are made.
     :param env: environment of the server.
+    :param ends_with_owner: end the server when this process ends without having stopped it, as by kill -9.
     """
 
-    def __init__(self, folder: Path, *, log: Path, env: Mapping[str, str]):
+    def __init__(self, folder: Path, *, log: Path, env: Mapping[str, str], ends_with_owner: bool = False):
         self.folder = folder
         self.log = log
         self.env = dict(env)
         self.socket_folder: Path | None = None
         self.process: Process | None = None
+        self._ends_with_owner = ends_with_owner
+        self._watcher: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -106,6 +111,9 @@ class Cluster:
             stop_signal=signal.SIGINT,  # "fast" shutdown
         )
         self.process.start()
+        if self._ends_with_owner:
+            words = ["sh", "-c", _WATCHER, "watcher", str(self.process.pid), str(self.socket_folder)]
+            self._watcher = subprocess.Popen(words, stdin=subprocess.PIPE, cwd="/", start_new_session=True)
         self._wait_until_it_answers(30)
 
     def stop(self) -> None:
@@ -117,6 +125,9 @@ class Cluster:
                 if not self.process.wait(3):
                     self.process.signal(signal.SIGKILL, group=True)
                     self.process.wait(3)
+        if self._watcher is not None:
+            self._watcher.communicate(b"stopped\n")
+            self._watcher = None
         self.remove_socket_folder()
 
     def remove_socket_folder(self) -> None:

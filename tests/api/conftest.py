@@ -29,7 +29,7 @@ def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("api-database")
     folder.chmod(0o755)  # the server's user, when that is another, must get through
     log, env = folder / "postgres.log", dict(os.environ)
-    postgres = Cluster(folder / "data", log=log, env=env)
+    postgres = Cluster(folder / "data", log=log, env=env, ends_with_owner=True)
     postgres.copy_from(ensure_template(project_folder() / ".demo" / "cache", env=env, log=log))
     postgres.start()
     before = os.environ.get(_CONNECTION)

@@ -75,7 +75,7 @@ def dag_test_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagTes
     from airflow_monai.local.postgres import DATABASE, Cluster
 
     home = tmp_path_factory.mktemp("airflow")
-    cluster = Cluster(home / "postgres", log=home / "postgres.log", env=os.environ)
+    cluster = Cluster(home / "postgres", log=home / "postgres.log", env=os.environ, ends_with_owner=True)
     cluster.create()
     try:
         cluster.start()

@@ -211,6 +211,36 @@ def test_the_database_starts_for_root_in_a_folder_that_others_may_not_enter(tmp_
     assert stat.S_IMODE(locked.stat().st_mode) == 0o700, "no folder's mode was changed"
 
 
+_OWNER = """
+import os, sys, time
+from pathlib import Path
+from airflow_monai.local.postgres import Cluster
+folder = Path(sys.argv[1])
+cluster = Cluster(folder / "data", log=folder / "log", env=os.environ, ends_with_owner=True)
+cluster.create()
+cluster.start()
+print(cluster.process.pid, cluster.socket_folder, flush=True)
+if sys.argv[2] == "stops":
+    cluster.stop()
+else:
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("end", ["stops", "is killed"])
+def test_a_database_ends_with_the_process_that_owns_it(tmp_path: Path, end: str) -> None:
+    words = [sys.executable, "-c", _OWNER, str(tmp_path), end]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        pid, sockets = owner.stdout.readline().split()
+        if end == "is killed":
+            assert psutil.pid_exists(int(pid))
+            owner.kill()
+        owner.wait(30)
+    assert wait_until(lambda: not psutil.pid_exists(int(pid)), 15)
+    assert wait_until(lambda: not Path(sockets).exists(), 15)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="all the other tests run as an ordinary user then")
 def test_the_database_starts_for_an_ordinary_user(tmp_path: Path) -> None:
     import psycopg2  # noqa: F401 - before the user changes, who may not read every folder of Python

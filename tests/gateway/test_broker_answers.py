@@ -143,6 +143,16 @@ def test_what_became_of_an_export(desk: Desk, waiting: Waiting) -> None:
     assert reason.startswith("No export was asked for")
 
 
+def test_what_became_of_an_export_in_the_words_of_the_first_draft(desk: Desk, waiting: Waiting) -> None:
+    await_answer(desk.site.store, AnswerKind.EXPORT, ("w", "x-1"), Awaited(waiting))
+    event = {"Transaction ID": "w", "Export Task ID": "x-1", "Correlation ID": "c", "Sink": "PACS", "Message": "sent"}
+    desk.publish("export.completed", **event, Status=0)
+    assert wait_for(lambda: desk.note(waiting)) == {"status": "Success", "message": "sent", "files": {}}
+    desk.publish("export.completed", **event, Status=17)
+    (reason,) = wait_for(lambda: desk.dead("export.completed"))
+    assert reason.startswith("The message is no ExportTaskCompleted: status")
+
+
 def test_artifacts_of_an_application_elsewhere(desk: Desk, waiting: Waiting) -> None:
     output = f"payloads/{PAYLOAD}/workflows/ct-lung/run/elsewhere/g1"
     awaited = Awaited(waiting, output, (("seg", "SEG"), ("report", "SR")))

@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Annotated, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from airflow_monai.broker.events.base import Event, Id, Items
 from airflow_monai.broker.events.exports import ExportStatus
@@ -96,6 +96,12 @@ class ExportTaskRequest(_Draft):
     sink: Id
 
 
+_EXPORT_STATUS = {
+    "enum": [*range(len(ExportStatus)), *(status.value for status in ExportStatus)],
+    "description": ", ".join(f"{status.number}: {status.value}" for status in ExportStatus),
+}
+
+
 def _export_status(value: object) -> object:
     return ExportStatus(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else value
 
@@ -108,6 +114,6 @@ class ExportTaskCompleted(_Draft):
     """
 
     export_task_id: Id
-    status: Annotated[ExportStatus, BeforeValidator(_export_status)]
+    status: Annotated[ExportStatus, BeforeValidator(_export_status), WithJsonSchema(_EXPORT_STATUS)]
     message: str = ""
     sink: str = ""

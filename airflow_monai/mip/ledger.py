@@ -37,15 +37,19 @@ class Ledger:
     # -- jobs and runs ----------------------------------------------------------------------------------------------
 
     def jobs(self) -> list[str]:
-        return list(self.store.children(f"{TOP}/jobs"))
+        return [job for job in self.store.children(f"{TOP}/jobs") if self.numbers(job)]
 
     def numbers(self, job: str) -> list[int]:
         """Numbers of a job's runs, ascending; empty where there is no such job."""
-        return sorted(int(name) for name in self.store.children(f"{TOP}/jobs/{job}") if name.isdecimal())
+        found = sorted(int(name) for name in self.store.children(f"{TOP}/jobs/{job}") if name.isdecimal())
+        # who was killed while he created the last one may have left its folder
+        while found and not self.store.exists(self.key(RunId(job, found[-1]), "run.json")):
+            found.pop()
+        return found
 
     def run_ids(self) -> Iterator[RunId]:
         """All runs, by job and number."""
-        for job in self.jobs():
+        for job in self.store.children(f"{TOP}/jobs"):
             yield from (RunId(job, number) for number in self.numbers(job))
 
     def run(self, run_id: RunId) -> Run | None:

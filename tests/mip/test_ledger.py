@@ -11,6 +11,7 @@ from pathlib import Path
 from airflow_monai.mip.ledger import ABANDONED_SECONDS, Ledger
 from airflow_monai.mip.model import RunId
 from airflow_monai.store.local import LocalStore
+from tests.mip.cases import asked_for
 
 SUBMIT = """
 import sys
@@ -59,6 +60,13 @@ def test_what_a_killed_server_has_told_is_there_and_open(tmp_path: Path) -> None
             assert run_id is not None
             run = ledger.run(run_id)
             assert run is not None and ledger.encrypted_key(run) == b"ciphertext"
+
+
+def test_a_folder_that_a_killed_server_left_is_no_run(tmp_path: Path) -> None:
+    ledger = Ledger(LocalStore(tmp_path))
+    (tmp_path / "mip" / "jobs" / "alpha" / "1").mkdir(parents=True)
+    assert (ledger.jobs(), ledger.numbers("alpha")) == ([], [])
+    assert str(ledger.submit(asked_for(), None).run_id) == "alpha-1"
 
 
 def test_what_a_killed_server_had_only_prepared_is_swept(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def _download(kind: str, entries: Callable[[RunFolder, str], files.Entries]) -> 
             f"/{place}/{{job_name}}/{{module_name}}/{kind}",
             404,
             409,
+            media_type="application/zip",
             response_class=Response,
             operation_id=f"mip_{kind}_below_{place}",
         )(download)

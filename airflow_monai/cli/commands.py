@@ -365,14 +365,14 @@ _PAYLOADS = Group(
             name="list",
             help="List the payloads in the store, the newest first.",
             description="List the payloads in the store, open ones first, then the newest. A payload is open, waiting "
-            "for a run to be created, unrouted (no workflow wants it), started, or not-started (it was given up).",
+            "for a run to be created, unrouted (no workflow wants it), started, not-started (it was given up), or deleted.",
             function=f"{ENTRY}.payloads_list",
             example="airflow monai payloads list --state unrouted --since 3d",
             arguments=(
                 Argument(
                     ("--state",),
                     {
-                        "choices": ("open", "closed", "waiting", "unrouted", "started", "not-started"),
+                        "choices": ("open", "closed", "waiting", "unrouted", "started", "not-started", "deleted"),
                         "help": "Only those that are so.",
                     },
                 ),
@@ -661,6 +661,80 @@ _MAPS = Group(
     ),
 )
 
+_ELSEWHERE = (
+    Argument(
+        ("--url",),
+        {"metavar": "URL", "help": "Of an Airflow elsewhere. Default: MONAI_URL; without one, this host's store."},
+    ),
+    Argument(
+        ("--user",),
+        {
+            "metavar": "NAME",
+            "help": "Who asks there, with the password in MONAI_PASSWORD. Default: MONAI_USER. A token "
+            "of Airflow in MONAI_TOKEN does without both.",
+        },
+    ),
+    _JSON,
+)
+_WORKFLOW = Argument(("workflow",), {"metavar": "NAME|ID", "help": "As `airflow monai workflows list` shows it."})
+_DEFINITION = Argument(("file",), {"metavar": "FILE", "help": "YAML or JSON; - reads standard input."})
+
+_WORKFLOWS = Group(
+    name="workflows",
+    help="Registered workflows: those that are in no file of the site.",
+    example="airflow monai workflows register ct-lung.yaml",
+    commands=(
+        Command(
+            name="register",
+            help="Register a workflow.",
+            description="Register a workflow: it is a DAG some seconds later. Exit code 1: it is refused, 2: nothing "
+            "could be done.",
+            function=f"{ENTRY}.workflows_register",
+            example="airflow monai workflows register ct-lung.yaml --url https://airflow.hospital.example",
+            arguments=(_DEFINITION, *_ELSEWHERE),
+        ),
+        Command(
+            name="update",
+            help="Make a new revision of a registered workflow.",
+            description="Make a new revision of a registered workflow. The file may name some of its attributes only: "
+            "the others stay. Runs under way go on as they began. Exit codes as for register.",
+            function=f"{ENTRY}.workflows_update",
+            example="airflow monai workflows update ct-lung ct-lung.yaml",
+            arguments=(_WORKFLOW, _DEFINITION, *_ELSEWHERE),
+        ),
+        Command(
+            name="delete",
+            help="Have nothing start a registered workflow any more; what runs ends normally.",
+            function=f"{ENTRY}.workflows_delete",
+            example="airflow monai workflows delete ct-lung",
+            arguments=(_WORKFLOW, *_ELSEWHERE),
+        ),
+        Command(
+            name="list",
+            help="List all workflows: registered ones, those in files, those of MAPs.",
+            function=f"{ENTRY}.workflows_list",
+            example="airflow monai workflows list --json",
+            arguments=_ELSEWHERE,
+        ),
+        Command(
+            name="show",
+            help="Show a workflow's definition and its revisions.",
+            function=f"{ENTRY}.workflows_show",
+            example="airflow monai workflows show ct-lung",
+            arguments=(_WORKFLOW, *_ELSEWHERE),
+        ),
+        Command(
+            name="validate",
+            help="Check whether definitions could be registered.",
+            description="Check whether definitions could be registered beside what there is. Exit code 1: one could "
+            "not, 2: it cannot be said. `airflow monai validate` checks files without asking what there is.",
+            function=f"{ENTRY}.workflows_validate",
+            example="airflow monai workflows validate ct-lung.yaml",
+            arguments=(Argument(("files",), {"nargs": "+", "metavar": "FILE", "help": "YAML or JSON."}), *_ELSEWHERE),
+        ),
+    ),
+)
+
 MONAI = Group(
     name="monai",
     help="Clinical imaging-AI workflows.",
@@ -677,6 +751,7 @@ MONAI = Group(
         _PAYLOADS,
         _MAPS,
         _MAP,
+        _WORKFLOWS,
         _ARGO,
         _BATCH,
     ),

@@ -22,7 +22,7 @@ from airflow_monai.api.runs import site_store
 from airflow_monai.api.workflow_manager import PREFIX
 from airflow_monai.api.workflow_manager.executions import in_parallel, workflows_of
 from airflow_monai.api.workflow_manager.paging import Page, ThePaging
-from airflow_monai.api.workflow_manager.rows import our_dags, payloads_of, runs_on
+from airflow_monai.api.workflow_manager.rows import is_worked_on, our_dags, payloads_of, runs_on
 from airflow_monai.store.base import Store
 from airflow_monai.store.deletion import DeletionState, NotDeletable, deletion_of, request_deletion
 from airflow_monai.store.payloads import load_payload, payload_key
@@ -206,11 +206,12 @@ def delete_payload(
         sight = _Sight(caller, session)
         summary, _ = _the_payload(store, session, sight, str(payload_id))
         every = runs_on(session, [summary.payload_id])
+        working = is_worked_on(session, summary.payload_id)
     for dag_id in {run.dag_id for run in every}:
         caller.check(Right.CHANGE_RUNS, dag_id)
     if not every:
         caller.check(Right.CHANGE_RUNS)
-    if any(not run.has_ended for run in every):
+    if working:
         raise HTTPException(400, "Workflow instances are still working on this payload.")
     try:
         request_deletion(store, summary.payload_id, caller.name, reason)

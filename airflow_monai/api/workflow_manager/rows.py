@@ -11,7 +11,7 @@ from airflow.models.dag import DagTag
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from fastapi import HTTPException
-from sqlalchemy import and_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from airflow_monai.api.common.access import Caller, Right
@@ -68,6 +68,15 @@ def runs_on(session: Session, payload_ids: Iterable[str], dag_ids: Iterable[str]
     if dag_ids is not None:
         wanted = wanted.where(DagRun.dag_id.in_(sorted(dag_ids)))
     return [run_from(row) for row in session.execute(wanted.order_by(DagRun.id).limit(1000))]
+
+
+def is_worked_on(session: Session, payload_id: str) -> bool:
+    """Whether a run that has not ended has this payload as its key, or in its conf; of any DAG."""
+    wanted = select(DagRun.id).where(
+        DagRun._state.in_(["queued", "running"]),
+        or_(DagRun.partition_key == payload_id, DagRun.conf["payload_id"].as_string() == payload_id),
+    )
+    return session.scalar(wanted.limit(1)) is not None
 
 
 def payloads_of(session: Session, dag_ids: Iterable[str]) -> set[str]:

@@ -17,6 +17,7 @@ from airflow_monai.gateway.removal import Remover
 from airflow_monai.store.deletion import DeletionState, delete_payload, deletion_of, doomed
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import instance_id_of, payload_key
+from tests.api.airflow_rows import run
 from tests.api.workflow_manager.scene import (
     ACCESSION,
     BASE,
@@ -153,7 +154,9 @@ def test_deleting_is_asked_for_and_done_by_a_gateway(
 def test_what_is_worked_on_is_not_deleted(api: Api, dag_id: str, site_store: LocalStore) -> None:
     payload, still = receive(site_store), receive(site_store, "1.9", 1, done=False)
     work_on(site_store, dag_id, payload, "queued")
-    for one in (payload, still):
+    by_conf = receive(site_store, "1.8", 1)
+    run(dag_id, "by-conf", "running", conf={"payload_id": by_conf})
+    for one in (payload, by_conf, still):
         answer = api("op").delete(f"{PATH}/{one}")
         assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
     assert api("op").delete(f"{PATH}/{NOTHING}").status_code == 404

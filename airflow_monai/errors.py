@@ -32,6 +32,10 @@ class StoreError(MonaiError):
     """The store cannot do what was asked (missing object, unsafe key, disk full)."""
 
 
+class UnsafeKey(StoreError):
+    """What was to be a key of the store could lead out of it, or be no object's name: there can be no such object."""
+
+
 class PayloadNotFound(StoreError):
     """No payload has this id."""
 
@@ -440,6 +444,27 @@ class InvalidArgument(MonaiError):
     """An argument of a task cannot be used, now that its templates are resolved. The message names it."""
 
     failure = FailureKind.INVALID
+
+
+class ServerUnavailable(MonaiError):
+    """An Airflow that a command asks cannot be reached, does not know who asks, or fails."""
+
+    failure = FailureKind.CONNECTION
+
+
+class ServerRefused(MonaiError):
+    """An Airflow that a command asks answered that it does not do it.
+
+    :param status: HTTP status of the answer.
+    :param errors: field, message, hint of each part of the request that is wrong, and line and column where known.
+    """
+
+    failure = FailureKind.REFUSED
+
+    def __init__(self, message: str, *, status: int, errors: tuple[Mapping[str, Any], ...] = ()):
+        super().__init__(message)
+        self.status = status
+        self.errors = errors
 
 
 class UnexpectedError(MonaiError):

@@ -16,6 +16,7 @@ from airflow_monai.errors import MonaiError
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from airflow_monai.cli.workflows import Workflows
     from airflow_monai.store.base import Store
 
 
@@ -403,3 +404,58 @@ def argo_cancel(args: Namespace) -> int:
     from airflow_monai.cli import argo as command
 
     return command.run_cancel(command.server_of(args.conn_id), args.name, args.json, sys.stdout)
+
+
+@partial(_ends, refused=2)
+def workflows_register(args: Namespace) -> int:
+    from airflow_monai.cli import workflows as command
+
+    return _answered(lambda here: command.run_register(here, args.file, args.json, sys.stdout), args)
+
+
+@partial(_ends, refused=2)
+def workflows_update(args: Namespace) -> int:
+    from airflow_monai.cli import workflows as command
+
+    return _answered(lambda here: command.run_update(here, args.workflow, args.file, args.json, sys.stdout), args)
+
+
+@partial(_ends, refused=2)
+def workflows_delete(args: Namespace) -> int:
+    from airflow_monai.cli import workflows as command
+
+    return _answered(lambda here: command.run_delete(here, args.workflow, args.json, sys.stdout), args)
+
+
+@partial(_ends, refused=2)
+def workflows_list(args: Namespace) -> int:
+    from airflow_monai.cli import workflows as command
+
+    return _answered(lambda here: command.run_list(here, args.json, sys.stdout), args)
+
+
+@partial(_ends, refused=2)
+def workflows_show(args: Namespace) -> int:
+    from airflow_monai.cli import workflows as command
+
+    return _answered(lambda here: command.run_show(here, args.workflow, args.json, sys.stdout), args)
+
+
+@partial(_ends, refused=2)
+def workflows_validate(args: Namespace) -> int:
+    from airflow_monai.cli import workflows as command
+
+    return _answered(lambda here: command.run_validate(here, args.files, args.json, sys.stdout), args)
+
+
+def _answered(run: Callable[[Workflows], int], args: Namespace) -> int:
+    """What is done with the workflows; 1, with the reason on stderr, for what is refused."""
+    from airflow_monai.cli.workflows import workflows_of
+    from airflow_monai.errors import ServerRefused, SpecError, WorkflowConflict, WorkflowNotFound
+
+    here = workflows_of(args.url, args.user)
+    try:
+        return run(here)
+    except (ServerRefused, SpecError, WorkflowConflict, WorkflowNotFound) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1

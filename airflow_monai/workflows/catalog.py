@@ -42,6 +42,7 @@ class Known:
     """A workflow as a client sees it.
 
     :param workflow_id: a UUID; of one that is not registered itself it follows from its name.
+    :param version: as its definition says it.
     :param version_id: changes whenever the workflow does; of a registered one the number of its revision.
     :param record: of a registered one.
     :param file: that it is read from, of one in a file.
@@ -52,6 +53,7 @@ class Known:
     origin: Origin
     status: Status
     name: str
+    version: str
     dag_id: str
     ae_title: str
     revision: int
@@ -157,6 +159,7 @@ def _known(
                 origin,
                 status,
                 plan.name,
+                plan.version,
                 plan.dag_id,
                 plan.ae_title,
                 1,
@@ -173,6 +176,7 @@ def _registered(head: Revision, plan: WorkflowPlan | None, status: Status) -> Kn
         Origin.REGISTERED,
         status,
         head.name,
+        head.version,
         head.dag_id,
         ae_title,
         head.revision,

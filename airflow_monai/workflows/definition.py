@@ -30,7 +30,7 @@ class Body:
 
     :param fields: its attributes, as they are written.
     :param text: the same as a text to keep.
-    :param is_own_text: the text is what was sent, so that lines and columns in it say something to the sender.
+    :param sent: the text that was sent, where all of it is the definition: places in it say something to the sender.
     :param is_within: it stood in a field ``workflow``, as a Workflow Manager takes it for an update: it replaces the
         whole definition, what it does not name included.
     :param original_name: what the sender takes the workflow's present name to be; empty where it does not say.
@@ -38,7 +38,7 @@ class Body:
 
     fields: dict[str, Any]
     text: str
-    is_own_text: bool = False
+    sent: str = ""
     is_within: bool = False
     original_name: str = ""
 
@@ -82,7 +82,7 @@ def _body(root: Node, text: str, is_json: bool) -> Body:
     within = around.get("workflow")
     if within is None or not _AROUND.issuperset(around):
         fields = written(root, WorkflowSpec)
-        return Body(fields, as_json(fields) if is_json else text, is_own_text=not is_json)
+        return Body(fields, as_json(fields) if is_json else text, sent=text)
     if within.shape is not Shape.MAPPING:
         message = f"workflow: a mapping is needed here, not {within.shape.value}"
         raise LoadError("wrong-type", message, within.line, within.column)

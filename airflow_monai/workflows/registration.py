@@ -68,7 +68,7 @@ class Registration:
         try:
             self._place(plan, is_new=not is_update)
         except WorkflowConflict as error:
-            problem = Problem(BODY, 1, 1, "conflict", str(error), path=error.field)
+            problem = Problem(BODY, 0, 0, "conflict", str(error), path=error.field)
             raise SpecError(str(error), problems=(problem,)) from error
 
     def _place(self, plan: WorkflowPlan, *, is_new: bool = False) -> None:
@@ -92,17 +92,25 @@ def plan_of_body(body: Body) -> WorkflowPlan:
     """
     spec, problems = check_text(body.text, BODY)
     if spec is None:
-        errors = errors_of(problems)
+        errors = _placed(errors_of(problems), body)
         more = f", and {len(errors) - 1} more" if len(errors) > 1 else ""
         raise SpecError(f"The workflow cannot be used: {errors[0].message}{more}.", problems=errors)
     return replace(plan_of(spec), source=source_of(folder_of(spec.name)))
+
+
+def _placed(errors: tuple[Problem, ...], body: Body) -> tuple[Problem, ...]:
+    """The errors with their places in what was sent; without a place (line 0) where there is none."""
+    if body.sent == body.text:
+        return errors
+    found = errors_of(check_text(body.sent, BODY)[1]) if body.sent else ()
+    return found or tuple(replace(error, line=0, column=0) for error in errors)
 
 
 def _updated(before: Revision, body: Body) -> Body:
     """The whole definition as the body makes it of the one before."""
     if body.original_name and body.original_name.lower() != before.name.lower():
         message = f"the workflow's name is {before.name!r}, not {body.original_name!r}"
-        problem = Problem(BODY, 1, 1, "other-workflow", message, path="original_workflow_name")
+        problem = Problem(BODY, 0, 0, "other-workflow", message, path="original_workflow_name")
         raise SpecError(f"The workflow cannot be updated: {message}.", problems=(problem,))
     if body.is_within:
         return body
@@ -116,7 +124,7 @@ def _updated(before: Revision, body: Body) -> Body:
 def _not_renamed(before: Revision, plan: WorkflowPlan) -> SpecError:
     message = f"the name of a workflow stays: it is {before.name!r}, and its runs are kept under it, not {plan.name!r}"
     hint = "register a workflow of the new name, then delete this one"
-    return SpecError(f"{message}: {hint}.", problems=(Problem(BODY, 1, 1, "renamed", message, hint, path="name"),))
+    return SpecError(f"{message}: {hint}.", problems=(Problem(BODY, 0, 0, "renamed", message, hint, path="name"),))
 
 
 def _where(plan: WorkflowPlan) -> str:

@@ -172,13 +172,12 @@ def answered(body: Body | None = None) -> Iterator[None]:
 
 
 def _told(problem: Problem, body: Body | None) -> FieldError:
-    has_place = body is None or body.is_own_text
     return FieldError(
         field=_field(problem.path, body),
         message=problem.message,
         hint=problem.hint,
-        line=problem.line if has_place else None,
-        column=problem.column if has_place else None,
+        line=problem.line or None,
+        column=problem.column or None,
     )
 
 

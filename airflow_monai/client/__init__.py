@@ -1,0 +1,1 @@
+"""A client of our APIs, for the command line; imports neither Airflow nor FastAPI."""

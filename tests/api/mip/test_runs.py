@@ -300,3 +300,43 @@ class TestTwoServers:
         api("viewer").get("/mip/runs/alpha-1")
         found = scene.states("alpha-1")
         assert (found["a"], found["b"], found["c"]) == (None, None, "skipped")
+
+
+class TestKeys:
+    KEY = "sk-planted-8f1c2a77"
+
+    def test_a_key_is_neither_stored_nor_shown(
+        self, api: Api, site_store: LocalStore, chain: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from airflow.sdk.crypto import get_fernet
+        from cryptography.fernet import Fernet
+
+        monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", Fernet.generate_key().decode())
+        get_fernet.cache_clear()
+        client = api("op")
+        assert asked(client, "a", openai_key=self.KEY)["payload"]["openai_key"] == "********"
+        (kept,) = (tmp_path / "store" / "mip" / "keys").iterdir()
+        assert get_fernet().decrypt(kept.read_bytes()) == self.KEY.encode(), "as workers will"
+        files = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
+        assert not any(self.KEY.encode() in path.read_bytes() for path in files)
+        scene.work(site_store, chain, "alpha-1")
+        assert client.get("/mip/runs/alpha-1").json()["status"] == "passed"
+        assert not kept.exists()
+        get_fernet.cache_clear()
+
+    def test_no_key_where_it_would_not_be_safe(
+        self, api: Api, chain: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        from airflow.sdk.crypto import get_fernet
+
+        body = {"job": "alpha", "modules": ["a"], "map": "PEACH", "openai_key": self.KEY}
+        monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "")
+        get_fernet.cache_clear()
+        plain = api("op").post("/mip/runs", json=body)
+        get_fernet.cache_clear()
+        monkeypatch.setenv("AIRFLOW__MONAI__RUNNER", "kubernetes")
+        cluster = api("op").post("/mip/runs", json=body)
+        for answer, reason in ((plain, "fernet_key"), (cluster, "Secret")):
+            assert answer.status_code == 409
+            assert reason in answer.json()["detail"] and self.KEY not in answer.text
+        assert api("op").get("/mip/runs").json() == []

@@ -269,8 +269,15 @@ class Datasets:
         self.store.delete(_unfinished(dataset.id))
 
     def has_results(self, dataset_id: str) -> bool:
-        """Whether workflow instances have left something in its payload."""
-        return next(iter(self.store.children(payload_key(dataset_id, "workflows"))), None) is not None
+        """Whether workflow instances have left files in its payload, beside the records of how they went."""
+        top = payload_key(dataset_id, "workflows")
+        for key in self.store.list(top):
+            parts = key[len(top) + 1 :].split(
+                "/"
+            )  # DAG, run, task, perhaps a number; then records or folders
+            if len(parts) - (len(parts) > 3 and parts[3].isdecimal()) > 4:
+                return True
+        return False
 
     def made_under(self, key: str) -> tuple[Dataset, Mapping[str, Any]] | None:
         """The dataset that was made under an idempotency key, and what was noted with it; None where there is none.

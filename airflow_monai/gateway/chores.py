@@ -71,6 +71,7 @@ def chores(api: AirflowApi) -> MakeWayIn:
     """
 
     def make(parts: GatewayParts) -> Chores:
+        from airflow_monai.datasets.catalogue import Datasets
         from airflow_monai.jobs.clearing import Clearings
         from airflow_monai.jobs.starting import JobStarter
 
@@ -79,6 +80,7 @@ def chores(api: AirflowApi) -> MakeWayIn:
             [
                 Chore("beginning jobs", 2.0, starter.start_open),
                 Chore("deleting the outputs of finalized jobs", 5.0, clearings.sweep),
+                Chore("ending what cut uploads began", 60.0, Datasets(parts.store).sweep),
             ]
         )
 

@@ -199,6 +199,9 @@ def test_a_dataset_that_is_worked_on_or_has_results_stays(api: Api, site_store: 
     with create_session() as session:
         for found in session.scalars(select(DagRun)):
             found.state = DagRunState.SUCCESS
+    site_store.write(f"{run_key(made['id'], dag, 'x')}/t/task.json", b"{}")
+    site_store.write(f"{run_key(made['id'], dag, 'x')}/t/0/task.json", b"{}")
+    assert not Datasets(site_store).has_results(made["id"])  # records alone are none
     site_store.write(f"{run_key(made['id'], dag, 'x')}/t/out/result.txt", b"42")
     kept = client.delete(f"{URL}/{made['id']}")
     assert kept.status_code == 409 and "with_results" in kept.json()["detail"]

@@ -415,6 +415,42 @@ _PAYLOADS = Group(
     ),
 )
 
+_CHANNEL = Argument(("channel",), {"metavar": "CHANNEL", "help": "'broker', or a handler's id, as the list shows it."})
+
+_EVENTS = Group(
+    name="events",
+    help="Who is told what happens to workflow instances, and what waits to be told.",
+    example="airflow monai events list",
+    commands=(
+        Command(
+            name="list",
+            help="List who is told: notification handlers and the broker, how they are, and why they fail.",
+            function=f"{ENTRY}.events_list",
+            example="airflow monai events list",
+            arguments=(_JSON,),
+        ),
+        Command(
+            name="show",
+            help="Show what was given up, what waits and why, and what is to be told next.",
+            function=f"{ENTRY}.events_show",
+            example="airflow monai events show broker",
+            arguments=(_CHANNEL, _JSON),
+        ),
+        Command(
+            name="retry",
+            help="Have events that were given up told all the same.",
+            description="Have events that were given up told all the same, by the gateway that tells. Exit code 1: "
+            "there are none.",
+            function=f"{ENTRY}.events_retry",
+            example="airflow monai events retry broker",
+            arguments=(
+                _CHANNEL,
+                Argument(("events",), {"nargs": "*", "metavar": "EVENT", "help": "These. Default: all."}),
+            ),
+        ),
+    ),
+)
+
 _BATCH = Command(
     name="batch",
     help="Tell which payloads the next batch of a workflow would take.",
@@ -749,6 +785,7 @@ MONAI = Group(
         _SEND,
         _POOLS,
         _PAYLOADS,
+        _EVENTS,
         _MAPS,
         _MAP,
         _WORKFLOWS,

@@ -220,6 +220,27 @@ def _warn(text: str) -> None:
 
 
 @_ends
+def events_list(args: Namespace) -> int:
+    from airflow_monai.cli import events as command
+
+    return command.run_list(_store(), args.json, sys.stdout)
+
+
+@_ends
+def events_show(args: Namespace) -> int:
+    from airflow_monai.cli import events as command
+
+    return command.run_show(_store(), args.channel, args.json, sys.stdout)
+
+
+@_ends
+def events_retry(args: Namespace) -> int:
+    from airflow_monai.cli import events as command
+
+    return command.run_retry(_store(), args.channel, args.events, sys.stdout)
+
+
+@_ends
 def payloads_list(args: Namespace) -> int:
     from airflow_monai.cli import payloads as command
 

@@ -194,6 +194,7 @@ def monai_environment(
         # this is not the disk of a hospital: the defaults would refuse to work on many a laptop
         "disk_used_percent": 97,
         "disk_reserve": "1 GB",
+        "notification_hosts": LOOPBACK,  # so that a handler on this machine can be tried out
     }
     return {
         **{f"AIRFLOW_CONN_{name}": json.dumps(value) for name, value in connections.items()},

@@ -197,11 +197,15 @@ class Broker(ABC):
 
 
 BROKERS = {
+    "monai_kafka": "airflow_monai.broker.kafka:Kafka",
     "monai_rabbitmq": "airflow_monai.broker.rabbitmq:RabbitMq",
     "amqp": "airflow_monai.broker.rabbitmq:RabbitMq",
     "amqps": "airflow_monai.broker.rabbitmq:RabbitMq",
 }
 """Connection type -> the class, imported when it is first used. A new kind of broker is one file and one line here."""
+
+_EXTRAS = {"monai_kafka": "kafka"}
+"""Which extra of ours brings what a connection type needs; ``rabbitmq`` for the others."""
 
 
 def open_broker(address: BrokerAddress) -> Broker:
@@ -221,6 +225,6 @@ def open_broker(address: BrokerAddress) -> Broker:
     except ModuleNotFoundError as error:
         raise BrokerMisused(
             f"Broker {address.name}: the library {error.name} is not installed here: pip install "
-            "'airflow-monai[rabbitmq]'."
+            f"'airflow-monai[{_EXTRAS.get(address.kind, 'rabbitmq')}]'."
         ) from None
     return broker_class(address)

@@ -1,4 +1,4 @@
-"""Airflow connections of type ``monai_rabbitmq``: the message broker."""
+"""Airflow connections of the types ``monai_rabbitmq`` and ``monai_kafka``: the message broker."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from airflow.sdk import BaseHook
 from airflow_monai.broker.base import Broker, BrokerAddress, open_broker
 from airflow_monai.errors import BrokerMisused, MonaiError
 from airflow_monai.hooks.connections import aconnection_of, connection_of
+from airflow_monai.hooks.forms import kafka_connection_type
 from airflow_monai.hooks.forms import rabbitmq_connection_type as connection_type
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ async def abroker_address(conn_id: str) -> BrokerAddress:
 
 def _no_connection(conn_id: str) -> BrokerMisused:
     return BrokerMisused(
-        f"There is no Airflow connection {conn_id!r} of a broker. Add one of type monai_rabbitmq under "
-        f"Admin, Connections, or as AIRFLOW_CONN_{conn_id.upper()}."
+        f"There is no Airflow connection {conn_id!r} of a broker. Add one of type monai_rabbitmq or "
+        f"monai_kafka under Admin, Connections, or as AIRFLOW_CONN_{conn_id.upper()}."
     )
 
 
@@ -48,8 +49,30 @@ def _described(conn_id: str, connection: Connection, extra: dict[str, Any]) -> B
     )
 
 
-class RabbitMqHook(BaseHook):
-    """A RabbitMQ; its connection test logs in.
+class _BrokerHook(BaseHook):
+    """A broker; its connection test logs in.
+
+    :param conn_id: id of the Airflow connection.
+    """
+
+    def __init__(self, conn_id: str, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+
+    def get_conn(self) -> Broker:
+        """The broker."""
+        return open_broker(broker_address(self.conn_id))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether it lets us in, and what was found."""
+        try:
+            return True, self.get_conn().test()
+        except MonaiError as error:
+            return False, str(error)
+
+
+class RabbitMqHook(_BrokerHook):
+    """A RabbitMQ.
 
     :param rabbitmq_conn_id: id of the Airflow connection.
     """
@@ -60,19 +83,31 @@ class RabbitMqHook(BaseHook):
     hook_name = "Message broker (RabbitMQ)"
 
     def __init__(self, rabbitmq_conn_id: str = default_conn_name, **kwargs: Any):
-        super().__init__(**kwargs)
+        super().__init__(rabbitmq_conn_id, **kwargs)
         self.rabbitmq_conn_id = rabbitmq_conn_id
 
-    def get_conn(self) -> Broker:
-        """The broker."""
-        return open_broker(broker_address(self.rabbitmq_conn_id))
 
-    def test_connection(self) -> tuple[bool, str]:
-        """Whether it lets us in, and what was found."""
-        try:
-            return True, self.get_conn().test()
-        except MonaiError as error:
-            return False, str(error)
+class KafkaHook(_BrokerHook):
+    """A Kafka cluster.
+
+    :param kafka_conn_id: id of the Airflow connection.
+    """
+
+    conn_name_attr = "kafka_conn_id"
+    default_conn_name = "monai_kafka"
+    conn_type = "monai_kafka"
+    hook_name = "Message broker (Kafka)"
+
+    def __init__(self, kafka_conn_id: str = default_conn_name, **kwargs: Any):
+        super().__init__(kafka_conn_id, **kwargs)
+        self.kafka_conn_id = kafka_conn_id
 
 
-__all__ = ["RabbitMqHook", "abroker_address", "broker_address", "connection_type"]
+__all__ = [
+    "KafkaHook",
+    "RabbitMqHook",
+    "abroker_address",
+    "broker_address",
+    "connection_type",
+    "kafka_connection_type",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_monai.hooks.form_fields import number, text, tls
+from airflow_monai.hooks.form_fields import choice, number, text, tls
 
 
 def argo_connection_type() -> dict[str, Any]:
@@ -55,5 +55,32 @@ def rabbitmq_connection_type() -> dict[str, Any]:
             "hidden-fields": [],
             "relabeling": {"schema": "Virtual host"},
             "placeholders": {"host": "rabbitmq.example.org", "port": "5672", "schema": "monaideploy"},
+        },
+    }
+
+
+def kafka_connection_type() -> dict[str, Any]:
+    """The entry of ``connection-types`` for a Kafka cluster."""
+    return {
+        "connection-type": "monai_kafka",
+        "hook-class-name": "airflow_monai.hooks.broker.KafkaHook",
+        "hook-name": "Message broker (Kafka)",
+        "conn-fields": {
+            "group": text("Group", "Consumer group; gateways of one group share the messages.", "airflow-monai"),
+            "mechanism": choice(
+                "Mechanism", "How login and password are given.", ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+            ),
+            "prefetch": number("Prefetch", "Messages that a gateway may hold at a time.", 50),
+            "delivery_limit": number(
+                "Delivery limit", "After so many deliveries, each to a gateway that died with it: a dead letter.", 20
+            ),
+            "partitions": number("Partitions", "Of topics that do not exist yet. Empty: as the cluster says."),
+            "replicas": number("Replicas", "Of topics that do not exist yet. Empty: as the cluster says."),
+            **tls(),
+        },
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema"],
+            "relabeling": {"host": "Servers"},
+            "placeholders": {"host": "kafka1.example.org, kafka2.example.org:9093", "port": "9092"},
         },
     }

@@ -1,0 +1,513 @@
+"""Apache Kafka: a topic for each of ours, a consumer group, offsets that are committed when all before them is done.
+
+A message that is put back is written again at the end of its topic, a rejected one to ``<topic>-dead-letter`` with the
+reason; only then does it count as done. What is done out of order is kept in mind, not in Kafka: after a crash it comes
+again, which does no harm. The metadata of a group's offset counts how often the first message that is not done has been
+handed out, so that one that kills its consumers becomes a dead letter after ``delivery_limit`` times.
+
+Messages of one correlation id keep their order: it is their key, which chooses the partition.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from airflow_monai.broker.base import REASON_HEADER, Broker, BrokerAddress, Delivered, Message, Publisher, Subscription
+from airflow_monai.errors import BrokerError, BrokerMisused, BrokerUnavailable
+
+log = logging.getLogger(__name__)
+
+CONFIRM_SECONDS = 10.0
+CONNECT_SECONDS = 15.0
+CREATE_SECONDS = 10.0
+LOOK_SECONDS = 3.0
+DEAD_LETTER = "-dead-letter"
+_POLL_SECONDS = 0.2
+_PROPERTIES = ("message_id", "correlation_id", "app_id", "content_type", "type", "timestamp")
+_MISUSED = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError._INVALID_ARG,
+    }
+)
+_NO_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaOptions:
+    """What a connection says of a Kafka.
+
+    :param client: librdkafka's settings that all clients share; they may hold a password.
+    :param group: consumer group; those of one group share the messages.
+    :param prefetch: how many messages a consumer may hold at a time.
+    :param partitions: and ``replicas`` of topics that do not exist yet; -1: as the cluster says.
+    """
+
+    servers: str
+    client: Mapping[str, Any] = field(repr=False)
+    group: str
+    prefetch: int
+    delivery_limit: int
+    partitions: int
+    replicas: int
+
+    @classmethod
+    def of(cls, address: BrokerAddress) -> KafkaOptions:
+        """:raises BrokerMisused: when the connection cannot be used."""
+        if not address.host:
+            raise address.error("it has no host")
+        servers = ",".join(
+            host.strip() if ":" in host else f"{host.strip()}:{address.port or 9092}"
+            for host in address.host.split(",")
+            if host.strip()
+        )
+        return cls(
+            servers=servers,
+            client={"bootstrap.servers": servers, **_security(address)},
+            group=address.text("group", "airflow-monai"),
+            prefetch=address.number("prefetch", 50, 1, 2000),
+            delivery_limit=address.number("delivery_limit", 20, 1, 10_000),
+            partitions=address.number("partitions", -1, -1, 1000),
+            replicas=address.number("replicas", -1, -1, 100),
+        )
+
+
+def _security(address: BrokerAddress) -> dict[str, Any]:
+    """TLS and the login, by librdkafka's names."""
+    tls = address.flag("tls")
+    found: dict[str, Any] = {"security.protocol": ("SASL_" if address.login else "") + ("SSL" if tls else "PLAINTEXT")}
+    if address.login:
+        mechanism = address.text("mechanism", "PLAIN").upper()
+        if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+            raise address.error(f"mechanism = {mechanism!r} is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512")
+        found |= {
+            "sasl.mechanisms": mechanism,
+            "sasl.username": address.login,
+            "sasl.password": address.password,
+        }
+    if tls:
+        files = {"ssl.ca.location": "ca_file", "ssl.certificate.location": "cert_file", "ssl.key.location": "key_file"}
+        found |= {name: address.text(key) for name, key in files.items() if address.text(key)}
+        if not address.flag("check_certificate", default=True):
+            found["enable.ssl.certificate.verification"] = False
+        if not address.flag("check_host", default=True):
+            found["ssl.endpoint.identification.algorithm"] = "none"
+    return found
+
+
+class Kafka(Broker):
+    """A Kafka cluster, or whatever speaks its protocol."""
+
+    def __init__(self, address: BrokerAddress):
+        super().__init__(address)
+        self.options = KafkaOptions.of(address)
+
+    def publisher(self) -> Publisher:
+        return _Publisher(self)
+
+    def subscribe(
+        self,
+        topics: Sequence[str],
+        handler: Callable[[Delivered], None],
+        told: Callable[[str | None], None] = lambda reason: None,
+    ) -> Subscription:
+        return _Subscription(self, tuple(topics), handler, told)
+
+    def test(self) -> str:
+        try:
+            found = AdminClient(self.configured()).list_topics(timeout=CONNECT_SECONDS)
+        except KafkaException as error:
+            raise self.as_ours(error) from None
+        return f"Connected to {self.options.servers}: {len(found.brokers)} brokers, {len(found.topics)} topics."
+
+    def configured(self, **more: Any) -> dict[str, Any]:
+        """A client's settings; it logs nothing by itself."""
+        try:
+            return {**self.options.client, "client.id": "airflow-monai", "log_level": 2, **more}
+        except TypeError as error:
+            raise self.address.error(str(error)) from None
+
+    def declare(self, topics: Sequence[str]) -> None:
+        """Make the topics and those of their dead letters, where they do not exist and we may.
+
+        :raises BrokerUnavailable: when the cluster is out of reach.
+        """
+        wanted = [name for topic in topics for name in (topic, f"{topic}{DEAD_LETTER}")]
+        admin = AdminClient(self.configured())
+        try:
+            there = admin.list_topics(timeout=CONNECT_SECONDS).topics
+        except KafkaException as error:
+            raise self.as_ours(error) from None
+        new = [
+            NewTopic(name, num_partitions=self.options.partitions, replication_factor=self.options.replicas)
+            for name in wanted
+            if name not in there
+        ]
+        for name, made in (admin.create_topics(new, request_timeout=CREATE_SECONDS) if new else {}).items():
+            try:
+                made.result(CREATE_SECONDS)
+            except Exception as error:  # noqa: BLE001 - some clusters make topics themselves and let nobody else do so
+                log.debug("Broker %s: topic %s was not made: %s", self.address.name, name, error)
+
+    def producer(self) -> Producer:
+        """Tells success when all replicas that are in sync have a message, and writes none twice."""
+        seconds = int(CONFIRM_SECONDS * 1000)
+        return Producer(
+            self.configured(acks="all", **{"enable.idempotence": True, "message.timeout.ms": seconds, "linger.ms": 0})
+        )
+
+    def as_ours(self, error: KafkaException | KafkaError) -> BrokerError:
+        """An error of the client's as one of ours."""
+        reason = error.args[0] if isinstance(error, KafkaException) else error
+        name = self.address.name
+        if isinstance(reason, KafkaError) and reason.code() in _MISUSED:
+            return BrokerMisused(f"Broker {name}: it refuses: {reason.str()}. Correct the Airflow connection {name!r}.")
+        said = reason.str() if isinstance(reason, KafkaError) else str(reason)
+        return BrokerUnavailable(f"Broker {name}: Kafka at {self.options.servers} cannot be reached: {said}.")
+
+
+def _written(broker: Kafka, producer: Producer, topic: str, message: Message, headers: Mapping[str, Any]) -> None:
+    """Write a message, and return when the cluster has confirmed it.
+
+    :raises BrokerError: when it has not.
+    """
+    outcome: list[KafkaError | None] = []
+    done = threading.Event()
+
+    def delivered(error: KafkaError | None, _: Any) -> None:
+        outcome.append(error)
+        done.set()
+
+    try:
+        producer.produce(
+            topic,
+            value=message.body,
+            key=message.correlation_id.encode() or None,
+            headers=[(name, _bytes(value)) for name, value in {**_properties(message), **headers}.items()],
+            on_delivery=delivered,
+        )
+    except BufferError:
+        raise BrokerUnavailable(f"Broker {broker.address.name}: it takes no messages now.") from None
+    except KafkaException as error:
+        raise broker.as_ours(error) from None
+    end = time.monotonic() + CONFIRM_SECONDS + 5
+    while not done.is_set() and time.monotonic() < end:
+        producer.poll(0.05)
+    if not outcome:
+        raise BrokerUnavailable(
+            f"Broker {broker.address.name}: it has not confirmed a message within {CONFIRM_SECONDS:g} s."
+        )
+    failed = outcome[0]
+    if failed is None:
+        return
+    if failed.code() in _NO_TOPIC:
+        if not message.needs_queue:
+            return
+        raise BrokerMisused(
+            f"Broker {broker.address.name}: there is no topic {topic!r}, and none is made by itself. Create it."
+        )
+    raise broker.as_ours(failed)
+
+
+def _properties(message: Message) -> dict[str, Any]:
+    kept = {name: value for name, value in message.headers.items() if name not in _PROPERTIES}
+    own = {name: getattr(message, name) for name in _PROPERTIES}
+    return {**kept, **{name: value for name, value in own.items() if value not in (None, "")}}
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return (value if isinstance(value, str) else json.dumps(value, default=str)).encode("utf-8", "replace")
+
+
+def _message(topic: str, record: Any) -> Message:
+    """A record as a message; what others wrote without our headers lacks what they say."""
+    headers = {str(name): _text(value) for name, value in record.headers() or ()}
+    timestamp = headers.pop("timestamp", "")
+    return Message(
+        topic=topic,
+        body=record.value() or b"",
+        message_id=headers.pop("message_id", ""),
+        correlation_id=headers.pop("correlation_id", ""),
+        app_id=headers.pop("app_id", ""),
+        content_type=headers.pop("content_type", ""),
+        type=headers.pop("type", ""),
+        timestamp=int(timestamp) if timestamp.isascii() and timestamp.isdecimal() else None,
+        headers=headers,
+    )
+
+
+def _text(value: bytes | str | None) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
+
+
+class _Publisher:
+    def __init__(self, broker: Kafka):
+        self._broker = broker
+        self._producer: Producer | None = None
+
+    def __enter__(self) -> _Publisher:
+        try:
+            self._producer = self._broker.producer()
+            self._producer.list_topics(timeout=CONNECT_SECONDS)
+        except KafkaException as error:
+            raise self._broker.as_ours(error) from None
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._producer = None
+
+    def publish(self, message: Message) -> None:
+        assert self._producer is not None, "use it as a context"
+        _written(self._broker, self._producer, message.topic, message, {})
+
+
+@dataclass
+class _Partition:
+    """What of a partition that is ours has been handed out and is not committed.
+
+    :ivar done: offset -> whether it is done, in order.
+    :ivar committed: the offset from which the group would go on.
+    :ivar deliveries: how often the message at that offset has been handed out.
+    """
+
+    committed: int = -1
+    deliveries: int = 0
+    done: dict[int, bool] = field(default_factory=dict)
+
+
+class _Subscription:
+    """Consumes by one thread, which answers are told to the cluster by, too."""
+
+    def __init__(
+        self,
+        broker: Kafka,
+        topics: tuple[str, ...],
+        handler: Callable[[Delivered], None],
+        told: Callable[[str | None], None],
+    ):
+        self._broker = broker
+        self._topics = topics
+        self._handler = handler
+        self._told = told
+        self._closing = threading.Event()
+        self._lock = threading.RLock()
+        self._partitions: dict[tuple[str, int], _Partition] = {}
+        self._state: str | None = "not connected yet"
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        self._paused = False
+        self.producer = broker.producer()
+        self.consumer: Consumer | None = None
+        self._thread = threading.Thread(target=self._run, name=f"kafka-{broker.address.name}", daemon=True)
+        self._thread.start()
+
+    def close(self, grace: float = 10.0) -> None:
+        self._closing.set()
+        self._thread.join(grace)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                self._broker.declare(self._topics)
+                self._consume()
+            except (KafkaException, BrokerError) as error:
+                self._tell(str(error if isinstance(error, BrokerError) else self._broker.as_ours(error)))
+                self._closing.wait(1.0)
+
+    def _consume(self) -> None:
+        settings = {
+            "group.id": self._broker.options.group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "session.timeout.ms": 10_000,
+            "max.poll.interval.ms": 300_000,
+            "queued.max.messages.kbytes": 16_384,
+            "error_cb": self._failed,
+        }
+        self.consumer = consumer = Consumer(self._broker.configured(**settings))
+        try:
+            consumer.subscribe(
+                list(self._topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+            )
+            while not self._closing.is_set():
+                self._keep_to_prefetch(consumer)
+                record = consumer.poll(_POLL_SECONDS)
+                if record is None:
+                    self._look_again(consumer)
+                elif (error := record.error()) is None:
+                    self._tell(None)
+                    self._took(record)
+                elif error.code() not in _NO_TOPIC:
+                    self._failed(error)
+        finally:
+            with self._lock:
+                self._partitions.clear()  # what is answered later has no effect
+                self.consumer = None
+            consumer.close()
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        known = {(item.topic, item.partition): item for item in consumer.committed(partitions, timeout=CONNECT_SECONDS)}
+        with self._lock:
+            for item in partitions:
+                at = known[item.topic, item.partition]
+                self._partitions[item.topic, item.partition] = _Partition(at.offset, _deliveries(at.metadata))
+        self._paused = False
+        if partitions:
+            self._tell(None)
+
+    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        with self._lock:
+            for item in partitions:
+                self._partitions.pop((item.topic, item.partition), None)
+
+    def _failed(self, error: KafkaError) -> None:
+        """What the client says by itself. That one of several brokers is away keeps nobody from anything."""
+        if error.code() == KafkaError._ALL_BROKERS_DOWN or error.code() in _MISUSED:
+            self._tell(str(self._broker.as_ours(error)))
+
+    def _look_again(self, consumer: Consumer) -> None:
+        """Why no message can come, as long as that is so: a cluster that is away, a topic that is missing."""
+        if self._state is None or time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + LOOK_SECONDS
+        try:
+            there = consumer.list_topics(timeout=2.0).topics
+        except KafkaException as error:
+            self._tell(str(self._broker.as_ours(error)))
+            return
+        if missing := [topic for topic in self._topics if topic not in there]:
+            name = self._broker.address.name
+            self._tell(f"Broker {name}: there is no topic {missing[0]!r}, and none could be made. Create it.")
+        elif consumer.assignment():
+            self._tell(None)
+
+    def _tell(self, reason: str | None) -> None:
+        if reason != self._state:
+            self._state = reason
+            self._told(reason)
+
+    def _keep_to_prefetch(self, consumer: Consumer) -> None:
+        with self._lock:
+            held = sum(not done for partition in self._partitions.values() for done in partition.done.values())
+        full = held >= self._broker.options.prefetch
+        if full != self._paused and (assigned := consumer.assignment()):
+            (consumer.pause if full else consumer.resume)(assigned)
+            self._paused = full
+
+    def _took(self, record: Any) -> None:
+        topic, number, offset = record.topic(), record.partition(), record.offset()
+        with self._lock:
+            partition = self._partitions.get((topic, number))
+            if partition is None:
+                return
+            partition.done[offset] = False
+            is_first = next(iter(partition.done)) == offset
+        delivery = _Delivery(self, partition, topic, number, offset, _message(topic, record))
+        if is_first and not self._counts(partition, topic, number, offset):
+            times = self._broker.options.delivery_limit
+            many = "1 time, to a consumer" if times == 1 else f"{times} times, each to a consumer"
+            delivery.reject(f"it was handed out {many} that died with it")
+            return
+        self._handler(delivery)
+
+    def _counts(self, partition: _Partition, topic: str, number: int, offset: int) -> bool:
+        """Count that the first message that is not done is handed out; False when that was too often."""
+        if partition.deliveries >= self._broker.options.delivery_limit:
+            return False
+        partition.deliveries += 1
+        self._commit(partition, topic, number, offset)
+        return True
+
+    def answered(self, delivery: _Delivery) -> bool:
+        """Take a message for done; whether that is known to the cluster, or will be when all before it is done."""
+        with self._lock:
+            partition = self._partitions.get((delivery.topic, delivery.number))
+            if partition is not delivery.partition or delivery.offset not in partition.done:
+                return False
+            partition.done[delivery.offset] = True
+            following = -1
+            for offset in list(partition.done):
+                if not partition.done[offset]:
+                    break
+                following = offset + 1
+                del partition.done[offset]
+            if following < 0:
+                return True
+            partition.deliveries = 1 if partition.done else 0
+            return self._commit(partition, delivery.topic, delivery.number, following)
+
+    def _commit(self, partition: _Partition, topic: str, number: int, offset: int) -> bool:
+        metadata = json.dumps({"deliveries": partition.deliveries})
+        consumer = self.consumer
+        if consumer is None:
+            return False
+        try:
+            place = TopicPartition(topic, number, offset, metadata)
+            (kept,) = consumer.commit(offsets=[place], asynchronous=False) or [place]
+        except KafkaException as error:
+            log.warning("Broker %s: what is done of %s cannot be told: %s", self._broker.address.name, topic, error)
+            return False
+        if kept.error is not None:
+            return False
+        partition.committed = offset
+        return True
+
+    def elsewhere(self, topic: str, message: Message, headers: Mapping[str, Any]) -> bool:
+        """Write a message again; whether it is confirmed."""
+        try:
+            _written(self._broker, self.producer, topic, message, headers)
+        except BrokerError as error:
+            log.warning("%s", error)
+            return False
+        return True
+
+
+def _deliveries(metadata: str | None) -> int:
+    try:
+        return int(json.loads(metadata or "{}").get("deliveries", 0))
+    except (ValueError, TypeError, AttributeError):
+        return 0
+
+
+class _Delivery:
+    """A message, to be answered while its partition is ours."""
+
+    def __init__(
+        self,
+        subscription: _Subscription,
+        partition: _Partition,
+        topic: str,
+        number: int,
+        offset: int,
+        message: Message,
+    ):
+        self.message = message
+        self.partition, self.topic, self.number, self.offset = partition, topic, number, offset
+        self._subscription = subscription
+
+    def ack(self) -> bool:
+        return self._subscription.answered(self)
+
+    def reject(self, reason: str) -> bool:
+        headers = {REASON_HEADER: reason[:2000]}
+        written = self._subscription.elsewhere(f"{self.topic}{DEAD_LETTER}", self.message, headers)
+        return written and self.ack()
+
+    def requeue(self) -> bool:
+        return self._subscription.elsewhere(self.topic, self.message, {}) and self.ack()

@@ -6,14 +6,20 @@ import re
 import uuid
 from collections.abc import Iterator
 
-from airflow_monai.errors import MonaiError
+from airflow_monai.errors import InvalidArgument, MonaiError
 from airflow_monai.store.base import Store
 from airflow_monai.store.payloads import dicom_key, load_series_tags, payload_ids
 from airflow_monai.types import FailureKind
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+\Z")
 _RUN_ID = re.compile(r"monai__([0-9a-f-]{36})(__.*)?\Z")
+_BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{3,34}\Z")
+"""Of a payload id; a shorter one would be chance."""
 _ACCESSION_NUMBER = "00080050"
+
+
+class SeveralFound(InvalidArgument):
+    """More than one payload fits."""
 
 
 class NothingFound(MonaiError):
@@ -25,9 +31,11 @@ class NothingFound(MonaiError):
 def find_payloads(store: Store, text: str) -> list[str]:
     """Ids of the payloads that a payload id, run id, Study Instance UID or accession number stands for.
 
-    The last two cost a look at every payload of the store.
+    Four or more characters with which one payload id begins, and no other, stand for that payload. All but whole ids
+    cost a listing of the store, the last two a look at every payload.
 
     :raises NothingFound: when there is none, of what is no payload id; the message does not repeat what was asked for.
+    :raises SeveralFound: when several ids begin so.
     """
     wanted = text.strip()
     run = _RUN_ID.match(wanted)
@@ -35,6 +43,7 @@ def find_payloads(store: Store, text: str) -> list[str]:
         payload_id = str(uuid.UUID(run.group(1) if run else wanted))
     except ValueError:
         found = list(_of_study(store, wanted) if _UID.match(wanted) else ()) or list(_of_accession(store, wanted))
+        found = found or _of_beginning(store, wanted.removeprefix("monai__").lower())
         if not found:
             raise NothingFound(
                 "No payload of the store has this id, Study Instance UID or accession number. Accession numbers are "
@@ -42,6 +51,16 @@ def find_payloads(store: Store, text: str) -> list[str]:
             ) from None
         return found
     return [payload_id]
+
+
+def _of_beginning(store: Store, text: str) -> list[str]:
+    if not _BEGINNING.match(text):
+        return []
+    found = [payload_id for payload_id in payload_ids(store) if payload_id.startswith(text)]
+    if len(found) > 1:
+        shown = ", ".join(sorted(found)[:5])
+        raise SeveralFound(f"{len(found)} payload ids begin so: {shown}. Give more of the one that is meant.")
+    return found
 
 
 def _of_study(store: Store, uid: str) -> Iterator[str]:

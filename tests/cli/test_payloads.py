@@ -299,3 +299,17 @@ def test_the_list_tells_what_a_person_has_started(store: LocalStore) -> None:
     assert "mr (by hand)" in _printed(run_list, store, 9, False)
     store.write_json(payload_key(CLOSED, "routing.json"), [])
     assert PayloadFilter(standing="started").takes(summarise(store, CLOSED))
+
+
+def test_the_beginning_of_an_id_will_do_where_it_is_of_one_payload_only(store: LocalStore) -> None:
+    beginning = next(CLOSED[:count] for count in range(4, 37) if not OPEN.startswith(CLOSED[:count]))
+    for which in (beginning, beginning.upper(), f"monai__{beginning}"):
+        out = io.StringIO()
+        run_show(store, which, False, out)
+        assert f"Payload {CLOSED}" in out.getvalue()
+    twin = f"{CLOSED[:8]}-0000-4000-8000-000000000000"
+    store.write_json(payload_key(twin, "open.json"), {"called_aet": "CTLUNG", "sequence": 0, "opened": ""})
+    with pytest.raises(InvalidArgument, match=f"2 payload ids begin so: .*{CLOSED}.*Give more"):
+        run_show(store, CLOSED[:8], False, io.StringIO())
+    with pytest.raises(NothingFound):
+        run_show(store, CLOSED[:3], False, io.StringIO())

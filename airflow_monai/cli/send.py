@@ -14,7 +14,9 @@ from typing import Any, TextIO
 
 from airflow_monai.cli.progress import Progress
 from airflow_monai.errors import InvalidArgument, SinkUnavailable
-from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, Sink
+from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
+from airflow_monai.sinks.dicom import DicomSink
+from airflow_monai.sinks.wire import NobodyThere
 from airflow_monai.store.base import safe_name
 from airflow_monai.store.elements import DamagedDataSet
 from airflow_monai.store.foreign import HEAD_BYTES, begins_as_dicom, problem_of_stranger, recognise
@@ -98,7 +100,7 @@ class _Found:
     duplicates: int = 0
 
 
-def run(sink: Sink, options: SendOptions, out: TextIO, err: TextIO) -> int:
+def run(sink: DicomSink, options: SendOptions, out: TextIO, err: TextIO) -> int:
     """Send; the exit code.
 
     :raises MonaiError: when it cannot be done at all.
@@ -125,8 +127,9 @@ def run(sink: Sink, options: SendOptions, out: TextIO, err: TextIO) -> int:
 class _Sending:
     """One run of the command."""
 
-    def __init__(self, sink: Sink, options: SendOptions, found: _Found, ledger: SentLedger, progress: Progress):
+    def __init__(self, sink: DicomSink, options: SendOptions, found: _Found, ledger: SentLedger, progress: Progress):
         self._sink = sink
+        self._sink.calls = 1  # calling again is what this command does, and says
         self._options = options
         self._found = found
         self._ledger = ledger
@@ -149,6 +152,8 @@ class _Sending:
             except SinkUnavailable as error:
                 self._progress.clear()
                 print(f"{error}", file=err)
+                if isinstance(error, NobodyThere) and not self._verdicts:
+                    break  # most likely the address is wrong: who sits before it should not have to wait
                 if attempt < self._options.tries:
                     time.sleep(PAUSE_SECONDS)
         return 0 if self._count(DeliveryState.ACCEPTED) == len(self._todo) and not self._found.bad else 1

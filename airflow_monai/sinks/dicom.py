@@ -9,7 +9,7 @@ from functools import lru_cache
 from airflow_monai.errors import ExportError
 from airflow_monai.sinks.base import Destination, Instance, OnResult, Sink
 from airflow_monai.sinks.conversion import IMPLICIT_LITTLE, alternatives
-from airflow_monai.sinks.dicom_lines import Sending
+from airflow_monai.sinks.dicom_lines import TRIES, Sending
 from airflow_monai.sinks.dimse import MAX_CONTEXTS, Peer, associate
 from airflow_monai.sinks.tls import context_of
 
@@ -43,6 +43,7 @@ class DicomSink(Sink):
         self.peer = peer_of(destination)
         self.associations = int(destination.number("associations", ASSOCIATIONS, 1, 16))
         self.converts = destination.flag("convert", True)
+        self.calls = TRIES  # how often an association is asked for in a row
         self._asked = asked_of(destination, self.peer)
         self._commitment_timeout = destination.seconds("commitment_timeout", 60.0)
         self._commitment_port = int(destination.number("commitment_port", 0, 0, 65_535))

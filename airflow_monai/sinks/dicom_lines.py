@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRIES = 3
-"""How often one instance is sent within a task, and one association is attempted."""
+"""How often one instance is sent within a task, and one association is asked for unless the sink says otherwise."""
 SETBACKS = 5
 """After so many failures in a row, with no answer between them, the far side counts as unavailable."""
 PAUSES = (1.0, 2.0, 4.0)
@@ -195,11 +195,11 @@ class _Line:
         self._sending.connect(-1)
 
     def _is_associated(self) -> bool:
-        """Whether there is an association, if need be a new one; tried :data:`TRIES` times while the far side is busy.
+        """Whether there is an association, if need be a new one; asked for several times while the far side is busy.
 
         A far side that takes no more associations than it has gets on with those.
         """
-        for pause in (*PAUSES[: TRIES - 1], None):
+        for pause in (*PAUSES[: self._sink.calls - 1], None):
             if self._association is not None:
                 return True
             sending = self._sending

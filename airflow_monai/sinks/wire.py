@@ -15,6 +15,10 @@ _THROTTLED = 32_768  # bytes at a time under a bandwidth limit
 _TLS_RECORDS = 262_144  # bytes at a time over TLS, which takes one buffer only
 
 
+class NobodyThere(SinkUnavailable):
+    """No connection can be made."""
+
+
 class Wire:
     """A connected socket.
 
@@ -107,15 +111,16 @@ def connect(host: str, port: int, timeout: float, tls: ssl.SSLContext | None, na
 
     :param tls: None for plain TCP; else the server's certificate is checked against ``host`` where the context says so.
     :param name: how the far side is called in errors.
-    :raises SinkUnavailable: nobody answers in time.
+    :raises NobodyThere: nobody answers in time.
+    :raises SinkUnavailable: the far side does not get on with the TLS handshake.
     :raises DestinationError: the far side's certificate, or ours, is not accepted.
     """
     try:
         sock = socket.create_connection((host, port), timeout=timeout)
     except TimeoutError:
-        raise SinkUnavailable(f"{name} did not answer within {timeout:g} s: is the address right?") from None
+        raise NobodyThere(f"{name} did not answer within {timeout:g} s: is the address right?") from None
     except OSError as error:
-        raise SinkUnavailable(f"{name} cannot be reached ({error.strerror or error}): is it running?") from None
+        raise NobodyThere(f"{name} cannot be reached ({error.strerror or error}): is it running?") from None
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if tls is None:
         return sock

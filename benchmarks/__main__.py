@@ -29,6 +29,7 @@ BENCHMARKS = {
     "send": "C-STORE sent, against dcmtk's storescu",
     "stow": "STOW-RS sent, against plain requests, to a stub and to Orthanc",
     "upload": "datasets uploaded, against a plain FastAPI route that copies an UploadFile to disk",
+    "api_lists": "lists and states of 10,000 jobs by HTTP, against the list of DAG runs of Airflow itself",
     "s3": "files to a store in a bucket and back, against plain boto3 in 16 threads",
     "chain": "announce to end of a 3-task workflow, against the same operators hand-written",
     "throughput": "studies an hour, against three no-op worker tasks hand-written",

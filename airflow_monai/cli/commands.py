@@ -353,7 +353,7 @@ _POOLS = Group(
 
 _PAYLOAD = {
     "metavar": "PAYLOAD",
-    "help": "Payload id as the list shows it, or its first characters, run id, Study Instance UID, or accession number.",
+    "help": "Payload id or its first characters, run id, Study Instance UID, or accession number.",
 }
 
 _PAYLOADS = Group(

@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_monai.errors import StoreError
+from airflow_monai.errors import UnsafeKey
 
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 _PART = re.compile(r"[A-Za-z0-9._@+=~ -]{1,255}\Z")
 
 
 def check_key(key: str) -> str:
-    """Return the key, or raise :class:`StoreError` when it could leave the store or cannot be an object's name."""
+    """Return the key, or raise :class:`UnsafeKey` when it could leave the store or cannot be an object's name."""
     parts = key.split("/")
     if not key or any(part in ("", ".", "..") or not _PART.match(part) for part in parts):
-        raise StoreError(f"{key!r} is not a safe store key: it must be a relative path of plain names.")
+        raise UnsafeKey(f"{key!r} is not a safe store key: it must be a relative path of plain names.")
     return key
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 
 from airflow_monai.api.common.access import Right, TheCaller, needs
+from airflow_monai.api.common.problems import BrokenOff
+from airflow_monai.api.runs import site_store
 
 Api = Callable[[str | None], TestClient]
 
@@ -28,6 +31,27 @@ def routed(monkeypatch: pytest.MonkeyPatch) -> None:
     @router.get("/broken")
     def broken() -> None:
         raise OSError("/secret/folder of Doe^Jane")
+
+    @router.get("/half")
+    def half() -> StreamingResponse:
+        def pieces() -> Iterator[bytes]:
+            yield b"half"
+            raise OSError("/secret/folder of Doe^Jane")
+
+        return StreamingResponse(pieces())
+
+    @router.get("/object/{name}")
+    def read(name: str) -> int:
+        return site_store().size(f"objects/{name}")
+
+    @router.get("/number/{number}")
+    def find(number: int) -> int:
+        from airflow.models import TaskInstance
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            return len(session.scalars(select(TaskInstance).offset(number)).all())
 
     monkeypatch.setattr("airflow_monai.api.app._apis", lambda: [router])
 
@@ -64,4 +88,16 @@ def test_what_nobody_foresaw_is_told_by_a_number_only(routed: None, api: Api, ca
     answer = api("admin").get("/broken")
     assert answer.status_code == 500 and "secret" not in answer.text and "Doe" not in answer.text
     number = answer.json()["detail"].split("number ")[1].rstrip(".")
-    assert number in caplog.text
+    assert number in caplog.text and "Doe" not in caplog.text and "OSError" in caplog.text
+    with pytest.raises(BrokenOff) as broken:
+        TestClient(api("admin").app, headers=api("admin").headers).get("/half")
+    assert broken.value.__suppress_context__ and caplog.text.count("OSError") == 2 and "Doe" not in caplog.text
+
+
+def test_what_can_be_no_name_and_no_number_here_is_no_error_of_the_server(routed: None, api: Api) -> None:
+    for name in ("\u00f2", "..", "a:b", "a" * 300):
+        assert api("admin").get(f"/object/{name}").status_code == 404
+    assert api("admin").get("/object/gone").status_code == 503, "which the store should have had"
+    answer = api("admin").get(f"/number/{1 << 70}")
+    assert answer.status_code == 400 and "INSERT" not in answer.text and "SELECT" not in answer.text
+    assert api("admin").get("/number/3").json() == 0

@@ -16,10 +16,13 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 
 from airflow_monai.api.page import HEADERS, page, row, table
-from airflow_monai.errors import InvalidArgument, MonaiError, PayloadNotFound, SettingsError, StoreError
+from airflow_monai.errors import InvalidArgument, MonaiError, PayloadNotFound, SettingsError, StoreError, UnsafeKey
+from airflow_monai.failures import without_data
 
 log = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
@@ -79,7 +82,8 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(StarletteHTTPException, _http_error)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _invalid)  # type: ignore[arg-type]
     app.add_exception_handler(MonaiError, _our_error)  # type: ignore[arg-type]
-    app.add_exception_handler(Exception, _unforeseen)
+    app.add_exception_handler(DataError, _not_for_databases)
+    app.add_middleware(_Edge)
 
 
 def _http_error(request: Request, error: StarletteHTTPException) -> Response:
@@ -101,6 +105,8 @@ def _our_error(request: Request, error: MonaiError) -> Response:
     status = 500
     if isinstance(error, PayloadNotFound):
         return told(request, 404, f"There is no payload {error.payload_id!r}.")
+    if isinstance(error, UnsafeKey):  # of an id in the request, under which nothing can be
+        return told(request, 404, "There is nothing of this id.")
     if isinstance(error, InvalidArgument):
         status = 400
     elif isinstance(error, (StoreError, SettingsError)):  # they may name a folder, which is for the site's eyes
@@ -108,14 +114,48 @@ def _our_error(request: Request, error: MonaiError) -> Response:
     return told(request, status, str(error))
 
 
-def _unforeseen(request: Request, error: Exception) -> Response:
-    return _logged(request, error, 500)
+def _not_for_databases(request: Request, error: Exception) -> Response:
+    """A number that is too large for its column, or a text that its encoding does not have."""
+    return _logged(request, error, 400, "A value of the request is none that can be kept or looked for here.")
 
 
-def _logged(request: Request, error: Exception, status: int) -> Response:
+class BrokenOff(MonaiError):
+    """An answer ends in the midst, since the rest of it cannot be had; who asked sees a broken transfer."""
+
+
+class _Edge:
+    """Answers what nobody foresaw. It is no exception handler of the app: from there the error would go on to the
+    server, which logs its message, and that may quote a request or what a database was asked."""
+
+    def __init__(self, app: Any):
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        begun = False
+
+        async def noticed(message: Any) -> None:
+            nonlocal begun
+            begun = begun or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noticed)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            if scope["type"] != "http":
+                raise
+            answer = _logged(Request(scope), error, 500)
+            if begun:
+                raise BrokenOff("The answer was broken off; the log says why.") from None
+            await answer(scope, receive, send)
+
+
+def _logged(request: Request, error: Exception, status: int, detail: str = "This could not be done here.") -> Response:
     number = uuid.uuid4().hex[:12]
-    log.error("%s %s failed, number %s", request.method, request.url.path, number, exc_info=error)
-    return told(request, status, f"This could not be done here. The API server's log has the reason, number {number}.")
+    # without the message of what is none of ours: it may quote a request, or what a database was asked
+    log.error("%s %s failed, number %s: %s", request.method, request.url.path, number, without_data(error))
+    return told(request, status, f"{detail} The API server's log has the reason, number {number}.")
 
 
 def told(

@@ -127,7 +127,8 @@ def test_a_job_through_failure_and_rerun(
     }
     forced = server.ask("features", force_rerun=True, extra_args={"features": ["--note", "two words"]}, openai_key=KEY)
     assert KEY.encode() not in everything_in(stack.layout.store), "only encrypted while the run lasts"
-    assert server.ended(forced)["log"].startswith("features: passed\nrun: passed")
+    log = server.ended(forced)["log"]
+    assert log.startswith("map_crop: taken over from run beta-1\nfeatures: passed\nrun: passed"), log
     told = server.zip("/modules/beta/features/logs")["features.log"].decode()
     assert "--note two words" in told and f"ends with {KEY[-4:]}" in told and KEY not in told
 

@@ -7,17 +7,19 @@ from pathlib import Path
 
 from airflow_monai import settings
 from airflow_monai.errors import SettingsError
-from airflow_monai.maps.workflows import PREFIX, RegisteredWorkflows
+from airflow_monai.maps.workflows import PREFIX
 from airflow_monai.specs.folder import SpecFolder
 from airflow_monai.specs.plan import WorkflowPlan
 from airflow_monai.store.base import Store
+from airflow_monai.workflows.site import SiteWorkflows
 
 
 class Workflows:
-    """Workflows by the name of their DAG, as files and registered MAPs have them now. Safe for threads."""
+    """Workflows by the name of their DAG, in files, registered, and of registered MAPs, as they are now. Safe for
+    threads."""
 
     def __init__(self, folder: str, store: Store):
-        self._folder = SpecFolder(Path(folder), keep=True, more=RegisteredWorkflows(store).files)
+        self._folder = SpecFolder(Path(folder), keep=True, more=SiteWorkflows(store).files)
         self._lock = threading.Lock()
 
     def of_dag(self, dag_id: str) -> WorkflowPlan | None:

@@ -94,6 +94,7 @@ def test_every_setting_is_described_with_the_default_that_it_has(monkeypatch, tm
     dicom_settings.load()
     configured.load()
     settings.load_callback_url()
+    settings.load_notifications()
     api_options.load()
     assert set(read) == set(options)
     for name, option in options.items():

@@ -1,7 +1,8 @@
 """Fills in what the pages of this folder take from elsewhere: tables from the code, examples from files.
 
 A page holds ``<!-- fields: TaskSpec -->``, ``<!-- arguments: http -->``, ``<!-- connection: dicom -->``,
-``<!-- file: path -->`` or ``<!-- failures: all -->``, then what belongs there, then ``<!-- end -->``.
+``<!-- file: path -->``, ``<!-- failures: all -->`` or ``<!-- rights: all -->``, then what belongs there, then
+``<!-- end -->``.
 ``python docs/update.py`` writes it anew, ``--check`` only says whether anything has changed since (exit code 1).
 """
 
@@ -16,7 +17,9 @@ from typing import Any
 
 DOCS = Path(__file__).parent
 REPOSITORY = DOCS.parent
-_BLOCK = re.compile(r"(<!-- (fields|arguments|connection|file|failures): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(
+    r"(<!-- (fields|arguments|connection|file|failures|rights): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL
+)
 
 
 def main() -> int:
@@ -101,6 +104,33 @@ def _labelled(field: dict[str, Any]) -> str:
     return text if default in (None, "") else f"{text} Default: `{_json(default)}`."
 
 
+def rights(_: str) -> str:
+    """What a caller of the APIs may do, and who may in Airflow."""
+    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager, SimpleAuthManagerRole
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    from airflow_monai.api.common.access import MEANINGS, Right
+
+    manager, words = SimpleAuthManager(), {"GET": "read", "POST": "create", "PUT": "edit", "DELETE": "delete"}
+
+    def may(right: Right, role: str) -> bool:
+        method, entity = right.value
+        user = SimpleAuthManagerUser(username="anna", role=role)
+        if entity == "connection":
+            return bool(manager.is_authorized_connection(method=method, user=user))  # type: ignore[arg-type]
+        return bool(manager.is_authorized_dag(method=method, access_entity=entity, user=user))  # type: ignore[arg-type]
+
+    roles = sorted(SimpleAuthManagerRole, key=lambda role: role.order)
+    rows = []
+    for right, meaning in MEANINGS.items():
+        method, entity = right.value
+        what = entity if isinstance(entity, str) else entity.name.lower().replace("_", " ") if entity else "DAG"
+        least = next(role.name for role in roles if may(right, role.name))
+        plural = what if what.endswith("s") else f"{what}s"
+        rows.append((meaning, f"{words[method]} {plural}", f"`{method}` {what}", least.lower()))
+    return _table(("to do", "permission", "as auth managers are asked", "least role of the simple auth manager"), rows)
+
+
 def _described(field: dict[str, Any]) -> str:
     text = " ".join(str(field.get("description", "")).split())
     default = field.get("default")
@@ -157,6 +187,7 @@ _MAKERS: dict[str, Callable[[str], str]] = {
     "connection": connection,
     "file": file,
     "failures": failures,
+    "rights": rights,
 }
 
 if __name__ == "__main__":

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from airflow_monai.local.environment import USER
@@ -46,3 +53,21 @@ def test_the_document_of_the_apis(stack: LocalStack) -> None:
     validate(document)
     assert document["servers"] == [{"url": "/monai"}]
     assert "/workflow-manager/credentials" in document["paths"]
+
+
+def test_the_walk_of_the_page(stack: LocalStack, tmp_path: Path) -> None:
+    """docs/api.md, as a user would type it."""
+    if shutil.which("curl") is None:
+        pytest.skip("curl is missing")
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
+    steps = re.findall(r"<!-- walk -->\n```bash\n(.*?)```", page, re.DOTALL)
+    assert len(steps) == 2
+    known = {"SERVER": stack.ui, "NAME": USER, "PASSWORD": stack.secrets.password, "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(steps)], env=known, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "openapi.json").read_text())["openapi"].startswith("3.")
+    assert done.stdout.count('"id":"segmentation_service"') == 4 and "s3cret" not in done.stdout
+    left = asked(stack, "/workflow-manager/credentials", auth=(USER, stack.secrets.password)).json()
+    assert "segmentation_service" not in {one["id"] for one in left}

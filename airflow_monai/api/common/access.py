@@ -12,7 +12,7 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any
@@ -46,11 +46,27 @@ class Right(Enum):
     SEE_TASKS = ("GET", DagAccessEntity.TASK_INSTANCE)
     CHANGE_TASKS = ("PUT", DagAccessEntity.TASK_INSTANCE)
     READ_DATA = ("GET", DagAccessEntity.TASK_LOGS)
-    """Files, their names, logs and patient attributes: as for the task logs, which may tell of a patient too."""
     SEE_CONNECTIONS = ("GET", "connection")
     ADD_CONNECTIONS = ("POST", "connection")
     CHANGE_CONNECTIONS = ("PUT", "connection")
     DELETE_CONNECTIONS = ("DELETE", "connection")
+
+
+MEANINGS: Mapping[Right, str] = {
+    Right.SEE_WORKFLOWS: "List and describe workflows and MAPs.",
+    Right.EDIT_WORKFLOWS: "Register, change and unregister them.",
+    Right.SEE_RUNS: "List and describe jobs and workflow instances.",
+    Right.START_RUNS: "Start them; bring data in.",
+    Right.CHANGE_RUNS: "Cancel and finalize them, acknowledge failed ones; remove data.",
+    Right.SEE_TASKS: "List and describe their tasks.",
+    Right.CHANGE_TASKS: "End tasks; take, keep and report export tasks.",
+    Right.READ_DATA: "Files and their names, logs, results, patient attributes: as for the task logs of Airflow, which "
+    "may tell of a patient too.",
+    Right.SEE_CONNECTIONS: "List and describe credentials and sinks, without their secrets.",
+    Right.ADD_CONNECTIONS: "Create them.",
+    Right.CHANGE_CONNECTIONS: "Change them.",
+    Right.DELETE_CONNECTIONS: "Delete them.",
+}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from airflow_monai.errors import MonaiError
 from airflow_monai.jobs.requests import JobRequests, Request, WantedJob
 from airflow_monai.maps.registry import MapRegistry, split_label
 from airflow_monai.store.base import Store, safe_name
-from airflow_monai.store.payloads import payload_key
+from airflow_monai.store.payloads import manifest_key, payload_key
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,9 @@ class JobStarter:
             return True
         if not self._is_registered(job):
             requests.never_start(job, reason=f"The MAP {job.label} was unregistered before the job began.")
+            return True
+        if not self.store.exists(manifest_key(job.payload_id)):
+            requests.never_start(job, reason="Its dataset was deleted before the job began.")
             return True
         try:
             self.runs.create_run(job.dag_id, job.run_id, partition_key=job.payload_id)

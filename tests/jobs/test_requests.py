@@ -1,0 +1,148 @@
+"""What was asked for stays asked for, and is begun once, whoever dies or comes twice."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from airflow_monai.errors import StoreError
+from airflow_monai.hooks.airflow_api import DagNotThere
+from airflow_monai.jobs.requests import JobRequests, KeyReused, Priority, WantedJob, request_id, run_id_for
+from airflow_monai.jobs.starting import JobStarter
+from airflow_monai.maps.registry import MapRegistry
+from airflow_monai.store.arrival import starts_of
+from airflow_monai.store.local import LocalStore
+from tests.maps.registered import image_map
+
+PAYLOAD = "6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21"
+
+
+class Runs:
+    """Stands in for Airflow: makes runs, each once."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+        self.ended: list[str] = []
+        self.knows = True
+        self._lock = threading.Lock()
+
+    def create_run(self, dag_id: str, run_id: str, partition_key: str) -> bool:
+        if not self.knows:
+            raise DagNotThere("not parsed yet")
+        with self._lock:
+            if run_id in self.made:
+                return False
+            self.made.append(run_id)
+            return True
+
+    def end(self, dag_id: str, run_id: str) -> None:
+        if run_id not in self.made:
+            raise LookupError(run_id)
+        self.ended.append(run_id)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    made = LocalStore(tmp_path)
+    MapRegistry(made).register(image_map())
+    made.write_json(f"payloads/{PAYLOAD}/payload.json", {})
+    return made
+
+
+def wanted(request: str, label: str = "lung:1.0.0") -> WantedJob:
+    run_id = run_id_for(request, label, PAYLOAD, Priority.ROUTINE)
+    return WantedJob(
+        "map.lung.1.0.0", run_id, PAYLOAD, label, 1, "sha256:a", "routine", "anna", "2026-03-01T00:00:00+00:00"
+    )
+
+
+def test_a_key_is_a_callers_own() -> None:
+    assert request_id("anna", "k") == request_id("anna", "k") != request_id("ben", "k")
+    assert request_id("anna", None) != request_id("anna", None)
+
+
+def test_of_many_that_ask_at_once_all_learn_of_one_request(store: LocalStore) -> None:
+    found: list[tuple[str, bool]] = []
+    barrier = threading.Barrier(8)
+
+    def ask(number: int) -> None:
+        barrier.wait()
+        request, is_new = JobRequests(store).place("r", "asked", lambda: [wanted(f"r{number}")])
+        found.append((request.jobs[0].run_id, is_new))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({run_id for run_id, _ in found}) == 1 and sorted(is_new for _, is_new in found) == [False] * 7 + [True]
+    with pytest.raises(KeyReused):
+        JobRequests(store).place("r", "something else", list)
+
+
+def test_a_request_is_begun_when_it_can_be_and_once(store: LocalStore) -> None:
+    runs, requests = Runs(), JobRequests(store)
+    requests.place("r", "asked", lambda: [wanted("r")])
+    starter = JobStarter(store, runs, runs.end)
+    runs.knows = False
+    assert starter.start_open() == 0 and requests.waiting_job(wanted("r").job_id) is not None
+    runs.knows = True
+    assert (starter.start_open(), starter.start_open()) == (1, 0)
+    assert runs.made == [wanted("r").run_id] and not requests.is_open("r")
+    assert [start.run_id for start in starts_of(store, PAYLOAD)] == runs.made  # the payload's history has it
+
+
+def test_whoever_dies_after_the_run_was_made_is_no_matter(store: LocalStore) -> None:
+    runs = Runs()
+    request, _ = JobRequests(store).place("r", "asked", lambda: [wanted("r")])
+    runs.create_run("map.lung.1.0.0", request.jobs[0].run_id, PAYLOAD)  # and then its process died
+    assert JobStarter(store, runs, runs.end).start_open() == 1
+    assert runs.made == [wanted("r").run_id]
+
+
+def test_a_note_without_a_request_is_nobodys(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = JobRequests(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStore, "create_json", _full)
+        with pytest.raises(StoreError):
+            requests.place("r", "asked", lambda: [wanted("r")])
+    assert list(requests.open()) == [] and requests.is_open("r")
+    store.write_json("jobs/open/r.json", {"time": time.time() - 7200})
+    assert list(requests.open()) == [] and not requests.is_open("r")
+
+
+def _full(*_: object) -> bool:
+    raise StoreError("the disk is full")
+
+
+def test_a_damaged_request_keeps_no_other(store: LocalStore) -> None:
+    runs, requests = Runs(), JobRequests(store)
+    for name in ("a", "b", "c"):
+        requests.place(name, "asked", lambda name=name: [wanted(name)])
+    store.write("jobs/requests/b.json", b"{")
+    assert JobStarter(store, runs, runs.end).start_open() == 2 and len(runs.made) == 2
+
+
+@pytest.mark.parametrize(("gone", "reason"), [("map", "unregistered before"), ("dataset", "dataset was deleted")])
+def test_what_cannot_begin_any_more_is_told(store: LocalStore, gone: str, reason: str) -> None:
+    runs, requests = Runs(), JobRequests(store)
+    requests.place("r", "asked", lambda: [wanted("r")])
+    if gone == "map":
+        MapRegistry(store).unregister("lung", "1.0.0")
+    else:
+        store.delete_tree(f"payloads/{PAYLOAD}")
+    assert JobStarter(store, runs, runs.end).start_open() == 1 and runs.made == []
+    unstarted = requests.unstarted(wanted("r").job_id)
+    assert unstarted is not None and reason in unstarted.reason and not unstarted.cancelled
+
+
+def test_one_that_was_cancelled_in_between_is_ended(store: LocalStore) -> None:
+    runs, requests = Runs(), JobRequests(store)
+    requests.place("r", "asked", lambda: [wanted("r")])
+    runs.create_run("map.lung.1.0.0", wanted("r").run_id, PAYLOAD)
+    requests.never_start(wanted("r"), reason="Cancelled by ben.", cancelled_by="ben")
+    assert JobStarter(store, runs, runs.end).start_open() == 1
+    assert runs.ended == runs.made

@@ -133,19 +133,16 @@ async def _store(request: Request, caller: Caller, wish: _Wish, accept: str) -> 
     grouping = await run_in_threadpool(_grouping, site, wish.ae_title) if wish.ae_title else None
 
     def work(body: Body) -> Response:
-        datasets = Datasets(site.store)
-        site.sweep_now_and_then(datasets.sweep)
+        site.sweep_now_and_then(Datasets(site.store).sweep)
         if grouping is None:
-            return _as_datasets(body, content_type, site, caller, wish, datasets)
+            return _as_datasets(body, content_type, site, caller, wish, request.scope.get("root_path", ""))
         return _as_arrival(body, content_type, site, caller, wish, grouping)
 
     return await site.receive(request, work)
 
 
-def _as_datasets(
-    body: Body, content_type: str, site: UploadSite, caller: Caller, wish: _Wish, datasets: Datasets
-) -> Response:
-    new = NewFiles()
+def _as_datasets(body: Body, content_type: str, site: UploadSite, caller: Caller, wish: _Wish, root: str) -> Response:
+    new, datasets = NewFiles(), Datasets(site.store)
 
     def keep(spooled: Spooled) -> Any:
         return wish.problem(spooled.found) or new.keep(spooled)
@@ -161,7 +158,7 @@ def _as_datasets(
 
     def url(found: Found) -> str:
         dataset_id = of_study.get(found.identity.study, "")
-        return f"datasets/{dataset_id}/files/{found.identity.sop}" if dataset_id else ""
+        return f"{root}/app-server/datasets/{dataset_id}/files/{found.identity.sop}" if dataset_id else ""
 
     return _answer(taken, {"Monai-Datasets": ids} if ids else {}, url)
 
@@ -170,7 +167,7 @@ def _as_arrival(
     body: Body, content_type: str, site: UploadSite, caller: Caller, wish: _Wish, grouping: Grouping
 ) -> Response:
     """A gateway of the site sees the payloads through, as it does with those that another gateway left to it."""
-    intake = _intake(site)
+    intake = Intake(site.store)
 
     def keep(spooled: Spooled) -> Placed | str:
         try:
@@ -241,12 +238,6 @@ def _listeners(site: UploadSite, folder: str) -> Listeners:
     return Listeners(folder, site.store)
 
 
-@cache
-def _intake(site: UploadSite) -> Intake:
-    """One for all uploads: it remembers which images there are."""
-    return Intake(site.store)
-
-
 def _answer(taken: list[Taken[Any]], headers: dict[str, str], url: Any = lambda found: "") -> Response:
     """The Store Instances Response (PS3.18 sections 10.5.3 and I.2)."""
     stored, failed, others = [], [], []
@@ -274,7 +265,7 @@ def _names(found: Found) -> dict[str, Any]:
 
 
 def _url(path: str) -> dict[str, Any]:
-    return {_URL: {"vr": "UR", "Value": [f"/monai/app-server/{path}"]}} if path else {}
+    return {_URL: {"vr": "UR", "Value": [path]}} if path else {}
 
 
 def _code(reason: str) -> int:

@@ -16,6 +16,8 @@ from airflow_monai.types import FailureKind
 MAX_HEADERS, MAX_HEADER_BYTES = 16, 8192
 """Of one part, and of one line of them."""
 MAX_FIELD_BYTES = 4096
+MAX_BOUNDARY = 200
+"""RFC 2046 section 5.1.1 allows 70 characters; Orthanc sends 73."""
 _BLOCK = 256 * 1024
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # its warnings repeat what was sent
 
@@ -33,8 +35,8 @@ def boundary_of(content_type: str) -> bytes:
     """
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
-    if not 1 <= len(boundary) <= 70:  # RFC 2046 section 5.1.1
-        raise BadMultipart("The content type names no boundary of 1 to 70 characters between the parts.")
+    if not 1 <= len(boundary) <= MAX_BOUNDARY:
+        raise BadMultipart(f"The content type names no boundary of 1 to {MAX_BOUNDARY} characters between the parts.")
     return boundary
 
 

@@ -26,7 +26,7 @@ from airflow_monai import settings
 from airflow_monai.api.common.multipart import BadMultipart
 from airflow_monai.api.common.problems import ApiProblem, FieldError
 from airflow_monai.datasets.receiving import UploadLimits, UploadRefused, Why
-from airflow_monai.errors import MonaiError, SettingsError, StoreError
+from airflow_monai.errors import MonaiError, SettingsError
 from airflow_monai.specs.units import memory_bytes
 from airflow_monai.store import open_store
 from airflow_monai.store.base import Store
@@ -121,8 +121,10 @@ class UploadSite:
         """Have a request's body worked on in a thread while it comes.
 
         :param work: reads the body to its end, or raises.
-        :raises HTTPException: 400, 408, 413, 503, 507.
+        :raises HTTPException: 400, 408, 413, 415, 503, 507.
         """
+        if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+            raise HTTPException(415, "The body is compressed on its way: send it as it is, or a zip archive.")
         length = request.headers.get("content-length", "")
         most = self.options.limits.max_bytes
         if length.isdecimal() and int(length) > most:
@@ -146,7 +148,7 @@ class UploadSite:
         try:
             await asyncio.wait((working, feeding), return_when=asyncio.FIRST_COMPLETED)
             return await asyncio.shield(working)
-        except (UploadRefused, BadMultipart, UploadCut, StoreError) as error:
+        except (UploadRefused, BadMultipart, UploadCut) as error:
             raise _told(error) from error
         finally:
             feeding.cancel()
@@ -262,12 +264,10 @@ def _too_large(most: int) -> HTTPException:
     )  # fmt: skip
 
 
-def _told(error: MonaiError) -> Exception:
+def _told(error: MonaiError) -> HTTPException:
     """As the answer says it."""
     if isinstance(error, UploadRefused):
         items = [FieldError(field=name, message=reason) for name, reason in error.refused]
         headers = {"Retry-After": "60"} if error.why is Why.NO_SPACE else None
         return ApiProblem(_STATUS[error.why], str(error), items, headers)
-    if isinstance(error, StoreError):
-        return error
     return HTTPException(400, str(error))

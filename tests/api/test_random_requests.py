@@ -1,0 +1,158 @@
+"""Requests that nobody thought of, made from the APIs' own document: whatever is asked, the answer is one that the
+document tells of, and never an error of the server.
+
+``RANDOM_REQUESTS=500`` makes so many requests to each operation, instead of a few that fit into a test run.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+import httpx
+import pytest
+import requests
+import schemathesis
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, Phase, given, reject, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from airflow_monai.api.app import create_app
+from airflow_monai.store.callbacks import Waiting, await_callback
+from airflow_monai.store.local import LocalStore
+from airflow_monai.store.payloads import instance_id_of, run_id_of
+from tests.api import airflow_rows
+from tests.api.app_server import job_scene
+from tests.api.mip import scene as mip_scene
+
+Api = Callable[[str | None], TestClient]
+REQUESTS = int(os.environ.get("RANDOM_REQUESTS", "4"))
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+APIS = ("app-server", "workflow-manager", "mip", "workload-manager", "callbacks")
+MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+WORKFLOW = """
+name: look
+version: "1"
+informatics_gateway: {ae_title: LOOK}
+tasks:
+  - {id: route, type: router, task_destinations: []}
+"""
+
+
+@schemathesis.serializer("multipart/related", "application/dicom", "application/zip", "application/yaml")
+def _as_it_is(context: Any, value: Any) -> bytes:
+    """A body of a kind that schemathesis does not know."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return create_app().openapi()
+
+
+@pytest.fixture
+def known(api: Api, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Names of parameters -> values of things that are there, on a site with a little of everything."""
+    monkeypatch.setenv("AIRFLOW__MONAI__MIP_WORKFLOW", mip_scene.DAG)
+    dag_id = airflow_rows.parse(WORKFLOW)
+    label, dataset = job_scene.register(site_store), job_scene.dataset(site_store)
+    airflow_rows.run(dag_id, run_id_of(dataset), partition_key=dataset)
+    airflow_rows.run(dag_id, "going", state="running", partition_key=dataset)
+    airflow_rows.parse(mip_scene.SPEC)
+    (Path(os.environ["AIRFLOW__MONAI__WORKFLOW_FOLDER"]) / "chain.yaml").write_text(mip_scene.SPEC)
+    mip_scene.dataset(site_store)
+    admin = api("admin")
+    token = secrets.token_urlsafe(32)
+    await_callback(site_store, token, Waiting(dataset, dag_id, "going", "route", -1, 1, "callback"))
+    job = admin.post(job_scene.URL, json={"map": label, "dataset": dataset})
+    assert job.status_code == 201, job.text
+    (started,) = job.json()["jobs"]
+    job_scene.finish(site_store, started)
+    assert admin.post("/workload-manager/sinks", json={"name": "OUTSIDE"}).is_success
+    assert admin.post("/workflow-manager/credentials", json={"id": "c", "type": "http", "host": "x"}).is_success
+    run = admin.post("/mip/runs", json={"job": "first", "modules": ["a"], "map": "PEACH", "force_rerun": False})
+    workflows = [str(one.get("workflow_id")) for one in admin.get("/workflow-manager/workflows").json()]
+    return {
+        "id": ["c"], "payload_id": [dataset], "dataset_id": [dataset], "map_label": [label], "sink": ["OUTSIDE"],
+        "study_instance_uid": ["1.2"], "sop_instance_uid": ["1.2.3.4"], "title": ["LOOK"], "token": [token],
+        "instance_id": [instance_id_of(dag_id, "going"), instance_id_of(dag_id, run_id_of(dataset))],
+        "job_id": [started["id"]], "job_name": ["first"], "module_name": ["a"], "number": ["0"],
+        "run_id": [str(run.json().get("run_id"))] if run.is_success else [], "workflow_id": workflows,
+        "task_id": ["route"], "execution_id": ["route"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", APIS)
+def test_no_request_is_answered_otherwise_than_the_document_says(
+    name: str, api: Api, known: dict[str, list[str]], document: dict[str, Any]
+) -> None:
+    schema = schemathesis.openapi.from_dict(document).include(path_regex=f"^/{name}(/|$)")
+    client = api("admin")
+    faults = []
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        for mode in MODES:
+            faults += [f"{operation.label}, {mode.value}: {one}" for one in faults_of(operation, mode, client, known)]
+    assert not faults, "\n\n" + "\n\n".join(faults)
+
+
+def faults_of(operation: Any, mode: GenerationMode, client: TestClient, known: dict[str, list[str]]) -> Iterator[str]:
+    """What is wrong with the answers to random requests of one kind; empty for nothing."""
+    found: list[str] = []
+
+    @given(
+        case=operation.as_strategy(generation_mode=mode), choices=st.lists(st.integers(0, 3), min_size=8, max_size=8)
+    )
+    @settings(
+        max_examples=REQUESTS,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def ask(case: Any, choices: list[int]) -> None:
+        parameters = case.path_parameters or {}
+        for parameter, choice in zip(sorted(parameters), choices, strict=False):
+            values = known.get(parameter, [])
+            if choice and values:
+                parameters[parameter] = values[choice % len(values)]
+        answer = sent(client, case)
+        try:
+            case.validate_response(answer, checks=CHECKS)
+        except FailureGroup as failures:
+            request = answer.request
+            said = "; ".join(f"{one.title}: {one.message[:200]}" for one in failures.exceptions)
+            asked = f"{request.method} {request.url.raw_path[:200]!r} {request.content[:200]!r}"
+            found.append(f"{answer.status_code} to {asked}: {said}: {answer.text[:300]}")
+
+    try:
+        ask()
+    except (SkipTest, Unsatisfiable):
+        assert mode is GenerationMode.NEGATIVE, operation.label  # nothing could be wrong with such a request
+    yield from dict.fromkeys(found)
+
+
+def sent(client: TestClient, case: Any) -> httpx.Response:
+    made = case.as_transport_kwargs(base_url="http://testserver")
+    made.pop("cookies", None)
+    try:
+        request = requests.Request(**made).prepare()
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "authorization"}
+        body = request.body
+        return client.request(request.method, request.url, headers=headers, content=body)  # type: ignore[arg-type]
+    except (requests.RequestException, UnicodeError, httpx.InvalidURL):
+        reject()  # no client could send it

@@ -365,7 +365,8 @@ _PAYLOADS = Group(
             name="list",
             help="List the payloads in the store, the newest first.",
             description="List the payloads in the store, open ones first, then the newest. A payload is open, waiting "
-            "for a run to be created, unrouted (no workflow wants it), started, not-started (it was given up), or deleted.",
+            "for a run to be created, unrouted (no workflow wants it), started, not-started (it was given up), or "
+            "deleted.",
             function=f"{ENTRY}.payloads_list",
             example="airflow monai payloads list --state unrouted --since 3d",
             arguments=(

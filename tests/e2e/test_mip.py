@@ -22,7 +22,9 @@ from sqlalchemy import create_engine, inspect, text
 from airflow_monai.local.environment import USER
 from airflow_monai.local.phantom import generate
 from airflow_monai.local.stack import LocalStack
-from tests.e2e.helpers import Maps, add_workflows
+from airflow_monai.mip.ledger import Ledger
+from airflow_monai.mip.model import RunId
+from tests.e2e.helpers import Maps, add_workflows, store_of
 from tests.e2e.test_patient_data import readable
 from tests.mip.service import Service
 
@@ -132,7 +134,12 @@ def test_a_job_through_failure_and_rerun(
     told = server.zip("/modules/beta/features/logs")["features.log"].decode()
     assert "--note two words" in told and f"ends with {KEY[-4:]}" in told and KEY not in told
 
-    failed = server.ended(server.ask("ALL"))
+    failing = RunId.parse(server.ask("ALL"))
+    assert failing is not None
+    ledger = Ledger(store_of(stack))
+    # nobody asks for it, and the gateway sees it through
+    stack.wait_for(lambda: ledger.ended(failing), seconds=90, what=f"the end of {failing}")
+    failed = server.get(f"/runs/{failing}").json()
     assert failed["status"] == "failed"
     assert "map_crop: taken over" not in failed["log"], "what comes of it is there already"
     assert re.search(r"report: failed: .*exit code 7", failed["log"])

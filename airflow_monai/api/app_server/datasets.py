@@ -87,12 +87,18 @@ class DescribedDataset(DatasetAnswer):
 class RefusedFile(BaseModel):
     """A file that was not taken."""
 
-    name: str
-    reason: str
+    name: str = Field(examples=["study/7.dcm"])
+    reason: str = Field(examples=["it breaks off: its last whole element ends at byte 1480 of 1500"])
 
 
 class UploadAnswer(DatasetAnswer):
     """What became of an upload."""
+
+    model_config = {
+        "json_schema_extra": {
+            "examples": [{**_EXAMPLE, "created_now": True, "refused": [], "passed_over": ["archive/DICOMDIR"]}]
+        }
+    }
 
     created_now: bool = Field(description="False: a dataset of just these files was there.")
     refused: list[RefusedFile] = Field(description="With `partial=true`: files that are not in the dataset.")
@@ -111,12 +117,12 @@ class DatasetPage(BaseModel):
 class DatasetFile(BaseModel):
     """An image of a dataset."""
 
-    sop_instance_uid: str
-    sop_class_uid: str
-    series_instance_uid: str
-    study_instance_uid: str
-    transfer_syntax_uid: str
-    size: int
+    sop_instance_uid: str = Field(examples=["2.25.329800735698586629295641978511506172918.1.1"])
+    sop_class_uid: str = Field(examples=["1.2.840.10008.5.1.4.1.1.2"])
+    series_instance_uid: str = Field(examples=["2.25.329800735698586629295641978511506172918.1"])
+    study_instance_uid: str = Field(examples=["2.25.329800735698586629295641978511506172918"])
+    transfer_syntax_uid: str = Field(examples=["1.2.840.10008.1.2.1"])
+    size: int = Field(examples=[526030])
 
 
 class FilePage(BaseModel):

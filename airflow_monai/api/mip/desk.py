@@ -44,7 +44,7 @@ class Desk:
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine(self.store, self.workflows, self.caller.name)
+        return Engine(self.store, self.workflows)
 
     def workflow(self) -> WorkflowPlan:
         """The one whose tasks are the modules.

@@ -71,15 +71,12 @@ class _Seen:
 
 
 class Engine:
-    """
-    :param user: in whose name runs are made.
-    """
+    """Moves runs on and shows them."""
 
-    def __init__(self, store: Store, workflows: Workflows, user: str):
+    def __init__(self, store: Store, workflows: Workflows):
         self._store = store
         self._ledger = Ledger(store)
         self._workflows = workflows
-        self._user = user
 
     def view(self, run_id: RunId) -> View | None:
         """A run, moved on as far as can be; None when there is none."""
@@ -141,7 +138,7 @@ class Engine:
             record = folder_of(self._store, result).record(module)
             if record is not None:
                 folder.write_record(record)
-        seeded = _SeededRuns(self._user, workflow, plan, self._not_taken(run, workflow, plan))
+        seeded = _SeededRuns(run.user, workflow, plan, self._not_taken(run, workflow, plan))
         seeded.create_run(run.dag_id, run.run_id.dag_run_id, run.payload_id, f"mip run {run.run_id}")
         return plan
 

@@ -82,6 +82,15 @@ def states(run_id: str) -> dict[str, str | None]:
         return {row[0]: row[1] for row in rows}
 
 
+def triggered_by(run_id: str) -> str | None:
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        return session.scalar(select(DagRun.triggering_user_name).where(DagRun.run_id == f"mip__{run_id}"))
+
+
 def set_run(run_id: str, state: str) -> None:
     from datetime import datetime, timezone
 

@@ -298,6 +298,7 @@ class TestTwoServers:
             assert asked(api("op"), "b")["status"] == "not started"
         assert scene.states("alpha-1") == {}
         api("viewer").get("/mip/runs/alpha-1")
+        assert scene.triggered_by("alpha-1") == "op", "not whoever asked"
         found = scene.states("alpha-1")
         assert (found["a"], found["b"], found["c"]) == (None, None, "skipped")
 

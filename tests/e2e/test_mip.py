@@ -141,7 +141,7 @@ def test_a_job_through_failure_and_rerun(
     stack.wait_for(lambda: ledger.ended(failing), seconds=90, what=f"the end of {failing}")
     failed = server.get(f"/runs/{failing}").json()
     assert failed["status"] == "failed"
-    assert "map_crop: taken over" not in failed["log"], "what comes of it is there already"
+    assert "features: taken over from run beta-3" in failed["log"], "the newest one"
     assert re.search(r"report: failed: .*exit code 7", failed["log"])
     assert server.get("/jobs/beta").json()["status"] == "failed"
     maps.mend(report)

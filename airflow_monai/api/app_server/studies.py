@@ -51,7 +51,7 @@ _BODY: dict[str, Any] = {
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {"description": "All is stored.", "content": {DICOM_JSON: {"schema": {"type": "object"}}}},
     202: {"description": "Some is stored; the answer says what is not.", "content": {DICOM_JSON: {}}},
-    **responses(400, 406, 408, 413, 415, 503, 507),
+    **responses(400, 404, 406, 408, 413, 415, 503, 507),
     409: {"description": "Nothing is stored; the answer says why.", "content": {DICOM_JSON: {}}},
 }
 AeTitle = Annotated[

@@ -31,11 +31,11 @@ class EndingWorkflows:
     def __call__(self, gone: Sequence[Gone]) -> frozenset[str]:
         """The sources of those that still have runs; all where the database cannot be asked."""
         open_ones = [one for one in gone if (one.source, one.revision) not in self._over]
-        asked = {one.dag_id: one for one in open_ones if not _is_fresh(one)}
+        asked = [one for one in open_ones if not _is_fresh(one)]
         if not asked:
             return frozenset(one.source for one in open_ones)
-        unfinished = _unfinished(asked)
-        self._over |= {(one.source, one.revision) for dag_id, one in asked.items() if dag_id not in unfinished}
+        unfinished = _unfinished(dag_id for one in asked for dag_id in one.dag_ids)
+        self._over |= {(one.source, one.revision) for one in asked if unfinished.isdisjoint(one.dag_ids)}
         return frozenset(one.source for one in open_ones if (one.source, one.revision) not in self._over)
 
 

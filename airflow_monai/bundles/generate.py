@@ -49,10 +49,11 @@ def dag_file_text(
     :param refused: why it cannot be used whatever its text says; becomes its import error.
     :param defaults: path and text of the defaults files above it, the nearest first.
     :param batch: it has a schedule, and so a second DAG that starts its batches.
-    :param closing: it is not registered any more: the DAG is there for the runs that it still has.
+    :param closing: it is not registered any more: its DAGs are there for the runs that they still have.
     """
     batch = batch and not refused
     more = ", defaults=DEFAULTS" if defaults else ""
+    over = ", closing=True" if closing else ""
     entries = "".join(f"    {name!a}: {literal(content)},\n" for name, content in defaults)
     return _TEMPLATE.format(
         source=ascii(source),
@@ -60,9 +61,9 @@ def dag_file_text(
         literal=literal(text),
         defaults=_DEFAULTS.format(entries=entries) if defaults else "",
         refused=f"REFUSED = {refused!a}\n\n" if refused else "",
-        argument=(", refused=REFUSED" if refused else "") + more + (", closing=True" if closing else ""),
+        argument=(", refused=REFUSED" if refused else "") + more + over,
         names="load_batch_dag, load_workflow_dag" if batch else "load_workflow_dag",
-        batch=_BATCH.format(source=ascii(source), argument=more) if batch else "",
+        batch=_BATCH.format(source=ascii(source), argument=more + over) if batch else "",
     )
 
 

@@ -12,6 +12,7 @@ from airflow_monai.specs.folder import load_folder
 from airflow_monai.specs.plan import WorkflowPlan
 from airflow_monai.specs.problems import nearest
 from airflow_monai.store.base import Store
+from airflow_monai.workflows.site import SiteWorkflows
 
 
 def run(store: Store, folder: str, workflow: str, as_json: bool, out: TextIO) -> int:
@@ -20,7 +21,7 @@ def run(store: Store, folder: str, workflow: str, as_json: bool, out: TextIO) ->
     :param folder: of the workflow files.
     :raises SpecError: when there is no such workflow, or it has no schedule.
     """
-    plan = _scheduled(folder, workflow)
+    plan = _scheduled(store, folder, workflow)
     assert plan.schedule is not None
     selected = select(store, plan, plan.schedule.select, datetime.now(timezone.utc), plan.schedule.limit)
     if as_json:
@@ -46,8 +47,8 @@ def _data(plan: WorkflowPlan, selected: Selected) -> dict[str, object]:
     }
 
 
-def _scheduled(folder: str, name: str) -> WorkflowPlan:
-    workflows = load_folder(folder).workflows
+def _scheduled(store: Store, folder: str, name: str) -> WorkflowPlan:
+    workflows = load_folder(folder, more=SiteWorkflows(store).files).workflows
     found = next((plan for plan in workflows if name in (plan.name, plan.dag_id)), None)
     if found is None:
         hint = nearest(name, [plan.name for plan in workflows]) or "`airflow monai validate` tells what is there."

@@ -20,8 +20,11 @@ _UIDS = "Study Instance UIDs, one a line: only these. Airflow keeps what you ent
 _TIME = "Only payloads that were complete {} this time. Empty: as the workflow file says."
 
 
-def build_batch_dag(plan: WorkflowPlan) -> DAG | None:
-    """The DAG that starts a workflow's batches; None for a workflow without a schedule."""
+def build_batch_dag(plan: WorkflowPlan, *, closing: bool = False) -> DAG | None:
+    """The DAG that starts a workflow's batches; None for a workflow without a schedule.
+
+    :param closing: nothing starts it any more; it is there for a batch that has begun.
+    """
     schedule = plan.schedule
     if schedule is None:
         return None
@@ -30,9 +33,9 @@ def build_batch_dag(plan: WorkflowPlan) -> DAG | None:
         dag_display_name=f"{plan.name} (batch)",
         description=f"Starts {plan.name} on payloads that are in the store.",
         doc_md=batch_doc(plan, schedule),
-        tags=tags_of(plan, "batch"),
+        tags=tags_of(plan, "batch", *(["unregistered"] if closing else [])),
         params=_form(schedule),
-        schedule=CronTriggerTimetable(schedule.cron, timezone=schedule.timezone),
+        schedule=None if closing else CronTriggerTimetable(schedule.cron, timezone=schedule.timezone),
         catchup=False,
         is_paused_upon_creation=False,
         max_active_runs=1,

@@ -43,12 +43,17 @@ def load_workflow_dag(
 
 
 def load_batch_dag(
-    text: str, *, source: str, beside: str | None = None, defaults: Mapping[str, str] | None = None
+    text: str,
+    *,
+    source: str,
+    beside: str | None = None,
+    defaults: Mapping[str, str] | None = None,
+    closing: bool = False,
 ) -> DAG | None:
     """The DAG that starts the workflow's batches, None where it has no schedule; arguments as above."""
     from airflow_monai.factory.batch import build_batch_dag
 
-    return build_batch_dag(_plan(text, source, beside, defaults))
+    return build_batch_dag(_plan(text, source, beside, defaults), closing=closing)
 
 
 def _plan(text: str, source: str, beside: str | None, defaults: Mapping[str, str] | None) -> WorkflowPlan:

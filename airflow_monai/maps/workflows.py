@@ -169,7 +169,7 @@ def _text_of(record: RegisteredMap) -> RegisteredText:
 
 
 def _gone(record: RegisteredMap) -> Gone:
-    return Gone(source_of(record.name, record.version), record.revision, dag_id(record), record.changed_at)
+    return Gone(source_of(record.name, record.version), record.revision, (dag_id(record),), record.changed_at)
 
 
 def plan_of_record(record: RegisteredMap) -> WorkflowPlan:

@@ -30,13 +30,13 @@ class Gone:
     """A workflow that is not registered any more.
 
     :param revision: number of what says so.
-    :param dag_id: of the DAG that may still have runs.
+    :param dag_ids: of the DAGs that may still have runs.
     :param changed_at: since when (UTC, ISO 8601).
     """
 
     source: str
     revision: int
-    dag_id: str
+    dag_ids: tuple[str, ...]
     changed_at: str
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_monai.maps.workflows import RegisteredWorkflows
+from airflow_monai.specs.plan import BATCH_SUFFIX
 from airflow_monai.specs.registered import Gone, RegisteredText, spec_file_of
 from airflow_monai.store.base import Store
 from airflow_monai.workflows.record import Revision
@@ -58,4 +59,4 @@ class SiteWorkflows:
 
 
 def _gone(head: Revision) -> Gone:
-    return Gone(head.source, head.number, head.dag_id, head.changed_at)
+    return Gone(head.source, head.number, (head.dag_id, f"{head.dag_id}{BATCH_SUFFIX}"), head.changed_at)

@@ -82,6 +82,30 @@ def test_deleted_it_stays_for_the_runs_that_it_still_has_and_nothing_starts_it(
     assert timetable(load(bundle)[0]["ct"]) == "PartitionedAssetTimetable"
 
 
+def test_deleted_it_starts_no_batch_and_one_that_has_begun_goes_on(
+    folder: Path,
+    make_bundle: MakeBundle,
+    registry: WorkflowRegistry,
+    runs: SetState,  # noqa: F811
+) -> None:
+    scheduled = new(more="schedule: {cron: '0 22 * * *'}\n")
+    known = registry.register(scheduled, "ann").workflow_id
+    bundle = make_bundle()
+    bundle.initialize()
+    assert timetable(load(bundle)[0]["ct.batch"]) == "CronTriggerTimetable"
+    runs("ct.batch", "tonight", "running")
+    registry.delete(known, "bob")
+    bundle.refresh()
+    dags, errors = load(bundle)
+    assert not errors and {name: timetable(dag) for name, dag in dags.items()} == {
+        "ct": "NullTimetable",
+        "ct.batch": "NullTimetable",
+    }
+    runs("ct.batch", "tonight", "success")
+    bundle.refresh()
+    assert load(bundle)[0] == {}
+
+
 def test_files_come_first_then_maps(folder: Path, make_bundle: MakeBundle, registry: WorkflowRegistry) -> None:
     registry.register(new("ct"), "ann")
     registry.register(new("map.lung.1.0.0"), "ann")

@@ -63,6 +63,13 @@ def test_the_life_of_a_workflow(capsys: pytest.CaptureFixture[str]) -> None:
     assert "change that file" in capsys.readouterr().err
 
 
+def test_a_batch_takes_by_a_registered_workflow_too(capsys: pytest.CaptureFixture[str]) -> None:
+    command("register", file("ct.json", {**simple("ct"), "schedule": {"cron": "0 22 * * *"}}))
+    with pytest.raises(SystemExit) as ended:
+        main(("batch", "ct"))
+    assert not ended.value.code and "0 of 0 payloads" in capsys.readouterr().out
+
+
 def test_what_is_wrong_is_told_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:
     bad = yaml.safe_dump({**simple("ct"), "versoin": "1"}, sort_keys=False)
     for words in (("register", file("bad.yaml", bad)), ("validate", "bad.yaml")):

@@ -17,7 +17,12 @@ from airflow_monai.hooks.destination_forms import (
     pull_connection_type,
     s3_connection_type,
 )
-from airflow_monai.hooks.forms import argo_connection_type, kafka_connection_type, rabbitmq_connection_type
+from airflow_monai.hooks.forms import (
+    argo_connection_type,
+    kafka_connection_type,
+    pubsub_connection_type,
+    rabbitmq_connection_type,
+)
 
 INTEGRATION = "MONAI Deploy"
 
@@ -79,6 +84,7 @@ def get_provider_info() -> dict[str, Any]:
             argo_connection_type(),
             rabbitmq_connection_type(),
             kafka_connection_type(),
+            pubsub_connection_type(),
         ],
         "extra-links": [
             "airflow_monai.operators.links.ReviewedTaskLink",

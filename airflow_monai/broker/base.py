@@ -198,13 +198,14 @@ class Broker(ABC):
 
 BROKERS = {
     "monai_kafka": "airflow_monai.broker.kafka:Kafka",
+    "monai_pubsub": "airflow_monai.broker.pubsub:PubSub",
     "monai_rabbitmq": "airflow_monai.broker.rabbitmq:RabbitMq",
     "amqp": "airflow_monai.broker.rabbitmq:RabbitMq",
     "amqps": "airflow_monai.broker.rabbitmq:RabbitMq",
 }
 """Connection type -> the class, imported when it is first used. A new kind of broker is one file and one line here."""
 
-_EXTRAS = {"monai_kafka": "kafka"}
+_EXTRAS = {"monai_kafka": "kafka", "monai_pubsub": "pubsub"}
 """Which extra of ours brings what a connection type needs; ``rabbitmq`` for the others."""
 
 

@@ -1,4 +1,4 @@
-"""Airflow connections of the types ``monai_rabbitmq`` and ``monai_kafka``: the message broker."""
+"""Airflow connections of the types ``monai_rabbitmq``, ``monai_kafka`` and ``monai_pubsub``: the message broker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow.sdk import BaseHook
 from airflow_monai.broker.base import Broker, BrokerAddress, open_broker
 from airflow_monai.errors import BrokerMisused, MonaiError
 from airflow_monai.hooks.connections import aconnection_of, connection_of
-from airflow_monai.hooks.forms import kafka_connection_type
+from airflow_monai.hooks.forms import kafka_connection_type, pubsub_connection_type
 from airflow_monai.hooks.forms import rabbitmq_connection_type as connection_type
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ async def abroker_address(conn_id: str) -> BrokerAddress:
 
 def _no_connection(conn_id: str) -> BrokerMisused:
     return BrokerMisused(
-        f"There is no Airflow connection {conn_id!r} of a broker. Add one of type monai_rabbitmq or "
-        f"monai_kafka under Admin, Connections, or as AIRFLOW_CONN_{conn_id.upper()}."
+        f"There is no Airflow connection {conn_id!r} of a broker. Add one of type monai_rabbitmq, "
+        f"monai_kafka or monai_pubsub under Admin, Connections, or as AIRFLOW_CONN_{conn_id.upper()}."
     )
 
 
@@ -103,11 +103,29 @@ class KafkaHook(_BrokerHook):
         self.kafka_conn_id = kafka_conn_id
 
 
+class PubSubHook(_BrokerHook):
+    """Google Cloud Pub/Sub.
+
+    :param pubsub_conn_id: id of the Airflow connection.
+    """
+
+    conn_name_attr = "pubsub_conn_id"
+    default_conn_name = "monai_pubsub"
+    conn_type = "monai_pubsub"
+    hook_name = "Message broker (Google Pub/Sub)"
+
+    def __init__(self, pubsub_conn_id: str = default_conn_name, **kwargs: Any):
+        super().__init__(pubsub_conn_id, **kwargs)
+        self.pubsub_conn_id = pubsub_conn_id
+
+
 __all__ = [
     "KafkaHook",
+    "PubSubHook",
     "RabbitMqHook",
     "abroker_address",
     "broker_address",
     "connection_type",
     "kafka_connection_type",
+    "pubsub_connection_type",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_monai.hooks.form_fields import choice, number, text, tls
+from airflow_monai.hooks.form_fields import choice, flag, number, text, tls
 
 
 def argo_connection_type() -> dict[str, Any]:
@@ -82,5 +82,30 @@ def kafka_connection_type() -> dict[str, Any]:
             "hidden-fields": ["schema"],
             "relabeling": {"host": "Servers"},
             "placeholders": {"host": "kafka1.example.org, kafka2.example.org:9093", "port": "9092"},
+        },
+    }
+
+
+def pubsub_connection_type() -> dict[str, Any]:
+    """The entry of ``connection-types`` for Google Cloud Pub/Sub."""
+    return {
+        "connection-type": "monai_pubsub",
+        "hook-class-name": "airflow_monai.hooks.broker.PubSubHook",
+        "hook-name": "Message broker (Google Pub/Sub)",
+        "conn-fields": {
+            "project": text("Project", "Of Google Cloud; empty: what Project above says."),
+            "group": text(
+                "Group", "Begins the names of subscriptions; gateways of one group share them.", "airflow-monai"
+            ),
+            "prefetch": number("Prefetch", "Messages that a gateway may hold at a time.", 50),
+            "delivery_limit": number(
+                "Delivery limit", "After so many deliveries without an answer: a dead letter. From 5 to 100.", 20
+            ),
+            "insecure": flag("Insecure", "Without TLS and log-in, for an emulator at Host."),
+        },
+        "ui-field-behaviour": {
+            "hidden-fields": ["login"],
+            "relabeling": {"schema": "Project", "password": "Service account key (JSON)"},
+            "placeholders": {"host": "empty: Google's own", "schema": "my-project"},
         },
     }

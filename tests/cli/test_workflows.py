@@ -11,6 +11,7 @@ import yaml
 
 from airflow_monai.cli.standalone import main
 from airflow_monai.workflows.catalog import fixed_id
+from tests.cli.studies import write_study
 from tests.workflows.definitions import simple
 
 
@@ -68,6 +69,16 @@ def test_a_batch_takes_by_a_registered_workflow_too(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as ended:
         main(("batch", "ct"))
     assert not ended.value.code and "0 of 0 payloads" in capsys.readouterr().out
+
+
+def test_a_study_is_explained_by_a_registered_workflow_too(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command("register", file("ct.json", simple("ct")))
+    write_study(site / "study")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main(("explain", "--study", str(site / "study"), "--called", "CTLUNG", "--json"))
+    (answer,) = json.loads(capsys.readouterr().out)["studies"][0]["answers"]
+    assert not ended.value.code and [(w["workflow"], w["wanted"]) for w in answer["workflows"]] == [("ct", True)]
 
 
 def test_what_is_wrong_is_told_with_its_place(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import auditor, mail, map_images, maps, orthanc_stack, stack  # noqa: F401
+from tests.e2e.conftest import auditor, mail, map_images, maps, orthanc_stack, results, stack  # noqa: F401
+
+
+@pytest.fixture(scope="session")
+def neighbours() -> None:
+    """None: these tests need the machine for themselves."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

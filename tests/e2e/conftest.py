@@ -21,6 +21,7 @@ from airflow_monai.local.ports import choose
 from airflow_monai.local.stack import LocalStack, StackOptions
 from tests.conftest import PARTS, require
 from tests.e2e.helpers import Auditor, Maps
+from tests.e2e.neighbours import Neighbours, neighbours_in
 from tests.fixtures_maps import map_images  # noqa: F401
 from tests.mailbox import Mailbox, mailbox
 from tests.mip.service import Service, result_service
@@ -86,8 +87,20 @@ def results() -> Iterator[Service]:
 
 
 @pytest.fixture(scope="session")
+def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbours | None]:
+    """A broker with another gateway, an archive, a bucket and a listener; None where one cannot be had here."""
+    with neighbours_in(tmp_path_factory.mktemp("neighbours")) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def stack(
-    maps: Maps, auditor: Auditor, mail: Mailbox, results: Service, tmp_path_factory: pytest.TempPathFactory
+    maps: Maps,
+    auditor: Auditor,
+    mail: Mailbox,
+    results: Service,
+    neighbours: Neighbours | None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[LocalStack]:
     """PostgreSQL, Airflow, the gateway and a PACS (Orthanc where it is installed), on free ports."""
     require("dcmtk")
@@ -111,6 +124,7 @@ def stack(
             "AIRFLOW__MONAI__MIP_WORKFLOW": "maps-to-features",
             "AIRFLOW__MONAI__MIP_EXTRA_ARGS": "True",
             "AIRFLOW__MONAI__MIP_DELIVER_TO": "CDR",
+            **(neighbours.environment() if neighbours else {}),
         },
         pacs=available_kind(),
         usual_ports=False,

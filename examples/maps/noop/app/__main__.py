@@ -12,6 +12,7 @@ no-output  end with exit code 0 and without outputs
 sleep      like ok, but NOOP_SECONDS is an hour by default: for time-outs and kills
 memory     fill the memory until killed (or for NOOP_SECONDS, then fail)
 spam       print 20,000 lines, then like ok
+hl7        like ok, and write report.hl7, an HL7 v2 message (ORU) with a control id of its own
 leak       print the first PatientName of the input, as careless applications do, then like ok
 leak-exit7 print it, and fail with exit code 7 and an error that has it
 tell       print its command line and its OPENAI_API_KEY, as careless applications do, then like ok
@@ -36,7 +37,7 @@ def main() -> int:
     source, target = _folder("-i", "INPUT", "input"), _folder("-o", "OUTPUT", "output")
     mode = os.environ.get("NOOP_MODE", "ok")
     seconds = float(os.environ.get("NOOP_SECONDS") or (3600 if mode == "sleep" else 0))
-    if mode not in ("ok", "exit7", "no-output", "sleep", "memory", "spam", "leak", "leak-exit7", "tell"):
+    if mode not in ("ok", "exit7", "no-output", "sleep", "memory", "spam", "hl7", "leak", "leak-exit7", "tell"):
         print(f"noop: NOOP_MODE={mode!r} is unknown", file=sys.stderr)
         return 2
     print(f"noop: mode {mode}", flush=True)
@@ -60,6 +61,8 @@ def main() -> int:
             print(f"noop: ValueError: no lungs in {name.decode('utf-8', 'replace').strip()}", file=sys.stderr)
             return 7
     _write_outputs(source, target)
+    if mode == "hl7":
+        _write_message(target)
     return 0
 
 
@@ -99,6 +102,19 @@ def _write_outputs(input_folder: str, output_folder: str) -> None:
     with open(os.path.join(output_folder, "metadata.json"), "w", encoding="utf-8") as file:
         file.write('{"volume_ml": 1234, "ok": true}\n')
     print(f"noop: wrote result.dcm ({len(image)} bytes) and metadata.json", flush=True)
+
+
+def _write_message(output_folder: str) -> None:
+    lines = [
+        f"MSH|^~\\&|NOOP|SITE|RIS|H|20260101120000||ORU^R01^ORU_R01|{os.urandom(8).hex()}|P|2.5.1",
+        "PID|1",
+        "OBR|1|||NOOP",
+        "OBX|1|NM|VOLUME||1234|ml|||||F",
+        "",
+    ]
+    with open(os.path.join(output_folder, "report.hl7"), "wb") as file:
+        file.write("\r".join(lines).encode("ascii"))
+    print("noop: wrote report.hl7", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ THREADS = 16
 PART_BYTES = 8 * 2**20
 LARGE_BYTES = 16 * 2**20
 """Larger files go in parts. Memory for these: :data:`PART_BYTES` for each of the threads."""
+FIRST_BYTES = 8 * 2**20
+"""So much of an object the first request asks for: what is larger comes in parts, and nothing comes twice."""
 MAX_PARTS = 10_000
 BODY_TRIES = 3
 """Of a download that breaks off in its middle, which boto3 does not retry."""
@@ -93,9 +95,9 @@ class Transfers:
     def get_file(self, name: str, file: Path) -> None:
         """Copy an object into a file, which is seen whole or not at all."""
         with whole_file(file) as unfinished, open(unfinished, "xb") as opened:
-            head = self._get(name, {}, opened.fileno(), 0, at_most=LARGE_BYTES)
-            if head is not None:
-                self._get_parts(name, head, opened.fileno())
+            size, tag = self._get_first(name, opened.fileno())
+            if size > FIRST_BYTES:
+                self._get_parts(name, size, tag, opened.fileno())
 
     def start(self, name: str, size: int) -> bytes:
         """The first bytes of an object."""
@@ -195,22 +197,29 @@ class Transfers:
         except (BotoCoreError, ClientError):
             return
 
-    def _get(
-        self, name: str, more: dict[str, Any], fd: int, offset: int, at_most: int | None = None
-    ) -> dict[str, Any] | None:
-        """Write an object's bytes, or those of a range, to a file at ``offset``.
+    def _get_first(self, name: str, fd: int) -> tuple[int, str]:
+        """Write the first bytes of an object, which are all of most; size and tag of the whole."""
+        from botocore.exceptions import ClientError
 
-        :param at_most: one with more bytes is not read; its answer's head is returned instead.
-        """
+        try:
+            answer = self._get(name, {"Range": f"bytes=0-{FIRST_BYTES - 1}"}, fd, 0)
+        except ClientError as error:
+            if status(error) == 416:  # it is empty
+                return 0, ""
+            raise
+        whole = str(answer.get("ContentRange", "")).rpartition("/")[2]
+        # a service that knows no ranges has given all of it
+        return int(whole) if whole.isdecimal() else 0, str(answer.get("ETag", ""))
+
+    def _get(self, name: str, more: dict[str, Any], fd: int, offset: int) -> dict[str, Any]:
+        """Write an object's bytes, or those of a range, to a file at ``offset``; the answer's head."""
         began = time.monotonic()
         for number in range(BODY_TRIES):
             answer = self.client.get_object(Bucket=self.bucket, Key=name, **more)
-            length, body = int(answer["ContentLength"]), answer["Body"]
+            body = answer["Body"]
             try:
-                if at_most is not None and length > at_most:
+                if _copied(body, fd, offset) == int(answer["ContentLength"]):
                     return dict(answer)
-                if _copied(body, fd, offset) == length:
-                    return None
             except _broken_off():
                 if number == BODY_TRIES - 1 or time.monotonic() - began > s3_access.PATIENCE_SECONDS:
                     raise
@@ -218,18 +227,18 @@ class Transfers:
                 body.close()
         raise OSError("the download broke off again and again")
 
-    def _get_parts(self, name: str, head: dict[str, Any], fd: int) -> None:
-        size = int(head["ContentLength"])
+    def _get_parts(self, name: str, size: int, tag: str, fd: int) -> None:
+        """The rest, in parts of the object that the first bytes were of."""
         failed = threading.Event()
 
         def part(number: int) -> None:
             if failed.is_set():
                 raise StoreError("Another part of it failed.")
-            start = number * PART_BYTES
-            asked = {"Range": f"bytes={start}-{min(size, start + PART_BYTES) - 1}", "IfMatch": head["ETag"]}
+            start = FIRST_BYTES + number * PART_BYTES
+            asked = {"Range": f"bytes={start}-{min(size, start + PART_BYTES) - 1}", "IfMatch": tag}
             self._get(name, asked, fd, start)
 
-        self._all_parts(part, -(-size // PART_BYTES), failed)
+        self._all_parts(part, -(-(size - FIRST_BYTES) // PART_BYTES), failed)
 
     def _body(self, name: str, more: dict[str, Any]) -> bytes:
         began = time.monotonic()
@@ -267,14 +276,13 @@ def _copied(body: Any, fd: int, offset: int) -> int:
 
 def _read(file: Path, start: int, size: int) -> bytes:
     with open(file, "rb", buffering=0) as opened:
-        data = bytearray(size)
-        view, done = memoryview(data), 0
-        while done < size:
-            count = os.preadv(opened.fileno(), [view[done:]], start + done)
-            if not count:
+        data = os.pread(opened.fileno(), size, start)
+        while len(data) < size:  # hardly ever: a signal came, or more than a read may give was asked for
+            more = os.pread(opened.fileno(), size - len(data), start + len(data))
+            if not more:
                 raise OSError(f"{file.name} became shorter while it was read")
-            done += count
-    return bytes(data)
+            data += more
+    return data
 
 
 def _checksum(sent: dict[str, Any]) -> dict[str, str]:

@@ -146,10 +146,10 @@ def test_killed_writers_leave_nothing_half_done_and_lose_nothing_they_have_said(
                 assert one.workflow_id == before.workflow_id
                 assert one.revision == before.revision + (0 if one.is_deleted else 1)
             before = one
-    for what, workflow_id, name, number in said:
-        one = kept[name, int(number)]
+    for what, workflow_id, name, told in said:
+        one = kept[name, int(told)]
         assert one.workflow_id == workflow_id and one.is_deleted == (what == "delete")
-    assert len({(name, number) for _, _, name, number in said}) == len(said)
+    assert len({(name, told) for _, _, name, told in said}) == len(said)
     assert len(kept) - len(said) <= 12  # made by a writer that was killed before it could say so
 
 

@@ -46,7 +46,7 @@ def audit() -> list[tuple[str, str, str, dict[str, Any]]]:
 
     with create_session() as session:
         entries = session.scalars(select(Log).where(Log.event.like("monai.%")).order_by(Log.id))
-        return [(e.event, e.owner, e.dag_id, json.loads(e.extra)) for e in entries]
+        return [(str(e.event), str(e.owner), str(e.dag_id), json.loads(e.extra or "{}")) for e in entries]
 
 
 def test_the_life_of_a_workflow_as_the_seed_tells_it(api: Api) -> None:

@@ -428,7 +428,7 @@ def _api_options() -> dict[str, Any]:
         ),
         "upload_idle_seconds": _option(
             "After so many seconds in which a sender sends next to nothing its upload is given up (408).",
-            default="60",
+            default="60.0",
             example="20",
             type_="float",
         ),

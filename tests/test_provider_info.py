@@ -12,6 +12,7 @@ import pytest
 
 from airflow_monai import settings
 from airflow_monai.api.common import options as api_options
+from airflow_monai.api.common import uploads
 from airflow_monai.gateway import configured, dicom_settings
 from airflow_monai.get_provider_info import get_provider_info
 from airflow_monai.maps.runners.kubernetes import settings as kubernetes_settings
@@ -94,8 +95,11 @@ def test_every_setting_is_described_with_the_default_that_it_has(monkeypatch, tm
     dicom_settings.load()
     configured.load()
     settings.load_callback_url()
+    settings.load_finalize_minutes()
+    settings.load_mip()
     settings.load_notifications()
     api_options.load()
+    uploads.load_options()
     assert set(read) == set(options)
     for name, option in options.items():
         assert option["example"] and option["description"].endswith(".")

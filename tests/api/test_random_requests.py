@@ -42,6 +42,7 @@ Api = Callable[[str | None], TestClient]
 REQUESTS = int(os.environ.get("RANDOM_REQUESTS", "4"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 APIS = ("app-server", "workflow-manager", "mip", "workload-manager", "callbacks")
+OPEN = {"POST /callbacks/{token}", "GET /workflow-manager/health"}
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 WORKFLOW = """
 name: look
@@ -99,25 +100,59 @@ def known(api: Api, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> 
 def test_no_request_is_answered_otherwise_than_the_document_says(
     name: str, api: Api, known: dict[str, list[str]], document: dict[str, Any]
 ) -> None:
-    schema = schemathesis.openapi.from_dict(document).include(path_regex=f"^/{name}(/|$)")
-    client = api("admin")
-    faults = []
-    for result in schema.get_all_operations():
-        operation = result.ok()
+    client, faults, good = api("admin"), [], 0
+    for operation in operations(document, f"^/{name}(/|$)"):
         for mode in MODES:
-            faults += [f"{operation.label}, {mode.value}: {one}" for one in faults_of(operation, mode, client, known)]
-    assert not faults, "\n\n" + "\n\n".join(faults)
+            for case, answer in answers(operation, client, known, mode):
+                good += answer.is_success
+                faults += [f"{operation.label}, {mode.value}: {one}" for one in faults_of(case, answer)]
+    assert not faults, "\n\n" + "\n\n".join(dict.fromkeys(faults))
+    assert good, "nothing that was asked is there"
 
 
-def faults_of(operation: Any, mode: GenerationMode, client: TestClient, known: dict[str, list[str]]) -> Iterator[str]:
-    """What is wrong with the answers to random requests of one kind; empty for nothing."""
-    found: list[str] = []
+def test_who_has_not_signed_in_gets_nothing(api: Api, known: dict[str, list[str]], document: dict[str, Any]) -> None:
+    got = {
+        (operation.label, answer.status_code)
+        for operation in operations(document, ".")
+        for _, answer in answers(operation, api(None), known, requests_made=2)
+    }
+    # 400: what is no JSON document is not even looked at
+    assert {label for label, status in got if status not in (400, 401)} <= OPEN
+
+
+def test_who_may_only_look_changes_nothing(api: Api, known: dict[str, list[str]], document: dict[str, Any]) -> None:
+    got = {
+        (operation.label, answer.status_code)
+        for operation in operations(document, ".")
+        if operation.method.lower() != "get"
+        for _, answer in answers(operation, api("viewer"), known, requests_made=2)
+    }
+    done = {label for label, status in got if status < 400}
+    assert done <= {"POST /callbacks/{token}", "POST /workflow-manager/workflows/validate"}
+    assert sum(status == 403 for _, status in got) > 15
+
+
+def operations(document: dict[str, Any], path: str) -> Iterator[Any]:
+    schema = schemathesis.openapi.from_dict(document)
+    for result in schema.include(path_regex=path).get_all_operations():
+        yield result.ok()
+
+
+def answers(
+    operation: Any,
+    client: TestClient,
+    known: dict[str, list[str]],
+    mode: GenerationMode = GenerationMode.POSITIVE,
+    requests_made: int = REQUESTS,
+) -> list[tuple[Any, httpx.Response]]:
+    """Random requests of one kind, mostly about things that are there, and the answers to them."""
+    found: list[tuple[Any, httpx.Response]] = []
 
     @given(
         case=operation.as_strategy(generation_mode=mode), choices=st.lists(st.integers(0, 3), min_size=8, max_size=8)
     )
     @settings(
-        max_examples=REQUESTS,
+        max_examples=requests_made,
         deadline=None,
         database=None,
         derandomize=True,
@@ -130,20 +165,24 @@ def faults_of(operation: Any, mode: GenerationMode, client: TestClient, known: d
             values = known.get(parameter, [])
             if choice and values:
                 parameters[parameter] = values[choice % len(values)]
-        answer = sent(client, case)
-        try:
-            case.validate_response(answer, checks=CHECKS)
-        except FailureGroup as failures:
-            request = answer.request
-            said = "; ".join(f"{one.title}: {one.message[:200]}" for one in failures.exceptions)
-            asked = f"{request.method} {request.url.raw_path[:200]!r} {request.content[:200]!r}"
-            found.append(f"{answer.status_code} to {asked}: {said}: {answer.text[:300]}")
+        found.append((case, sent(client, case)))
 
     try:
         ask()
     except (SkipTest, Unsatisfiable):
         assert mode is GenerationMode.NEGATIVE, operation.label  # nothing could be wrong with such a request
-    yield from dict.fromkeys(found)
+    return found
+
+
+def faults_of(case: Any, answer: httpx.Response) -> Iterator[str]:
+    """What is wrong with an answer, by the document; nothing where all is as it says."""
+    try:
+        case.validate_response(answer, checks=CHECKS)
+    except FailureGroup as failures:
+        request = answer.request
+        said = "; ".join(f"{one.title}: {one.message[:200]}" for one in failures.exceptions)
+        asked = f"{request.method} {request.url.raw_path[:200]!r} {request.content[:200]!r}"
+        yield f"{answer.status_code} to {asked}: {said}: {answer.text[:300]}"
 
 
 def sent(client: TestClient, case: Any) -> httpx.Response:

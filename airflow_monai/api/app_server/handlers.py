@@ -89,6 +89,7 @@ def list_handlers(caller: TheCaller) -> HandlerList:
 
 @router.get("/{handler_id}", summary="A notification handler", operation_id="get_handler", responses=responses(404))
 def get_handler(handler_id: str, caller: TheCaller) -> HandlerAnswer:
+    """One handler, without its secret."""
     store = site_store()
     handler = _find(store, handler_id, caller, Right.SEE_CONNECTIONS)
     return HandlerAnswer.of(handler, place_of(store, handler.channel))

@@ -91,15 +91,15 @@ class TakeTasks(BaseModel):
 class Lease(BaseModel):
     """The lease of a task that the caller has."""
 
-    lease: str = Field(max_length=200)
+    lease: str = Field(max_length=200, examples=["Yq3f0o1T..."])
     lease_seconds: float = Field(300, ge=1, le=MAX_LEASE_SECONDS, description="From now.")
 
 
 class TaskReport(BaseModel):
     """What became of a task."""
 
-    lease: str = Field(max_length=200)
-    status: ExportStatus
+    lease: str = Field(max_length=200, examples=["Yq3f0o1T..."])
+    status: ExportStatus = Field(examples=["Success"])
     file_statuses: dict[str, FileStatus] = Field({}, description="Path of a file -> what became of it.")
     message: str = Field("", max_length=2000)
 

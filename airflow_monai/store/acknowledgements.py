@@ -25,10 +25,5 @@ def acknowledged(store: Store, instance_id: str) -> dict[str, dict[str, Any]]:
     return {name.removesuffix(".json"): store.read_json(f"{FOLDER}/{instance_id}/{name}") for name in names}
 
 
-def touched(store: Store) -> frozenset[str]:
-    """Ids of the instances of which a failure was taken note of."""
-    return frozenset(store.children(FOLDER))
-
-
 def _key(instance_id: str, execution_id: str) -> str:
     return f"{FOLDER}/{instance_id}/{execution_id}.json"

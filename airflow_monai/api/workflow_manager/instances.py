@@ -22,7 +22,7 @@ from airflow_monai.api.workflow_manager.statuses import InstanceStatus, states_o
 from airflow_monai.store.acknowledgements import acknowledge
 
 MAX_LIST = 100
-"""Instances of a list that is not paged."""
+"""Instances of a page, or of a list that is not paged: of each task of theirs the store is asked."""
 MAX_FAILED = 300
 """Of so many failed instances, the newest, those are told that nobody took note of."""
 
@@ -40,6 +40,7 @@ def list_instances(
     ] = False,
 ) -> Page[WorkflowInstance] | list[WorkflowInstance]:
     """The workflow instances that the caller may see, the newest first."""
+    paging = paging.at_most(MAX_LIST)
     with create_session() as session:
         wanted = RunFilter(
             dag_ids=visible_workflows(caller, Right.SEE_RUNS, session),

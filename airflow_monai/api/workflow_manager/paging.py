@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Generic, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode
 
@@ -56,6 +56,10 @@ class Paging:
     def offset(self) -> int:
         """How many entries come before the page."""
         return (self.number - 1) * self.size
+
+    def at_most(self, size: int) -> Paging:
+        """The same with no larger pages, where an entry costs more than a row of a table."""
+        return replace(self, size=min(self.size, size))
 
     def cut(self, entries: Sequence[T]) -> list[T]:
         """The page's entries of the whole list."""

@@ -30,6 +30,7 @@ from airflow_monai.store.requests import request_of
 from airflow_monai.store.summaries import PatientFilter, PayloadIndex, Summary, read_summary
 
 MAX_PART = 64
+MAX_PAGE = 100
 _ID = "6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21"
 
 router = APIRouter(prefix=PREFIX, tags=["Workflow Manager: payloads"])
@@ -140,6 +141,7 @@ def list_payloads(
     accession_id: Annotated[Part, Query(alias="accessionId")] = "",
 ) -> Page[PayloadInfo]:
     """The payloads that the caller may see: open ones, then the newest first."""
+    paging = paging.at_most(MAX_PAGE)
     wanted = PatientFilter(patient_id, patient_name, accession_id)
     store = site_store()
     with create_session() as session:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from airflow_monai.api.common.access import Caller, Right, TheCaller
 from airflow_monai.api.common.audit import note
 from airflow_monai.api.common.problems import responses
-from airflow_monai.api.instances.runs import Run, RunFilter, Task, TaskFilter, list_tasks, run_of, runs_of
+from airflow_monai.api.instances.runs import Run, RunFilter, Task, TaskFilter, list_tasks, run_of, runs_of, tasks_of
 from airflow_monai.api.runs import site_store
 from airflow_monai.api.workflow_manager import PREFIX
 from airflow_monai.api.workflow_manager.ending import HasEnded, end_task
@@ -182,8 +182,7 @@ def _utc(moment: datetime) -> datetime:
 def _listed(
     caller: Caller, wanted: TaskFilter, paging: ThePaging, *, is_list: bool
 ) -> Page[TaskExecution] | list[TaskExecution]:
-    from dataclasses import replace
-
+    paging = paging.at_most(MAX_LIST)
     with create_session() as session:
         dag_ids = visible_workflows(caller, Right.SEE_TASKS, session)
         limit, offset = (MAX_LIST, 0) if is_list else (paging.size, paging.offset)
@@ -194,8 +193,6 @@ def _listed(
 
 
 def _one(caller: Caller, asked: TaskIds) -> TaskExecution:
-    from airflow_monai.api.instances.runs import tasks_of
-
     store = site_store()
     with create_session() as session:
         run = the_run(caller, Right.SEE_TASKS, str(asked.instance), session)

@@ -56,7 +56,7 @@ def found(store: LocalStore, catalog: Catalog) -> Applications:
 
 @pytest.fixture
 def registered(store: LocalStore, catalog: Catalog) -> str:
-    Registration(WorkflowRegistry(store), catalog.plans).register(Body({}, WORKFLOW, is_own_text=True), "anna")
+    Registration(WorkflowRegistry(store), catalog.plans).register(Body({}, WORKFLOW, sent=WORKFLOW), "anna")
     return "look"
 
 

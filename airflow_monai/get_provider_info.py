@@ -279,7 +279,7 @@ def _options() -> dict[str, Any]:
         "notification_give_up_hours": _option(
             "After so many hours in vain a notification, or an event on the broker, is told no more, and listed as "
             "failed.",
-            default="24",
+            default="24.0",
             example="72",
             type_="float",
         ),

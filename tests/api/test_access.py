@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -79,8 +80,16 @@ def test_a_page_of_another_site_changes_nothing(routed: None, api: Api, people: 
     client = api(None)
     client.cookies.set("_token", people("admin"))
     assert client.post("/start").json() == "started"
-    elsewhere = client.post("/start", headers={"sec-fetch-site": "cross-site"})
-    assert elsewhere.status_code == 403
+    password = {"authorization": "Basic " + base64.b64encode(b"admin:admin").decode()}
+    for asked in (client, TestClient(client.app, headers=password)):
+        for said, status in (
+            ({"sec-fetch-site": "cross-site"}, 403), ({"sec-fetch-site": "same-site"}, 403),
+            ({"origin": "http://evil.example"}, 403), ({"origin": "null"}, 403),
+            ({"origin": "http://testserver"}, 200), ({"sec-fetch-site": "same-origin"}, 200), ({}, 200),
+            ({"origin": "http://hospital.example", "x-forwarded-host": "hospital.example"}, 200),
+        ):  # fmt: skip
+            assert asked.post("/start", headers=said).status_code == status, said
+    assert api("admin").post("/start", headers={"origin": "http://evil.example"}).status_code == 200, "a token is said"
     assert client.get("/who", headers={"sec-fetch-site": "cross-site"}).json() == "admin"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import requests
 
+from airflow_monai.local.environment import USER
 from airflow_monai.local.stack import LocalStack
 from airflow_monai.store.payloads import manifest_key
 from airflow_monai.store.runs import RunFolder
@@ -58,8 +59,14 @@ def started(stack: LocalStack, service: HttpService) -> None:
     times = dict.fromkeys(("received_first", "received_last", "closed"), "2026-01-01T00:00:00+00:00")
     payload = Payload(PAYLOAD_ID, "1.2.3", "HTTP", ("CT01",), 0, (), **times, patient=PatientDetails(sex="F"))
     store_of(stack).write_json(manifest_key(PAYLOAD_ID), payload.to_dict())
-    connection = {"connection_id": "e2e_service", "conn_type": "http", "host": service.url, "password": "s3cret"}
-    stack.api.call("POST", "/connections", connection)
+    credential = {"id": "e2e_service", "type": "bearer", "host": service.url, "secret": "s3cret-token"}
+    made = requests.post(
+        f"{stack.ui}/monai/workflow-manager/credentials",
+        json=credential,
+        auth=(USER, stack.secrets.password),
+        timeout=60,
+    )
+    assert made.status_code == 201, made.text
     add_workflows(
         stack,
         workflow(WAY, "HTTP_W", *way(service)),
@@ -149,7 +156,7 @@ def test_an_answer_decides_the_way_and_is_passed_on(stack: LocalStack, service: 
         "never": "skipped",
     }
     (asked,) = service.asked("/result")
-    assert asked["headers"]["authorization"] == "Basic OnMzY3JldA==" and asked["query"] == [["sex", "F"]]
+    assert asked["headers"]["authorization"] == "Bearer s3cret-token" and asked["query"] == [["sex", "F"]]
     assert json.loads(kept(stack, WAY, "report").result["body"]) == {"volume": 712.5, "sex": "F"}
 
 
@@ -233,5 +240,5 @@ def test_the_logs_tell_what_was_called_and_nothing_of_the_patient(stack: LocalSt
     texts = [path.read_text() for path in stack.logs.rglob("*.log*") if path.is_file()]
     everything = "\n".join(texts)
     assert "GET /result (connection e2e_service)" in everything
-    for secret in ("sex=F", "s3cret", "OnMzY3JldA"):
+    for secret in ("sex=F", "s3cret"):
         assert secret not in everything

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
@@ -123,10 +124,10 @@ async def caller_of(
 
 async def _user_of(request: Request, bearer: HTTPAuthorizationCredentials | None) -> BaseUser:
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "basic":
-        return await _passwords.user_of(value.strip())
     if bearer is None:
         _check_origin(request)
+    if scheme.lower() == "basic":
+        return await _passwords.user_of(value.strip())
     try:
         return await get_user(request, None, bearer)
     except HTTPException as error:
@@ -151,9 +152,15 @@ def needs(*rights: Right) -> Any:
 
 
 def _check_origin(request: Request) -> None:
-    """A page elsewhere must not act with the cookie of somebody who is signed in."""
-    site = request.headers.get("sec-fetch-site", "same-origin")
-    if request.method not in _SAFE_METHODS and site not in ("same-origin", "none"):
+    """A page elsewhere must not act with what a browser sends by itself: the cookie of somebody who is signed in, or a
+    password that was typed once."""
+    if request.method in _SAFE_METHODS:
+        return
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin", "")
+    if site is None and origin:  # a browser says no more to a server without TLS
+        ours = {request.headers.get(name) for name in ("host", "x-forwarded-host")}
+        site = "same-origin" if urlsplit(origin).netloc in ours else "cross-site"
+    if site not in (None, "same-origin", "none"):
         raise HTTPException(403, "A page of another site may not change anything here.")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import APIRouter, FastAPI, HTTPException
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import Response
 from fastapi.testclient import TestClient
 
@@ -62,6 +63,16 @@ def test_an_object_is_sent_whole(store: Store) -> None:
     head = client(store).head("/file")
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(DATA)))
     assert client(store).get("/file?key=a/other").status_code == 404
+
+
+def test_a_download_is_not_compressed_on_its_way(store: Store) -> None:
+    """As Airflow's API server does with what it can, on the loop that serves all others."""
+    store.write("a/file.dcm", DATA)
+    app = client(store).app
+    asked = TestClient(GZipMiddleware(app, minimum_size=1024, compresslevel=5), headers={"accept-encoding": "gzip"})
+    for address in ("/file", "/zip?keys=a/file.dcm"):
+        assert asked.get(address).headers["content-encoding"] == "identity"
+    assert asked.get("/file").headers["content-length"] == str(len(DATA)) and asked.get("/file").content == DATA
 
 
 @pytest.mark.parametrize("name", ['x".html\r\nSet-Cookie: a=b', "../../etc/passwd", "naïve Doe^Jane.dcm", "", "..."])

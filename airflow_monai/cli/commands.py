@@ -772,6 +772,93 @@ _WORKFLOWS = Group(
     ),
 )
 
+_DATASETS_ENTRY = "airflow_monai.cli.datasets_entry"
+_AT = (
+    Argument(
+        ("--url",), {"metavar": "URL", "help": "Of Airflow's API server, as http://localhost:8080. Default: MONAI_URL."}
+    ),
+    _ELSEWHERE[1],
+)
+_DATASET = Argument(("dataset",), {"metavar": "ID", "help": "Of a dataset, or of any payload."})
+
+_DATASETS = Group(
+    name="datasets",
+    help="Datasets of an Airflow, which jobs of the App Server API run on.",
+    example="airflow monai datasets upload study/ --name phantom",
+    commands=(
+        Command(
+            name="upload",
+            help="Upload files, folders and zip archives as one dataset.",
+            description="Upload files, folders and zip archives as one dataset. The same files are one dataset however "
+            "often they are uploaded. Exit code 1: it is refused, 2: nothing could be done.",
+            function=f"{_DATASETS_ENTRY}.upload",
+            example="airflow monai datasets upload study/ --name phantom --url http://localhost:8080",
+            arguments=(
+                Argument(("paths",), {"nargs": "+", "metavar": "PATH", "help": "File, folder or zip archive."}),
+                Argument(("--name",), {"default": "", "help": "For people; name no patient in it."}),
+                Argument(
+                    ("--partial",), {"action": "store_true", "help": "Take the good files where some are refused."}
+                ),
+                *_AT,
+                _JSON,
+            ),
+        ),
+        Command(
+            name="list",
+            help="List the datasets that were uploaded, the newest first.",
+            function=f"{_DATASETS_ENTRY}.list_all",
+            example="airflow monai datasets list --json",
+            arguments=(*_AT, _JSON),
+        ),
+        Command(
+            name="describe",
+            help="Describe a dataset, and the MAPs that it is associated with.",
+            function=f"{_DATASETS_ENTRY}.describe",
+            example="airflow monai datasets describe 0c5b3f9e-6f0f-5f0e-8f57-2f1f8e6f1b11",
+            arguments=(
+                _DATASET,
+                Argument(("--patient",), {"action": "store_true", "help": "The patient too; that is noted there."}),
+                *_AT,
+                _JSON,
+            ),
+        ),
+        Command(
+            name="download",
+            help="Download a dataset as a zip archive.",
+            function=f"{_DATASETS_ENTRY}.download",
+            example="airflow monai datasets download 0c5b3f9e-6f0f-5f0e-8f57-2f1f8e6f1b11 --output study.zip",
+            arguments=(
+                _DATASET,
+                Argument(("--output",), {"default": "", "metavar": "FILE", "help": "Default: <ID>.zip."}),
+                *_AT,
+            ),
+        ),
+        Command(
+            name="delete",
+            help="Delete a dataset that no job is at work on.",
+            function=f"{_DATASETS_ENTRY}.delete",
+            example="airflow monai datasets delete 0c5b3f9e-6f0f-5f0e-8f57-2f1f8e6f1b11",
+            arguments=(
+                _DATASET,
+                Argument(("--with-results",), {"action": "store_true", "help": "Also when jobs have left results."}),
+                *_AT,
+            ),
+        ),
+        Command(
+            name="associate",
+            help="Associate a dataset with MAPs that are to work on it.",
+            function=f"{_DATASETS_ENTRY}.associate",
+            example="airflow monai datasets associate 0c5b3f9e-6f0f-5f0e-8f57-2f1f8e6f1b11 lung-seg:1.2.0",
+            arguments=(
+                _DATASET,
+                Argument(("maps",), {"nargs": "+", "metavar": "MAP", "help": "Registered, as name:version."}),
+                Argument(("--undo",), {"action": "store_true", "help": "Undo it."}),
+                *_AT,
+            ),
+        ),
+    ),
+)
+
 MONAI = Group(
     name="monai",
     help="Clinical imaging-AI workflows.",
@@ -790,6 +877,7 @@ MONAI = Group(
         _MAPS,
         _MAP,
         _WORKFLOWS,
+        _DATASETS,
         _ARGO,
         _BATCH,
     ),

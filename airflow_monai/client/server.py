@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -63,17 +63,33 @@ class Server:
             base_url=f"{base}/monai/{prefix}", headers=headers, auth=auth, timeout=SECONDS, transport=transport
         )
 
-    def call(self, method: str, path: str, *, content: bytes | None = None, kind: str = "", **params: Any) -> Any:
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | Iterable[bytes] | None = None,
+        kind: str = "",
+        length: int | None = None,
+        seconds: float = SECONDS,
+        **params: Any,
+    ) -> Any:
         """The answer's JSON, None where it has no body.
 
         :param kind: of the content.
+        :param length: of content that is made while it is sent, where it is known.
+        :param seconds: how long to wait for any part of the answer.
         :raises ServerRefused: for an answer of 400 to 499.
         :raises ServerUnavailable: when there is none, or another one, or the caller is not known there.
         """
         headers = {"Content-Type": kind} if kind else {}
+        if length is not None:
+            headers["Content-Length"] = str(length)
         try:
             with nothing_logged():
-                answer = self._client.request(method, path, content=content, headers=headers, params=params)
+                answer = self._client.request(
+                    method, path, content=content, headers=headers, params=params, timeout=seconds
+                )
         except httpx.HTTPError as error:
             raise ServerUnavailable(
                 f"{self._where} does not answer: {type(error).__name__} {error}".rstrip()
@@ -81,6 +97,20 @@ class Server:
         if answer.is_success:
             return answer.json() if answer.content else None
         raise self._error(answer)
+
+    def stream(self, path: str) -> Iterator[bytes]:
+        """A file, in pieces.
+
+        :raises ServerRefused: and :raises ServerUnavailable: as :meth:`call`; also in its middle.
+        """
+        try:
+            with nothing_logged(), self._client.stream("GET", path, headers={"Accept": "*/*"}) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise self._error(answer)
+                yield from answer.iter_bytes()
+        except httpx.HTTPError as error:
+            raise ServerUnavailable(f"{self._where} broke off: {type(error).__name__} {error}".rstrip()) from error
 
     def pages(self, path: str, **params: Any) -> Iterator[tuple[list[Any], int]]:
         """The pages of a list: entries of each, and how many all have."""

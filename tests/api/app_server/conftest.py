@@ -82,13 +82,17 @@ def served(
     airflow_tables: str, site_store: LocalStore, people: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Served]:
     import uvicorn
+    from fastapi import FastAPI
 
     from airflow_monai.api.app import create_app
 
     monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_AT_A_TIME", "2")
     monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_IDLE_SECONDS", "1")
+    site, app = FastAPI(), create_app()
+    site.mount("/monai", app)
+    site.mount("", app)
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(), log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(site, log_level="error"))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
     try:

@@ -11,12 +11,28 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from airflow_monai.errors import DeadlinePassed
+from airflow_monai.sinks.throttle import Throttle
 
 T = TypeVar("T")
 _MOMENT = 1.0
 """Seconds in which work that knows the deadline ends by itself, in good order."""
 
 _NOTHING = 0.001  # seconds; a time-out that ended with the deadline may end a little before it
+
+
+LONGEST = 3600.0
+"""Seconds after which a request is given up that trickles on; more for what it carries, see :func:`longest`."""
+_SLOWEST = 20_000.0  # bytes a second
+
+
+def longest(size: int, throttle: Throttle | None, at_a_time: int = 1) -> float:
+    """Seconds that a request may take in all, whatever still comes: without a deadline it would have no end.
+
+    :param size: bytes that it carries.
+    :param at_a_time: requests that share the bandwidth limit.
+    """
+    rate = min(_SLOWEST, throttle.bytes_per_second / at_a_time / 2) if throttle else _SLOWEST
+    return LONGEST + size / rate
 
 
 class StillAtIt(DeadlinePassed):
@@ -50,15 +66,17 @@ class Deadline:
         """:class:`DeadlinePassed` when it has passed."""
         self.left()
 
-    def within(self, work: Callable[[], T]) -> T:
+    def within(self, work: Callable[[], T], most: float = math.inf) -> T:
         """What ``work`` gives, for libraries whose time-outs begin anew with every byte that comes.
 
         It has a thread of its own, and a moment more than the time, for what asks the deadline itself. What is not done
         by then goes on unheard, until its connection is closed.
 
-        :raises StillAtIt: when it is not done by then, so that nobody knows what becomes of it.
+        :param most: seconds that it may take although the deadline is later, or there is none.
+        :raises StillAtIt: when it is not done at the deadline, so that nobody knows what becomes of it.
+        :raises TimeoutError: likewise, when it has taken ``most``.
         """
-        if math.isinf(self._at):
+        if math.isinf(self._at) and math.isinf(most):
             return work()
         done: Future[T] = Future()
         context = contextvars.copy_context()
@@ -72,7 +90,10 @@ class Deadline:
         ended = threading.Event()
         done.add_done_callback(lambda _: ended.set())
         threading.Thread(target=run, name="within-deadline", daemon=True).start()
-        if not ended.wait(self.left() + _MOMENT):
+        left = self.left() + _MOMENT
+        if not ended.wait(min(left, most)):
+            if left > most:
+                raise TimeoutError(f"it has taken {most:g} s")
             raise StillAtIt(f"{self._told} has passed")
         return done.result()
 

@@ -16,7 +16,7 @@ from airflow_monai import __version__
 from airflow_monai.errors import SinkUnavailable
 from airflow_monai.http_common import nothing_logged, proxy_for
 from airflow_monai.sinks.base import Destination
-from airflow_monai.sinks.deadline import Deadline
+from airflow_monai.sinks.deadline import Deadline, longest
 from airflow_monai.sinks.http_auth import authorizer_of
 from airflow_monai.sinks.tls import context_of
 
@@ -84,6 +84,7 @@ class HttpSite:
         self._proxy = destination.text("proxy")
         self._tls = context_of(destination)
         self._connections = connections
+        self._throttle = destination.throttle()
         self._lock = threading.Lock()
         self._client: httpx.Client | None = None
 
@@ -126,8 +127,12 @@ class HttpSite:
                     answer = self._exchange(client, method, path, deadline, headers or {}, upload, fresh)
             return answer
 
-        with nothing_logged():
-            return deadline.within(exchange)  # headers may come byte by byte
+        most = longest(upload.length if upload else 0, self._throttle, self._connections)
+        try:
+            with nothing_logged():
+                return deadline.within(exchange, most)  # headers may come byte by byte
+        except TimeoutError:
+            raise AnswerLost(f"{self} has given no whole answer for {most:.3g} s") from None
 
     def _opened(self) -> httpx.Client:
         import httpx

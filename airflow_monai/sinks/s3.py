@@ -9,7 +9,7 @@ from airflow_monai.errors import DeadlinePassed, DestinationError, SinkUnavailab
 from airflow_monai.sinks import tries
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, OnResult, Sink
 from airflow_monai.sinks.crew import Crew, Stopped
-from airflow_monai.sinks.deadline import StillAtIt
+from airflow_monai.sinks.deadline import StillAtIt, longest
 from airflow_monai.sinks.files import digest_of
 from airflow_monai.sinks.s3_bucket import Bucket, BucketBusy, WriteLost, WriteRefused
 from airflow_monai.store.base import check_key, safe_name
@@ -48,7 +48,10 @@ class S3Sink(Sink):
     def ask(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
         """An object of this name and content is there; of those that we may not look at, nothing is said."""
         self.bucket.client(self.deadline)
-        return self.deadline.within(lambda: self._asked(instances))
+        try:
+            return self.deadline.within(lambda: self._asked(instances), longest(_sizes(instances), self.throttle))
+        except TimeoutError as error:
+            raise SinkUnavailable(f"{self.bucket} does not come to an end of its answer: {error}.") from None
 
     def _asked(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
         answer = {}
@@ -92,8 +95,12 @@ class _Uploading(Crew):
                 self.pause(pause)
 
     def _once(self, identity: str, instance: Instance) -> Delivery:
+        most = longest(_sizes([instance]), self._sink.throttle, self._sink.connections)
         try:
-            return self.deadline.within(lambda: self._judged(identity, instance))
+            return self.deadline.within(lambda: self._judged(identity, instance), most)
+        except TimeoutError as error:
+            message = f"{self._sink.bucket} does not come to an end: {error}"
+            return Delivery(identity, DeliveryState.UNKNOWN, message=message, retry=True)
         except WriteLost as error:
             return Delivery(identity, DeliveryState.UNKNOWN, message=str(error), retry=True)
         except BucketBusy as error:
@@ -127,3 +134,7 @@ class _Uploading(Crew):
             # somebody has written it in between
         message = "another is writing the same object"
         return Delivery(identity, DeliveryState.REFUSED, message=message, retry=True)
+
+
+def _sizes(instances: Sequence[Instance]) -> int:
+    return sum(instance.path.stat().st_size for instance in instances if instance.path.is_file())

@@ -218,6 +218,21 @@ def test_an_answer_that_comes_byte_by_byte_ends_with_the_deadline(tmp_path: Path
             assert time.monotonic() - begun < 4
 
 
+def test_an_answer_that_comes_byte_by_byte_ends_also_without_a_deadline(
+    tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_monai.sinks.deadline.LONGEST", 0.5)
+    monkeypatch.setattr("airflow_monai.sinks.tries.TRIES", 1)
+    with trickling(b"HTTP/1.1 200 OK\r\nX-Slow: ", 0.1) as port:
+        sink = place.sink(endpoint_url=f"http://127.0.0.1:{port}", response_timeout=5)
+        sink.bucket.client()
+        begun = time.monotonic()
+        assert deliver(sink, source(tmp_path, b"content"))[-1].state is DeliveryState.UNKNOWN
+        with pytest.raises(SinkUnavailable, match="does not come to an end"):
+            sink.ask([source(tmp_path, b"content")])
+        assert time.monotonic() - begun < 6
+
+
 @pytest.mark.parametrize("name", ["../escape", "/etc/x", "a//b", ""])
 def test_a_name_never_leaves_the_prefix(name: str, tmp_path: Path, place: Place) -> None:
     with pytest.raises(StoreError, match="not a safe store key"):

@@ -417,6 +417,20 @@ def test_an_answer_that_comes_byte_by_byte_ends_with_the_deadline(tmp_path: Path
     assert news.states() == {"unknown": 1}
 
 
+def test_an_answer_that_comes_byte_by_byte_ends_also_without_a_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_monai.sinks.deadline.LONGEST", 0.5)
+    monkeypatch.setattr("airflow_monai.sinks.tries.TRIES", 1)
+    news = News()
+    with trickling(b"HTTP/1.1 200 OK\r\nX-Slow: ", 0.1) as port:
+        extra = {"response_timeout": 5, "query": False}
+        begun = time.monotonic()
+        StowSink(Destination("WEB", "monai_dicomweb", "127.0.0.1", port, extra, "http")).send(images(tmp_path, 1), news)
+        assert time.monotonic() - begun < 4
+    assert news.states() == {"unknown": 1}
+
+
 def test_a_token_service_that_hangs_holds_up_no_other_destination(tmp_path: Path) -> None:
     instances, tokens = images(tmp_path, 1), {"response_timeout": 15, "query": False}
     with trickling(b"HTTP/1.1 200 OK\r\nX-Slow: ", 0.1) as port, stow_server() as server:
@@ -449,7 +463,7 @@ def test_that_a_name_is_there_says_nothing_of_new_content(tmp_path: Path) -> Non
     new, told = replace(item, digest="of now"), SinkReport("WEB")
     with stow_server(lambda *_: Reply(0)) as server:
         server.store([(uid, item.study_instance_uid)])
-        sink = StowSink(server.destination(response_timeout=2))
+        sink = StowSink(server.destination(response_timeout=2, resend_changed=True))
         with suppress(SinkUnavailable):
             Deliverer(sink, {uid: new}, ledger, told, task="t", before_request=lambda: None).run()
     assert told.verdicts[uid].state is UNKNOWN

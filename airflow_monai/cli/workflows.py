@@ -85,7 +85,7 @@ class LocalWorkflows(Workflows):
             history = self._registry.history(row["workflow_id"])
         except WorkflowNotFound:
             return [{name: row.get(name, "") for name in names}]
-        return [{name: getattr(one, name) for name in names} for one in history if not one.is_deleted]
+        return [{name: getattr(one, name) for name in names} for one in history.revisions(0, len(history))]
 
     def register(self, data: bytes, is_json: bool) -> Row:
         from airflow_monai.workflows.definition import read_body
@@ -127,7 +127,7 @@ class RemoteWorkflows(Workflows):
         return dict(self._server.call("GET", "/workflow", id=row["workflow_id"]))
 
     def revisions(self, row: Row) -> list[Row]:
-        found = self._server.call("GET", f"/workflows/{row['workflow_id']}/revisions")
+        pages = self._server.pages(f"/workflows/{row['workflow_id']}/revisions")
         return [
             {
                 "revision": one["revision"],
@@ -135,7 +135,8 @@ class RemoteWorkflows(Workflows):
                 "changed_at": one.get("changed_at") or "",
                 "changed_by": one.get("changed_by") or "",
             }
-            for one in found
+            for data, _ in pages
+            for one in data
         ]
 
     def register(self, data: bytes, is_json: bool) -> Row:

@@ -89,16 +89,18 @@ class WorkflowRegistry:
                 return head
         raise WorkflowNotFound(f"There is no registered workflow {workflow_id}.")
 
-    def history(self, workflow_id: str) -> list[Revision]:
-        """All revisions of a workflow and, where it was deleted, what says so; the first one first.
+    def history(self, workflow_id: str) -> History:
+        """The revisions that a workflow has, or had until it was deleted.
 
         :raises WorkflowNotFound: when there never was one of this id.
         """
         for head in self.listing().heads:
-            if workflow_id == head.workflow_id or workflow_id in head.former:
+            if workflow_id == head.workflow_id:
+                return History(self, head)
+            if workflow_id in head.former:
                 folder = folder_of(head.name)
-                every = (self._read(folder, number) for number in range(1, head.number + 1))
-                return [revision for revision in every if revision.workflow_id == workflow_id]
+                older = (self._read(folder, number) for number in range(head.number - 1, 0, -1))
+                return History(self, next(one for one in older if one.workflow_id == workflow_id))
         raise WorkflowNotFound(f"There is no workflow {workflow_id}.")
 
     def register(self, new: NewText, by: str) -> Revision:
@@ -159,6 +161,10 @@ class WorkflowRegistry:
             if match := _KEY.fullmatch(key):
                 yield match["folder"], int(match["number"])
 
+    def read(self, name: str, number: int) -> Revision:
+        """What is kept under a number; :class:`StoreError` when it is not there or damaged."""
+        return self._read(folder_of(name), number)
+
     def _read(self, folder: str, number: int) -> Revision:
         key = key_of(folder, number)
         data = self.store.read(key)
@@ -169,6 +175,31 @@ class WorkflowRegistry:
 
     def _create(self, revision: Revision) -> bool:
         return self.store.create(revision.key, revision.to_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The revisions of one workflow, each read when it is asked for.
+
+    :param last: what holds of it, or what says that it was deleted.
+    """
+
+    registry: WorkflowRegistry
+    last: Revision
+
+    def __len__(self) -> int:
+        return self.last.revision
+
+    @property
+    def deleted_at(self) -> str | None:
+        return self.last.changed_at if self.last.is_deleted else None
+
+    def revisions(self, start: int, end: int) -> list[Revision]:
+        """Those from ``start`` until before ``end``, counted from 0; the first one first."""
+        newest = self.last.number - self.last.is_deleted
+        first = newest - self.last.revision + 1
+        numbers = range(first, newest + 1)[max(start, 0) : max(end, 0)]
+        return [self.registry.read(self.last.name, number) for number in numbers]
 
 
 def _now() -> str:

@@ -52,8 +52,10 @@ def test_the_life_of_a_workflow(registry: WorkflowRegistry, store: Store) -> Non
             call(first.workflow_id, "cy")
     again = registry.register(text("new"), "dan")
     assert (again.number, again.revision, again.former) == (4, 1, (first.workflow_id,))
-    assert registry.history(first.workflow_id) == [first, second, gone]
-    assert registry.history(again.workflow_id) == [again]
+    before, after = registry.history(first.workflow_id), registry.history(again.workflow_id)
+    assert before.revisions(0, len(before)) == [first, second] and before.deleted_at == gone.changed_at
+    assert after.revisions(0, 9) == [again] and len(after) == 1 and after.deleted_at is None
+    assert before.revisions(1, 2) == [second] and before.revisions(-5, 1) == [first] and before.revisions(2, 9) == []
     assert len({first.id, second.id, again.id}) == 3
 
 

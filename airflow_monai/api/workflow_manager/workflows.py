@@ -34,6 +34,9 @@ from airflow_monai.workflows.record import Revision
 from airflow_monai.workflows.registration import Registration
 from airflow_monai.workflows.registry import WorkflowRegistry
 
+_MOST_REVISIONS = 100
+"""In a bare list."""
+
 router = APIRouter(prefix=PREFIX, tags=["workflow manager: workflows"])
 
 
@@ -125,18 +128,23 @@ def delete(caller: TheCaller, workflow_id: UUID) -> Response:
 
 
 @router.get("/workflows/{workflow_id}/revisions", responses=responses(400, 404))
-def revisions(caller: TheCaller, workflow_id: UUID) -> list[WorkflowRevision]:
-    """All revisions of a workflow, the first one first; also of one that was deleted."""
+def revisions(
+    caller: TheCaller, workflow_id: UUID, paging: ThePaging
+) -> Page[WorkflowRevision] | list[WorkflowRevision]:
+    """The revisions of a workflow, the first one first, also of one that was deleted: the newest hundred, or a page of
+    all where a page is asked for."""
     site, wanted = the_site(), str(workflow_id)
     try:
         history = site.registry.history(wanted)
     except WorkflowNotFound:
-        return [_revision(site, _visible(caller, site, workflow_id))]
-    if not caller.may(Right.SEE_WORKFLOWS, history[0].dag_id):
+        only = [_revision(site, _visible(caller, site, workflow_id))]
+        return paging.page_of(only) if paging.is_asked else only
+    if not caller.may(Right.SEE_WORKFLOWS, history.last.dag_id):
         raise _none(wanted)
-    deleted = next((record.changed_at for record in history if record.is_deleted), None)
-    shown = [record for record in history if not record.is_deleted]
-    return [revision_of_record(record, definition_of(record.text), deleted) for record in shown]
+    start = paging.offset if paging.is_asked else len(history) - _MOST_REVISIONS
+    shown = history.revisions(start, start + (paging.size if paging.is_asked else _MOST_REVISIONS))
+    found = [revision_of_record(one, definition_of(one.text), history.deleted_at) for one in shown]
+    return paging.page(found, len(history)) if paging.is_asked else found
 
 
 @router.get("/workflow", responses=responses(400, 404))

@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 from airflow_monai.maps.registry import MapRegistry
 from airflow_monai.store.local import LocalStore
 from airflow_monai.workflows.catalog import fixed_id
+from airflow_monai.workflows.registry import NewText, WorkflowRegistry
 from tests.maps.registered import image_map
 from tests.workflows.definitions import PUBLISHED, simple
 
@@ -383,6 +384,21 @@ def test_parallel_updates_through_two_servers_are_revisions_of_their_own(api: Ap
     for number, (field, value) in zip(numbers, fields, strict=True):
         made, before = history[number - 1]["workflow"], history[number - 2]["workflow"]
         assert {**before, field: value} == made
+
+
+def test_many_revisions_come_in_pages(api: Api, site_store: LocalStore) -> None:
+    client = api("admin")
+    known = register(client)
+    registry = WorkflowRegistry(site_store)
+    for number in range(2, 121):
+        text = json.dumps({**simple(), "version": str(number)})
+        registry.update(known, lambda before, text=text: NewText(before.name, "", text), "ann")  # type: ignore[misc]
+    at = f"{AT}/workflows/{known}/revisions"
+    assert [one["revision"] for one in client.get(at).json()] == list(range(21, 121))
+    page = client.get(f"{at}?pageNumber=12").json()
+    assert [one["workflow"]["version"] for one in page["Data"]] == [str(number) for number in range(111, 121)]
+    assert (page["TotalRecords"], page["NextPage"]) == (120, None)
+    assert client.get(f"{at}?pageNumber=13").json()["Data"] == []
 
 
 def test_parallel_registrations_of_one_name_make_one(api: Api) -> None:

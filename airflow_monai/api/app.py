@@ -54,6 +54,7 @@ def _apis() -> list:
         tasks,
         workflows,
     )
+    from airflow_monai.api.workload_manager import payloads as uploaded_payloads
     from airflow_monai.api.workload_manager import sinks as export_sinks
     from airflow_monai.api.workload_manager import tasks as export_tasks
 
@@ -77,4 +78,5 @@ def _apis() -> list:
         health.router,
         export_sinks.router,
         export_tasks.router,
+        uploaded_payloads.router,
     ]

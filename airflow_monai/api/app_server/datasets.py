@@ -137,7 +137,7 @@ class FilePage(BaseModel):
 Offset = Annotated[int, Query(ge=0, le=10_000_000)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_BODY: dict[str, Any] = {
+UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "One DICOM file, a zip archive of some, or a form with several of either.",
@@ -167,7 +167,7 @@ _BODY: dict[str, Any] = {
         200: {"model": UploadAnswer, "description": "A dataset of just these files was there."},
         **responses(400, 408, 409, 413, 415, 503, 507),
     },
-    openapi_extra=_BODY,
+    openapi_extra=UPLOAD_BODY,
     dependencies=[needs(Right.START_RUNS)],
 )
 @takes_upload
@@ -193,15 +193,15 @@ async def upload_dataset(
             raise HTTPException(409, "This Idempotency-Key was used for another upload: use a new one.")
         response.status_code, response.headers["Location"] = 200, _location(request, made)
         return UploadAnswer(**made.to_dict(), created_now=False, refused=[], passed_over=[])
-    kind = _kind(request)
+    kind = upload_kind(request)
 
     def work(body: Body) -> UploadAnswer:
         site.sweep_now_and_then(datasets.sweep)
         new = NewFiles()
         with Upload(site.spool, site.options.limits, new.keep, site.check, whole=not partial) as upload:
-            told = _take(body, upload, kind, request.headers.get("content-type", ""), site)
+            told = take_all(body, upload, kind, request.headers.get("content-type", ""), site)
             taken = upload.finish()
-            _check_any(taken, upload.passed_over_count)
+            check_any(taken, upload.passed_over_count)
             made, created = datasets.make(new.all(), name=name or told[:200], by=caller.name, source="upload")
             if key:
                 datasets.note_key(key, made.id, {"length": length})
@@ -215,7 +215,8 @@ async def upload_dataset(
     return answer
 
 
-def _kind(request: Request) -> str:
+def upload_kind(request: Request) -> str:
+    """The media type of an upload; 415 for one that is not taken."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind in _RAW or kind in _ZIP or kind in _FORM:
         return kind
@@ -226,7 +227,7 @@ def _kind(request: Request) -> str:
     )
 
 
-def _take(body: Body, upload: Upload[Any], kind: str, content_type: str, site: UploadSite) -> str:
+def take_all(body: Body, upload: Upload[Any], kind: str, content_type: str, site: UploadSite) -> str:
     """Take all that comes; the name that a form gives."""
     if kind in _ZIP:
         upload.archive(body, "archive")
@@ -246,7 +247,7 @@ def _take(body: Body, upload: Upload[Any], kind: str, content_type: str, site: U
     return name
 
 
-def _check_any(taken: list[Taken[Any]], passed_over: int) -> None:
+def check_any(taken: list[Taken[Any]], passed_over: int) -> None:
     """:raises UploadRefused: when no image was taken."""
     if any(not item.reason for item in taken):
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
@@ -12,8 +11,8 @@ from fastapi import Path as InPath
 from fastapi.concurrency import run_in_threadpool
 from python_multipart.multipart import parse_options_header
 
-from airflow_monai import settings
 from airflow_monai.api.common.access import Caller, Right, TheCaller, needs
+from airflow_monai.api.common.arrivals import DIFFERS, Arrival, Complete, Origin, grouping_at
 from airflow_monai.api.common.audit import note
 from airflow_monai.api.common.limits import takes_upload
 from airflow_monai.api.common.multipart import BadMultipart, boundary_of, parts
@@ -23,10 +22,8 @@ from airflow_monai.datasets.catalogue import Datasets
 from airflow_monai.datasets.receiving import TWICE, NewFiles, Taken, Upload
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.foreign import Found
-from airflow_monai.store.intake import Instance, Intake, Placed
 from airflow_monai.store.part10 import NotIdentified, check_uid
 from airflow_monai.store.spooling import Spooled
-from airflow_monai.workflows.listeners import Listeners
 
 router = APIRouter(prefix="/app-server", tags=["App Server: DICOMweb"])
 
@@ -38,7 +35,6 @@ it was sent to, what could not be processed."""
 _SOP_CLASS, _SOP_INSTANCE = "00081150", "00081155"
 _FAILED, _OTHERS, _STORED, _REASON, _URL = "00081198", "0008119A", "00081199", "00081197", "00081190"
 _OF_ANOTHER_STUDY = "it is of another study than the one that it was sent to"
-_DIFFERS = "another image of its SOP Instance UID came before; this one is not kept"
 _BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -57,11 +53,6 @@ _ANSWERS: dict[int | str, dict[str, Any]] = {
 AeTitle = Annotated[
     str, Query(max_length=16, description="Let the studies arrive here, as if they had been sent by C-STORE.")
 ]
-Origin = Annotated[
-    str,
-    Query(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$", description="With `ae_title`: the calling AE title."),
-]
-Complete = Annotated[bool, Query(description="With `ae_title`: these studies are whole, nobody need wait for more.")]
 
 
 @router.post(
@@ -130,7 +121,7 @@ async def _store(request: Request, caller: Caller, wish: _Wish, accept: str) -> 
     content_type = request.headers.get("content-type", "")
     _check_type(content_type)
     site = await run_in_threadpool(upload_site)
-    grouping = await run_in_threadpool(_grouping, site, wish.ae_title) if wish.ae_title else None
+    grouping = await run_in_threadpool(grouping_at, site, wish.ae_title) if wish.ae_title else None
 
     def work(body: Body) -> Response:
         site.sweep_now_and_then(Datasets(site.store).sweep)
@@ -166,32 +157,17 @@ def _as_datasets(body: Body, content_type: str, site: UploadSite, caller: Caller
 def _as_arrival(
     body: Body, content_type: str, site: UploadSite, caller: Caller, wish: _Wish, grouping: Grouping
 ) -> Response:
-    """A gateway of the site sees the payloads through, as it does with those that another gateway left to it."""
-    intake = Intake(site.store)
-
-    def keep(spooled: Spooled) -> Placed | str:
-        try:
-            if problem := wish.problem(spooled.found):
-                return problem
-            placed = intake.add(Instance(spooled.found.identity, wish.ae_title, wish.origin), spooled.path, grouping)
-        finally:
-            spooled.path.unlink(missing_ok=True)
-        return _DIFFERS if placed.identical is False else placed
-
-    with Upload(site.spool, site.options.limits, keep, site.check, whole=False) as upload:
+    arrival = Arrival(site, wish.ae_title, wish.origin, grouping, wish.problem)
+    with Upload(site.spool, site.options.limits, arrival.keep, site.check, whole=False) as upload:
         try:
             _take(body, content_type, upload, site)
         finally:
             taken = upload.finish()
-            payloads = sorted({item.kept.payload_id for item in taken if item.kept})
-            if payloads:
-                stored = sum(1 for item in taken if item.kept)
-                extra = {"ae_title": wish.ae_title, "payloads": payloads[:100], "images": stored}
-                note(caller, "monai.study.store", extra=extra)
+            arrival.taken(taken, caller)
     if wish.complete:
-        for payload_id in payloads:
-            intake.tell_whole(payload_id)
-    return _answer(taken, {"Monai-Payloads": ", ".join(payloads)} if payloads else {})
+        arrival.tell_whole()
+    payloads = ", ".join(arrival.payload_ids)
+    return _answer(taken, {"Monai-Payloads": payloads} if payloads else {})
 
 
 def _take(body: Body, content_type: str, upload: Upload[Any], site: UploadSite) -> None:
@@ -225,19 +201,6 @@ def _check_accept(accept: str) -> None:
         raise HTTPException(406, f"The answer is of type {DICOM_JSON}: accept it.")
 
 
-def _grouping(site: UploadSite, ae_title: str) -> Grouping:
-    listeners = _listeners(site, settings.load().workflow_folder)
-    grouping = listeners.grouping(ae_title)
-    if grouping is None:
-        raise HTTPException(404, "No workflow listens to this AE title.")
-    return grouping
-
-
-@cache
-def _listeners(site: UploadSite, folder: str) -> Listeners:
-    return Listeners(folder, site.store)
-
-
 def _answer(taken: list[Taken[Any]], headers: dict[str, str], url: Any = lambda found: "") -> Response:
     """The Store Instances Response (PS3.18 sections 10.5.3 and I.2)."""
     stored, failed, others = [], [], []
@@ -269,5 +232,5 @@ def _url(path: str) -> dict[str, Any]:
 
 
 def _code(reason: str) -> int:
-    known = {_OF_ANOTHER_STUDY: OTHER_STUDY, _DIFFERS: ANOTHER_IMAGE, TWICE: ANOTHER_IMAGE}
+    known = {_OF_ANOTHER_STUDY: OTHER_STUDY, DIFFERS: ANOTHER_IMAGE, TWICE: ANOTHER_IMAGE}
     return known.get(reason, CANNOT_UNDERSTAND)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -31,9 +32,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from airflow_monai.api.app import create_app
+from airflow_monai.api.common.access import Caller, Right
 from airflow_monai.store.callbacks import Waiting, await_callback
 from airflow_monai.store.local import LocalStore
-from airflow_monai.store.payloads import instance_id_of, run_id_of
+from airflow_monai.store.payloads import instance_id_of, manifest_key, run_id_of
+from airflow_monai.types import PatientDetails
 from tests.api import airflow_rows
 from tests.api.app_server import job_scene
 from tests.api.mip import scene as mip_scene
@@ -42,6 +45,8 @@ Api = Callable[[str | None], TestClient]
 REQUESTS = int(os.environ.get("RANDOM_REQUESTS", "4"))
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 APIS = ("app-server", "workflow-manager", "mip", "workload-manager", "callbacks")
+PATIENT = "Planted"
+"""Stands in the patient details, logs and results of the site."""
 OPEN = {"POST /callbacks/{token}", "GET /workflow-manager/health"}
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 WORKFLOW = """
@@ -70,6 +75,9 @@ def known(api: Api, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("AIRFLOW__MONAI__MIP_WORKFLOW", mip_scene.DAG)
     dag_id = airflow_rows.parse(WORKFLOW)
     label, dataset = job_scene.register(site_store), job_scene.dataset(site_store)
+    manifest = site_store.read_json(manifest_key(dataset))
+    patient = PatientDetails(name=PATIENT, id=f"{PATIENT}-1")
+    site_store.write_json(manifest_key(dataset), {**manifest, "patient": asdict(patient)})
     airflow_rows.run(dag_id, run_id_of(dataset), partition_key=dataset)
     airflow_rows.run(dag_id, "going", state="running", partition_key=dataset)
     airflow_rows.parse(mip_scene.SPEC)
@@ -130,6 +138,28 @@ def test_who_may_only_look_changes_nothing(api: Api, known: dict[str, list[str]]
     done = {label for label, status in got if status < 400}
     assert done <= {"POST /callbacks/{token}", "POST /workflow-manager/workflows/validate"}
     assert sum(status == 403 for _, status in got) > 15
+
+
+def test_who_may_not_read_data_is_told_nothing_of_a_patient(
+    api: Api, known: dict[str, list[str]], document: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def telling() -> set[str]:
+        return {
+            operation.label
+            for operation in operations(document, ".")
+            if operation.method.lower() == "get"
+            for _, answer in answers(operation, api("admin"), known)
+            if PATIENT in answer.text
+        }
+
+    assert len(telling()) >= 3, "else nothing is proved"
+    may = Caller.may
+
+    def may_not_read(caller: Caller, right: Right, *name: str | None) -> bool:
+        return right is not Right.READ_DATA and may(caller, right, *name)
+
+    monkeypatch.setattr(Caller, "may", may_not_read)
+    assert telling() == set()
 
 
 def operations(document: dict[str, Any], path: str) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from airflow_monai.api.common.access import Caller, Right
 from airflow_monai.store.local import LocalStore
 from tests.api import airflow_rows
 from tests.api.mip import scene
@@ -232,6 +233,23 @@ class TestRefusals:
         for path in ("runs", "runs/alpha-1", "jobs", "jobs/alpha", "modules", "modules/alpha", "modules/alpha/a",
                      "modules/alpha/a/logs", "jobs/alpha/a/outputs", "maps", "mip_client.py"):  # fmt: skip
             assert api(None).get(f"/mip/{path}").status_code == 401, path
+
+    def test_who_has_no_right_to_the_workflow_gets_nothing_of_it(
+        self, api: Api, site_store: LocalStore, chain: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The simple auth manager lets everybody look, so its answers are made up here."""
+        client = api("op")
+        asked(client, "a")
+        scene.work(site_store, chain, "alpha-1")
+        monkeypatch.setattr(Caller, "may", lambda *_: False)
+        below = [f"{place}/alpha/a/{kind}" for place in ("jobs", "modules") for kind in ("logs", "outputs", "temps")]
+        lists = ["runs/alpha-1", "runs/none-1", "jobs/alpha", "jobs/none", "modules", "modules/alpha", "maps"]
+        for path in (*lists, "modules/alpha/a", *below):
+            assert client.get(f"/mip/{path}").status_code == 403, path
+        assert client.get("/mip/runs").json() == client.get("/mip/jobs").json() == []
+        monkeypatch.setattr(Caller, "may", lambda self, right, name=None: right is not Right.READ_DATA)
+        assert client.get("/mip/modules/alpha/a").json()["log"] is None
+        assert client.get("/mip/modules/alpha/a/outputs").status_code == 403
 
     def test_a_name_and_a_password_will_do(self, api: Api, chain: str) -> None:
         client = api(None)

@@ -147,9 +147,8 @@ def test_without_a_map_all_that_the_dataset_is_associated_with_run(
     assert runs() == 2
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
+def test_what_cannot_be_read_is_400(api: Api, dataset: str) -> None:
+    bodies: list[Any] = [
         {},
         {"dataset": ""},
         {"map": LABEL},
@@ -158,11 +157,12 @@ def test_without_a_map_all_that_the_dataset_is_associated_with_run(
         {"map": LABEL, "dataset": "x", "priority": "at once"},
         {"map": LABEL, "dataset": "x", "prioritty": "urgent"},
         [],
-    ],
-)
-def test_what_cannot_be_read_is_400(api: Api, dataset: str, body: Any) -> None:
-    answer = api("user").post(URL, json=body)
-    assert answer.status_code == 400 and answer.headers["content-type"] == "application/problem+json"
+    ]
+    for body in bodies:
+        answer = api("user").post(URL, json=body)
+        assert answer.status_code == 400 and answer.headers["content-type"] == "application/problem+json", body
+    long = api("user").post(URL, json={"map": LABEL, "dataset": dataset}, headers={"Idempotency-Key": "k" * 201})
+    assert long.status_code == 400
     assert runs() == 0
 
 

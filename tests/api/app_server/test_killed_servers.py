@@ -26,7 +26,7 @@ from airflow_monai.store.local import LocalStore
 from tests.api.app_server import job_scene
 from tests.api.app_server.job_scene import LABEL, URL
 
-JOBS, THREADS, KILL_AFTER = 60, 6, 12
+JOBS, THREADS, KILL_AFTER = 36, 6, 9
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from typing import Any
 import pytest
 import requests
 
+from airflow_monai.datasets.catalogue import Datasets
 from airflow_monai.store.local import LocalStore
+from airflow_monai.store.payloads import load_payload
 from tests.api.app_server.conftest import dicom, left_in, study_files
 
 MEGABYTES = int(os.environ.get("LARGE_UPLOAD_MB", "64"))
@@ -148,3 +151,38 @@ def test_a_server_that_is_killed_in_the_middle_leaves_nothing_to_be_seen(
         assert len([key for key in left_in(site_store) if key.endswith(".dcm")]) == 3
     finally:
         after.kill()
+
+
+def test_two_servers_take_the_same_studies_and_one_is_killed(
+    server: Server, site_store: LocalStore, people: Callable[[str], str]
+) -> None:
+    """Every study is one dataset in the end, with all of its files, and nothing is left over."""
+    studies = [[("files", (name, data)) for name, data in study_files(3).items()] for _ in range(12)]
+    other = start(people)
+
+    def send(to: Server, files: Any) -> str:
+        try:
+            answer = requests.post(f"{to.url}/datasets", files=files, headers=to.headers, timeout=60)
+        except requests.ConnectionError:
+            return ""
+        assert answer.status_code in (200, 201), answer.text
+        return str(answer.json()["id"])
+
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            both = [pool.submit(send, to, files) for files in studies for to in (server, other)]
+            while sum(future.done() for future in both) < len(both) // 3:
+                time.sleep(0.01)
+            other.kill()
+            told = [future.result() for future in both]
+        assert "" in told and any(told)  # some were cut, some were not
+        ids = [send(server, files) for files in studies]
+        assert len(set(ids)) == len(studies)
+        assert set(told) - {""} <= set(ids)  # what was promised is kept
+        page = Datasets(site_store).page(0, 100)
+        assert sorted(dataset.id for dataset in page.datasets) == sorted(ids) and page.total == len(ids)
+        assert {len(load_payload(site_store, dataset_id).files) for dataset_id in ids} == {3}
+        assert len([key for key in left_in(site_store) if key.endswith(".dcm")]) == 3 * len(studies)
+        assert list(site_store.children("datasets/unfinished")) == []
+    finally:
+        other.kill()

@@ -83,9 +83,12 @@ def test_a_version_is_one_content_for_ever(api: Api, noop: Path) -> None:
     assert register(client).status_code == 409
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
+def test_what_cannot_be_registered(api: Api, noop: Path, tmp_path: Path) -> None:
+    shutil.copytree(noop, tmp_path / "elsewhere")
+    (noop.parent / "link").symlink_to(tmp_path / "elsewhere")
+    (noop.parent / "broken").mkdir()
+    (noop.parent / "broken" / "app.json").write_text("{")
+    cases: list[tuple[dict[str, Any], int]] = [
         ({}, 400),
         ({"image": "a:1", "folder": "noop"}, 400),
         ({"folder": "noop", "version": "a/b"}, 400),
@@ -99,16 +102,11 @@ def test_a_version_is_one_content_for_ever(api: Api, noop: Path) -> None:
         ({"folder": "/etc"}, 403),
         ({"folder": "link"}, 403),
         ({"folder": "."}, 403),
-    ],
-)
-def test_what_cannot_be_registered(api: Api, noop: Path, tmp_path: Path, body: Any, status: int) -> None:
-    shutil.copytree(noop, tmp_path / "elsewhere")
-    (noop.parent / "link").symlink_to(tmp_path / "elsewhere")
-    (noop.parent / "broken").mkdir()
-    (noop.parent / "broken" / "app.json").write_text("{")
-    answer = api("admin").post(URL, json=body)
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json" and str(tmp_path) not in answer.text
+    ]
+    for body, status in cases:
+        answer = api("admin").post(URL, json=body)
+        assert answer.status_code == status, (body, answer.text)
+        assert answer.headers["content-type"] == "application/problem+json" and str(tmp_path) not in answer.text
     assert api("admin").get(URL).json()["total"] == 0
 
 
@@ -242,25 +240,24 @@ def _ended(client: TestClient, where: str) -> dict[str, Any]:
     raise AssertionError(told)
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
+def test_what_an_engine_says_is_told_without_where_it_is(
+    api: Api, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases: list[tuple[Exception, int]] = [
         (RunnerUnavailable("The Docker engine at unix:///var/run/docker.sock cannot be reached."), 503),
         (RegistryUnavailable("The image 'a:1' is not on the Docker engine at tcp://10.0.0.7:2375, and ..."), 503),
         (MapNotFound("The image 'a:1' is not on the Docker engine at unix:///var/run/docker.sock."), 404),
         (PolicyRefused("The image 'a:1' is refused."), 403),
-    ],
-)
-def test_what_an_engine_says_is_told_without_where_it_is(
-    api: Api, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
-) -> None:
-    def fail(*_: Any) -> Any:
+    ]
+
+    def work(*_: Any) -> Any:
         raise error
 
-    monkeypatch.setattr("airflow_monai.api.app_server.maps.registrar", Registrar(fail))
-    answer = api("admin").post(URL, json={"image": "a:1"})
-    assert answer.status_code == status
-    assert "docker.sock" not in answer.text and "10.0.0.7" not in answer.text
+    monkeypatch.setattr("airflow_monai.api.app_server.maps.registrar", Registrar(work))
+    for error, status in cases:
+        answer = api("admin").post(URL, json={"image": "a:1"})
+        assert answer.status_code == status, answer.text
+        assert "docker.sock" not in answer.text and "10.0.0.7" not in answer.text
 
 
 def test_without_an_engine_an_image_is_503(

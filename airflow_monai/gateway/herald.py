@@ -35,13 +35,11 @@ class Receiver:
 
     :param start: batch of the journal to begin with.
     :param since: when it began to want to know.
-    :param mark: another one than before: it must be told in another way from now on.
     """
 
     teller: Callable[[], Teller]
     start: int
     since: datetime
-    mark: str = ""
 
 
 Receivers = Callable[[], Mapping[str, Receiver]]
@@ -78,6 +76,8 @@ class Herald:
         self._journal = Journal(store)
         self._watcher: Watcher | None = None
         self._senders: dict[str, _Sender] = {}
+        self._leaving: dict[str, _Sender] = {}
+        """Of those who want to know no more; their channels are forgotten when they have ended."""
         self._threads = [
             threading.Thread(target=self._work, name="herald", daemon=True),
             threading.Thread(target=self._keep_turn, name="herald-turn", daemon=True),
@@ -149,13 +149,15 @@ class Herald:
 
     def _attend(self, receivers: Mapping[str, Receiver]) -> None:
         """Have a sender for everybody who wants to know, and none for others."""
-        for name in [name for name, one in self._senders.items() if _differs(receivers.get(name), one.receiver)]:
-            self._senders.pop(name).stop()
-            if name not in receivers:
-                forget_channel(self._store, name)
+        for name in [name for name in self._senders if name not in receivers]:
+            self._leaving[name] = self._senders.pop(name)
+            self._leaving[name].stop(wait=False)  # it may be telling a slow one just now
+        for name in [name for name, sender in self._leaving.items() if not sender.is_alive]:
+            del self._leaving[name]
+            forget_channel(self._store, name)
         if not self._senders:
             for name in self._store.children(FOLDER):
-                if name.startswith("handler-") and name not in receivers:
+                if name.startswith("handler-") and name not in receivers and name not in self._leaving:
                     forget_channel(self._store, name)  # it was unregistered while nobody was here to see it
         for name, receiver in receivers.items():
             if name not in self._senders:
@@ -167,16 +169,18 @@ class Herald:
                     start=receiver.start,
                     patience=self._patience,
                 )
-                self._senders[name] = _Sender(name, receiver, outbox, self._turn, self._events, self._reasons)
+                self._senders[name] = _Sender(name, outbox, self._turn, self._events, self._reasons)
                 self._senders[name].start()
 
     def _release(self) -> None:
         """It is another one's turn, or nobody wants to know."""
-        for sender in self._senders.values():
+        ending = [*self._senders.values(), *self._leaving.values()]
+        for sender in ending:
             sender.stop(wait=False)
-        for sender in self._senders.values():
+        for sender in ending:
             sender.stop()
         self._senders.clear()
+        self._leaving.clear()
         if self._watcher is not None and self._turn.held:
             self._watcher.stop()
         self._watcher = None
@@ -185,8 +189,7 @@ class Herald:
 class _Sender:
     """The thread that tells one receiver: a slow one keeps no other waiting."""
 
-    def __init__(self, name: str, receiver: Receiver, outbox: Outbox, turn: Turn, events: EventLog, reasons: Reasons):
-        self.receiver = receiver
+    def __init__(self, name: str, outbox: Outbox, turn: Turn, events: EventLog, reasons: Reasons):
         self.outbox = outbox
         self._name = name
         self._turn = turn
@@ -196,6 +199,10 @@ class _Sender:
         self._woken = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._work, name=f"tell-{name}", daemon=True)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
 
     def start(self) -> None:
         self._thread.start()
@@ -233,10 +240,6 @@ class _Sender:
         if place.failed > self._given_up:
             count, self._given_up = place.failed - self._given_up, place.failed
             self._events.emit(EventKind.TELLING_GIVEN_UP, channel=self._name, count=count, reason=place.reason)
-
-
-def _differs(new: Receiver | None, old: Receiver) -> bool:
-    return new is None or new.mark != old.mark
 
 
 def herald() -> MakeWayIn:

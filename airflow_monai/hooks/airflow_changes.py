@@ -155,6 +155,7 @@ def _task_seen(item: dict[str, Any]) -> TaskSeen:
         try_number=int(item.get("try_number") or 0),
         started=_time(item.get("start_date")),
         ended=_time(item.get("end_date")),
+        operator=str(item.get("operator_name") or item.get("operator") or ""),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from airflow_monai.lifecycle.happening import Happening, What, happening_id, status_of
 from airflow_monai.lifecycle.observed import RunSeen, TaskSeen
 from airflow_monai.store.runs import RunFolder
+from airflow_monai.types import TaskStatus
 
 _CANCELED = "canceled"
 """State of a task that had not ended when its workflow did."""
@@ -179,6 +180,7 @@ class _Teller:
             what,
             (task.task_id, task.map_index, going, state),
             at={What.TASK_STARTED: started, What.TASK_COMPLETED: ended}.get(what, self._now),
+            says_no=task.says_no and state == "success",
             state=state,
             started=started,
             ended=ended,
@@ -189,7 +191,9 @@ class _Teller:
             execution_id=execution_id_of(folder.output_key(task.task_id, task.map_index, first_try)),
         )
 
-    def _event(self, what: What, marks: tuple[object, ...], *, cancelled: bool = False, **more: Any) -> Happening:
+    def _event(
+        self, what: What, marks: tuple[object, ...], *, cancelled: bool = False, says_no: bool = False, **more: Any
+    ) -> Happening:
         run = self._run
         return Happening(
             id=happening_id(run.instance_id, what, *marks),
@@ -201,7 +205,7 @@ class _Teller:
             workflow=run.workflow,
             payload_id=run.payload_id,
             correlation_id=self._correlation_id,
-            status=status_of(more["state"], cancelled=cancelled),
+            status=TaskStatus.PARTIAL_FAIL if says_no else status_of(more["state"], cancelled=cancelled),
             **more,
         )
 

@@ -62,6 +62,8 @@ class TaskSeen:
 
     :param state: Airflow's; empty for none yet.
     :param try_number: grows with every try, also when a person clears the task; 0 for one that takes no process.
+    :param operator: name of its operator's class.
+    :param says_no: it ended well, and its verdict is no: a person has rejected a result.
     """
 
     dag_id: str
@@ -72,6 +74,8 @@ class TaskSeen:
     try_number: int
     started: str = ""
     ended: str = ""
+    operator: str = ""
+    says_no: bool = False
 
     @property
     def instance_id(self) -> str:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
+from airflow_monai.errors import StoreError
 from airflow_monai.lifecycle.happening import Happening
 from airflow_monai.lifecycle.journal import Journal, Known
 from airflow_monai.lifecycle.observed import RunSeen, TaskSeen, Watched
 from airflow_monai.store.base import Store
 from airflow_monai.store.requests import correlation_of
+from airflow_monai.store.runs import RunFolder
+from airflow_monai.types import TaskStatus
 
 CURSOR = "lifecycle/cursor.json"
 OVERLAP = timedelta(seconds=10)
@@ -25,6 +29,8 @@ _NOTE_EVERY = 10.0
 _OLD = timedelta(hours=1)
 _KEPT_DAYS = timedelta(days=7)
 _AT_A_TIME = 100
+_JUDGES = frozenset({"ClinicalReviewOperator"})
+"""Operators of tasks that may end well and say no."""
 
 
 class Watcher:
@@ -121,12 +127,25 @@ class Watcher:
             return None
         chronicle = self.known.chronicle(run.instance_id)
         if not run.has_ended:
-            return run, tasks
+            return run, self._judged(run, tasks)
         if chronicle is None and self._is_old(run):
             return None  # it ended long before anybody wanted to know; only a note of it, say, has changed
         if chronicle is not None and (chronicle.began, chronicle.completed) == (run.began, run.state):
             return None
-        return run, list(self._airflow.tasks_of(run.dag_id, run.run_id))
+        return run, self._judged(run, self._airflow.tasks_of(run.dag_id, run.run_id))
+
+    def _judged(self, run: RunSeen, tasks: Iterable[TaskSeen]) -> list[TaskSeen]:
+        """The tasks, with what only their records say."""
+        return [replace(task, says_no=True) if self._says_no(run, task) else task for task in tasks]
+
+    def _says_no(self, run: RunSeen, task: TaskSeen) -> bool:
+        if task.operator not in _JUDGES or task.state != "success":
+            return False
+        try:
+            record = RunFolder(self._store, run.payload_id, run.dag_id, run.run_id).record(task.task_id, task.map_index)
+        except StoreError:  # of a payload that was deleted meanwhile, say
+            return False
+        return record is not None and record.status is TaskStatus.PARTIAL_FAIL
 
     def _run_of(self, tasks: list[TaskSeen]) -> RunSeen | None:
         """The run of tasks that changed while it did not itself."""

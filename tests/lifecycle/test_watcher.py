@@ -15,7 +15,8 @@ from airflow_monai.lifecycle.observed import AirflowAway
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import run_id_of
 from airflow_monai.store.requests import PayloadRequest, request_key
-from airflow_monai.types import TaskStatus
+from airflow_monai.store.runs import RunFolder
+from airflow_monai.types import TaskRecord, TaskStatus
 from tests.lifecycle.conftest import journal_of, watcher
 from tests.lifecycle.living import LivingAirflow
 
@@ -193,3 +194,15 @@ def test_a_run_that_is_gone_is_none(living: LivingAirflow):
     changes = AirflowChanges(AirflowApi("monai_airflow"))
     assert changes.run("ct-lung", "nowhere") is None
     assert list(changes.tasks_of("ct-lung", "nowhere")) == []
+
+
+def test_a_review_that_says_no_has_failed_in_part(living: LivingAirflow, store: LocalStore):
+    run_id = run_id_of(PAYLOAD.format(1))
+    living.begin(run_id)
+    living.task(run_id, "look", "running")
+    living.task(run_id, "look", "success")
+    living.tasks["ct-lung", run_id, "look", -1]["operator_name"] = "ClinicalReviewOperator"
+    folder = RunFolder(store, PAYLOAD.format(1), "ct-lung", run_id)
+    folder.write_record(TaskRecord("look", "clinical_review", TaskStatus.PARTIAL_FAIL, "e"))
+    watcher(store).look()
+    assert journal_of(store)[-1].status is TaskStatus.PARTIAL_FAIL

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from html import escape
 from typing import Any
 
 import pytest
@@ -82,6 +83,14 @@ def test_it_is_valid(document: dict[str, Any]) -> None:
 def test_it_is_for_who_is_signed_in(api: Api) -> None:
     assert api(None).get("/openapi.json").status_code == 401
     assert api("viewer").get("/openapi.json").json()["servers"] == [{"url": "/"}]
+
+
+def test_it_is_a_page_to_read_too(api: Api, operations: dict[str, dict[str, Any]]) -> None:
+    assert api(None).get("/docs").status_code == 401
+    shown = api("viewer").get("/docs")
+    assert "<script" not in shown.text and shown.headers["content-security-policy"].startswith("default-src 'none'")
+    for name, operation in operations.items():
+        assert f"<code>{name}</code>" in shown.text and escape(operation["summary"]) in shown.text
 
 
 def test_every_operation_is_described(operations: dict[str, dict[str, Any]]) -> None:

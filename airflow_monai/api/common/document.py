@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 
 from airflow_monai.api.common.access import TheCaller, caller_of
 from airflow_monai.api.common.problems import FieldError, Problem, responses
+from airflow_monai.api.common.reference import reference_page
+from airflow_monai.api.page import HEADERS
 
 DESCRIPTION = """\
 The APIs of a site that runs clinical imaging-AI workflows on Apache Airflow.
@@ -65,6 +67,10 @@ def publish(app: FastAPI) -> None:
     def document(request: Request, _: TheCaller) -> JSONResponse:
         root = request.scope.get("root_path", "")
         return JSONResponse({**app.openapi(), "servers": [{"url": root or "/"}]})
+
+    @app.get("/docs", include_in_schema=False)
+    def reference(_: TheCaller) -> HTMLResponse:
+        return HTMLResponse(reference_page(app.openapi()), headers=HEADERS)
 
 
 def completed(document: dict[str, Any], anonymous: set[tuple[str, str]]) -> dict[str, Any]:

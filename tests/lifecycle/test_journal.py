@@ -15,11 +15,14 @@ from airflow_monai.lifecycle.turn import Turn
 from airflow_monai.store.base import Store
 from airflow_monai.store.local import LocalStore
 from tests.lifecycle.happenings import Clock, happening
+from tests.s3_server import s3  # noqa: F401
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return LocalStore(tmp_path)
+@pytest.fixture(params=["local", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return LocalStore(tmp_path)
+    return request.getfixturevalue("s3").store(tmp_path)
 
 
 def all_of(store: Store) -> list[Happening]:
@@ -42,14 +45,14 @@ def missing(known: Known, events: list[Happening]) -> Callable[[], list[Happenin
 
 
 def test_several_that_write_at_once_write_everything_once(store: Store):
-    events = [happening(str(number)) for number in range(60)]
+    events = [happening(str(number)) for number in range(20)]
 
     def write(first: int) -> None:
         known = Known(store, Journal(store))
-        for number in range(first, 60 + first):
-            known.add(missing(known, [events[number % 60]]))
+        for number in range(first, 20 + first):
+            known.add(missing(known, [events[number % 20]]))
 
-    threads = [threading.Thread(target=write, args=(first,)) for first in (0, 7, 30)]
+    threads = [threading.Thread(target=write, args=(first,)) for first in (0, 3, 10)]
     for thread in threads:
         thread.start()
     for thread in threads:

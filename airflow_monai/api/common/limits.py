@@ -104,14 +104,15 @@ class Body:
         self._scope, self._receive, self._most = scope, receive, most
         self._left = most
         headers = Headers(scope=scope)
-        self._length = headers.get("content-length", "0")
+        length = headers.get("content-length", "")
+        self._length = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0  # else it is counted as it comes
         self._is_json = "json" in headers.get("content-type", "")
         self._begun = False
 
     async def __call__(self) -> Any:
         if getattr(self._scope.get("endpoint"), "takes_upload", False):
             return await self._receive()
-        if self._length.isdecimal() and int(self._length) > self._most:
+        if self._length > self._most:
             raise self._too_large()
         if not self._is_json or self._begun:
             return await self._next()

@@ -14,7 +14,7 @@ def reference_page(document: dict[str, Any]) -> str:
     for path, item in document["paths"].items():
         for method, operation in item.items():
             by_tag.setdefault(operation["tags"][0], []).append((method.upper(), path, operation))
-    parts = [link("openapi.json", "OpenAPI document, for tools")]
+    parts: list[str] = [link("openapi.json", "OpenAPI document, for tools")]
     for tag in sorted(by_tag):
         rows = (
             (code(f"{method} {path}"), _about(operation), _takes(operation), ", ".join(operation["responses"]))

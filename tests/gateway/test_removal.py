@@ -6,19 +6,33 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from airflow_monai.batches.selection import select
 from airflow_monai.errors import StoreError
 from airflow_monai.gateway.events import EventLog
 from airflow_monai.gateway.removal import Remover
+from airflow_monai.gateway.starting import NotStarted, Starter
 from airflow_monai.hooks.airflow_api import AirflowApi, RunNotCreated
+from airflow_monai.specs.compile import plan_of
+from airflow_monai.specs.plan import Selection
+from airflow_monai.specs.reading import load_text
 from airflow_monai.store.deletion import DeletionState, deletion_of, doomed, request_deletion
 from airflow_monai.store.local import LocalStore
 from tests.gateway.standin import StandInAirflow
 from tests.store.test_deletion import NAME, closed, texts
 
+WORKFLOW = """
+name: look
+version: "1"
+informatics_gateway: {ae_title: CTLUNG}
+tasks:
+  - {id: route, type: router, task_destinations: []}
+"""
 KILLED = """
 import os, signal, sys
 from airflow_monai.gateway.events import EventLog
@@ -90,3 +104,14 @@ def test_airflow_is_asked_which_runs_there_are(monkeypatch: pytest.MonkeyPatch) 
             api.is_worked_on("6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21")
     finally:
         airflow.stop()
+
+
+def test_nothing_is_started_on_what_is_being_deleted(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    payload_id = closed(store).payload_id
+    request_deletion(store, payload_id, "anna")
+    nothing: Any = None  # it is not asked: neither Airflow nor the workflows
+    with pytest.raises(NotStarted, match="is being deleted"):
+        Starter(store, nothing, nothing, nothing, None).start(payload_id, "look")
+    plan = plan_of(load_text(WORKFLOW, "look.yaml"))
+    assert select(store, plan, Selection(), datetime.now(timezone.utc)).verdicts == ()

@@ -76,14 +76,14 @@ def workflow_name(run: TaskRun, number: int = 1) -> str:
     :param number: 2 for the workflow after one that ended badly, and so on.
     """
     slug = re.sub(r"[^a-z0-9]+", "-", run.task_id.lower()).strip("-") or "task"
-    tail = _digest(run.store.url, run.output_key) + (f"-{number}" if number > 1 else "")
+    tail = _digest(run.store.identity, run.output_key) + (f"-{number}" if number > 1 else "")
     return f"monai-{slug[: _NAME_LENGTH - len(tail) - 7].strip('-')}-{tail}"
 
 
 def task_labels(run: TaskRun) -> dict[str, str]:
     """What the workflows of all generations of a task share; ids only. The store tells apart two Airflows."""
     return {
-        f"{LABEL}.store": _digest(run.store.url),
+        f"{LABEL}.store": _digest(run.store.identity),
         f"{LABEL}.dag": label_value(run.folder.dag_id),
         f"{LABEL}.run": label_value(run.folder.run_id),
         f"{LABEL}.task": label_value(run.task_id),

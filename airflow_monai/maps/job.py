@@ -137,7 +137,7 @@ def job_name(run: TaskRun) -> str:
 
 def _name(store: Store, task_id: str, output_key: str) -> str:
     slug = re.sub(r"[^A-Za-z0-9_.-]+", "-", task_id)[:40].strip("-.") or "task"
-    return f"monai-{slug}-{_digest(store.url, output_key)}"
+    return f"monai-{slug}-{_digest(store.identity, output_key)}"
 
 
 def staging_folder(run: TaskRun) -> Path:
@@ -152,7 +152,7 @@ def staging_beside(output: Path) -> Path:
 
 def store_label(store: Store) -> dict[str, str]:
     """What everything that runs for a store has in common. It tells apart two Airflows that use one engine."""
-    return {f"{LABEL}.store": _digest(store.url)}
+    return {f"{LABEL}.store": _digest(store.identity)}
 
 
 def _beside_output(run: TaskRun, suffix: str) -> Path:

@@ -219,7 +219,7 @@ def scratch_id(store: Store) -> str:
 def _scratch(store: Store) -> Path:
     from airflow_monai.settings import load_scratch
 
-    folder = load_scratch() / hashlib.sha256(store.url.encode()).hexdigest()[:16]
+    folder = load_scratch() / hashlib.sha256(store.identity.encode()).hexdigest()[:16]
     if not folder.is_dir():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ def sweep_now_and_then(
     :param ti: the task instance, by which Airflow can be asked.
     """
     try:
-        if not is_due(f"{store.url} {runner.engine_names()[0]}"):
+        if not is_due(f"{store.identity} {runner.engine_names()[0]}"):
             return
         for swept in sweep(store, runner, ask=partial(state_told_to_a_task, ti), spare=job, seconds=TASK_SECONDS):
             if swept.is_over:

@@ -61,6 +61,11 @@ class Store(ABC):
 
     url: str
 
+    @property
+    def identity(self) -> str:
+        """Tells this store from all others: what runs for it, and what hosts keep for it, is known by that."""
+        return self.url
+
     @abstractmethod
     def read(self, key: str) -> bytes:
         """The object's bytes; :class:`StoreError` when there is none."""

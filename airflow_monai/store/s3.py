@@ -23,6 +23,7 @@ from airflow_monai.store.s3_transfer import Transfers
 
 SCHEME = "s3://"
 LINES = ".jsonl"
+ID_KEY = "store-id.json"
 CLOCK_SECONDS = 3.0
 """Clocks that differ by no more are taken for equal: an answer takes its time, and tells whole seconds."""
 PAGE = 1000
@@ -58,6 +59,16 @@ class S3Store(Store):
         self._client = client_of(access)
         self.transfers = Transfers(self._client, self.bucket, self.endpoint)
         self.top = f"{self.prefix}/" if self.prefix else ""
+        self._identity = ""
+
+    @property
+    def identity(self) -> str:
+        """By an id that is kept in the bucket: two services may have buckets of one name, and one two names."""
+        if not self._identity:
+            if not self.exists(ID_KEY):
+                self.create_json(ID_KEY, {"id": uuid.uuid4().hex})
+            self._identity = f"{self.url} {self.read_json(ID_KEY)['id']}"
+        return self._identity
 
     def _name(self, key: str) -> str:
         return self.top + check_key(key)

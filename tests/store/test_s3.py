@@ -20,11 +20,12 @@ from botocore.awsrequest import AWSResponse
 from botocore.httpsession import URLLib3Session
 
 from airflow_monai.errors import SettingsError, StoreError
+from airflow_monai.maps.job import store_label
 from airflow_monai.store import open_store, s3_access, s3_transfer
 from airflow_monai.store.s3 import S3Store, place_of
 from airflow_monai.store.s3_access import S3Access, access_of
 from airflow_monai.store.s3_check import check
-from tests.s3_server import S3Server
+from tests.s3_server import S3Server, s3_server
 
 Answer = Callable[..., AWSResponse | None]
 _numbers = itertools.count()
@@ -331,3 +332,17 @@ def test_a_service_that_hangs_is_waited_for_once(
         assert len(asked) == 1
         for near in asked:
             near.close()
+
+
+def test_stores_of_one_name_at_two_services_are_told_apart_and_one_store_is_one(s3: S3Server, tmp_path: Path) -> None:
+    url = f"s3://{s3.bucket()}/site"
+    here, by_another_name = (
+        S3Store(url, replace(s3.access, endpoint=s3.url.replace("127.0.0.1", host)), tmp_path / host)
+        for host in ("127.0.0.1", "localhost")
+    )
+    assert here.identity == by_another_name.identity == here.identity
+    assert store_label(here) == store_label(by_another_name)
+    with s3_server(tmp_path) as other:
+        other.client().create_bucket(Bucket=here.bucket)
+        elsewhere = S3Store(url, other.access, tmp_path / "elsewhere")
+        assert elsewhere.url == here.url and store_label(elsewhere) != store_label(here)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,3 +150,9 @@ def test_a_connection_that_somebody_made_in_airflow_keeps_what_is_not_asked_abou
     assert api("op").put(f"{PATH}/old", json=changed).status_code == 200
     assert (connection("old")["schema"], connection("old")["password"]) == ("https", "p")
     assert api("op").get(f"{PATH}/leak").json()["host"] == "ftp://***@host"
+
+
+def test_the_error_on_the_page_about_the_apis_is_one_that_comes(api: Api) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "api.md").read_text("utf-8")
+    (shown,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert api("op").post(PATH, json={"type": "http", "host": "x"}).json() == {**json.loads(shown), "instance": PATH}

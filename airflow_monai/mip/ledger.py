@@ -6,12 +6,12 @@ mip/jobs/<job>/<number>/run.json      the run as it was asked for: creating it i
                        /ended.json    how it ended, with the job's results up to it
                        /<destination>/<attempt>.json, <attempt>.done.json    deliveries of its outputs
 mip/keys/<run id>-<random>            an encrypted key, until the run has ended
-mip/open/<run id>.json                there is something to do for it
+mip/open/<run id>.json                there is something to do for it, or it is just being submitted
+mip/closed/<run id>.json              there is nothing to do for it any more
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -37,7 +37,7 @@ class Ledger:
     # -- jobs and runs ----------------------------------------------------------------------------------------------
 
     def jobs(self) -> list[str]:
-        return [job for job in self.store.children(f"{TOP}/jobs") if self.numbers(job)]
+        return list(dict.fromkeys(run_id.job for run_id in self.run_ids()))
 
     def numbers(self, job: str) -> list[int]:
         """Numbers of a job's runs, ascending; empty where there is no such job."""
@@ -47,10 +47,12 @@ class Ledger:
             found.pop()
         return found
 
-    def run_ids(self) -> Iterator[RunId]:
-        """All runs, by job and number."""
-        for job in self.store.children(f"{TOP}/jobs"):
-            yield from (RunId(job, number) for number in self.numbers(job))
+    def run_ids(self) -> list[RunId]:
+        """All runs, by job and number; two listings, however many jobs there are."""
+        is_open = self.open_runs()  # first: a run that is closed meanwhile is in both
+        closed = set(self._marked("closed"))
+        there = {run_id for run_id in is_open if run_id in closed or self.store.exists(self.key(run_id, "run.json"))}
+        return sorted(closed | there, key=lambda run_id: (run_id.job, run_id.number))
 
     def run(self, run_id: RunId) -> Run | None:
         """None where there is no such run."""
@@ -71,15 +73,24 @@ class Ledger:
         number = max(self.numbers(run.run_id.job), default=0) + 1
         while True:
             wanted = replace(run, run_id=RunId(run.run_id.job, number))
-            # both before it: what a killed server has prepared is nobody's run, and goes away by itself
-            if encrypted_key is not None:
-                self.store.write(self._key_key(wanted), encrypted_key)
-            self.store.write_json(self._open_key(wanted.run_id), {"since": now()})
+            # before it: what a killed server has prepared is nobody's run, and goes away by itself
+            self._prepare(wanted, encrypted_key)
             if self.store.create_json(self.key(wanted.run_id, "run.json"), wanted.to_dict()):
+                self._prepare(wanted, encrypted_key, again=True)
                 return wanted
             if encrypted_key is not None:
                 self.store.delete(self._key_key(wanted))
             number += 1
+
+    def _prepare(self, run: Run, encrypted_key: bytes | None, again: bool = False) -> None:
+        """Write what a run needs beside itself.
+
+        :param again: only what somebody has swept meanwhile, who took it for that of a killed server.
+        """
+        if encrypted_key is not None and not (again and self.store.exists(self._key_key(run))):
+            self.store.write(self._key_key(run), encrypted_key)
+        if not (again and self.store.exists(self._open_key(run.run_id))):
+            self.store.write_json(self._open_key(run.run_id), {"since": now()})
 
     def key(self, run_id: RunId, *parts: str) -> str:
         return "/".join((TOP, "jobs", run_id.job, str(run_id.number), *parts))
@@ -145,13 +156,16 @@ class Ledger:
 
     def open_runs(self) -> list[RunId]:
         """Runs for which there may be something to do, in the order of each job."""
-        names = (name.removesuffix(".json") for name in self.store.children(f"{TOP}/open"))
-        found = [run_id for run_id in map(RunId.parse, names) if run_id is not None]
-        return sorted(found, key=lambda run_id: (run_id.job, run_id.number))
+        return sorted(self._marked("open"), key=lambda run_id: (run_id.job, run_id.number))
 
     def close(self, run_id: RunId) -> None:
         """There is nothing more to do for a run."""
+        self.store.write_json(f"{TOP}/closed/{run_id}.json", {})
         self.store.delete(self._open_key(run_id))
+
+    def _marked(self, how: str) -> list[RunId]:
+        names = (name.removesuffix(".json") for name in self.store.children(f"{TOP}/{how}"))
+        return [run_id for run_id in map(RunId.parse, names) if run_id is not None]
 
     def sweep(self, run_id: RunId) -> None:
         """Remove what was prepared for a run that never came to be, when it is old enough."""
@@ -161,7 +175,7 @@ class Ledger:
         since = datetime.fromisoformat(self.store.read_json(key)["since"])
         if (datetime.now(timezone.utc) - since).total_seconds() > ABANDONED_SECONDS:
             self.forget_keys(run_id)
-            self.close(run_id)
+            self.store.delete(key)
 
     def _open_key(self, run_id: RunId) -> str:
         return f"{TOP}/open/{run_id}.json"

@@ -69,6 +69,17 @@ def test_a_folder_that_a_killed_server_left_is_no_run(tmp_path: Path) -> None:
     assert str(ledger.submit(asked_for(), None).run_id) == "alpha-1"
 
 
+def test_runs_that_are_closed_stay_in_the_list(tmp_path: Path) -> None:
+    ledger = Ledger(LocalStore(tmp_path))
+    for job in ("beta", "alpha", "alpha"):
+        ledger.submit(asked_for(job), None)
+    ledger.store.write_json("mip/open/gamma-1.json", {"since": "2020-01-01T00:00:00+00:00"})  # of a killed server
+    ledger.close(RunId("alpha", 1))
+    assert [str(run_id) for run_id in ledger.run_ids()] == ["alpha-1", "alpha-2", "beta-1"]
+    assert ledger.jobs() == ["alpha", "beta"]
+    assert RunId("alpha", 1) not in ledger.open_runs()
+
+
 def test_what_a_killed_server_had_only_prepared_is_swept(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     ledger = Ledger(store)

@@ -138,7 +138,7 @@ class Depositor:
     ):
         self.intake = intake
         self.spool = spool
-        self.spooler = Spooler(spool)
+        self.spooler = Spooler(spool, lambda _: self.check_open())  # also within a large file
         self.grouping = grouping
         self.received = received
         self.ended = ended
@@ -157,6 +157,13 @@ class Depositor:
             ended=parts.shepherd.whole,
             guard=parts.guard,
         )
+
+    def check_open(self) -> None:
+        """:class:`IntakeHeld` when nothing may be taken in now."""
+        if self.stopping.is_set():
+            raise IntakeHeld("the gateway stops")
+        if self.guard and (refusal := self.guard.refusal()):
+            raise IntakeHeld(refusal)
 
     def begin(self, called_aet: str, calling_aet: str, grouping: Grouping | None = None) -> Deposit:
         """A deposit for an AE title.
@@ -300,16 +307,9 @@ class Deposit:
             self._count.refused.append(RefusedFile(name, reason))
         return Outcome.REFUSED
 
-    def _check_open(self) -> None:
-        if self._depositor.stopping.is_set():
-            raise IntakeHeld("the gateway stops")
-        guard = self._depositor.guard
-        if guard and (refusal := guard.refusal()):
-            raise IntakeHeld(refusal)
-
     def _read_in(self, source: Source, name: str) -> Callable[[], Outcome]:
         """Read a file to its end; what is returned must be called, and does the rest."""
-        self._check_open()
+        self._depositor.check_open()
         read = self._depositor.spooler.read(source, name)
         if isinstance(read, Spooled):
             return partial(self._put, read.found, read.path, name)

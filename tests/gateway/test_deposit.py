@@ -17,6 +17,7 @@ import pytest
 from airflow_monai.errors import InvalidArgument
 from airflow_monai.gateway.deposit import DIFFERS, Deposit, Depositor, DepositReport, IntakeHeld, Outcome
 from airflow_monai.specs.plan import Grouping
+from airflow_monai.store import spooling
 from airflow_monai.store.archives import ArchiveLimits
 from airflow_monai.store.arrival import arrival_of
 from airflow_monai.store.intake import Intake
@@ -283,6 +284,23 @@ def test_nothing_is_taken_while_the_disk_guard_refuses(store: LocalStore, tmp_pa
     with pytest.raises(IntakeHeld, match="the disk is full"):
         deposit(store, tmp_path / "s", guard=Full())
     assert list(store.list("payloads")) == []
+
+
+def test_a_large_file_is_held_when_the_disk_runs_full_while_it_is_read(
+    store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spooling, "WRITTEN_BYTES", 100_000)
+    study(tmp_path / "s", 1, size=1_500_000)
+    looks = iter([None, None])
+
+    class Filling:
+        def refusal(self) -> str | None:
+            return next(looks, "the disk is full")
+
+    with pytest.raises(IntakeHeld, match="the disk is full"):
+        deposit(store, tmp_path / "s", guard=Filling())
+    assert list(store.list("payloads")) == []
+    assert not [path for path in store.spool().iterdir() if not path.name.startswith("gateway-")]
 
 
 def test_a_source_that_breaks_off_takes_nothing(store: LocalStore, tmp_path: Path) -> None:

@@ -158,7 +158,7 @@ def _as_arrival(
     body: Body, content_type: str, site: UploadSite, caller: Caller, wish: _Wish, grouping: Grouping
 ) -> Response:
     arrival = Arrival(site, wish.ae_title, wish.origin, grouping, wish.problem)
-    with Upload(site.spool, site.options.limits, arrival.keep, site.check, whole=False) as upload:
+    with Upload(site.spool, site.options.limits, arrival.keep, arrival.check, whole=False) as upload:
         try:
             _take(body, content_type, upload, site)
         finally:

@@ -5,6 +5,8 @@ A gateway of the site sees the payloads through, as it does with those that anot
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Annotated, Any
@@ -22,6 +24,7 @@ from airflow_monai.store.intake import Instance, Intake, Placed
 from airflow_monai.store.spooling import Spooled
 from airflow_monai.workflows.listeners import Listeners
 
+TELL_SECONDS, MOST_TOLD = 3.0, 20
 DIFFERS = "another image of its SOP Instance UID came before; this one is not kept"
 Origin = Annotated[
     str,
@@ -44,12 +47,28 @@ class Arrival:
         grouping: Grouping,
         problem: Callable[[Found], str] = lambda found: "",
     ):
+        self._site = site
         self._intake = Intake(site.store)
         self._ae_title = ae_title
         self._origin = origin
         self._grouping = grouping
         self._problem = problem
         self.payload_ids: list[str] = []
+        self._name = uuid.uuid4().hex
+        self._met: dict[str, None] = {}
+        self._told = time.monotonic()
+
+    def check(self) -> None:
+        """For :class:`Upload`; besides gateways are told now and then that more images of these payloads may still
+        come: a large one takes longer than a study must be quiet.
+
+        :raises UploadRefused: when the disk has no space for more.
+        """
+        self._site.check()
+        if time.monotonic() - self._told >= TELL_SECONDS:
+            self._told = time.monotonic()
+            for payload_id in list(self._met)[-MOST_TOLD:]:
+                self._intake.note_arriving(payload_id, self._name)
 
     def keep(self, spooled: Spooled) -> Placed | str:
         """Put an image into the intake, durable when this returns; else why not."""
@@ -60,6 +79,7 @@ class Arrival:
             placed = self._intake.add(instance, spooled.path, self._grouping)
         finally:
             spooled.path.unlink(missing_ok=True)
+        self._met[placed.payload_id] = None
         return DIFFERS if placed.identical is False else placed
 
     def taken(self, items: Iterable[Taken[Any]], caller: Caller) -> None:

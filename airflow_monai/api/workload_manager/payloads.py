@@ -57,7 +57,7 @@ async def upload_payload(
 
     def work(body: Body) -> Arrived:
         arrival = Arrival(site, ae_title.strip(" "), origin, grouping)
-        with Upload(site.spool, site.options.limits, arrival.keep, site.check, whole=False) as upload:
+        with Upload(site.spool, site.options.limits, arrival.keep, arrival.check, whole=False) as upload:
             try:
                 take_all(body, upload, kind, request.headers.get("content-type", ""), site)
             finally:

@@ -138,6 +138,20 @@ def test_a_study_for_an_ae_title_is_the_payload_that_c_store_makes(
     assert not [key for key in left_in(site_store) if key.startswith("incoming")]
 
 
+def test_a_study_is_not_closed_while_more_of_it_comes(
+    api: Api, site_store: LocalStore, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gateways are told of images that take longer than a study must be quiet, as they tell one another."""
+    from airflow_monai.api.common import arrivals
+
+    monkeypatch.setattr(arrivals, "TELL_SECONDS", 0.0)
+    workflow(tmp_path / "workflows")
+    uid = new_uid()
+    assert store(api("user"), study_files(12, uid), ae_title="CTLUNG").status_code == 200
+    note = Intake(site_store).arriving_note(payload_id_of(uid, "CTLUNG", 0))
+    assert note is not None and note[0]
+
+
 def test_an_ae_title_that_nobody_listens_to_takes_nothing(api: Api, site_store: LocalStore) -> None:
     answer = store(api("user"), study_files(1), ae_title="NOBODY")
     assert answer.status_code == 404 and "listens" in answer.json()["detail"]

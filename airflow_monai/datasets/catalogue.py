@@ -272,9 +272,7 @@ class Datasets:
         """Whether workflow instances have left files in its payload, beside the records of how they went."""
         top = payload_key(dataset_id, "workflows")
         for key in self.store.list(top):
-            parts = key[len(top) + 1 :].split(
-                "/"
-            )  # DAG, run, task, perhaps a number; then records or folders
+            parts = key[len(top) + 1 :].split("/")  # DAG, run, task, perhaps a number; then records or folders
             if len(parts) - (len(parts) > 3 and parts[3].isdecimal()) > 4:
                 return True
         return False

@@ -1,5 +1,5 @@
-"""What a gateway does now and then beside taking studies in. All of it is noted in the store, and may be done by several
-gateways at once: who comes second finds nothing to do."""
+"""What a gateway does now and then beside taking studies in. All of it is noted in the store, and may be done by
+several gateways at once: who comes second finds nothing to do."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def health(response: Response) -> Report:
 
 
 class Kept:
-    """Looks, and tells the same for some seconds. Of many who ask one looks."""
+    """Looks, and tells the same for some seconds. Of many who ask one looks; the others are told what was seen last."""
 
     def __init__(self, look: Callable[[], Report], clock: Callable[[], float] = time.monotonic):
         self._look = look
@@ -62,11 +62,18 @@ class Kept:
         self._until = 0.0
 
     def report(self) -> Report:
-        with self._lock:
+        seen = self._report
+        if seen is not None and self._clock() < self._until:
+            return seen
+        if not self._lock.acquire(blocking=seen is None) and seen is not None:
+            return seen
+        try:
             if self._report is None or self._clock() >= self._until:
                 self._report = self._look()
                 self._until = self._clock() + KEPT_SECONDS
             return self._report
+        finally:
+            self._lock.release()
 
 
 def look() -> Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -99,3 +100,24 @@ def test_asking_often_costs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     now[0] += health.KEPT_SECONDS
     kept.report()
     assert len(looked) == 2
+
+
+def test_who_asks_while_somebody_looks_need_not_wait() -> None:
+    now, going_on, may_end = [0.0], threading.Event(), threading.Event()
+
+    def look() -> health.Report:
+        if now[0]:
+            going_on.set()
+            assert may_end.wait(10)
+        return health.Report(status=health.Health.UNHEALTHY if now[0] else health.Health.HEALTHY, checks=[])
+
+    kept = health.Kept(look, clock=lambda: now[0])
+    kept.report()
+    now[0] = 100.0
+    slow = threading.Thread(target=kept.report)
+    slow.start()
+    assert going_on.wait(10)
+    assert kept.report().status is health.Health.HEALTHY
+    may_end.set()
+    slow.join()
+    assert kept.report().status is health.Health.UNHEALTHY

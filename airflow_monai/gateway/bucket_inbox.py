@@ -12,7 +12,6 @@ for some minutes, and every ten minutes the whole day is looked through for name
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from airflow_monai.errors import MonaiError, StoreError
 from airflow_monai.gateway.bucket_place import BucketPlace
 from airflow_monai.gateway.deposit import Depositor, DepositReport, IntakeHeld
 from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log_internal
+from airflow_monai.gateway.watcher import Watcher
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.store.archives import is_zip
 from airflow_monai.store.base import Store, safe_name
@@ -117,29 +117,23 @@ class BucketInbox:
         self._owner = uuid.uuid4().hex
         self._prefixes: dict[tuple[str, str], _Prefix] = {}
         self._reconciled = float("-inf")
-        self._stopped = threading.Event()
+        self._watcher = Watcher(self.name, self._round, options.poll_seconds)
+        self._stopped = self._watcher.stopped
         self._pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="inbox-s3")
-        self._watcher = threading.Thread(target=self._watch, name="inbox-s3", daemon=True)
 
     def start(self) -> None:
         self._depositor.stopping = self._stopped
         self._watcher.start()
 
     def stop(self, grace: float) -> None:
-        self._stopped.set()
-        if self._watcher.is_alive():
-            self._watcher.join(grace + 5)
+        self._watcher.stop(grace)
         self._pool.shutdown()
 
-    def _watch(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                self.look()
-            except MonaiError as error:
-                self._wait("-", str(error))
-            except Exception as error:  # noqa: BLE001 - the edge of a thread; the inbox must not be forgotten silently
-                log_internal("the bucket inbox, which goes on", error)
-            self._stopped.wait(self._options.poll_seconds)
+    def _round(self) -> None:
+        try:
+            self.look()
+        except MonaiError as error:
+            self._wait("-", str(error))
 
     def look(self) -> None:
         """One round: take what is new.

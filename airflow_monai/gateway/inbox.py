@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import stat
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,6 +26,7 @@ from airflow_monai.errors import InvalidArgument, StoreError
 from airflow_monai.gateway.claims import Claim, abandoned, claim
 from airflow_monai.gateway.deposit import Deposit, Depositor, DepositReport, IntakeHeld, Outcome, check_aet, files_below
 from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log_internal
+from airflow_monai.gateway.watcher import Watcher
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.store.archives import is_zip
 
@@ -78,9 +78,9 @@ class Inbox:
         self._reasons = Reasons(events)
         self._seen: dict[Path, _Seen] = {}
         self._running: set[Future[None]] = set()
-        self._stopped = threading.Event()
+        self._watcher = Watcher("inbox", self._round, POLL_SECONDS)
+        self._stopped = self._watcher.stopped
         self._pool = ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="inbox")
-        self._watcher = threading.Thread(target=self._watch, name="inbox", daemon=True)
 
     def start(self) -> None:
         self._depositor.stopping = self._stopped
@@ -88,19 +88,14 @@ class Inbox:
 
     def stop(self, grace: float) -> None:
         """What is being taken in is left to the next gateway, after the file that is in hand."""
-        self._stopped.set()
-        if self._watcher.is_alive():
-            self._watcher.join(grace + 5)
+        self._watcher.stop(grace)
         self._pool.shutdown()
 
-    def _watch(self) -> None:
-        while not self._stopped.wait(POLL_SECONDS):
-            try:
-                self._look()
-            except OSError as error:
-                self._wait(self._options.folder.name, f"the inbox cannot be read: {error.strerror or error}")
-            except Exception as error:  # noqa: BLE001 - the edge of a thread; the inbox must not be forgotten silently
-                log_internal("the inbox, which goes on", error)
+    def _round(self) -> None:
+        try:
+            self._look()
+        except OSError as error:
+            self._wait(self._options.folder.name, f"the inbox cannot be read: {error.strerror or error}")
 
     def _look(self) -> None:
         present: set[Path] = set()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
@@ -39,6 +40,7 @@ AE_TITLE = "MONAI-DATASETS"
 STALE_SECONDS = 900.0
 """After so long without a sign of life whoever was making or deleting a dataset is taken for dead."""
 _SIGN_SECONDS = 30.0
+_AT_A_TIME = 8
 _MOST_STUDIES = 1000
 
 
@@ -157,14 +159,22 @@ class Datasets:
 
     def page(self, offset: int, limit: int) -> Page:
         """The newest first. Of the others no more than the names are read."""
-        ids = self.ids()
-        found = []
-        for dataset_id in ids[offset : offset + limit]:
-            try:
-                found.append(self.find(dataset_id))
-            except DatasetNotFound:
-                continue  # somebody is just deleting it
-        return Page(tuple(found), len(ids))
+        names = sorted(self.store.children(f"{ROOT}/by-time"), reverse=True)
+        wanted = names[offset : offset + limit]
+        if self.store.local_path(ROOT) is None:  # each is some requests to a bucket
+            with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="datasets") as pool:
+                found = list(pool.map(self._listed, wanted))
+        else:
+            found = [self._listed(name) for name in wanted]
+        return Page(tuple(dataset for dataset in found if dataset), len(names))
+
+    def _listed(self, name: str) -> Dataset | None:
+        """A dataset of the list; None for one that is being deleted, or was deleted as a payload."""
+        known = name[16:].removesuffix(".json")
+        if self._is_gone(known) or not self.store.exists(_record(known)):
+            self.store.delete(f"{ROOT}/by-time/{name}")
+            return None
+        return _with(self._recorded(known), State.READY)
 
     def make(self, files: Iterable[NewFile], *, name: str, by: str, source: str) -> tuple[Dataset, bool]:
         """Make a dataset of files; when this returns it is ready. The dataset, and whether this made it.

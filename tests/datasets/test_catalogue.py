@@ -161,6 +161,8 @@ def test_a_payload_that_was_deleted_as_one_is_no_dataset_any_more(local: LocalSt
     delete_payload(local, dataset_id)
     with pytest.raises(DatasetNotFound):
         Datasets(local).find(dataset_id)
+    assert Datasets(local).page(0, 10).datasets == ()
+    assert Datasets(local).page(0, 10).total == 0
     assert make(local, new)[0] != dataset_id
 
 

@@ -16,18 +16,24 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
-from enum import Enum
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 from airflow_monai.datasets.associations import Associations
-from airflow_monai.errors import PayloadNotFound, StoreError
+from airflow_monai.datasets.model import (
+    MOST_STUDIES,
+    Dataset,
+    DatasetNotFound,
+    NewFile,
+    NotUploaded,
+    Page,
+    State,
+)
+from airflow_monai.errors import PayloadNotFound
 from airflow_monai.store.base import Store
 from airflow_monai.store.deletion import NotDeletable, delete_payload, is_doomed, request_deletion
 from airflow_monai.store.describe import describe
@@ -41,83 +47,6 @@ STALE_SECONDS = 900.0
 """After so long without a sign of life whoever was making or deleting a dataset is taken for dead."""
 _SIGN_SECONDS = 30.0
 _AT_A_TIME = 8
-_MOST_STUDIES = 1000
-
-
-class State(str, Enum):
-    """How far a dataset is."""
-
-    RECEIVING = "receiving"  # its files are being put into the store
-    READY = "ready"
-
-
-class DatasetNotFound(PayloadNotFound):
-    """There is no such dataset (any more)."""
-
-
-class NotUploaded(StoreError):
-    """A payload was received for workflows; it is no dataset that may be deleted as one."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewFile:
-    """A file for a dataset.
-
-    :param file: as the store is to have it, on this host.
-    :param path: ``dcm/<study>/<series>/<sop>.dcm``.
-    :param sha256: of its bytes, in hex.
-    """
-
-    file: Path
-    path: str
-    size: int
-    sha256: str
-
-    @property
-    def study(self) -> str:
-        return self.path.split("/")[1]
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """A dataset without what its files say of the patient.
-
-    :param id: a UUID, and the id of its payload.
-    :param created: UTC, ISO 8601.
-    :param source: how it came: ``upload``, ``stow``, or ``received`` for a payload that was received for workflows.
-    :param studies: Study Instance UIDs, the first thousand of them.
-    :param series: how many there are.
-    """
-
-    id: str
-    name: str
-    state: State
-    created: str
-    created_by: str
-    source: str
-    files: int
-    size: int
-    series: int
-    studies: tuple[str, ...] = field(default=())
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "state": self.state.value, "studies": list(self.studies)}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Dataset:
-        known = {name: data[name] for name in cls.__dataclass_fields__}
-        return cls(**{**known, "state": State(known["state"]), "studies": tuple(known["studies"])})
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some of the datasets, the newest first.
-
-    :param total: how many there are in all.
-    """
-
-    datasets: tuple[Dataset, ...]
-    total: int
 
 
 class Datasets:
@@ -137,10 +66,10 @@ class Datasets:
         ready = self.store.exists(manifest_key(known))
         if self.store.exists(_record(known)):
             made = self._recorded(known)
-            return _with(made, State.READY) if ready else made
+            return made.in_state(State.READY) if ready else made
         if not ready:
             raise DatasetNotFound(dataset_id)
-        return _received(load_payload(self.store, known))
+        return Dataset.of_payload(load_payload(self.store, known))
 
     def ready(self, dataset_id: str) -> Payload:
         """The payload of a dataset that work may begin on.
@@ -174,7 +103,7 @@ class Datasets:
         if self._is_gone(known) or not self.store.exists(_record(known)):
             self.store.delete(f"{ROOT}/by-time/{name}")
             return None
-        return _with(self._recorded(known), State.READY)
+        return self._recorded(known).in_state(State.READY)
 
     def make(self, files: Iterable[NewFile], *, name: str, by: str, source: str) -> tuple[Dataset, bool]:
         """Make a dataset of files; when this returns it is ready. The dataset, and whether this made it.
@@ -190,7 +119,7 @@ class Datasets:
             if self._is_gone(dataset_id):
                 continue
             if self.store.exists(manifest_key(dataset_id)):
-                made, created = _with(self._recorded(dataset_id), State.READY), False
+                made, created = self._recorded(dataset_id).in_state(State.READY), False
             else:
                 made, created = self._make(dataset_id, chosen, name, by, source)
             if not self._is_gone(dataset_id):  # this alone decides, so it is asked last
@@ -213,14 +142,14 @@ class Datasets:
             files=len(files),
             size=sum(file.size for file in files),
             series=len({file.path.rsplit("/", 1)[0] for file in files}),
-            studies=tuple(studies[:_MOST_STUDIES]),
+            studies=tuple(studies[:MOST_STUDIES]),
         )
         self.store.create_json(_record(dataset_id), record.to_dict())
         record = self._recorded(dataset_id)
         sign = _NowAndThen(lambda: self._sign(dataset_id))
         self.store.create_all(((file.file, payload_key(dataset_id, file.path)) for file in files), sign)
         created = self._describe(record, {file.path: file.size for file in files}, studies[0])
-        return _with(record, State.READY), created
+        return record.in_state(State.READY), created
 
     def _recorded(self, dataset_id: str) -> Dataset:
         return Dataset.from_dict(self.store.read_json(_record(dataset_id)))
@@ -355,43 +284,11 @@ class _NowAndThen:
             self._last = time.monotonic()
 
 
-def dataset_files(payload: Payload, offset: int = 0, limit: int | None = None) -> Iterator[dict[str, Any]]:
-    """The files of a dataset as others are told of them, with UIDs that only those may see who may read data."""
-    for file in payload.files[offset : None if limit is None else offset + limit]:
-        yield {
-            "sop_instance_uid": file.sop_instance_uid,
-            "sop_class_uid": file.sop_class_uid,
-            "series_instance_uid": file.series_instance_uid,
-            "study_instance_uid": file.path.split("/")[1],
-            "transfer_syntax_uid": file.transfer_syntax_uid,
-            "size": file.size,
-        }
-
-
 def _digest(files: Iterable[NewFile]) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.path} {file.sha256}\n".encode())
     return digest.hexdigest()
-
-
-def _received(payload: Payload) -> Dataset:
-    return Dataset(
-        id=payload.payload_id,
-        name="",
-        state=State.READY,
-        created=payload.closed,
-        created_by="",
-        source="received",
-        files=len(payload.files),
-        size=sum(file.size for file in payload.files),
-        series=len({file.series_instance_uid for file in payload.files}),
-        studies=tuple(sorted(payload.studies))[:_MOST_STUDIES],
-    )
-
-
-def _with(dataset: Dataset, state: State) -> Dataset:
-    return replace(dataset, state=state)
 
 
 def _id(dataset_id: str) -> str:

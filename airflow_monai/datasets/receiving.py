@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Generic, TypeVar
 
-from airflow_monai.datasets.catalogue import NewFile
+from airflow_monai.datasets.model import NewFile
 from airflow_monai.errors import MonaiError, StoreError
 from airflow_monai.store.archives import ArchiveLimits, ArchiveRefused, is_zip, members
 from airflow_monai.store.foreign import Found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_monai.datasets.catalogue import DatasetNotFound, Datasets
+from airflow_monai.datasets.catalogue import Datasets
+from airflow_monai.datasets.model import DatasetNotFound
 from airflow_monai.errors import PayloadNotFound
 from airflow_monai.store.base import Store
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_monai.datasets.catalogue import STALE_SECONDS, DatasetNotFound, Datasets, NewFile, State
+from airflow_monai.datasets.catalogue import STALE_SECONDS, Datasets
+from airflow_monai.datasets.model import DatasetNotFound, NewFile, State
 from airflow_monai.errors import StoreError
 from airflow_monai.store.base import Store
 from airflow_monai.store.local import LocalStore

@@ -19,7 +19,8 @@ from airflow_monai.api.common.problems import responses
 from airflow_monai.api.common.uploads import Body, UploadSite, upload_site
 from airflow_monai.api.instances.runs import RunFilter, list_runs
 from airflow_monai.api.runs import site_store
-from airflow_monai.datasets.catalogue import Dataset, DatasetNotFound, Datasets, NotUploaded, State, dataset_files
+from airflow_monai.datasets.catalogue import Datasets
+from airflow_monai.datasets.model import Dataset, DatasetNotFound, NotUploaded, State, dataset_files
 from airflow_monai.datasets.receiving import NewFiles, Taken, Upload, UploadRefused, Why
 from airflow_monai.jobs.requests import JobRequests
 from airflow_monai.store.base import Store

@@ -23,7 +23,8 @@ from airflow_monai.api.instances.runs import RunFilter, visible_dags
 from airflow_monai.api.instances.starting import RunsHere, end_run
 from airflow_monai.api.runs import site_store
 from airflow_monai.datasets.associations import Associations
-from airflow_monai.datasets.catalogue import DatasetNotFound, Datasets
+from airflow_monai.datasets.catalogue import Datasets
+from airflow_monai.datasets.model import DatasetNotFound
 from airflow_monai.jobs.clearing import ClearingKind, Clearings
 from airflow_monai.jobs.requests import (
     MAX_KEY,

@@ -7,7 +7,8 @@ from hashlib import sha256
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from airflow_monai.datasets.catalogue import Datasets, NewFile
+from airflow_monai.datasets.catalogue import Datasets
+from airflow_monai.datasets.model import NewFile
 from airflow_monai.local.phantom import generate
 from airflow_monai.mip.model import RunId
 from airflow_monai.store.base import Store

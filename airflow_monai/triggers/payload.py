@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from airflow_monai.errors import PayloadNotFound
 from airflow_monai.store.payloads import load_payload, manifest_key, payload_ids
+from airflow_monai.store.summaries import PayloadIndex, Summary
 from airflow_monai.triggers.watch import StoreWatchTrigger, site_store
 
 if TYPE_CHECKING:
@@ -35,13 +37,14 @@ class PayloadTrigger(StoreWatchTrigger):
     def find(self) -> str | None:
         """Id of the payload that arrived first, None when none has.
 
-        The first look reads the manifests of the payloads that are there, later ones only those of new payloads.
+        The first look reads what may be new: in a folder the times of the manifests tell, of a bucket this process
+        keeps an index for all who wait. Later looks read only the manifests of new payloads.
         """
         store = site_store()
         since = datetime.fromisoformat(self.since)
         arrived = []
-        for payload_id in payload_ids(store):
-            if payload_id in self._known or _older(store, payload_id, since):
+        for payload_id in self._candidates(store, since):
+            if payload_id in self._known:
                 continue
             try:
                 payload = load_payload(store, payload_id)
@@ -53,12 +56,34 @@ class PayloadTrigger(StoreWatchTrigger):
                 self._known.add(payload_id)
         return min(arrived)[1] if arrived else None
 
+    def _candidates(self, store: Store, since: datetime) -> list[str]:
+        """Payloads that may be the one."""
+        if store.local_path("payloads") is not None:
+            known = self._known
+            return [one for one in payload_ids(store) if one not in known and not _older(store, one, since)]
+
+        def may_be(summary: Summary) -> bool:
+            is_there = not (summary.is_open or summary.is_deleted)
+            return is_there and summary.called_aet == self.ae_title and datetime.fromisoformat(summary.moment) > since
+
+        return [summary.payload_id for summary in _index(store).find(may_be)]
+
     def _wanted(self, payload: Payload, since: datetime) -> bool:
         return (
             payload.called_aet == self.ae_title
             and (not self.study_instance_uid or self.study_instance_uid in payload.studies)
             and datetime.fromisoformat(payload.closed) > since
         )
+
+
+_indexes: dict[str, PayloadIndex] = {}
+"""Of this process, by store: very many tasks may wait, and each would read what is known of every payload."""
+_lock = threading.Lock()
+
+
+def _index(store: Store) -> PayloadIndex:
+    with _lock:
+        return _indexes.setdefault(store.identity, PayloadIndex(store))
 
 
 def _older(store: Store, payload_id: str, since: datetime) -> bool:

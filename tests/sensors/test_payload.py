@@ -12,10 +12,14 @@ from airflow.triggers.base import TriggerEvent
 
 from airflow_monai.errors import StoreError
 from airflow_monai.sensors.payload import PayloadArrivedSensor
+from airflow_monai.store import Store
 from airflow_monai.store.local import LocalStore
-from airflow_monai.store.payloads import manifest_key, payload_id_of
+from airflow_monai.store.payloads import manifest_key, payload_id_of, summary_key
+from airflow_monai.store.s3 import S3Store
+from airflow_monai.store.summaries import summary_of
 from airflow_monai.triggers.payload import PayloadTrigger
 from airflow_monai.types import Payload
+from tests.s3_server import S3Server, s3  # noqa: F401 - a fixture
 
 NOW = datetime.now(timezone.utc)
 
@@ -26,10 +30,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
     return LocalStore(tmp_path)
 
 
-def arrive(store: LocalStore, study: str, *, aet: str = "CTLUNG", after: float = 1.0) -> str:
+def arrive(store: Store, study: str, *, aet: str = "CTLUNG", after: float = 1.0) -> str:
     """A payload that was complete ``after`` seconds from now."""
     closed = (NOW + timedelta(seconds=after)).isoformat()
     payload = Payload(payload_id_of(study, aet, 0), study, aet, ("CT01",), 0, (), closed, closed, closed)
+    store.write_json(summary_key(payload.payload_id), summary_of(payload, {}).to_dict())
     store.write_json(manifest_key(payload.payload_id), payload.to_dict())
     return payload.payload_id
 
@@ -104,3 +109,25 @@ def test_the_sensor_starts_in_the_triggerer(store: LocalStore) -> None:
     module, _, name = arguments.trigger_cls.rpartition(".")
     assert (module, name) == (PayloadTrigger.__module__, PayloadTrigger.__name__)
     assert PayloadTrigger(**arguments.trigger_kwargs).serialize()[1] == arguments.trigger_kwargs
+
+
+def test_of_a_bucket_no_manifest_is_read_but_that_of_the_one(
+    s3: S3Server,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And what is known of the others is read once, however many tasks wait."""
+    bucket = s3.store(tmp_path)
+    monkeypatch.setattr("airflow_monai.triggers.payload.site_store", lambda: bucket)
+    for number in range(5):
+        arrive(bucket, f"1.{number}", after=-3600)
+    arrive(bucket, "1.8", aet="OTHER")
+    reads: list[str] = []
+    read = S3Store.read
+    monkeypatch.setattr(S3Store, "read", lambda self, key: reads.append(key) or read(self, key))
+    assert [trigger().find(), trigger().find(), trigger().find()] == [None, None, None]
+    assert sorted(key.rpartition("/")[2] for key in reads if key.startswith("payloads/")) == ["summary.json"] * 6
+    wanted = arrive(bucket, "1.9")
+    reads.clear()
+    assert trigger().find() == wanted
+    assert sorted(key.rpartition("/")[2] for key in reads) == ["payload.json", "summary.json"]

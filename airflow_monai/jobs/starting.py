@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +17,8 @@ from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.payloads import manifest_key, payload_key
 
 log = logging.getLogger(__name__)
+PATIENCE = 3
+"""After so many runs of a workflow that could not be made the others are left for later."""
 
 
 class RunCreator(Protocol):
@@ -33,30 +37,46 @@ class JobStarter:
     runs: RunCreator
     end: Callable[[str, str], object]
 
-    def start_open(self, limit: int = 200) -> int:
-        """Go on with what is open; how many requests are done with now. One that fails keeps no other."""
-        done = 0
-        for number, request in enumerate(JobRequests(self.store).open()):
-            if number >= limit:
-                break
+    def start_open(self) -> int:
+        """Go on with what is open; how many requests are done with now.
+
+        One that fails keeps no other: they come in any order. A workflow of which a few runs could not be made, as one
+        that Airflow has not read yet, is left for the next time.
+        """
+        done, refused = 0, Counter[str]()
+        requests = list(JobRequests(self.store).open())
+        random.shuffle(requests)
+        for request in requests:
             try:
-                done += self.start(request)
+                done += self._start(request, refused)
             except MonaiError as error:
                 log.warning("the jobs of request %s cannot be begun now: %s", request.id, error)
         return done
 
     def start(self, request: Request) -> bool:
         """Begin its jobs: whether all have begun, or never will. May be called again and again, by anybody."""
-        results = [self._begin(job) for job in request.jobs]
+        return self._start(request, Counter())
+
+    def _start(self, request: Request, refused: Counter[str]) -> bool:
+        """:param refused: how many runs of each DAG could not be made."""
+        results = []
+        for job in request.jobs:
+            began = self._is_settled(job) or (refused[job.dag_id] < PATIENCE and self._begin(job))
+            if not began:
+                refused[job.dag_id] += 1
+            results.append(began)
         if all(results):
             JobRequests(self.store).close(request)
         return all(results)
 
-    def _begin(self, job: WantedJob) -> bool:
+    def _is_settled(self, job: WantedJob) -> bool:
+        """Whether it has begun, or never will."""
         requests = JobRequests(self.store)
         if requests.unstarted(job.job_id) is not None:
             # it was cancelled; whoever was just making its run may have died before seeing that
             self._end_quietly(job)
+            return True
+        if self.store.exists(_start_key(job)):  # its run may have been deleted since, and is not made again
             return True
         if not self._is_registered(job):
             requests.never_start(job, reason=f"The MAP {job.label} was unregistered before the job began.")
@@ -64,13 +84,16 @@ class JobStarter:
         if not self.store.exists(manifest_key(job.payload_id)):
             requests.never_start(job, reason="Its dataset was deleted before the job began.")
             return True
+        return False
+
+    def _begin(self, job: WantedJob) -> bool:
         try:
             self.runs.create_run(job.dag_id, job.run_id, partition_key=job.payload_id)
         except MonaiError as error:  # the DAG is not parsed yet, or Airflow is away
             log.info("job %s waits: %s", job.job_id, error)
             return False
         self._note_start(job)
-        if requests.unstarted(job.job_id) is not None:
+        if JobRequests(self.store).unstarted(job.job_id) is not None:
             self._end_quietly(job)
         return True
 
@@ -80,8 +103,6 @@ class JobStarter:
 
     def _note_start(self, job: WantedJob) -> None:
         """Beside the payload, whose history names all runs on it."""
-        name = job.run_id.rpartition("__")[2]
-        key = payload_key(job.payload_id, "reruns", safe_name(job.dag_id), f"{name}.json")
         record = {
             "dag_id": job.dag_id,
             "run_id": job.run_id,
@@ -89,10 +110,16 @@ class JobStarter:
             "time": time.time(),
             "by_hand": True,
         }
-        self.store.create_json(key, record)
+        self.store.create_json(_start_key(job), record)
 
     def _end_quietly(self, job: WantedJob) -> None:
         try:
             self.end(job.dag_id, job.run_id)
         except LookupError:
             pass
+
+
+def _start_key(job: WantedJob) -> str:
+    """Exists when its run was made."""
+    name = job.run_id.rpartition("__")[2]
+    return payload_key(job.payload_id, "reruns", safe_name(job.dag_id), f"{name}.json")

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from airflow_monai.errors import StoreError
 from airflow_monai.hooks.airflow_api import DagNotThere
 from airflow_monai.jobs.requests import JobRequests, KeyReused, Priority, WantedJob, request_id, run_id_for
-from airflow_monai.jobs.starting import JobStarter
+from airflow_monai.jobs.starting import PATIENCE, JobStarter
 from airflow_monai.maps.registry import MapRegistry
 from airflow_monai.store import Store
 from airflow_monai.store.arrival import starts_of
 from tests.jobs.conftest import PAYLOAD
+from tests.maps.registered import image_map
 
 
 class Runs:
@@ -24,10 +26,13 @@ class Runs:
         self.made: list[str] = []
         self.ended: list[str] = []
         self.knows = True
+        self.refused: set[str] = set()
+        self.asked = 0
         self._lock = threading.Lock()
 
     def create_run(self, dag_id: str, run_id: str, partition_key: str) -> bool:
-        if not self.knows:
+        self.asked += 1
+        if not self.knows or dag_id in self.refused:
             raise DagNotThere("not parsed yet")
         with self._lock:
             if run_id in self.made:
@@ -136,3 +141,28 @@ def test_one_that_was_cancelled_in_between_is_ended(store: Store) -> None:
     requests.never_start(wanted("r"), reason="Cancelled by ben.", cancelled_by="ben")
     assert JobStarter(store, runs, runs.end).start_open() == 1
     assert runs.ended == runs.made
+
+
+def test_a_run_that_somebody_deleted_is_not_made_again(store: Store) -> None:
+    """While another job of the same request still waits."""
+    runs, requests = Runs(), JobRequests(store)
+    MapRegistry(store).register(image_map("heart"))
+    heart = replace(wanted("r", "heart:1.0.0"), dag_id="map.heart.1.0.0")
+    requests.place("r", "asked", lambda: [wanted("r"), heart])
+    runs.refused = {heart.dag_id}
+    starter = JobStarter(store, runs, runs.end)
+    assert starter.start_open() == 0 and runs.made == [wanted("r").run_id]
+    runs.made.clear()
+    MapRegistry(store).unregister("lung", "1.0.0")  # which concerns nothing that has begun
+    runs.refused = set()
+    assert starter.start_open() == 1 and runs.made == [heart.run_id]
+    assert requests.unstarted(wanted("r").job_id) is None
+
+
+def test_a_workflow_that_is_not_there_is_asked_for_a_few_times_only(store: Store) -> None:
+    runs, requests = Runs(), JobRequests(store)
+    for number in range(5):
+        jobs = [wanted(str(number))]
+        requests.place(str(number), "asked", lambda: jobs)  # noqa: B023 - called at once
+    runs.knows = False
+    assert JobStarter(store, runs, runs.end).start_open() == 0 and runs.asked == PATIENCE

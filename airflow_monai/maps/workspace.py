@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ PUBLISHED = ".published"
 
 ANYWHERE = "anywhere"
 """In a note: what the job reads and writes lies on no worker's host, so that any of them can go on with it."""
+
+STALE_SECONDS = 14 * 86_400.0
+"""What lies on a host for the jobs of a payload is of no use any more when nothing of it has changed for so long."""
 
 LOG_SECONDS = 15.0
 """How often a growing log goes to a bucket; the more seldom the longer it is."""
@@ -117,6 +121,39 @@ def clear(store: Store, output_key: str) -> None:
             if folder == scratch:
                 break
             folder.rmdir()
+
+
+def remove_stale(store: Store, seconds: float = STALE_SECONDS) -> int:
+    """Remove what jobs have left on this host when it died under them, and its tasks were done elsewhere or given up.
+
+    :return: of how many payloads something was removed.
+    """
+    if is_shared(store):
+        return 0
+    removed = 0
+    with contextlib.suppress(FileNotFoundError), os.scandir(_scratch(store) / "payloads") as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False) and _newest(Path(entry)) < time.time() - seconds:
+                    remove_tree(Path(entry))
+                    removed += 1
+    return removed
+
+
+def _newest(folder: Path) -> float:
+    """When something below a folder was last changed.
+
+    :raises OSError: where that cannot be seen.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    newest = folder.lstat().st_mtime
+    for top, folders, names in os.walk(folder, onerror=refuse):
+        for name in (*folders, *names):
+            newest = max(newest, os.lstat(os.path.join(top, name)).st_mtime)
+    return newest
 
 
 def stored_log(store: Store, key: str, check: Callable[[], None]) -> StoredLog:

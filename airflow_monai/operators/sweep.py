@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow_monai.maps.sweep import Swept, Task, TaskState
     from airflow_monai.store.base import Store
 
+DAY_SECONDS = 86_400.0
 EVERY_SECONDS = 180.0
 """How often a host does it for a store and a runner."""
 
@@ -35,7 +36,11 @@ def sweep_now_and_then(
     :param job: of this task, which is spared.
     :param ti: the task instance, by which Airflow can be asked.
     """
+    from airflow_monai.maps.workspace import remove_stale
+
     try:
+        if is_due(f"scratch {store.identity}", DAY_SECONDS) and (count := remove_stale(store)):
+            say(f"Removed what jobs of {count} payloads had left on this host long ago.")
         if not is_due(f"{store.identity} {runner.engine_names()[0]}"):
             return
         for swept in sweep(store, runner, ask=partial(state_told_to_a_task, ti), spare=job, seconds=TASK_SECONDS):

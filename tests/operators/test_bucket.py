@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from airflow_monai.errors import Fenced, RunnerUnavailable, StoreError
-from airflow_monai.maps.workspace import local
+from airflow_monai.maps.workspace import local, remove_stale
 from airflow_monai.operators.artifacts import resolve_input
 from airflow_monai.operators.base import task_run_from
 from airflow_monai.operators.map import MapOperator
@@ -234,3 +234,20 @@ def test_a_growing_log_can_be_read_in_the_bucket(site: BucketSite, monkeypatch: 
     assert site.folder.record("segment") is None
     worker.join()
     assert site.log().splitlines() == ["ready"]
+
+
+@only_process
+def test_what_a_dead_host_left_is_removed_after_two_weeks(site: BucketSite) -> None:
+    """It may name patients; the tasks were done elsewhere meanwhile."""
+    store = site.folder.store
+    old, new = (local(store, f"payloads/{name}/workflows/dag/run/task/g1.in/image.dcm") for name in ("old", "new"))
+    for path in (old, new):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"image")
+    long_ago = time.time() - 15 * 86_400
+    for path in (old, *old.parents, new, *list(new.parents)[:2]):
+        if path != site.scratch and path.is_relative_to(site.scratch):
+            os.utime(path, (long_ago, long_ago))
+    assert remove_stale(store) == 1
+    assert not old.exists() and new.exists()
+    assert remove_stale(store) == 0

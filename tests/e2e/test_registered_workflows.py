@@ -65,7 +65,8 @@ def test_from_registration_to_its_end(stack: LocalStack, maps: Maps, tmp_path: P
     send(stack, second)
     wait_for_state(stack, NAME, second.run_id, "work", "running")
     assert call("DELETE", f"/workflows/{known}") is None
-    assert storescu(stack, AET, make_study(tmp_path, AET).files).returncode != 0  # nobody listens to it any more
+    late = make_study(tmp_path, AET)  # a gateway may listen for two seconds more, and starts nothing for what it takes
+    stack.wait_for(lambda: storescu(stack, AET, late.files).returncode != 0, seconds=SECONDS, what="a refusal")
     assert wait_for_runs(stack, NAME, 2)[second.run_id]["state"] == "success"  # what had begun ends normally
     assert set(stack.states(NAME, second.run_id)) == {"work", "deliver"}
     stack.wait_for(lambda: not is_there(stack), seconds=15 + SECONDS, what="the end of the DAG")

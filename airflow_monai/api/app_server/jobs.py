@@ -154,8 +154,8 @@ def cancel_job(job_id: str, caller: TheCaller) -> Job:
         note(caller, "monai.job.cancel", dag_id=job.dag_id, run_id=job.run_id, extra={"job": job.job_id})
     with create_session() as session:
         job = find_job(job_id, caller, Right.CHANGE_RUNS, store, session)
-        if job.status in (JobStatus.SUCCEEDED, JobStatus.FAILED):
-            raise HTTPException(409, f"The job has ended meanwhile: {job.status.value}.")
+        if job.status is not JobStatus.CANCELLED:
+            raise HTTPException(409, f"The job could not be cancelled: it is {job.status.value} now.")
         return whole(store, session, job)
 
 

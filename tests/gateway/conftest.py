@@ -106,7 +106,7 @@ class Site:
     def events(self, *kinds: str) -> list[dict[str, Any]]:
         if not self.events_file.exists():
             return []
-        *lines, _ = self.events_file.read_text().split("\n")  # what comes after the last line end is still being written
+        *lines, _ = self.events_file.read_text().split("\n")  # the last one is just being written
         return [event for event in map(json.loads, lines) if not kinds or event["event"] in kinds]
 
     def wait_for_event(self, kind: str, count: int = 1, seconds: float = 20.0) -> list[dict[str, Any]]:

@@ -59,8 +59,8 @@ def test_runs_are_held_and_started_when_there_is_space_again(site: Site, tmp_pat
     (event,) = site.wait_for_event("payload-waiting")
     assert "disk_used_percent = 85" in event["reason"] and "disk_reserve = 100 GB" in event["reason"]
     assert not site.airflow.posts
-    shown = history_of(site.store, event["payload_id"])
-    assert [waiting.reason for waiting in shown.waiting] == [event["reason"]]  # as `payloads show` has it
+    waits = wait_for(lambda: history_of(site.store, event["payload_id"]).waiting)
+    assert [waiting.reason for waiting in waits] == [event["reason"]]  # as `payloads show` has it
     disk.used += GB
     threading.Event().wait(0.5)
     disk.free()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import auditor, mail, map_images, maps, orthanc_stack, results, stack  # noqa: F401
+from tests.e2e.conftest import auditor, mail, map_images, maps, metrics, orthanc_stack, results, stack  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from airflow_monai.local.ports import choose
 from airflow_monai.local.stack import LocalStack, StackOptions
 from tests.conftest import PARTS, require
 from tests.e2e.helpers import Auditor, Maps
+from tests.e2e.metrics import Metrics, collected
 from tests.e2e.neighbours import Neighbours, neighbours_in
 from tests.fixtures_maps import map_images  # noqa: F401
 from tests.mailbox import Mailbox, mailbox
@@ -94,12 +95,20 @@ def neighbours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Neighbours 
 
 
 @pytest.fixture(scope="session")
+def metrics() -> Iterator[Metrics]:
+    """The StatsD server that Airflow's metrics and the gateway's go to."""
+    with collected() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def stack(
     maps: Maps,
     auditor: Auditor,
     mail: Mailbox,
     results: Service,
     neighbours: Neighbours | None,
+    metrics: Metrics,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[LocalStack]:
     """PostgreSQL, Airflow, the gateway and a PACS (Orthanc where it is installed), on free ports."""
@@ -125,6 +134,7 @@ def stack(
             "AIRFLOW__MONAI__MIP_EXTRA_ARGS": "True",
             "AIRFLOW__MONAI__MIP_DELIVER_TO": "CDR",
             **(neighbours.environment() if neighbours else {}),
+            **metrics.environment(),
         },
         pacs=available_kind(),
         usual_ports=False,

@@ -2,7 +2,7 @@
 
 The study says in every element that may do so whose it is, its application prints names and fails with them, a service
 gets and answers them, a destination refuses with them, files in the inbox are called by them. Afterwards all that
-anybody but the store keeps is searched: each table of the database, each log file, the gateway's events.
+anybody but the store keeps is searched: each table of the database, each log file, the gateway's events, all metrics.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from tests.e2e.helpers import (
     work,
     workflow,
 )
+from tests.e2e.metrics import Metrics
 from tests.http_service import HttpService, http_service
 from tests.sinks.difficult import difficult
 
@@ -198,3 +199,12 @@ def test_what_airflow_shows_of_a_task_names_nobody(stack: LocalStack, study: Stu
         run = f"/dags/{dag_id}/dagRuns/{study.run_id}"
         shown = [stack.api.call("GET", path) for path in (run, f"{run}/taskInstances", f"{run}/upstreamAssetEvents")]
         assert not ANY_CASE.search(json.dumps(shown)), dag_id
+
+
+def test_no_metric_names_anybody(stack: LocalStack, study: Study, metrics: Metrics) -> None:
+    pytest.importorskip("statsd")
+    names = metrics.names()
+    assert any(name.startswith("airflow.monai.dicom.images_received") and "PLANTED" in name for name in names)
+    assert any(PASSED in name for name in names), "Airflow's own were not among them"
+    assert [name for name in names if ANY_CASE.search(name)] == []
+    assert [name for name in names if study.uid in name] == []

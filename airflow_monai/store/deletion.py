@@ -6,9 +6,9 @@
                          /not-deleted.json why it could not be done yet
 
 Images, headers and results go; so do results in records, and what the far side of an export said in its own words. What
-stays tells what happened: when and from whom the images came and which they were (by their UIDs, so that one that comes
-again is known), how it was routed, the runs and how each task ended, what was delivered to whom. Nothing of it says
-anything of the patient but these UIDs.
+stays tells what happened: when and from whom the images came and which they were (by their UIDs), how it was routed,
+the runs and how each task ended, what was delivered to whom. Nothing of it says anything of the patient but these UIDs.
+An image that is sent again is a new one: who sends it wants it.
 
 Every step can be done again, by any gateway: one that dies in the middle loses nothing.
 """

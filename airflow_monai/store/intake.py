@@ -161,7 +161,9 @@ class Intake:
             known, payload_id, sequence, place = self._aim(instance, own)
             here = payload_id, instance.path
             if place is not None and place != here:  # an earlier payload has it, or this one in another series
-                return self._duplicate(*place, instance, file)
+                if not is_doomed(self.store, place[0]):
+                    return self._duplicate(*place, instance, file)
+                known.places[sop] = here  # it was deleted, and is new again: whoever sends it wants it
             sender = f"{payload_id}/{instance.calling_aet}"
             is_first = sender not in known.known
             opened = is_first and self._open(payload_id, sequence, instance, known)
@@ -237,10 +239,23 @@ class Intake:
                 if not self._is_closing(payload_id):
                     known.open_until = time.monotonic() + self._trusted
                     return payload_id, known.sequence
-                for path in self._listed(payload_id):
-                    known.places.setdefault(Path(path).stem, (payload_id, path))
+                self._learn(known, payload_id)
                 known.sequence += 1
                 known.known.clear()
+
+    def _learn(self, known: _Known, payload_id: str) -> None:
+        """The instances of a closed payload are known; those of one that was deleted are not."""
+        if is_doomed(self.store, payload_id):
+            return
+        gone: dict[str, bool] = {}
+        for path in self._listed(payload_id):
+            sop = Path(path).stem
+            earlier = known.places.setdefault(sop, (payload_id, path))[0]
+            if earlier != payload_id:
+                if earlier not in gone:
+                    gone[earlier] = is_doomed(self.store, earlier)
+                if gone[earlier]:
+                    known.places[sop] = payload_id, path
 
     def _open(self, payload_id: str, sequence: int, instance: Instance, known: _Known) -> bool:
         """Make sure that the payload takes instances of this sender; whether this opened it."""

@@ -10,7 +10,7 @@ from typing import Any
 import requests
 
 from airflow_monai.local.stack import LocalStack
-from airflow_monai.store.payloads import payload_key
+from airflow_monai.store.payloads import payload_key, run_id_of
 from tests.e2e.helpers import (
     Maps,
     add_workflows,
@@ -73,7 +73,8 @@ def test_from_the_study_to_its_end(stack: LocalStack, maps: Maps, tmp_path: Path
     told = client.get(f"/payload/{payload}")
     assert told["deletion"]["reason"] == "test" and told["patient_details"] is None
     assert {name: task["status"] for name, task in client.tasks(payload).items()} == dict.fromkeys(tasks, "Succeeded")
-    send(stack, study)  # its sender is told success; nothing comes of it
+    send(stack, study)  # whoever sends it wants it
+    assert run_id_of(study.payload(1)) in wait_for_runs(stack, "e2e-wm", 2)
     assert not list(store.children(payload_key(payload, "dcm")))
 
 

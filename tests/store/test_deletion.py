@@ -115,17 +115,29 @@ def test_what_goes_and_what_stays(store: Store) -> None:
         request_deletion(store, payload_id, "ben")
 
 
-def test_an_image_of_it_that_comes_again_is_known(store: Store) -> None:
-    payload_id = closed(store).payload_id
+def test_an_image_of_it_that_comes_again_is_new(store: Store) -> None:
+    before, payload_id = Intake(store), closed(store).payload_id
+    assert put(before, store, 1) == payload_id  # this gateway knows it by heart
+    request_deletion(store, payload_id, "anna")
+    again = put(before, store, 1)  # while it is being deleted: success would be a lie
+    assert again != payload_id
+    delete_payload(store, payload_id)
+    assert not list(store.list(payload_key(payload_id, "dcm")))
+    late = put(Intake(store), store, 7)
+    assert late == again
+    whole = before.gather(before.close(late))
+    assert [file.path for file in before.close(whole).files] == [file.path for file in load_payload(store, late).files]
+
+
+def test_an_image_that_came_again_after_a_deletion_is_in_one_payload(store: Store) -> None:
+    stale, payload_id = Intake(store), closed(store).payload_id
+    assert put(stale, store, 1) == payload_id
     request_deletion(store, payload_id, "anna")
     delete_payload(store, payload_id)
-    intake = Intake(store)
-    assert put(intake, store, 1) == payload_id
-    assert not list(store.list(payload_key(payload_id, "dcm")))
-    late = put(intake, store, 7)
-    assert late != payload_id
-    whole = intake.gather(intake.close(late))
-    assert [file.path for file in intake.close(whole).files] == [file.path for file in load_payload(store, late).files]
+    other = Intake(store)
+    again = put(other, store, 1)
+    other.close(again)
+    assert put(stale, store, 1) == put(Intake(store), store, 1) == put(other, store, 1) == again
 
 
 def test_of_many_who_ask_one_is_told_that_it_did(local: LocalStore) -> None:

@@ -19,7 +19,7 @@ from airflow_monai.api.app_server.job_models import (
     Used,
 )
 from airflow_monai.api.app_server.map_names import MapNames
-from airflow_monai.api.app_server.wording import without_places
+from airflow_monai.api.common.wording import without_places
 from airflow_monai.api.instances.jobs import JobRow, progress_of, queue_position
 from airflow_monai.errors import MonaiError, PayloadNotFound
 from airflow_monai.jobs.clearing import Clearing, ClearingKind, Clearings, newest_generation

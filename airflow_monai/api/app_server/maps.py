@@ -22,10 +22,10 @@ from airflow_monai.api.app_server.map_models import (
 )
 from airflow_monai.api.app_server.map_names import registry_of
 from airflow_monai.api.app_server.registering import registrar
-from airflow_monai.api.app_server.wording import without_places
 from airflow_monai.api.common.access import Right, TheCaller, needs
 from airflow_monai.api.common.audit import note
 from airflow_monai.api.common.problems import responses
+from airflow_monai.api.common.wording import without_places
 from airflow_monai.api.instances.runs import visible_dags
 from airflow_monai.api.runs import site_store
 from airflow_monai.errors import MapNotFound, MonaiError

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from fastapi import HTTPException
 
 from airflow_monai import settings
-from airflow_monai.api.app_server.wording import without_places
+from airflow_monai.api.common.wording import without_places
 from airflow_monai.errors import (
     ImageDenied,
     InvalidArgument,

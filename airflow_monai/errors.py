@@ -452,6 +452,12 @@ class ServerUnavailable(MonaiError):
     failure = FailureKind.CONNECTION
 
 
+class CallerUnknown(ServerUnavailable):
+    """It does not know who asks: to ask again is of no use."""
+
+    failure = FailureKind.REFUSED
+
+
 class ServerRefused(MonaiError):
     """An Airflow that a command asks answered that it does not do it.
 

@@ -5,63 +5,11 @@ A command's function is named, not imported, so that ``--help`` costs nothing of
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from airflow_monai.cli.model import AT, JSON, USER, Argument, Command, Group, port, positive
 
 ENTRY = "airflow_monai.cli.entry"
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """An argument: its flags (or its name) and what ``argparse.add_argument`` takes besides."""
-
-    flags: tuple[str, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command that does something.
-
-    :param function: import path of a function that takes the parsed arguments and ends the process.
-    :param example: a command line, shown at the end of its help.
-    """
-
-    name: str
-    help: str
-    function: str
-    example: str
-    arguments: tuple[Argument, ...] = ()
-    description: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A command that has commands."""
-
-    name: str
-    help: str
-    example: str
-    commands: tuple[Command | Group, ...]
-
-
-def positive(text: str) -> int:
-    """A whole number from 1, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
-
-
-def port(text: str) -> int:
-    """A TCP port, for argparse; 0 lets the system choose."""
-    if not text.isdecimal() or int(text) > 65535:
-        raise ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
-    return int(text)
-
-
-_JSON = Argument(("--json",), {"action": "store_true", "help": "Print JSON for programs."})
 _DRY_RUN = Argument(("--dry-run",), {"action": "store_true", "help": "Print what would be done and change nothing."})
 
 _VALIDATE = Command(
@@ -88,7 +36,7 @@ _VALIDATE = Command(
             },
         ),
         Argument(("--strict",), {"action": "store_true", "help": "Exit code 1 also when there are warnings only."}),
-        _JSON,
+        JSON,
     ),
 )
 
@@ -127,7 +75,7 @@ _EXPLAIN = Command(
             ("--specs",),
             {"metavar": "PATH", "help": "Folder of workflows, or one file. Default: workflow_folder of section monai."},
         ),
-        _JSON,
+        JSON,
     ),
 )
 
@@ -180,7 +128,7 @@ _RUN = Command(
         Argument(("--keep",), {"action": "store_true", "help": "Never remove this run's folder, its database too."}),
         Argument(("--state",), {"metavar": "DIR", "default": ".monai", "help": "In place of .monai."}),
         Argument(("--verbose",), {"action": "store_true", "help": "Show Airflow's log on stderr."}),
-        _JSON,
+        JSON,
     ),
 )
 
@@ -223,7 +171,7 @@ _IMPORT = Command(
             ("--timeout",),
             {"metavar": "MINUTES", "type": positive, "default": 10, "help": "How long to wait. Default: 10."},
         ),
-        _JSON,
+        JSON,
     ),
 )
 
@@ -268,7 +216,7 @@ _SEND = Command(
         ),
         Argument(("--ledger",), {"metavar": "FILE", "help": "In place of the one below .monai/sent."}),
         Argument(("--again",), {"action": "store_true", "help": "Send also what was accepted before."}),
-        _JSON,
+        JSON,
     ),
 )
 
@@ -322,7 +270,7 @@ _POOLS = Group(
             help="Show the cards, who has those of this host, and who waits for one.",
             function=f"{ENTRY}.pools_show",
             example="airflow monai pools show --json",
-            arguments=(_JSON,),
+            arguments=(JSON,),
         ),
         Command(
             name="detect",
@@ -383,7 +331,7 @@ _PAYLOADS = Group(
                     {"metavar": "WHEN", "help": "Only those closed since a date or time, or for 90m, 12h, 3d."},
                 ),
                 Argument(("--limit",), {"type": positive, "default": 50, "help": "How many at most. Default: 50."}),
-                _JSON,
+                JSON,
             ),
         ),
         Command(
@@ -396,7 +344,7 @@ _PAYLOADS = Group(
             arguments=(
                 Argument(("payload",), _PAYLOAD),
                 Argument(("--offline",), {"action": "store_true", "help": "Do not ask Airflow for states of runs."}),
-                _JSON,
+                JSON,
             ),
         ),
         Command(
@@ -428,14 +376,14 @@ _EVENTS = Group(
             help="List who is told: notification handlers and the broker, how they are, and why they fail.",
             function=f"{ENTRY}.events_list",
             example="airflow monai events list",
-            arguments=(_JSON,),
+            arguments=(JSON,),
         ),
         Command(
             name="show",
             help="Show what was given up, what waits and why, and what is to be told next.",
             function=f"{ENTRY}.events_show",
             example="airflow monai events show broker",
-            arguments=(_CHANNEL, _JSON),
+            arguments=(_CHANNEL, JSON),
         ),
         Command(
             name="retry",
@@ -459,7 +407,7 @@ _BATCH = Command(
     "Nothing is started: for that, trigger the DAG <workflow>.batch.",
     function=f"{ENTRY}.batch",
     example="airflow monai batch bone-age --json",
-    arguments=(Argument(("workflow",), {"metavar": "WORKFLOW", "help": "Name of a workflow with a schedule."}), _JSON),
+    arguments=(Argument(("workflow",), {"metavar": "WORKFLOW", "help": "Name of a workflow with a schedule."}), JSON),
 )
 
 _PULL = Argument(("--pull",), {"action": "store_true", "help": "Let the engine get the image from its registry first."})
@@ -481,7 +429,7 @@ _MAP = Group(
             "it had. A workflow that lives in a file is changed there.",
             function=f"{ENTRY}.map_ae",
             example="airflow monai map ae CTLUNG lung-seg:1.0.0",
-            arguments=(Argument(("ae_title",), {"metavar": "AE", "help": "AE title."}), _APPLICATION, _JSON),
+            arguments=(Argument(("ae_title",), {"metavar": "AE", "help": "AE title."}), _APPLICATION, JSON),
         ),
         Command(
             name="sink",
@@ -494,7 +442,7 @@ _MAP = Group(
                 _APPLICATION,
                 Argument(("sink",), {"metavar": "SINK", "help": "Name of the sink."}),
                 Argument(("--remove",), {"action": "store_true", "help": "Not any more."}),
-                _JSON,
+                JSON,
             ),
         ),
     ),
@@ -525,7 +473,7 @@ _ARGO = Group(
             arguments=(
                 Argument(("file",), {"metavar": "FILE", "help": "The template; - for standard input."}),
                 _ARGO_CONNECTION,
-                _JSON,
+                JSON,
             ),
         ),
         Command(
@@ -536,7 +484,7 @@ _ARGO = Group(
             arguments=(
                 Argument(("template",), {"metavar": "NAME|FILE", "help": "Its name, or the file that has it."}),
                 _ARGO_CONNECTION,
-                _JSON,
+                JSON,
             ),
         ),
         Command(
@@ -563,7 +511,7 @@ _ARGO = Group(
                     ("--wait",), {"action": "store_true", "help": "Until it has ended; exit code 1 if it failed."}
                 ),
                 _ARGO_CONNECTION,
-                _JSON,
+                JSON,
             ),
         ),
         Command(
@@ -571,14 +519,14 @@ _ARGO = Group(
             help="Say how an execution is.",
             function=f"{ENTRY}.argo_status",
             example="airflow monai argo status monai-by-hand-0123456789ab",
-            arguments=(_ARGO_NAME, _ARGO_CONNECTION, _JSON),
+            arguments=(_ARGO_NAME, _ARGO_CONNECTION, JSON),
         ),
         Command(
             name="cancel",
             help="End an execution.",
             function=f"{ENTRY}.argo_cancel",
             example="airflow monai argo cancel monai-by-hand-0123456789ab",
-            arguments=(_ARGO_NAME, _ARGO_CONNECTION, _JSON),
+            arguments=(_ARGO_NAME, _ARGO_CONNECTION, JSON),
         ),
     ),
 )
@@ -605,7 +553,7 @@ _MAPS = Group(
                     },
                 ),
                 _PULL,
-                _JSON,
+                JSON,
             ),
         ),
         Command(
@@ -643,7 +591,7 @@ _MAPS = Group(
                     },
                 ),
                 _PULL,
-                _JSON,
+                JSON,
             ),
         ),
         Command(
@@ -653,7 +601,7 @@ _MAPS = Group(
             example="airflow monai maps list --json",
             arguments=(
                 Argument(("--all",), {"action": "store_true", "help": "Also those that are not registered any more."}),
-                _JSON,
+                JSON,
             ),
         ),
         Command(
@@ -663,7 +611,7 @@ _MAPS = Group(
             example="airflow monai maps describe lung-seg:1.2.0",
             arguments=(
                 Argument(("map",), {"metavar": "NAME[:VERSION]", "help": "As `airflow monai maps list` shows it."}),
-                _JSON,
+                JSON,
             ),
         ),
         Command(
@@ -671,7 +619,7 @@ _MAPS = Group(
             help="Take a MAP out of use: nothing starts it any more, and what runs ends normally.",
             function=f"{ENTRY}.maps_unregister",
             example="airflow monai maps unregister lung-seg:1.2.0",
-            arguments=(Argument(("map",), _MAP_LABEL), _JSON),
+            arguments=(Argument(("map",), _MAP_LABEL), JSON),
         ),
         Command(
             name="clean",
@@ -692,7 +640,7 @@ _MAPS = Group(
                     },
                 ),
                 _DRY_RUN,
-                _JSON,
+                JSON,
             ),
         ),
     ),
@@ -703,15 +651,8 @@ _ELSEWHERE = (
         ("--url",),
         {"metavar": "URL", "help": "Of an Airflow elsewhere. Default: MONAI_URL; without one, this host's store."},
     ),
-    Argument(
-        ("--user",),
-        {
-            "metavar": "NAME",
-            "help": "Who asks there, with the password in MONAI_PASSWORD. Default: MONAI_USER. A token "
-            "of Airflow in MONAI_TOKEN does without both.",
-        },
-    ),
-    _JSON,
+    USER,
+    JSON,
 )
 _WORKFLOW = Argument(("workflow",), {"metavar": "NAME|ID", "help": "As `airflow monai workflows list` shows it."})
 _DEFINITION = Argument(("file",), {"metavar": "FILE", "help": "YAML or JSON; - reads standard input."})
@@ -773,12 +714,6 @@ _WORKFLOWS = Group(
 )
 
 _DATASETS_ENTRY = "airflow_monai.cli.datasets_entry"
-_AT = (
-    Argument(
-        ("--url",), {"metavar": "URL", "help": "Of Airflow's API server, as http://localhost:8080. Default: MONAI_URL."}
-    ),
-    _ELSEWHERE[1],
-)
 _DATASET = Argument(("dataset",), {"metavar": "ID", "help": "Of a dataset, or of any payload."})
 
 _DATASETS = Group(
@@ -799,8 +734,8 @@ _DATASETS = Group(
                 Argument(
                     ("--partial",), {"action": "store_true", "help": "Take the good files where some are refused."}
                 ),
-                *_AT,
-                _JSON,
+                *AT,
+                JSON,
             ),
         ),
         Command(
@@ -808,7 +743,7 @@ _DATASETS = Group(
             help="List the datasets that were uploaded, the newest first.",
             function=f"{_DATASETS_ENTRY}.list_all",
             example="airflow monai datasets list --json",
-            arguments=(*_AT, _JSON),
+            arguments=(*AT, JSON),
         ),
         Command(
             name="describe",
@@ -818,8 +753,8 @@ _DATASETS = Group(
             arguments=(
                 _DATASET,
                 Argument(("--patient",), {"action": "store_true", "help": "The patient too; that is noted there."}),
-                *_AT,
-                _JSON,
+                *AT,
+                JSON,
             ),
         ),
         Command(
@@ -830,7 +765,7 @@ _DATASETS = Group(
             arguments=(
                 _DATASET,
                 Argument(("--output",), {"default": "", "metavar": "FILE", "help": "Default: <ID>.zip."}),
-                *_AT,
+                *AT,
             ),
         ),
         Command(
@@ -841,7 +776,7 @@ _DATASETS = Group(
             arguments=(
                 _DATASET,
                 Argument(("--with-results",), {"action": "store_true", "help": "Also when jobs have left results."}),
-                *_AT,
+                *AT,
             ),
         ),
         Command(
@@ -853,7 +788,7 @@ _DATASETS = Group(
                 _DATASET,
                 Argument(("maps",), {"nargs": "+", "metavar": "MAP", "help": "Registered, as name:version."}),
                 Argument(("--undo",), {"action": "store_true", "help": "Undo it."}),
-                *_AT,
+                *AT,
             ),
         ),
     ),

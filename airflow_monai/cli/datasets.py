@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
+from airflow_monai.cli.printing import print_json, print_table
 from airflow_monai.cli.progress import Progress
-from airflow_monai.client.server import URL, Login, Server
-from airflow_monai.errors import MonaiError, ServerRefused, SettingsError
+from airflow_monai.cli.remote.fetching import fetch
+from airflow_monai.client.server import Server, place
+from airflow_monai.errors import MonaiError
 
-OK, REFUSED = 0, 1
+OK = 0
 _BLOCK = 1 << 20
-_LIST_PAGE = 1000
 _ANSWER_SECONDS = 3600.0
 """A large upload may take its time to be put into a bucket."""
 
@@ -32,16 +32,6 @@ class Sent:
     path: Path
     name: str
     size: int
-
-
-def server_of(url: str | None, user: str | None) -> Server:
-    """
-    :raises SettingsError: when nothing says where the server is, or who asks.
-    """
-    address = url or os.environ.get(URL, "")
-    if not address:
-        raise SettingsError(f"Say where Airflow's API server is: --url, or {URL}; as in http://localhost:8080.")
-    return Server(address, "app-server", Login.of_environment(user or ""))
 
 
 def run_upload(server: Server, paths: Sequence[str], name: str, partial: bool, as_json: bool, out: TextIO) -> int:
@@ -61,12 +51,10 @@ def run_upload(server: Server, paths: Sequence[str], name: str, partial: bool, a
             seconds=_ANSWER_SECONDS,
             partial=str(partial).lower(),
         )
-    except ServerRefused as error:
+    finally:
         progress.clear()
-        return _refused(error, as_json, out)
-    progress.clear()
     if as_json:
-        _print_json(made, out)
+        print_json(made, out)
         return OK
     for item in made["refused"]:
         print(f"refused: {item['name']}: {item['reason']}", file=sys.stderr)
@@ -78,26 +66,21 @@ def run_upload(server: Server, paths: Sequence[str], name: str, partial: bool, a
 
 
 def run_list(server: Server, as_json: bool, out: TextIO) -> int:
-    rows: list[dict[str, Any]] = []
-    while True:
-        page = server.call("GET", "/datasets", offset=len(rows), limit=_LIST_PAGE)
-        rows += page["datasets"]
-        if not page["datasets"] or len(rows) >= page["total"]:
-            break
+    rows = server.listed("/datasets", "datasets")
     if as_json:
-        _print_json(rows, out)
+        print_json(rows, out)
         return OK
     shown = [[row["id"], row["created"][:19], str(row["files"]), str(row["size"]), row["name"]] for row in rows]
-    _print_table([["ID", "CREATED", "FILES", "BYTES", "NAME"], *shown], out)
+    print_table([["ID", "CREATED", "FILES", "BYTES", "NAME"], *shown], out)
     return OK
 
 
 def run_describe(server: Server, dataset_id: str, patient: bool, as_json: bool, out: TextIO) -> int:
-    found = server.call("GET", f"/datasets/{dataset_id}", patient=str(patient).lower())
-    pairs = server.call("GET", f"/datasets/{dataset_id}/associations")["associations"]
+    found = server.call("GET", place("datasets", dataset_id), patient=str(patient).lower())
+    pairs = server.call("GET", f"{place('datasets', dataset_id)}/associations")["associations"]
     found["maps"] = [pair["map"] for pair in pairs]
     if as_json:
-        _print_json(found, out)
+        print_json(found, out)
         return OK
     for name, value in found.items():
         if isinstance(value, dict):
@@ -111,25 +94,13 @@ def run_describe(server: Server, dataset_id: str, patient: bool, as_json: bool, 
 def run_download(server: Server, dataset_id: str, target: str, out: TextIO) -> int:
     """Fetch all images as a zip archive; a transfer that breaks off leaves no file of that name."""
     path = Path(target or f"{dataset_id}.zip")
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    progress, size = Progress(sys.stderr), 0
-    try:
-        with open(part, "xb") as file:
-            for piece in server.stream(f"/datasets/{dataset_id}/content"):
-                size += file.write(piece)
-                progress.tell(f"{size >> 20} MiB")
-        os.replace(part, path)
-    except OSError as error:
-        raise MonaiError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        progress.clear()
-        part.unlink(missing_ok=True)
+    size = fetch(server, f"{place('datasets', dataset_id)}/content", path)
     print(f"{path}: {size} bytes", file=out)
     return OK
 
 
 def run_delete(server: Server, dataset_id: str, with_results: bool, out: TextIO) -> int:
-    server.call("DELETE", f"/datasets/{dataset_id}", with_results=str(with_results).lower())
+    server.call("DELETE", place("datasets", dataset_id), with_results=str(with_results).lower())
     print(f"Deleted {dataset_id}.", file=out)
     return OK
 
@@ -137,19 +108,9 @@ def run_delete(server: Server, dataset_id: str, with_results: bool, out: TextIO)
 def run_associate(server: Server, dataset_id: str, maps: Sequence[str], undo: bool, out: TextIO) -> int:
     """Keep, or undo, that MAPs are to work on a dataset."""
     for label in maps:
-        server.call("DELETE" if undo else "PUT", f"/datasets/{dataset_id}/associations/{label}")
+        server.call("DELETE" if undo else "PUT", place("datasets", dataset_id, "associations", label))
         print(f"{'No longer associated' if undo else 'Associated'}: {dataset_id} and {label}.", file=out)
     return OK
-
-
-def _refused(error: ServerRefused, as_json: bool, out: TextIO) -> int:
-    if as_json:
-        _print_json({"error": str(error), "errors": list(error.errors)}, out)
-        return REFUSED
-    for item in error.errors:
-        print(f"refused: {item.get('field', '')}: {item.get('message', '')}", file=sys.stderr)
-    print(f"error: {error}", file=sys.stderr)
-    return REFUSED
 
 
 def _files(paths: Iterable[str]) -> Iterator[Sent]:
@@ -222,13 +183,3 @@ class _Form:
             return b""
         head = f'--{self.boundary}\r\nContent-Disposition: form-data; name="name"\r\n\r\n'
         return f"{head}{self._name}\r\n".encode(errors="replace")
-
-
-def _print_table(rows: Sequence[Sequence[str]], out: TextIO) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=out)
-
-
-def _print_json(value: object, out: TextIO) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False), file=out)

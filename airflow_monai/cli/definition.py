@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from airflow.cli.cli_config import ActionCommand, Arg, CLICommand, GroupCommand, lazy_load_command
 
-from airflow_monai.cli.commands import MONAI, Argument, Command, Group
+from airflow_monai.cli.commands import MONAI
+from airflow_monai.cli.model import Argument, Command, Group
 
 
 def get_cli_commands() -> list[CLICommand]:

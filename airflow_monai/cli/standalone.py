@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from importlib import import_module
 
-from airflow_monai.cli.commands import MONAI, Command, Group
+from airflow_monai.cli.commands import MONAI
+from airflow_monai.cli.model import Command, Group
 
 PROGRAM = "python -m airflow_monai"
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from airflow_monai.cli.printing import print_json, print_table
 from airflow_monai.cli.progress import Progress
 from airflow_monai.errors import MonaiError, ServerRefused, SpecError, WorkflowNotFound
 
@@ -186,7 +186,7 @@ def run_delete(workflows: Workflows, wanted: str, as_json: bool, out: TextIO) ->
     row = workflows.one(wanted)
     workflows.delete(row)
     if as_json:
-        _print_json({"workflow_id": row["workflow_id"]}, out)
+        print_json({"workflow_id": row["workflow_id"]}, out)
     else:
         print(f"Deleted {row['name']}, {row['workflow_id']}. Runs under way end as they would.", file=out)
     return OK
@@ -195,10 +195,10 @@ def run_delete(workflows: Workflows, wanted: str, as_json: bool, out: TextIO) ->
 def run_list(workflows: Workflows, as_json: bool, out: TextIO) -> int:
     rows = workflows.listed()
     if as_json:
-        _print_json(rows, out)
+        print_json(rows, out)
         return OK
     names = ("name", "version", "status", "origin", "ae_title", "revision", "workflow_id")
-    _print_table([[name.upper().replace("_", " ") for name in names], *([str(r[n]) for n in names] for r in rows)], out)
+    print_table([[name.upper().replace("_", " ") for name in names], *([str(r[n]) for n in names] for r in rows)], out)
     return OK
 
 
@@ -208,7 +208,7 @@ def run_show(workflows: Workflows, wanted: str, as_json: bool, out: TextIO) -> i
     row = workflows.one(wanted)
     definition, history = workflows.definition(row), workflows.revisions(row)
     if as_json:
-        _print_json({**row, "workflow": definition, "revisions": history}, out)
+        print_json({**row, "workflow": definition, "revisions": history}, out)
         return OK
     print(f"# {row['workflow_id']}, {row['origin']}, {row['status']}", file=out)
     for one in history:
@@ -222,7 +222,7 @@ def run_validate(workflows: Workflows, files: Sequence[str], as_json: bool, out:
     """:return: 1 when one of the files could not be registered."""
     found = {file: _problems(file, workflows) for file in files}
     if as_json:
-        _print_json([{"file": file, **problem} for file, every in found.items() for problem in every], out)
+        print_json([{"file": file, **problem} for file, every in found.items() for problem in every], out)
     else:
         for file, every in found.items():
             _print_problems(file, every, out)
@@ -250,12 +250,12 @@ def _changed(file: str, change: Any, done: str, as_json: bool, out: TextIO) -> i
         if problems is None:
             raise
         if as_json:
-            _print_json({"errors": problems}, out)
+            print_json({"errors": problems}, out)
         else:
             _print_problems(file, problems, sys.stderr)
         return REFUSED
     if as_json:
-        _print_json(row, out)
+        print_json(row, out)
     else:
         print(f"{done} {row['workflow_id']}, revision {row['revision']}.", file=out)
     return OK
@@ -340,13 +340,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in containers
         return ""
-
-
-def _print_table(rows: Sequence[Sequence[str]], out: TextIO) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=out)
-
-
-def _print_json(value: object, out: TextIO) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False), file=out)

@@ -12,7 +12,8 @@ from importlib import import_module
 
 import pytest
 
-from airflow_monai.cli.commands import MONAI, Command, Group
+from airflow_monai.cli.commands import MONAI
+from airflow_monai.cli.model import Command, Group
 from airflow_monai.cli.standalone import main, parser
 from airflow_monai.store.local import LocalStore
 

@@ -1,0 +1,75 @@
+"""What all commands have in common that ask a server: who asks where, and how a refusal is told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import TYPE_CHECKING, NoReturn
+
+from airflow_monai.cli.entry import _ends
+
+if TYPE_CHECKING:
+    from airflow_monai.client.server import Server
+    from airflow_monai.errors import ServerRefused
+
+APP_SERVER, WORKFLOW_MANAGER, WORKLOAD_MANAGER = "app-server", "workflow-manager", "workload-manager"
+OK, REFUSED, NOT_DONE = 0, 1, 2
+"""Exit codes. Not done: the server is not there, does not know who asks, or the command line cannot be used."""
+INTERRUPTED = 130
+"""As a shell says it of what ended by Ctrl-C."""
+
+Asking = Callable[["Server", Namespace], int]
+
+
+def asks(prefix: str, *, refused: int = REFUSED) -> Callable[[Asking], Callable[[Namespace], NoReturn]]:
+    """Make a command of a function that asks an API and returns the exit code.
+
+    :param prefix: of the API.
+    :param refused: exit code for what the server refuses. It is told on stderr; with ``--json`` on stdout.
+    """
+
+    def decorate(function: Asking) -> Callable[[Namespace], NoReturn]:
+        @partial(_ends, refused=NOT_DONE)
+        @wraps(function)
+        def command(args: Namespace) -> int:
+            from airflow_monai.errors import ServerRefused
+
+            server = server_of(args.url, args.user, prefix)
+            try:
+                return function(server, args)
+            except ServerRefused as error:
+                _tell(error, getattr(args, "json", False))
+                return refused
+            finally:
+                server.close()
+
+        return command
+
+    return decorate
+
+
+def server_of(url: str | None, user: str | None, prefix: str) -> Server:
+    """
+    :raises SettingsError: when nothing says where the server is, or who asks.
+    """
+    from airflow_monai.client.server import URL, Login, Server
+    from airflow_monai.errors import SettingsError
+
+    address = url or os.environ.get(URL, "")
+    if not address:
+        raise SettingsError(f"Say where Airflow's API server is: --url, or {URL}; as in http://localhost:8080.")
+    return Server(address, prefix, Login.of_environment(user or ""))
+
+
+def _tell(error: ServerRefused, as_json: bool) -> None:
+    if as_json:
+        from airflow_monai.cli.printing import print_json
+
+        print_json({"error": str(error), "status": error.status, "errors": list(error.errors)}, sys.stdout)
+        return
+    for item in error.errors:
+        print(f"refused: {item.get('field', '')}: {item.get('message', '')}", file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr)

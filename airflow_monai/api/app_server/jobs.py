@@ -17,6 +17,7 @@ from airflow_monai.api.app_server.map_names import dag_id_for
 from airflow_monai.api.common.access import Caller, Right, TheCaller
 from airflow_monai.api.common.audit import note
 from airflow_monai.api.common.problems import responses
+from airflow_monai.api.instances.data_rights import check_data
 from airflow_monai.api.instances.ids import RunName
 from airflow_monai.api.instances.jobs import job_of, jobs_of, list_jobs
 from airflow_monai.api.instances.runs import RunFilter, visible_dags
@@ -192,6 +193,7 @@ def _jobs(store: Store, caller: Caller, wanted: NewJob, request: str) -> list[Wa
     """
     try:
         payload = Datasets(store).ready(wanted.dataset)
+        check_data(caller, store, payload.payload_id)
     except DatasetNotFound:
         raise HTTPException(404, "There is no such dataset, or it is not ready.") from None
     records = [_map(store, wanted.map)] if wanted.map else _associated(store, payload.payload_id)

@@ -12,6 +12,7 @@ from airflow_monai import settings
 from airflow_monai.api.common.access import Right
 from airflow_monai.api.common.audit import note
 from airflow_monai.api.common.problems import ApiProblem, FieldError
+from airflow_monai.api.instances.data_rights import check_data
 from airflow_monai.api.mip.desk import Desk, TheDesk, run_status
 from airflow_monai.api.mip.engine import View
 from airflow_monai.api.mip.models import RunPayload, RunStatus
@@ -107,7 +108,9 @@ def _check_job(desk: Desk, job: str, workflow: WorkflowPlan) -> None:
 
 def _payload_of(desk: Desk, name: str) -> str:
     try:
-        return payload_of(desk.store, name)
+        payload_id = payload_of(desk.store, name)
+        check_data(desk.caller, desk.store, payload_id)
+        return payload_id
     except PayloadNotFound:
         raise HTTPException(404, "There is no such map.") from None
 

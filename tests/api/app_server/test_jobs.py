@@ -23,7 +23,9 @@ from airflow_monai.store.local import LocalStore
 from tests.api import airflow_rows
 from tests.api.app_server import job_scene
 from tests.api.app_server.job_scene import DAG, LABEL, URL
+from tests.api.mip import scene as mip_scene
 from tests.api.test_instance_lists import statements
+from tests.api.workflow_manager.scene import only
 
 Api = Callable[..., TestClient]
 
@@ -91,6 +93,24 @@ def test_a_job_tells_its_progress(api: Api, dataset: str) -> None:
         )
     told = api("viewer").get(f"{URL}/{job['id']}").json()
     assert told["progress"]["percent"] == 42.0 and told["progress"]["stage"] == "inference"
+
+
+def test_who_may_not_read_a_dataset_has_no_job_run_on_it(
+    api: Api, dataset: str, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a job of one's own would be the way to data of others: whose run it is may read what it runs on."""
+    client, mine = api("user"), mip_scene.dataset(site_store, by="user")
+    with only(monkeypatch, DAG):
+        refused = client.post(URL, json={"map": LABEL, "dataset": dataset})
+        assert refused.status_code == 403 and "right to read" in refused.json()["detail"]
+        assert runs() == 0 and not list(JobRequests(site_store).open())
+        start(client, mine)
+    start(api("admin"), dataset)
+    with only(monkeypatch, DAG):
+        start(client, dataset)  # a run of this workflow on it, which they may read, is there
+    with only(monkeypatch, DAG, data=False):
+        assert client.post(URL, json={"map": LABEL, "dataset": dataset}).status_code == 403
+    assert runs() == 3
 
 
 def test_one_key_is_one_job(api: Api, dataset: str) -> None:

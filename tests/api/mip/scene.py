@@ -54,7 +54,7 @@ tasks:
 TASKS = ("a", "b", "c", "d")
 
 
-def dataset(store: Store, name: str = "PEACH") -> str:
+def dataset(store: Store, name: str = "PEACH", by: str = "anna") -> str:
     """A study in the store that is a map of this name; its id."""
     with TemporaryDirectory() as folder:
         study = generate(folder, slices=1, rows=16)
@@ -64,7 +64,7 @@ def dataset(store: Store, name: str = "PEACH") -> str:
             )
             for path, sop in zip(study.files, study.sop_uids, strict=True)
         ]
-        made, _ = Datasets(store).make(files, name=name, by="anna", source="upload")
+        made, _ = Datasets(store).make(files, name=name, by=by, source="upload")
     return made.id
 
 

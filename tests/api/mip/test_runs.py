@@ -16,6 +16,7 @@ from airflow_monai.api.common.access import Caller, Right
 from airflow_monai.store.local import LocalStore
 from tests.api import airflow_rows
 from tests.api.mip import scene
+from tests.api.workflow_manager.scene import only
 
 Api = Callable[[str | None], TestClient]
 
@@ -250,6 +251,20 @@ class TestRefusals:
         monkeypatch.setattr(Caller, "may", lambda self, right, name=None: right is not Right.READ_DATA)
         assert client.get("/mip/modules/alpha/a").json()["log"] is None
         assert client.get("/mip/modules/alpha/a/outputs").status_code == 403
+
+    def test_who_may_not_read_a_map_has_nothing_run_on_it(
+        self, api: Api, site_store: LocalStore, chain: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = api("op")
+        scene.dataset(site_store, "OWN", by="op")
+        with only(monkeypatch, scene.DAG):
+            body = {"job": "alpha", "modules": ["a"], "map": "PEACH"}
+            assert client.post("/mip/runs", json=body).status_code == 403
+            assert client.get("/mip/runs").json() == []
+            asked(client, "a", job="beta", map="OWN")
+        asked(client, "a")
+        with only(monkeypatch, scene.DAG):
+            asked(client, "a")  # what has run there is theirs to read
 
     def test_a_name_and_a_password_will_do(self, api: Api, chain: str) -> None:
         client = api(None)

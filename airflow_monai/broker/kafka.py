@@ -312,6 +312,7 @@ class _Subscription:
         self._state: str | None = "not connected yet"
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._paused = False
+        self._anew = threading.Event()
         self.producer = broker.producer()
         self.consumer: Consumer | None = None
         self._thread = threading.Thread(target=self._run, name=f"kafka-{broker.address.name}", daemon=True)
@@ -326,6 +327,8 @@ class _Subscription:
             try:
                 self._broker.declare(self._topics)
                 self._consume()
+                if self._anew.is_set():
+                    self._closing.wait(1.0)
             except (KafkaException, BrokerError) as error:
                 self._tell(str(error if isinstance(error, BrokerError) else self._broker.as_ours(error)))
                 self._closing.wait(1.0)
@@ -340,12 +343,13 @@ class _Subscription:
             "queued.max.messages.kbytes": 16_384,
             "error_cb": self._failed,
         }
+        self._anew.clear()
         self.consumer = consumer = Consumer(self._broker.configured(**settings))
         try:
             consumer.subscribe(
                 list(self._topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
             )
-            while not self._closing.is_set():
+            while not (self._closing.is_set() or self._anew.is_set()):
                 self._keep_to_prefetch(consumer)
                 record = consumer.poll(_POLL_SECONDS)
                 if record is None:
@@ -469,11 +473,16 @@ class _Subscription:
         return True
 
     def elsewhere(self, topic: str, message: Message, headers: Mapping[str, Any]) -> bool:
-        """Write a message again; whether it is confirmed."""
+        """Write a message again; whether it is confirmed.
+
+        Where it is not, nobody has the message any more, and it would keep all that follow from being done: so all that
+        is not done is handed out anew.
+        """
         try:
             _written(self._broker, self.producer, topic, message, headers)
         except BrokerError as error:
             log.warning("%s", error)
+            self._anew.set()
             return False
         return True
 

@@ -82,6 +82,7 @@ class Clearings:
 
     def __init__(self, store: Store):
         self.store = store
+        self._not_due: dict[str, datetime] = {}  # name -> when it is: a note never changes
 
     def find(self, job_id: str, generation: int, kind: ClearingKind) -> Clearing | None:
         name = _name(job_id, generation, kind)
@@ -119,12 +120,18 @@ class Clearings:
     def sweep(self, limit: int = 100) -> int:
         """Delete what is due; how many of them. One that cannot be deleted now keeps no other."""
         done, now = 0, datetime.now(timezone.utc)
-        for name in self.store.children("jobs/clearing"):
+        names = list(self.store.children("jobs/clearing"))
+        self._not_due = {name: self._not_due[name] for name in names if name in self._not_due}
+        for name in names:
+            if name in self._not_due and self._not_due[name] > now:
+                continue
             try:
                 wanted = Clearing.from_dict(self.store.read_json(f"jobs/clearing/{name}"))
                 if wanted.is_due(now):
                     self.clear(wanted)
                     done += 1
+                else:
+                    self._not_due[name] = datetime.fromisoformat(wanted.due)
             except (MonaiError, ValueError, KeyError, TypeError) as error:
                 log.warning("the outputs that jobs/clearing/%s names cannot be deleted now: %s", name, error)
             if done >= limit:

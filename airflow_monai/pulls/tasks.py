@@ -3,7 +3,7 @@
     pulls/<sink>/<task id>/task.json        what is to be exported; never changed
     pulls/<sink>/<task id>/take-<n>.json    the n-th client that has it, and until when; the last one counts
     pulls/<sink>/<task id>/report.json      what became of it; the first one counts
-    pulls-open/<sink>/<task id>.json        exists until then, so that finished tasks cost no look
+    pulls-open/<sink>/<when>~<task id>.json     exists until then: finished tasks cost no look, and names tell their age
 
 A client that takes a task has it until its lease is over, then another may take it. Both may then have exported it,
 which is why a client sends under the SOP Instance UIDs that it is given. Only who has it now can report.
@@ -11,8 +11,10 @@ which is why a client sends under the SOP Instance UIDs that it is given. Only w
 
 from __future__ import annotations
 
+import logging
+import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from enum import Enum
@@ -23,6 +25,7 @@ from airflow_monai.store.answers import give_answer, has_ended
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.callbacks import Waiting
 
+log = logging.getLogger(__name__)
 MAX_LEASE_SECONDS = 86_400.0
 _TAKE = "take-"
 
@@ -137,9 +140,10 @@ class PullTasks:
 
     def ask(self, task: PullTask) -> None:
         """Have a task exported. Asking for it again changes nothing, also when it is done already."""
-        self._store.create_json(self._key(task.task_id, "task.json"), task.to_dict())
+        if not self._store.create_json(self._key(task.task_id, "task.json"), task.to_dict()):
+            task = self.task(task.task_id)
         if not self._store.exists(self._key(task.task_id, "report.json")):
-            self._store.create_json(self._open_key(task.task_id), {"created": task.created})
+            self._store.create_json(self._open_key(task), {"created": task.created})
 
     def task(self, task_id: str) -> PullTask:
         """:raises PullTaskUnknown: when there is none."""
@@ -148,11 +152,16 @@ class PullTasks:
             raise PullTaskUnknown(f"Sink {self.sink} has no export task {task_id!r}.")
         return PullTask.from_dict(self._store.read_json(key))
 
-    def open_ones(self) -> list[PullTask]:
+    def open_ones(self) -> Iterator[PullTask]:
         """Those that nobody has reported on, the oldest first; what nobody waits for any more is left out."""
-        names = (name.removesuffix(".json") for name in self._store.children(f"pulls-open/{safe_name(self.sink)}"))
-        tasks = sorted((self.task(name) for name in names), key=lambda task: (task.created, task.task_id))
-        return [task for task in tasks if not self._drop_gone(task)]
+        for name in sorted(self._store.children(f"pulls-open/{safe_name(self.sink)}")):
+            try:
+                task = self.task(name.removesuffix(".json").partition("~")[2])
+            except (MonaiError, ValueError, KeyError, TypeError) as error:  # one that is damaged keeps no other
+                log.warning("The export task %s of sink %s cannot be read: %s", name, self.sink, error)
+                continue
+            if not self._drop_gone(task):
+                yield task
 
     def state(self, task: PullTask) -> PullState:
         if self._store.exists(self._key(task.task_id, "report.json")):
@@ -217,7 +226,7 @@ class PullTasks:
             self._finish(task)
             return False
         take = self._last(task.task_id)[1]
-        if take is None or not secrets.compare_digest(take.lease, lease):
+        if take is None or not _same(take.lease, lease):
             raise NotYours("Another client has this export task now, or nobody has: take it first.")
         known = {file.path for file in task.files}
         unknown = sorted(set(report.files) - known)
@@ -243,7 +252,7 @@ class PullTasks:
         if report is not None and task.waiting is not None:
             body = {"status": report.status, "message": report.message, "files": dict(report.files)}
             give_answer(self._store, task.waiting, body)
-        self._store.delete(self._open_key(task.task_id))
+        self._store.delete(self._open_key(task))
 
     def _is_gone(self, task: PullTask) -> bool:
         return task.waiting is not None and has_ended(self._store, task.waiting)
@@ -253,7 +262,7 @@ class PullTasks:
             self._finish(task)  # whoever reported died before the end
             return True
         if self._is_gone(task):
-            self._store.delete(self._open_key(task.task_id))
+            self._store.delete(self._open_key(task))
             return True
         return False
 
@@ -261,7 +270,7 @@ class PullTasks:
         number, take = self._last(task.task_id)
         if self._store.exists(self._key(task.task_id, "report.json")):
             raise NotYours("The export task is done.")
-        if take is None or not secrets.compare_digest(take.lease, lease):
+        if take is None or not _same(take.lease, lease):
             raise NotYours("Another client has this export task now, or nobody has: take it first.")
         return number, take
 
@@ -284,8 +293,13 @@ class PullTasks:
     def _key(self, task_id: str, *parts: str) -> str:
         return "/".join(("pulls", safe_name(self.sink), safe_name(task_id), *parts))
 
-    def _open_key(self, task_id: str) -> str:
-        return f"pulls-open/{safe_name(self.sink)}/{safe_name(task_id)}.json"
+    def _open_key(self, task: PullTask) -> str:
+        when = re.sub(r"[^0-9]", "", task.created)[:17].ljust(17, "0")
+        return f"pulls-open/{safe_name(self.sink)}/{when}~{safe_name(task.task_id)}.json"
+
+
+def _same(known: str, given: str) -> bool:
+    return secrets.compare_digest(known.encode(), given.encode("utf-8", "surrogatepass"))
 
 
 def _check_lease(seconds: float) -> None:

@@ -138,6 +138,30 @@ def test_a_rejected_message_is_a_dead_letter_with_the_reason(
     assert (headers["message_id"], headers["correlation_id"], dead.value()) == ("m0", "c", event().body())
 
 
+@pytest.mark.parametrize("answer", ["requeue", "reject"])
+def test_a_message_that_cannot_be_written_again_is_handed_out_anew(
+    cluster: KafkaCluster,
+    topic: str,
+    inbox: Inbox,
+    subscribe: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+) -> None:
+    """Else it would be nobody's, and what is done after it would never be known."""
+    publish(cluster, topic)
+    subscribe()
+    held = wait_for(lambda: inbox.got, 20)[0]
+    with monkeypatch.context() as away:
+
+        def refused(*_: object) -> None:
+            raise BrokerUnavailable("the leader is being elected")
+
+        away.setattr(ours, "_written", refused)
+        assert not (held.requeue() if answer == "requeue" else held.reject("the reason"))
+    wait_for(lambda: len(inbox.got) == 2, 30)
+    assert names(inbox) == ["m0", "m0"] and inbox.got[1].ack()
+
+
 def test_a_message_that_is_put_back_comes_after_those_that_wait(
     cluster: KafkaCluster, topic: str, inbox: Inbox, subscribe: Callable[..., Any]
 ) -> None:

@@ -89,7 +89,7 @@ def test_a_try_that_waited_in_vain_leaves_its_offer_to_the_next(store: LocalStor
 
 def test_offered_is_enough_where_nobody_waits(store: LocalStore) -> None:
     assert [item.state for item in deliver(store, ("a",), wait=False)] == [DeliveryState.ACCEPTED]
-    (offered,) = PullTasks(store, "OUTSIDE").open_ones()
+    (offered,) = list(PullTasks(store, "OUTSIDE").open_ones())
     assert offered.waiting is None and offered.files[0].size == 1
 
 

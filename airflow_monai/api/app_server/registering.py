@@ -106,8 +106,13 @@ class Registrar:
             if number in self._taken:
                 return found
             self._taken.add(number)
-        found = Registrations(store).sign(found)
-        self._begin(_Task(found.asked, store, found))
+        try:
+            found = Registrations(store).sign(found)
+            self._begin(_Task(found.asked, store, found))
+        except BaseException:
+            with self._lock:
+                self._taken.discard(number)  # whoever asks next begins it
+            raise
         return found
 
     def _begin(self, task: _Task) -> Future[Registration]:

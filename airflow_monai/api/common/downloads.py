@@ -125,13 +125,15 @@ class _Names:
 
     def __init__(self) -> None:
         self._used: set[str] = set()
+        self._numbers: dict[str, int] = {}  # the last number behind a name, else many of one name cost its square
 
     def unique(self, name: str) -> str:
         parts = (_NOT_IN_ZIP.sub("_", part).strip(" .")[:150] for part in name.replace("\\", "/").split("/"))
         plain = "/".join(part for part in parts if part) or "file"
-        found, number = plain, 1
+        found, number = plain, self._numbers.get(plain.lower(), 1)
         while found.lower() in self._used:
             number += 1
+            self._numbers[plain.lower()] = number
             stem, dot, ending = plain.rpartition(".")
             found = f"{stem}-{number}.{ending}" if dot and "/" not in ending else f"{plain}-{number}"
         self._used.add(found.lower())

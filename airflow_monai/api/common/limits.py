@@ -106,7 +106,7 @@ class Body:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         self._length = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else 0  # else it is counted as it comes
-        self._is_json = "json" in headers.get("content-type", "")
+        self._is_json = "json" in headers.get("content-type", "").lower()
         self._begun = False
 
     async def __call__(self) -> Any:

@@ -142,6 +142,21 @@ def test_names_in_a_zip_stay_below_its_folder_and_are_told_apart(tmp_path: Path)
     ]  # fmt: skip
 
 
+def test_many_names_that_come_to_the_same_cost_no_square() -> None:
+    names = downloads._Names()
+    looks = 0
+
+    class Used(set):
+        def __contains__(self, name: object) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().__contains__(name)
+
+    names._used = Used()
+    found = {names.unique(f"結果{number}") for number in range(2000)}
+    assert len(found) == 2000 and looks < 10_000
+
+
 def test_an_object_that_is_gone_breaks_the_archive_off(store: Store) -> None:
     store.write("there", DATA)
     with pytest.raises((StoreError, HTTPException)):

@@ -162,8 +162,9 @@ def test_a_large_request_is_refused_unless_its_route_takes_uploads() -> None:
     ],
 )
 def test_a_document_that_nothing_here_can_live_with(document: str, status: int) -> None:
-    answer = client().post("/json", content=document, headers={"content-type": "application/json"})
-    assert answer.status_code == status, answer.text
+    for kind in ("application/json", "Application/JSON"):
+        answer = client().post("/json", content=document, headers={"content-type": kind})
+        assert answer.status_code == status, answer.text
 
 
 def test_no_nul_gets_as_far_as_a_database() -> None:

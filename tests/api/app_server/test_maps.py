@@ -221,6 +221,27 @@ class TestWhatTakesLong:
         assert _ended(client, f"/app-server/{answer.headers['location']}")["map"] == "noop:1.0.0"
         gate.set()
 
+    def test_is_taken_up_later_where_there_was_no_place_for_it(
+        self, api: Api, noop: Path, gate: threading.Event, registrar: Registrar, site_store: LocalStore,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        client = api("admin")
+        answer = register(client)
+        number, where = answer.json()["id"], f"/app-server/{answer.headers['location']}"
+        monkeypatch.setattr("airflow_monai.api.app_server.maps.registrar", other := Registrar())
+        for status in (503, 200):
+            found = Registrations(site_store).find(number)
+            assert found is not None
+            site_store.write_json(f"maps-asked/{number}.json", {**found.to_dict(), "seen": time.time() - 120})
+            if status == 503:
+                for _ in range(registering.MOST):
+                    other._under_way.acquire()
+            assert client.get(where).status_code == status
+            if status == 503:
+                other._under_way.release()
+        assert _ended(client, where)["map"] == "noop:1.0.0"
+        gate.set()
+
     def test_too_many_at_once_are_told_to_come_again(
         self, api: Api, noop: Path, gate: threading.Event, registrar: Registrar
     ) -> None:

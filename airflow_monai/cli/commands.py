@@ -5,6 +5,7 @@ A command's function is named, not imported, so that ``--help`` costs nothing of
 
 from __future__ import annotations
 
+from airflow_monai.cli.groups.app_server import JOBS
 from airflow_monai.cli.model import AT, JSON, USER, Argument, Command, Group, port, positive
 
 ENTRY = "airflow_monai.cli.entry"
@@ -813,6 +814,7 @@ MONAI = Group(
         _MAP,
         _WORKFLOWS,
         _DATASETS,
+        JOBS,
         _ARGO,
         _BATCH,
     ),

@@ -101,8 +101,8 @@ class Server:
         seconds: float = SECONDS,
         **params: Any,
     ) -> Any:
-        """The answer's JSON, None where it has no body. Told that it asks too often, it waits as long as the server says
-        and asks again, unless the content is made while it is sent.
+        """The answer's JSON, None where it has no body. Told that it asks too often, it waits for as long as it is
+        told and asks again, unless the content is made while it is sent.
 
         :param body: JSON to send, in place of ``content``.
         :param kind: of the content.

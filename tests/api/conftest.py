@@ -6,6 +6,7 @@ The app is called in this process; the whole way, from a socket through Airflow'
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from airflow_monai.store.local import LocalStore
 
 ROLES = ("viewer", "user", "op", "admin")
 _CONNECTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+_LOGGED = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+Z \[")
 
 
 @pytest.fixture(scope="session")
@@ -114,3 +116,54 @@ def api(
         return TestClient(app, headers=headers, raise_server_exceptions=False)
 
     yield client
+
+
+@pytest.fixture
+def served_url(api: Callable[[str | None], TestClient]) -> Iterator[str]:
+    """Address of the app on a socket, mounted as Airflow mounts it."""
+    import threading
+    import time
+
+    import uvicorn
+    from fastapi import FastAPI
+
+    root = FastAPI()
+    root.mount("/monai", api(None).app)
+    server = uvicorn.Server(uvicorn.Config(root, host="127.0.0.1", port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def command(
+    served_url: str,
+    people: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., str]:
+    """Runs a command of ours against the app, in an empty folder; gives what it prints, on stderr when it fails."""
+    from airflow_monai.cli.standalone import main
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("MONAI_URL", served_url)
+
+    def run(*words: str, code: int = 0, who: str = "admin") -> str:
+        capsys.readouterr()
+        monkeypatch.setenv("MONAI_TOKEN", people(who) if who in ROLES else who)
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        told = capsys.readouterr()
+        assert (ended.value.code or 0) == code, told
+        lines = (told.err if code else told.out).splitlines(keepends=True)
+        return "".join(line for line in lines if not _LOGGED.match(line))  # Airflow logs in this process too
+
+    return run

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, wraps
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_monai.cli.entry import _ends
+from airflow_monai.cli.printing import print_facts, print_json, print_rows, text_of
 
 if TYPE_CHECKING:
     from airflow_monai.client.server import Server
@@ -41,7 +42,7 @@ def asks(prefix: str, *, refused: int = REFUSED) -> Callable[[Asking], Callable[
             try:
                 return function(server, args)
             except ServerRefused as error:
-                _tell(error, getattr(args, "json", False))
+                _refused(error, getattr(args, "json", False))
                 return refused
             finally:
                 server.close()
@@ -64,10 +65,24 @@ def server_of(url: str | None, user: str | None, prefix: str) -> Server:
     return Server(address, prefix, Login.of_environment(user or ""))
 
 
-def _tell(error: ServerRefused, as_json: bool) -> None:
-    if as_json:
-        from airflow_monai.cli.printing import print_json
+def answer(args: Namespace, found: Any, *, line: str = "", columns: Sequence[str] = ()) -> int:
+    """Print what a server answered: JSON where it is wanted, else the line, else these columns, else all facts.
 
+    :return: the exit code 0.
+    """
+    if args.json:
+        print_json(found, sys.stdout)
+    elif line:
+        print(text_of(line))
+    elif columns:
+        print_rows(found, columns, sys.stdout)
+    else:
+        print_facts(found, sys.stdout)
+    return OK
+
+
+def _refused(error: ServerRefused, as_json: bool) -> None:
+    if as_json:
         print_json({"error": str(error), "status": error.status, "errors": list(error.errors)}, sys.stdout)
         return
     for item in error.errors:

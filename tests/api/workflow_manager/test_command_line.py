@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import uvicorn
 import yaml
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from airflow_monai.cli.standalone import main
 from airflow_monai.client.server import Login, Server
@@ -21,24 +16,12 @@ from tests.workflows.definitions import simple
 
 
 @pytest.fixture
-def url(api: Callable[[str | None], TestClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Address of the app, mounted as Airflow mounts it."""
-    root = FastAPI()
-    root.mount("/monai", api(None).app)
-    server = uvicorn.Server(uvicorn.Config(root, host="127.0.0.1", port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
+def url(served_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     for name in ("MONAI_USER", "MONAI_PASSWORD"):
         monkeypatch.setenv(name, "admin")
     monkeypatch.delenv("MONAI_TOKEN", raising=False)
     monkeypatch.chdir(tmp_path)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    return served_url
 
 
 def test_the_life_of_a_workflow(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

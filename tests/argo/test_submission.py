@@ -19,7 +19,7 @@ LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 
 
 def run(task_id: str = "measure", run_id: str = "monai__x", generation: int = 1, map_index: int = -1) -> TaskRun:
-    store = SimpleNamespace(url="/data/monai")
+    store = SimpleNamespace(url="/data/monai", identity="/data/monai")
     folder = RunFolder(store, PAYLOAD_ID, "ct lung", run_id)  # type: ignore[arg-type]
     return TaskRun(store, payload(), folder, task_id, map_index, generation, 1, "w", "")  # type: ignore[arg-type]
 

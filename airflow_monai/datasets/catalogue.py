@@ -256,7 +256,8 @@ class Datasets:
 
     def _end(self, dataset_id: str) -> None:
         if not self.store.exists(_record(dataset_id)):
-            self.store.delete_tree(payload_key(dataset_id))
+            if not self._is_gone(dataset_id):  # else all was done but for this note, and what is left is to be told
+                self.store.delete_tree(payload_key(dataset_id))
             self.store.delete(_unfinished(dataset_id))
             return
         record = self._recorded(dataset_id)

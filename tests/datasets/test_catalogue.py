@@ -14,6 +14,7 @@ from airflow_monai.datasets.catalogue import STALE_SECONDS, Datasets
 from airflow_monai.datasets.model import DatasetNotFound, NewFile, State
 from airflow_monai.errors import StoreError
 from airflow_monai.store.base import Store
+from airflow_monai.store.deletion import deletion_of
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import load_payload
 from airflow_monai.store.spooling import FileSource, Spooled, Spooler
@@ -142,6 +143,20 @@ def test_a_deletion_that_was_cut_is_gone_at_once_and_ended_later(local: LocalSto
     datasets.sweep(time.time() + STALE_SECONDS + 1)
     assert not [key for key in local.list(f"payloads/{dataset_id}") if key.endswith(".dcm")]
     assert datasets.page(0, 10).total == 1
+
+
+def test_what_is_told_of_a_deleted_one_outlives_who_died_at_its_last_step(local: LocalStore) -> None:
+    import time
+
+    datasets = Datasets(local)
+    dataset_id, _ = make(local, files(local))
+    task = f"payloads/{dataset_id}/workflows/map.lung/run/map/task.json"
+    local.write_json(task, {"status": "succeeded"})
+    with pytest.raises(Dies):
+        dying(local, "delete", lambda key: "unfinished/" in key).delete(dataset_id, "anna")
+    assert datasets.sweep(time.time() + STALE_SECONDS + 1) == 1
+    assert deletion_of(local, dataset_id).by == "anna" and local.exists(task)
+    assert list(local.children("datasets/unfinished")) == []
 
 
 def test_many_who_upload_the_same_make_one(local: LocalStore) -> None:

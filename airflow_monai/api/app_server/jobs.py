@@ -92,7 +92,7 @@ def start_job(
         for job in request.jobs:
             facts = {"job": job.job_id, "map": job.label, "dataset": job.payload_id}
             note(caller, "monai.job.start", dag_id=job.dag_id, run_id=job.run_id, extra=facts)
-    begun = _begin(store, caller, request)
+    begun = _begin(store, request)
     response.status_code = (201 if is_new else 200) if begun else 202
     if len(request.jobs) == 1:
         response.headers["Location"] = f"jobs/{request.jobs[0].job_id}"
@@ -139,7 +139,7 @@ def show_job(job_id: str, caller: TheCaller) -> Job:
     with create_session() as session:
         job = find_job(job_id, caller, Right.SEE_RUNS, store, session)
         if job.row is None and job.unstarted is None:
-            job = _try_again(job, caller, store, session)
+            job = _try_again(job, store, session)
         return whole(store, session, job)
 
 
@@ -238,17 +238,18 @@ def _associated(store: Store, dataset_id: str) -> list[RegisteredMap]:
     return records
 
 
-def _begin(store: Store, caller: Caller, request: Request) -> bool:
-    """Whether all of its jobs have begun; what has not is tried again, by a gateway or by whoever asks next."""
+def _begin(store: Store, request: Request) -> bool:
+    """Whether all of its jobs have begun; what has not is tried again, by a gateway or by whoever asks next, and
+    always in the name of whoever wanted them."""
     if not JobRequests(store).is_open(request.id):
         return True
-    return JobStarter(store, RunsHere(caller.name), end_run).start(request)
+    return JobStarter(store, RunsHere(request.jobs[0].by), end_run).start(request)
 
 
-def _try_again(job: FoundJob, caller: Caller, store: Store, session: Session) -> FoundJob:
+def _try_again(job: FoundJob, store: Store, session: Session) -> FoundJob:
     waiting = JobRequests(store).waiting_job(job.job_id)
     if waiting is not None:
-        _begin(store, caller, waiting[0])
+        _begin(store, waiting[0])
     session.rollback()  # see what that has made
     row = job_of(session, RunName(job.dag_id, job.run_id))
     return FoundJob(row, job.wanted, JobRequests(store).unstarted(job.job_id) if row is None else None)

@@ -417,6 +417,17 @@ class TestBeforeTheDagIsThere:
         JobStarter(site_store, Slow("gateway"), end_run).start_open()
         assert runs() == 1 and api("user").get(f"{URL}/{job['id']}").json()["status"] in ("FAILED", "CANCELLED")
 
+    def test_a_job_begins_in_the_name_of_who_wanted_it(self, api: Api, dataset: str, site_store: LocalStore) -> None:
+        from airflow.models.dagrun import DagRun
+
+        job = start(api("user"), dataset)
+        record = MapRegistry(site_store).of_label(LABEL)
+        assert record is not None
+        job_scene.parse(record)
+        assert api("viewer").get(f"{URL}/{job['id']}").json()["reason"] is None
+        with create_session() as session:
+            assert list(session.scalars(select(DagRun.triggering_user_name))) == ["user"]
+
     def test_an_unregistered_map_ends_its_waiting_jobs(self, api: Api, dataset: str, site_store: LocalStore) -> None:
         job = start(api("user"), dataset)
         MapRegistry(site_store).unregister("lung", "1.0.0")

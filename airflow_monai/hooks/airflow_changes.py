@@ -34,10 +34,10 @@ class AirflowChanges:
         self._workflows: dict[str, str] = {}  # DAG id -> name
         self._others: dict[str, float] = {}  # DAG ids that are none of ours, and when that was asked
 
-    def runs_changed(self, since: datetime) -> ChangedRuns:
+    def runs_changed(self, since: datetime, until: datetime) -> ChangedRuns:
         now: datetime | None = None
         found: list[RunSeen] = []
-        query = {"updated_at_gte": since.isoformat(), "order_by": "updated_at"}
+        query = {**_between(since, until), "order_by": "updated_at"}
         for page, there in self._pages("/api/v2/dags/~/dagRuns", query, "dag_runs"):
             now = now or there
             found += filter(None, map(self._run_seen, page))
@@ -45,8 +45,8 @@ class AirflowChanges:
         runs = {run.instance_id: run for run in found}
         return ChangedRuns(tuple(runs.values()), now or datetime.now(timezone.utc))
 
-    def tasks_changed(self, since: datetime) -> Iterable[TaskSeen]:
-        query = {"updated_at_gte": since.isoformat(), "order_by": "id"}
+    def tasks_changed(self, since: datetime, until: datetime) -> Iterable[TaskSeen]:
+        query = {**_between(since, until), "order_by": "id"}
         return self._tasks("/api/v2/dags/~/dagRuns/~/taskInstances", query)
 
     def tasks_of(self, dag_id: str, run_id: str) -> Iterable[TaskSeen]:
@@ -139,6 +139,10 @@ class AirflowChanges:
             if len(items) < PAGE:
                 break
         self._workflows = found
+
+
+def _between(since: datetime, until: datetime) -> dict[str, str]:
+    return {"updated_at_gte": since.isoformat(), "updated_at_lte": until.isoformat()}
 
 
 def _run_path(dag_id: str, run_id: str) -> str:

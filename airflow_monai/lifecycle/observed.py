@@ -103,11 +103,11 @@ class ChangedRuns:
 class Watched(Protocol):
     """An Airflow, as far as it is ours. Each method raises :class:`AirflowAway` when it does not answer."""
 
-    def runs_changed(self, since: datetime) -> ChangedRuns:
-        """Runs that changed at this time or later."""
+    def runs_changed(self, since: datetime, until: datetime) -> ChangedRuns:
+        """Runs whose last change was between these times."""
 
-    def tasks_changed(self, since: datetime) -> Iterable[TaskSeen]:
-        """Task instances that changed at this time or later."""
+    def tasks_changed(self, since: datetime, until: datetime) -> Iterable[TaskSeen]:
+        """Task instances whose last change was between these times."""
 
     def tasks_of(self, dag_id: str, run_id: str) -> Iterable[TaskSeen]:
         """All task instances of a run; none where there is no such run (any more)."""

@@ -27,7 +27,10 @@ STILL_ACTIVE = 30.0
 """So many seconds after the last change of a run its tasks are looked at too, and then each so many."""
 _NOTE_EVERY = 10.0
 _OLD = timedelta(hours=1)
+AT_ONCE = timedelta(hours=1)
+"""Of a longer time in which nobody looked each look takes up so much."""
 _KEPT_DAYS = timedelta(days=7)
+_STILL_KNOWN = timedelta(days=6)
 _AT_A_TIME = 100
 _JUDGES = frozenset({"ClinicalReviewOperator"})
 """Operators of tasks that may end well and say no."""
@@ -37,6 +40,7 @@ class Watcher:
     """For one thread.
 
     :param clock: seconds that only grow.
+    :ivar is_behind: the last look has not come to what happens now.
     """
 
     def __init__(self, store: Store, journal: Journal, airflow: Watched, clock: Callable[[], float] = time.monotonic):
@@ -45,7 +49,9 @@ class Watcher:
         self._airflow = airflow
         self._clock = clock
         self.known = Known(store, journal)
+        self.is_behind = False
         self._cursor: datetime | None = None
+        self._began_at: datetime | None = None
         self._tasks_from: datetime | None = None
         self._noted_at = self._deep_at = self._pruned_at = clock()
         self._active_at = clock()
@@ -57,29 +63,35 @@ class Watcher:
         :param since: from when on somebody wants to know.
         """
         noted = self._noted_cursor()
-        self._cursor = self._tasks_from = max(noted, since) if noted else since
+        self._began_at = self._cursor = self._tasks_from = max(noted, since) if noted else since
 
     def look(self) -> int:
         """Look once; how many events were added to the journal.
 
-        :raises AirflowAway: when Airflow does not answer; the next look begins where this one did.
+        :raises AirflowAway: when Airflow does not answer, and :class:`StoreError` when the store does not; the next
+            look begins where this one did.
         """
         assert self._cursor is not None and self._tasks_from is not None, "begin was not called"
-        began, overlap = self._clock(), OVERLAP
-        if began - self._deep_at >= DEEP_EVERY:
-            self._deep_at, overlap = began, DEEP_OVERLAP
-        changed = self._airflow.runs_changed(self._cursor - overlap)
+        began, until = self._clock(), self._cursor + AT_ONCE
+        is_deep = began - self._deep_at >= DEEP_EVERY
+        changed = self._airflow.runs_changed(self._cursor - (DEEP_OVERLAP if is_deep else OVERLAP), until)
+        is_behind = changed.now > until
         if changed.runs:
             self._active_at = began
-        active = began - self._active_at < STILL_ACTIVE
+        active = is_behind or began - self._active_at < STILL_ACTIVE
         tasks: list[TaskSeen] = []
-        if active or began - self._looked_at_tasks >= STILL_ACTIVE:
-            tasks = list(self._airflow.tasks_changed(self._tasks_from - OVERLAP))
-            self._looked_at_tasks, self._tasks_from = began, changed.now
+        looks_at_tasks = active or began - self._looked_at_tasks >= STILL_ACTIVE
+        if looks_at_tasks:
+            tasks = list(self._airflow.tasks_changed(self._tasks_from - OVERLAP, until))
             if tasks:
                 self._active_at = began
         added = self._tell(changed.runs, tasks)
-        self._cursor = changed.now
+        # nothing counts as looked at before what follows from it is in the journal
+        self.is_behind, self._cursor = is_behind, min(changed.now, until)
+        if is_deep:
+            self._deep_at = began
+        if looks_at_tasks:
+            self._looked_at_tasks, self._tasks_from = began, self._cursor
         if began - self._noted_at >= _NOTE_EVERY:
             self._note()
         return added
@@ -156,8 +168,10 @@ class Watcher:
         return self._airflow.run(task.dag_id, task.run_id)
 
     def _is_old(self, run: RunSeen) -> bool:
-        assert self._cursor is not None
-        return bool(run.ended) and run.ended < _text(self._cursor - _OLD)
+        """What ended since it began to look is not, also when it was changed much later; but what was told is forgotten
+        after a week."""
+        assert self._cursor is not None and self._began_at is not None
+        return bool(run.ended) and run.ended < _text(max(self._began_at - _OLD, self._cursor - _STILL_KNOWN))
 
     def _follows(self, looks: list[tuple[RunSeen, list[TaskSeen]]]) -> list[Happening]:
         from airflow_monai.lifecycle.chronicle import Chronicle

@@ -113,8 +113,10 @@ class LivingAirflow(StandInAirflow):
 
 def _paged(name: str, items: list[dict[str, Any]], query: str, order: Any) -> dict[str, Any]:
     asked = {key: values[0] for key, values in parse_qs(query, keep_blank_values=True).items()}
-    since = asked.get("updated_at_gte", "")
-    found = sorted((one for one in items if one["updated"] >= since and order(one) > asked["cursor"]), key=order)
+    since, until = asked.get("updated_at_gte", ""), asked.get("updated_at_lte", "9999")
+    found = sorted(
+        (one for one in items if since <= one["updated"] <= until and order(one) > asked["cursor"]), key=order
+    )
     limit = min(int(asked["limit"]), 100)
     more = order(found[limit - 1]) if len(found) > limit else None
     return {name: [_shown(one) for one in found[:limit]], "next_cursor": more, "total_entries": len(found)}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_monai.errors import StoreError
 from airflow_monai.hooks.airflow_api import AirflowApi
 from airflow_monai.hooks.airflow_changes import AirflowChanges
 from airflow_monai.lifecycle.happening import Happening, What
@@ -163,6 +164,52 @@ def test_while_airflow_is_away_nothing_is_missed(living: LivingAirflow, store: L
     living.down = False
     watch.look()
     assert told(journal_of(store)) == {run_id_of(PAYLOAD.format(1)): WHOLE}
+
+
+def test_while_the_store_is_away_no_task_is_missed(
+    living: LivingAirflow, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+):
+    """The run itself does not change meanwhile: one task ends, and the next waits for a person."""
+    run_id = run_id_of(PAYLOAD.format(1))
+    watch = watcher(store)
+    living.begin(run_id)
+    living.task(run_id, "segment", "running")
+    watch.look()
+    for one in (living.life["ct-lung", run_id], *living.tasks.values()):
+        one["updated"] = (datetime.now(timezone.utc) - timedelta(minutes=3)).isoformat()
+    watch._cursor = watch._tasks_from = datetime.now(timezone.utc) - timedelta(minutes=1)
+    living.task(run_id, "segment", "success")
+    living.task(run_id, "export", "deferred")
+    for item in living.tasks.values():  # longer ago than looks overlap, when the store is back
+        item["updated"] = (datetime.now(timezone.utc) - timedelta(seconds=30)).isoformat()
+
+    def away(*args: object, **kwargs: object) -> bool:
+        raise StoreError("The store is away.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "create_json", away)
+        with pytest.raises(StoreError):
+            watch.look()
+    watch.look()
+    assert told(journal_of(store)) == {run_id: [WHOLE[0], *WHOLE[3:6], "task.updated export"]}
+
+
+def test_what_happened_on_a_long_weekend_is_told_bit_by_bit(living: LivingAirflow, store: LocalStore):
+    now = datetime.now(timezone.utc)
+    names = [run_id_of(PAYLOAD.format(number)) for number in range(3)]
+    for hours, name in zip((70, 40, 10), names, strict=True):
+        ended = (now - timedelta(hours=hours)).isoformat()
+        living.go_through(name)
+        living.life["ct-lung", name] |= {"start_date": ended, "end_date": ended, "updated": ended}
+    living.touch(names[1])  # somebody made a note on it just now
+    watch = watcher(store, timedelta(hours=72))
+    looks = 0
+    while watch.look() or watch.is_behind:
+        looks += 1
+        first = told(journal_of(store)) if looks == 3 else {}
+        assert looks > 3 or names[1] not in first
+    assert 70 < looks < 80
+    assert told(journal_of(store)) == dict.fromkeys(names, WHOLE)
 
 
 def test_the_correlation_id_is_the_request_s(living: LivingAirflow, store: LocalStore):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from airflow_monai.errors import StoreError
@@ -137,15 +137,16 @@ class Herald:
             return min(0.5, self._look_seconds)
         self._attend(receivers)
         if self._watcher is None:
-            self._watcher = Watcher(self._store, self._journal, self._airflow)
-            oldest = datetime.now(timezone.utc) - timedelta(seconds=self._patience.give_up)
-            self._watcher.begin(max(oldest, min(one.since for one in receivers.values())))
+            # assigned when it has begun: the store may be away just then
+            watcher = Watcher(self._store, self._journal, self._airflow)
+            watcher.begin(min(one.since for one in receivers.values()))
+            self._watcher = watcher
         if self._watcher.look():
             for sender in self._senders.values():
                 sender.wake()
         self._reasons.over(EventKind.TELLING_WAITS, channel="")
         self._watcher.prune(min(sender.outbox.needed_from for sender in self._senders.values()))
-        return self._look_seconds
+        return 0.0 if self._watcher.is_behind else self._look_seconds
 
     def _attend(self, receivers: Mapping[str, Receiver]) -> None:
         """Have a sender for everybody who wants to know, and none for others."""

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from airflow_monai.api.common.audit import note
 from airflow_monai.api.common.problems import responses
 from airflow_monai.api.runs import site_store
-from airflow_monai.store.callbacks import Reception, resolve_callback, waiting_for
+from airflow_monai.store.callbacks import resolve_callback, waiting_for
+from airflow_monai.store.giving import Reception
 
 router = APIRouter(prefix="/callbacks", tags=["Callbacks"])
 ANSWER = {

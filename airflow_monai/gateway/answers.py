@@ -18,9 +18,11 @@ from airflow_monai.broker.events import (
 )
 from airflow_monai.errors import InvalidEvent, StoreError
 from airflow_monai.gateway.requests import FilesMissing
-from airflow_monai.store.answers import AnswerKind, Awaited, awaited_answer, give_answer, has_ended, note_key
+from airflow_monai.store.answers import AnswerKind, Awaited, awaited_answer
 from airflow_monai.store.base import check_key, safe_name
-from airflow_monai.store.callbacks import Reception, Waiting, waiting_for
+from airflow_monai.store.callbacks import waiting_for
+from airflow_monai.store.deletion import is_doomed
+from airflow_monai.store.giving import Reception, Waiting, give_answer, has_ended, note_key
 
 if TYPE_CHECKING:
     from airflow_monai.store.base import Store
@@ -94,7 +96,7 @@ class AnswerTaker:
         waiting = replace(awaited.waiting, note=f"{awaited.waiting.note}-{digest}")
         if self._store.exists(note_key(self._store, waiting)):
             return
-        if has_ended(self._store, waiting):
+        if has_ended(self._store, waiting) or is_doomed(self._store, waiting.payload_id):
             raise InvalidEvent(_LATE)
         brought: dict[str, list[str]] = {}
         for path, name in paths.items():
@@ -102,7 +104,14 @@ class AnswerTaker:
                 target = self._copy(bucket, key, f"{awaited.output_key}/{safe_name(name)}")
                 if target not in brought.setdefault(name, []):
                     brought[name].append(target)
-        self._give(waiting, {"artifacts": brought})
+        try:
+            self._give(waiting, {"artifacts": brought})
+        except InvalidEvent:
+            if is_doomed(self._store, waiting.payload_id):  # whoever deletes it may have passed this place
+                for targets in brought.values():
+                    for target in targets:
+                        self._store.delete(target)
+            raise
 
     def _copy(self, bucket: Store, key: str, folder: str) -> str:
         """Key of a file of our own: that of the bucket belongs to others, who may change it.
@@ -126,7 +135,7 @@ class AnswerTaker:
             raise InvalidEvent(_LATE)
 
 
-_LATE = "It comes too late: the task that waited for it has ended."
+_LATE = "It comes too late: the task that waited for it has ended, or its payload was deleted."
 
 
 def _files_at(bucket: Store, path: str) -> list[str]:

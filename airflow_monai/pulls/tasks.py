@@ -21,9 +21,8 @@ from enum import Enum
 from typing import Any
 
 from airflow_monai.errors import InvalidArgument, MonaiError
-from airflow_monai.store.answers import give_answer, has_ended
 from airflow_monai.store.base import Store, safe_name
-from airflow_monai.store.callbacks import Waiting
+from airflow_monai.store.giving import Waiting, give_answer, has_ended
 
 log = logging.getLogger(__name__)
 MAX_LEASE_SECONDS = 86_400.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from airflow_monai.store.base import Store
-from airflow_monai.store.callbacks import Waiting
+from airflow_monai.store.giving import Waiting
 from airflow_monai.store.payloads import instance_id_of
 from airflow_monai.store.requests import correlation_of, run_guid
 from airflow_monai.store.runs import RunFolder

@@ -1,49 +1,22 @@
 """Answers that a service sends when it is done: told by a secret token, and taken once.
 
 callbacks/<SHA-256 of the token>.json     whom the answer is for
-payloads/<payload_id>/workflows/<dag_id>/<run_id>/<task>[/<map index>]/g<N>.<note>.json     the answer
+
+The answer becomes a note of its task (:mod:`airflow_monai.store.giving`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from enum import Enum
+from dataclasses import asdict
 from typing import Any
 
 from airflow_monai.store.base import Store
-from airflow_monai.store.runs import RunFolder
+from airflow_monai.store.giving import Reception, Waiting, give_answer
 
 CALLBACKS = "callbacks"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{32,100}")
-
-
-class Reception(str, Enum):
-    """What became of an answer."""
-
-    TAKEN = "taken"
-    REPEATED = "repeated"
-    """There is an answer already, and it stays."""
-    UNKNOWN = "unknown"
-    """Nobody waits, or ever waited, for an answer with this token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A task that waits for an answer.
-
-    :param note: name of the note that the answer becomes.
-    """
-
-    payload_id: str
-    dag_id: str
-    run_id: str
-    task_id: str
-    map_index: int
-    generation: int
-    note: str
 
 
 def await_callback(store: Store, token: str, waiting: Waiting) -> None:
@@ -63,15 +36,12 @@ def resolve_callback(store: Store, token: str, body: Any) -> Reception:
 
     :param token: as the service sent it.
     :param body: its JSON document.
+    :return: ``UNKNOWN``, too, when the task has ended or its payload was deleted.
     """
     waiting = waiting_for(store, token)
     if waiting is None:
         return Reception.UNKNOWN
-    folder = RunFolder(store, waiting.payload_id, waiting.dag_id, waiting.run_id)
-    key = folder.note_key(waiting.task_id, waiting.map_index, waiting.generation, waiting.note)
-    received = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    taken = store.create_json(key, {"received": received, "body": body})
-    return Reception.TAKEN if taken else Reception.REPEATED
+    return give_answer(store, waiting, body)
 
 
 def _key(token: str) -> str:

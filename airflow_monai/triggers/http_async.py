@@ -137,7 +137,8 @@ def _job_to_follow(run: LightRun, refresh: bool = False) -> tuple[dict[str, Any]
 def _token(run: LightRun, number: int) -> str:
     """The secret by which the service tells whose job has ended; one for a job."""
     from airflow_monai.store.answers import AnswerKind, Awaited, await_answer
-    from airflow_monai.store.callbacks import Waiting, await_callback
+    from airflow_monai.store.callbacks import await_callback
+    from airflow_monai.store.giving import Waiting
 
     name = f"token{number}"
     if name not in run.state:

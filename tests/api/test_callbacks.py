@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from fastapi.testclient import TestClient
 
-from airflow_monai.store.callbacks import Waiting, await_callback
+from airflow_monai.store.callbacks import await_callback
+from airflow_monai.store.giving import Waiting
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.runs import RunFolder
 
@@ -68,3 +69,9 @@ def noted() -> list[tuple[object, ...]]:
     with create_session() as session:
         columns = (Log.event, Log.owner, Log.dag_id, Log.run_id, Log.task_id, Log.extra)
         return [tuple(row) for row in session.execute(select(*columns).order_by(Log.id))]
+
+
+def test_after_its_payload_was_deleted_a_token_is_unknown(api: Api, site_store: LocalStore) -> None:
+    site_store.write_json(f"deletions/{WAITING.payload_id}", {})
+    asked = api(None).post(f"/callbacks/{TOKEN}", json={"name": "Mustermann"})
+    assert asked.status_code == 404 and noted() == []

@@ -33,7 +33,8 @@ from schemathesis.specs.openapi.checks import (
 
 from airflow_monai.api.app import create_app
 from airflow_monai.api.common.access import Caller, Right
-from airflow_monai.store.callbacks import Waiting, await_callback
+from airflow_monai.store.callbacks import await_callback
+from airflow_monai.store.giving import Waiting
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import instance_id_of, manifest_key, run_id_of
 from airflow_monai.types import PatientDetails

@@ -18,8 +18,9 @@ from airflow_monai.gateway.broker import BrokerWay
 from airflow_monai.gateway.service import Gateway, GatewayOptions
 from airflow_monai.gateway.ways import GatewayParts
 from airflow_monai.hooks.airflow_api import AirflowApi
-from airflow_monai.store.answers import AnswerKind, Awaited, await_answer, note_key
-from airflow_monai.store.callbacks import Waiting, await_callback
+from airflow_monai.store.answers import AnswerKind, Awaited, await_answer
+from airflow_monai.store.callbacks import await_callback
+from airflow_monai.store.giving import Waiting, note_key
 from airflow_monai.store.runs import RunFolder
 from airflow_monai.types import TaskRecord, TaskStatus
 from tests.gateway.conftest import Site
@@ -120,7 +121,7 @@ def test_a_callback_after_the_end_is_a_dead_letter(desk: Desk, waiting: Waiting)
     desk.ended(waiting, TaskStatus.CANCELED)
     desk.callback(execution_id="e-17")
     (reason,) = wait_for(desk.dead)
-    assert reason == "It comes too late: the task that waited for it has ended."
+    assert reason == "It comes too late: the task that waited for it has ended, or its payload was deleted."
     assert desk.note(waiting) is None
 
 

@@ -19,7 +19,7 @@ from airflow_monai.pulls.tasks import (
     PullTaskUnknown,
     Report,
 )
-from airflow_monai.store.callbacks import Waiting
+from airflow_monai.store.giving import Waiting
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.runs import RunFolder
 from airflow_monai.types import TaskRecord, TaskStatus

@@ -18,7 +18,8 @@ from airflow_monai.broker.events import TaskCallbackEvent
 from airflow_monai.gateway.answers import AnswerTaker
 from airflow_monai.local.processes import wait_until
 from airflow_monai.operators.http import HttpJobOperator
-from airflow_monai.store.callbacks import Reception, resolve_callback
+from airflow_monai.store.callbacks import resolve_callback
+from airflow_monai.store.giving import Reception
 from airflow_monai.types import TaskRecord, TaskStatus
 from tests.http_service import HttpService
 from tests.triggers.conftest import Tries, first_event

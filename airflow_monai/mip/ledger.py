@@ -3,6 +3,8 @@ killed leaves a run that goes on where it was.
 
 mip/jobs/<job>/<number>/run.json      the run as it was asked for: creating it is submitting it
                        /plan.json     what it does with each module: creating it is deciding it
+                       /refused.json  Airflow did not take it, since when
+                       /started.json  it has its DAG run, which is not made again when somebody deletes it
                        /ended.json    how it ended, with the job's results up to it
                        /<destination>/<attempt>.json, <attempt>.done.json    deliveries of its outputs
 mip/keys/<run id>-<random>            an encrypted key, until the run has ended
@@ -115,6 +117,19 @@ class Ledger:
         assert found is not None
         return found
 
+    def note_started(self, run_id: RunId) -> None:
+        """Its DAG run is there."""
+        self.store.create_json(self.key(run_id, "started.json"), {"since": now()})
+
+    def has_started(self, run_id: RunId) -> bool:
+        return self.store.exists(self.key(run_id, "started.json"))
+
+    def refused_since(self, run_id: RunId) -> datetime:
+        """Note that its DAG run could not be made; since when that is so."""
+        key = self.key(run_id, "refused.json")
+        self.store.create_json(key, {"since": now()})
+        return datetime.fromisoformat(self.store.read_json(key)["since"])
+
     def ended(self, run_id: RunId) -> Ended | None:
         """How a run ended, None while it has not."""
         key = self.key(run_id, "ended.json")
@@ -158,6 +173,11 @@ class Ledger:
         """Runs for which there may be something to do, in the order of each job."""
         return sorted(self._marked("open"), key=lambda run_id: (run_id.job, run_id.number))
 
+    def waiting_runs(self) -> list[Run]:
+        """Runs that have not ended."""
+        found = (self.run(run_id) for run_id in self.open_runs() if self.ended(run_id) is None)
+        return [run for run in found if run is not None]
+
     def close(self, run_id: RunId) -> None:
         """There is nothing more to do for a run."""
         self.store.write_json(f"{TOP}/closed/{run_id}.json", {})
@@ -188,11 +208,13 @@ def summed_up(
     results: dict[str, Result],
     status: Status,
     times: tuple[str | None, ...],
+    reason: str = "",
 ) -> Ended:
     """How a run ended, from what became of its modules.
 
     :param results: of the modules that ran.
     :param times: when it began and ended.
+    :param reason: why it ended as a whole, where it is not what its modules say.
     """
     has_run = {name: result for name, result in results.items() if result.status is not Status.NOT_STARTED}
     last, good = {**before.last, **has_run}, {module: dict(maps) for module, maps in before.good.items()}
@@ -200,10 +222,10 @@ def summed_up(
         if result.status is Status.PASSED:
             good.setdefault(module, {})[run.map] = result
     start, stop = times
-    return Ended(status, start, stop, log_of(plan, results, status), results, last, good)
+    return Ended(status, start, stop, log_of(plan, results, status, reason), results, last, good)
 
 
-def log_of(plan: Plan | None, results: dict[str, Result], status: Status) -> str:
+def log_of(plan: Plan | None, results: dict[str, Result], status: Status, reason: str = "") -> str:
     """What a person wants to know of a run, a line for each module that it had to do with."""
     lines = []
     for module, decision in (plan.decisions if plan else {}).items():
@@ -215,4 +237,4 @@ def log_of(plan: Plan | None, results: dict[str, Result], status: Status) -> str
             if result is not None and result.status is Status.NOT_STARTED:
                 told += "" if result.error else ": no way of the workflow led there"
             lines.append(f"{module}: {told}" + (f": {result.error}" if result and result.error else ""))
-    return "\n".join([*lines, f"run: {status.value}"])
+    return "\n".join([*lines, f"run: {status.value}" + (f": {reason}" if reason else "")])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from airflow.models.dagrun import DagRun
@@ -23,8 +23,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from airflow_monai.api.instances.starting import RunsHere
+from airflow_monai.errors import PayloadNotFound
 from airflow_monai.hooks.airflow_api import RunNotCreated
-from airflow_monai.mip.ledger import Ledger, summed_up
+from airflow_monai.mip.ledger import Ledger, now, summed_up
 from airflow_monai.mip.model import Decision, Ended, Plan, Result, Run, RunId, Status
 from airflow_monai.mip.modules import Module, Modules
 from airflow_monai.mip.site import Workflows
@@ -32,10 +33,13 @@ from airflow_monai.operators.base import TaskRun, condition_context
 from airflow_monai.specs.edges import judge_edge
 from airflow_monai.specs.plan import WorkflowPlan
 from airflow_monai.store.base import Store
-from airflow_monai.store.payloads import load_payload
+from airflow_monai.store.deletion import is_doomed
+from airflow_monai.store.payloads import load_payload, manifest_key
 from airflow_monai.store.runs import RunFolder
 from airflow_monai.types import TaskStatus
 
+PATIENCE = timedelta(hours=12)
+"""How long Airflow may not have the workflow of a run, or not take the run, until it has failed."""
 EDGE_NODE = "EdgeNode"
 """Class of the nodes that a task skips when it ends; others judge their conditions themselves."""
 _STATES = {"queued": Status.NOT_STARTED, "success": Status.PASSED, "failed": Status.FAILED}
@@ -105,29 +109,60 @@ class Engine:
 
     def _moved_on(self, run: Run) -> View:
         """The oldest run of its job that has not ended."""
+        started = self._ledger.has_started(run.run_id)  # asked before the tables, where another may just make its run
         seen = _look(run)
         plan = self._ledger.plan(run.run_id)
+        if started and seen is None:
+            return self._given_up(run, plan, "somebody deleted its run in Airflow")
         if seen is None or plan is None:
             try:
                 plan = self._start(run, plan)
+            except PayloadNotFound:
+                return self._given_up(run, plan, "its map was deleted before it began")
             except RunNotCreated:  # the DAG is not there yet, or not for a moment: whoever asks next tries again
+                if datetime.now(timezone.utc) - self._ledger.refused_since(run.run_id) > PATIENCE:
+                    return self._given_up(
+                        run, plan, f"its workflow was not to be run for {PATIENCE.seconds // 3600} hours"
+                    )
                 return View(run, Status.NOT_STARTED, {}, plan)
             seen = _look(run)
             if seen is None:
                 return View(run, Status.NOT_STARTED, {}, plan)
+        if not started:
+            self._ledger.note_started(run.run_id)
         status = _STATES.get(seen.state, Status.RUNNING)
         results = {module: self._result(run, plan, module, seen) for module in plan.of(Decision.RUN)}
         if status not in _ENDED:
             return View(run, status, results, plan, None, _text(seen.start))
+        return self._end(run, plan, results, status, (_text(seen.start), _text(seen.end)))
+
+    def _given_up(self, run: Run, plan: Plan | None, reason: str) -> View:
+        """The end of a run that has no DAG run, and gets none: its job goes on, and nothing is kept of its key."""
+        return self._end(run, plan, {}, Status.FAILED, (None, now()), reason)
+
+    def _end(
+        self,
+        run: Run,
+        plan: Plan | None,
+        results: dict[str, Result],
+        status: Status,
+        times: tuple[str | None, str | None],
+        reason: str = "",
+    ) -> View:
         before = self._ledger.before(run.run_id)
         assert before is not None
-        ended = summed_up(run, plan, before, results, status, (_text(seen.start), _text(seen.end)))
-        self._ledger.end(run, ended)
+        self._ledger.end(run, summed_up(run, plan, before, results, status, times, reason))
         view = self._over(run.run_id)
         assert view is not None
         return view
 
     def _start(self, run: Run, plan: Plan | None) -> Plan:
+        """
+        :raises RunNotCreated: when that cannot be now.
+        :raises PayloadNotFound: when its map is not there any more.
+        """
+        if is_doomed(self._store, run.payload_id) or not self._store.exists(manifest_key(run.payload_id)):
+            raise PayloadNotFound(run.payload_id)
         workflow = self._workflows.of_dag(run.dag_id)
         if workflow is None:
             raise RunNotCreated(f"the workflow of the DAG {run.dag_id!r} is not there now")

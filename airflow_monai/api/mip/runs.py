@@ -17,7 +17,7 @@ from airflow_monai.api.mip.desk import Desk, TheDesk, run_status
 from airflow_monai.api.mip.engine import View
 from airflow_monai.api.mip.models import RunPayload, RunStatus
 from airflow_monai.api.mip.routes import route
-from airflow_monai.errors import PayloadNotFound
+from airflow_monai.errors import MonaiError, PayloadNotFound
 from airflow_monai.mip.keys import KeysNotTaken, encrypted
 from airflow_monai.mip.ledger import now
 from airflow_monai.mip.model import ALL, Run, RunId, Status
@@ -59,10 +59,10 @@ def run_modules(payload: RunPayload, desk: TheDesk) -> RunStatus:
             extra={"modules": list(run.modules), "force_rerun": run.force_rerun, "payload_id": run.payload_id},
         )
         view = desk.engine.view(run.run_id)
-    except SQLAlchemyError as error:  # it is submitted: whoever asks next starts it
+        return run_status(view or View(run, Status.NOT_STARTED, {}), desk.store)
+    except (SQLAlchemyError, MonaiError, OSError) as error:  # it is submitted: whoever asks next starts it
         log.error("run %s cannot be started now: %s", run.run_id, type(error).__name__)
-        view = None
-    return run_status(view or View(run, Status.NOT_STARTED, {}), desk.store)
+        return run_status(View(run, Status.NOT_STARTED, {}), desk.store)
 
 
 @route(router, "GET", "/runs")

@@ -6,6 +6,7 @@ import io
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from airflow_monai.api.common.access import Caller, Right
+from airflow_monai.api.mip.engine import PATIENCE
+from airflow_monai.datasets.catalogue import Datasets
+from airflow_monai.errors import StoreError
+from airflow_monai.mip.ledger import Ledger
+from airflow_monai.mip.model import RunId
 from airflow_monai.store.local import LocalStore
 from tests.api import airflow_rows
 from tests.api.mip import scene
@@ -39,6 +45,24 @@ def asked(client: TestClient, *modules: str, job: str = "alpha", **more: Any) ->
 def names(archive: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(archive)) as found:
         return {name: found.read(name) for name in found.namelist()}
+
+
+def forget_dag() -> None:
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        session.execute(update(DagModel).values(is_stale=True))
+
+
+def delete_run(run_id: str) -> None:
+    from airflow.models.dagrun import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        session.execute(delete(DagRun).where(DagRun.run_id == run_id))
 
 
 class TestRunning:
@@ -177,6 +201,98 @@ class TestRunning:
             assert names(client.get(f"/mip/{place}/alpha/a/temps").content) == {"temp/scratch.bin": b"temporary"}
             assert names(client.get(f"/mip/{place}/alpha/a/outputs").content) == {"result/one.txt": b"a of alpha-1"}
             assert sorted(names(client.get(f"/mip/{place}/alpha/a/logs").content)) == ["a.json", "a.log"]
+
+
+class TestEndsWithoutARun:
+    """What no DAG run can come of, or has gone with it, ends as failed, and what comes after it in its job goes on."""
+
+    @pytest.fixture
+    def waiting(self, chain: str) -> str:
+        """Of a run whose workflow Airflow has not read: the payload id."""
+        forget_dag()
+        return chain
+
+    def test_a_map_with_a_run_that_waits_is_not_deleted(self, api: Api, waiting: str) -> None:
+        client = api("op")
+        asked(client, "a")
+        answer = client.delete(f"/app-server/datasets/{waiting}")
+        assert answer.status_code == 409 and "at work" in answer.json()["detail"]
+        assert client.get("/mip/runs/alpha-1").json()["status"] == "not started"
+
+    def test_a_map_that_is_gone_all_the_same(self, api: Api, site_store: LocalStore, waiting: str) -> None:
+        client = api("op")
+        asked(client, "a")
+        Datasets(site_store).delete(waiting, "anna")
+        run = client.get("/mip/runs/alpha-1").json()
+        assert run["status"] == "failed" and run["stop_time"]
+        assert run["log"] == "a: not started\nrun: failed: its map was deleted before it began"
+        scene.dataset(site_store)
+        airflow_rows.parse(scene.SPEC)
+        asked(client, "a")
+        assert scene.states("alpha-2")["a"] is None
+
+    def test_a_map_that_goes_while_somebody_asks(
+        self, api: Api, site_store: LocalStore, chain: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        submit = Ledger.submit
+
+        def and_deleted(*more: Any) -> Any:
+            run = submit(*more)
+            Datasets(site_store).delete(chain, "anna")
+            return run
+
+        monkeypatch.setattr(Ledger, "submit", and_deleted)
+        assert asked(api("op"), "a")["status"] == "failed"
+
+    def test_who_has_submitted_a_run_is_told_so_whatever_fails_then(
+        self, api: Api, chain: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: Any) -> Any:
+            raise StoreError("the disk is gone")
+
+        monkeypatch.setattr(Ledger, "settle", fails)
+        assert asked(api("op"), "a")["run_id"] == "alpha-1"
+
+    def test_a_workflow_that_does_not_come_back(
+        self, api: Api, site_store: LocalStore, waiting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = api("op")
+        asked(client, "a")
+        ledger = Ledger(site_store)
+        site_store.write(f"mip/keys/{RunId('alpha', 1)}-n", b"ciphertext")
+        (tmp_path / "workflows" / "chain.yaml").unlink()
+        assert client.get("/mip/runs/alpha-1").json()["status"] == "not started", "it may only be on its way"
+        noted = datetime.now(timezone.utc) - PATIENCE - timedelta(seconds=1)
+        site_store.write_json(ledger.key(RunId("alpha", 1), "refused.json"), {"since": noted.isoformat()})
+        run = client.get("/mip/runs/alpha-1").json()
+        assert run["log"] == "a: not started\nrun: failed: its workflow was not to be run for 12 hours"
+        assert list(site_store.children("mip/keys")) == []
+
+    def test_a_run_that_somebody_deleted_in_airflow_is_not_made_again(
+        self, api: Api, site_store: LocalStore, chain: str
+    ) -> None:
+        client = api("op")
+        asked(client, "a")
+        asked(client, "a")
+        delete_run("mip__alpha-1")
+        run = client.get("/mip/runs/alpha-1").json()
+        assert run["log"] == "a: not started\nrun: failed: somebody deleted its run in Airflow"
+        assert scene.states("alpha-1") == {}
+        client.get("/mip/runs/alpha-2")
+        assert scene.states("alpha-2")["a"] is None, "the next one goes on"
+
+    def test_a_run_of_a_server_that_died_right_after_it_made_it_counts_as_begun(
+        self, api: Api, chain: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def dies(*_: Any) -> None:
+            raise StoreError("the server is gone")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "note_started", dies)
+            asked(api("op"), "a")
+        api("op").get("/mip/runs/alpha-1")
+        delete_run("mip__alpha-1")
+        assert api("op").get("/mip/runs/alpha-1").json()["status"] == "failed"
 
 
 class TestLists:

@@ -187,7 +187,7 @@ async def upload_dataset(
     """
     site = await run_in_threadpool(upload_site)
     datasets = Datasets(site.store)
-    key = f"{caller.name}|{idempotency_key}" if idempotency_key else ""
+    key = f"{caller.name}\0{idempotency_key}" if idempotency_key else ""
     length = request.headers.get("content-length", "")
     if key and (known := await run_in_threadpool(datasets.made_under, key)):
         made, noted = known

@@ -99,6 +99,18 @@ def test_a_key_stands_for_what_was_made_under_it(api: Api) -> None:
     assert anothers.status_code == 201 and anothers.json()["id"] != first.json()["id"]
 
 
+def test_whose_key_it_is_stays_clear_whatever_names_and_keys_there_are(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from airflow_monai.api.common.access import Caller
+
+    client, made = api("user"), []
+    for name, key in (("a", "b|c"), ("a|b", "c")):
+        monkeypatch.setattr(Caller, "name", property(lambda _, name=name: name))
+        made.append(client.post(URL, content=dicom(), headers={**DICOM, "Idempotency-Key": key}))
+    assert [answer.status_code for answer in made] == [201, 201]
+
+
 def test_one_bad_file_refuses_all_unless_the_good_ones_are_asked_for(api: Api, site_store: LocalStore) -> None:
     files = {**study_files(2), "3.dcm": b"no DICOM at all", "4.dcm": dicom()[:1200]}
     client = api("user")

@@ -205,6 +205,11 @@ BROKERS = {
 }
 """Connection type -> the class, imported when it is first used. A new kind of broker is one file and one line here."""
 
+
+class LibraryMissing(BrokerMisused):
+    """What a kind of broker needs is not installed here."""
+
+
 _EXTRAS = {"monai_kafka": "kafka", "monai_pubsub": "pubsub"}
 """Which extra of ours brings what a connection type needs; ``rabbitmq`` for the others."""
 
@@ -224,7 +229,7 @@ def open_broker(address: BrokerAddress) -> Broker:
     try:
         broker_class: type[Broker] = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
-        raise BrokerMisused(
+        raise LibraryMissing(
             f"Broker {address.name}: the library {error.name} is not installed here: pip install "
             f"'airflow-monai[{_EXTRAS.get(address.kind, 'rabbitmq')}]'."
         ) from None

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from enum import Enum
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from airflow_monai.api.runs import site_store
 from airflow_monai.api.workflow_manager import PREFIX
+from airflow_monai.broker.base import LibraryMissing, open_broker
 
 KEPT_SECONDS = 5.0
 """So long an answer counts: asking often costs no more than asking now and then."""
-CONNECT_SECONDS = 2.0
+BROKER_SECONDS = 5.0
+"""So long a broker may take to let us in."""
 
 router = APIRouter(prefix=f"{PREFIX}/health", tags=["Workflow Manager: health"])
 
@@ -89,7 +88,7 @@ def _checks() -> Iterator[Check]:
     yield Check(check="airflow database", result=_tried(_database))
     yield Check(check="gateway", result=_tried(_gateway))
     if conn_id := _broker():
-        yield Check(check="broker", result=_tried(lambda: _reach(conn_id)))
+        yield Check(check="broker", result=_in_time(lambda: _logged_in(conn_id)))
 
 
 def _tried(check: Callable[[], Health]) -> Health:
@@ -127,15 +126,37 @@ def _broker() -> str:
     return settings.load_broker().conn_id
 
 
-def _reach(conn_id: str) -> Health:
-    """Whether something listens there; the gateway's events say what it answers."""
-    from airflow.sdk import Connection
+def _logged_in(conn_id: str) -> Health:
+    """Of whatever kind it is, its own library says so; where that is not installed with this API server, nobody can."""
+    from airflow_monai.hooks.broker import broker_address
 
-    connection = Connection.get(conn_id)
-    host = connection.host or "localhost"
-    name = urlsplit(host).hostname if "://" in host else host
-    with closing(socket.create_connection((name or "localhost", connection.port or 5672), CONNECT_SECONDS)):
-        return Health.HEALTHY
+    try:
+        broker = open_broker(broker_address(conn_id))
+    except LibraryMissing:
+        return Health.UNKNOWN
+    broker.test()
+    return Health.HEALTHY
 
 
+class InTime:
+    """Has a thread of its own look, which may go on for longer than whoever asks can wait. Never two at once.
+
+    :param seconds: after which what is looked at counts as out of reach.
+    """
+
+    def __init__(self, seconds: float):
+        self._seconds = seconds
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, check: Callable[[], Health]) -> Health:
+        if self._thread is not None and self._thread.is_alive():
+            return Health.UNHEALTHY  # the one before still waits
+        found: list[Health] = []
+        self._thread = threading.Thread(target=lambda: found.append(_tried(check)), name="health", daemon=True)
+        self._thread.start()
+        self._thread.join(self._seconds)
+        return found[0] if found else Health.UNHEALTHY
+
+
+_in_time = InTime(BROKER_SECONDS)
 _kept = Kept(look)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -17,6 +21,8 @@ from airflow_monai.specs.choices import ARTIFACT_TYPES
 from airflow_monai.store.heartbeat import ALIVE_SECONDS
 from airflow_monai.store.local import LocalStore
 from tests.api.workflow_manager.scene import BASE
+from tests.kafka_cluster import kafka_cluster
+from tests.pubsub_server import pubsub_server
 
 Api = Callable[[str | None], TestClient]
 
@@ -70,12 +76,10 @@ def test_health_is_for_anybody(api: Api, site_store: LocalStore) -> None:
 def test_what_cannot_be_reached_is_told_without_its_place(
     api: Api, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
     monkeypatch.setenv("AIRFLOW_CONN_BROKER", f"amqp://anna:secret@127.0.0.1:{port}/x")
     monkeypatch.setenv("AIRFLOW__MONAI__BROKER_CONN_ID", "broker")
-    assert checks(api(None))[2]["broker"] == "Healthy"
-    listener.close()
     assert checks(api(None))[:2] == (503, "Unhealthy")
     text = api(None).get(f"{BASE}/health").text
     assert str(port) not in text and "anna" not in text and "127.0.0.1" not in text
@@ -84,6 +88,53 @@ def test_what_cannot_be_reached_is_told_without_its_place(
     answer = api(None).get(f"{BASE}/health")
     assert answer.status_code == 503 and "secret" not in answer.text
     assert {"check": "store", "result": "Unhealthy"} in answer.json()["checks"]
+
+
+def broker_is(monkeypatch: pytest.MonkeyPatch, kind: str, **connection: Any) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_BROKER", json.dumps({"conn_type": kind, **connection}))
+    monkeypatch.setenv("AIRFLOW__MONAI__BROKER_CONN_ID", "broker")
+
+
+def test_of_the_servers_of_a_kafka_cluster_one_is_enough(
+    api: Api, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with kafka_cluster() as cluster:
+        broker_is(monkeypatch, "monai_kafka", host=f"127.0.0.1:1, 127.0.0.1:{cluster.port}")
+        assert checks(api(None))[2]["broker"] == "Healthy"
+    monkeypatch.setattr(health, "_in_time", health.InTime(1.0))
+    began = time.monotonic()
+    assert checks(api(None))[::2] == (503, {**checks(api(None))[2], "broker": "Unhealthy"})
+    assert time.monotonic() - began < 10
+
+
+def test_pubsub_is_asked_where_it_is(api: Api, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pubsub_server() as server:
+        place = {"host": "127.0.0.1", "port": server.port, "extra": {"project": "clinic", "insecure": True}}
+        broker_is(monkeypatch, "monai_pubsub", **place)
+        assert checks(api(None))[2]["broker"] == "Healthy"
+    assert checks(api(None))[2]["broker"] == "Unhealthy"
+
+
+def test_what_answers_nothing_is_out_of_reach_in_time(
+    api: Api, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_in_time", health.InTime(0.5))
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        broker_is(monkeypatch, "monai_rabbitmq", host="127.0.0.1", port=mute.getsockname()[1])
+        began, others = time.monotonic(), threading.enumerate()
+        for _ in range(3):
+            assert checks(api(None))[2]["broker"] == "Unhealthy"
+        assert time.monotonic() - began < 3
+        assert sum(thread.name == "health" and thread not in others for thread in threading.enumerate()) == 1
+
+
+def test_without_the_library_of_its_broker_nobody_knows(
+    api: Api, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker_is(monkeypatch, "monai_pubsub", extra={"project": "clinic"})
+    monkeypatch.setitem(sys.modules, "airflow_monai.broker.pubsub", None)
+    status, told, found = checks(api(None))
+    assert (status, told, found["broker"]) == (200, "Healthy", "Unknown")
 
 
 def test_asking_often_costs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:

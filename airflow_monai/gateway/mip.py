@@ -69,15 +69,21 @@ class Clerk:
     def deliver(self) -> None:
         """Deliver what is due of runs that have ended, and close those of which nothing is left to be done."""
         for run_id in self._ledger.open_runs():
-            run, ended = self._ledger.run(run_id), self._ledger.ended(run_id)
-            if run is None or ended is None:
-                continue
-            self._ledger.forget_keys(run_id)
-            settled, news = self._deliveries.deliver(run, ended, self._deliver_to())
-            for one in news:
-                log.info("mip run %s: %s", run_id, one)
-            if settled:
-                self._ledger.close(run_id)
+            try:
+                self._deliver(run_id)
+            except (MonaiError, OSError) as error:  # it keeps no other
+                log.warning("the outputs of mip run %s, which are tried again: %s", run_id, error)
+
+    def _deliver(self, run_id: RunId) -> None:
+        run, ended = self._ledger.run(run_id), self._ledger.ended(run_id)
+        if run is None or ended is None:
+            return
+        self._ledger.forget_keys(run_id)
+        settled, news = self._deliveries.deliver(run, ended, self._deliver_to())
+        for one in news:
+            log.info("mip run %s: %s", run_id, one)
+        if settled:
+            self._ledger.close(run_id)
 
 
 def mip_chores(api: AirflowApi) -> list[MakeWayIn]:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote
 
-from airflow_monai.errors import DeadlinePassed, DestinationError, ExportError
-from airflow_monai.mip.files import outputs
+from airflow_monai.errors import DestinationError, ExportError, StoreError
+from airflow_monai.mip.files import are_gone, outputs
 from airflow_monai.mip.ledger import Ledger
 from airflow_monai.mip.model import Ended, Result, Run, RunId, Status
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
@@ -33,7 +33,7 @@ from airflow_monai.store.runs import RunFolder
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=10), timedelta(minutes=30)
 GIVE_UP = timedelta(days=1)
 ATTEMPT_SECONDS = 1800.0
-"""How long one attempt may take; after half as much again whoever was at it is taken for dead."""
+"""How long one attempt may take, packing included; after half as much again whoever was at it is taken for dead."""
 LATER = frozenset({408, 425, 429})
 """Answers of a service, beside those from 500 on, after which another try may end differently."""
 _BLOCK = 1 << 20
@@ -106,14 +106,19 @@ class Deliveries:
 
     def _tried(self, run: Run, name: str, module: str, result: Result) -> News:
         folder = RunFolder(self.store, result.payload_id, result.dag_id, result.dag_run_id)
+        deadline = Deadline(ATTEMPT_SECONDS)
         try:
+            if are_gone(folder, module):
+                return News(name, module, State.REFUSED, "its results are gone")
             destination = self.destination(name)
             if destination.conn_type == "http":
-                state, reason = _posted(destination, run, result, folder)
+                state, reason = _posted(destination, run, result, folder, deadline)
             else:
-                state, reason = _copied(destination, run, result, folder)
-        except (ExportError, DeadlinePassed) as error:  # also a connection that somebody may still correct
+                state, reason = _copied(destination, run, result, folder, deadline)
+        except ExportError as error:  # also a connection that somebody may still correct
             state, reason = State.LATER, str(error)
+        except (StoreError, OSError):  # whose texts may name files as applications do
+            state, reason = State.LATER, "its files cannot be read or packed now"
         return News(name, module, state, reason)
 
 
@@ -185,7 +190,9 @@ def _key(run_id: RunId, name: str, module: str) -> str:
     return f"mip/jobs/{run_id.job}/{run_id.number}/deliveries/{safe_name(name)}/{safe_name(module)}"
 
 
-def _posted(destination: Destination, run: Run, result: Result, folder: RunFolder) -> tuple[State, str]:
+def _posted(
+    destination: Destination, run: Run, result: Result, folder: RunFolder, deadline: Deadline
+) -> tuple[State, str]:
     """Post the outputs as one zip to the address of the connection."""
     from airflow_monai.sinks.http_site import HttpSite, Upload
 
@@ -198,26 +205,28 @@ def _posted(destination: Destination, run: Run, result: Result, folder: RunFolde
         "X-Mip-Map": quote(run.map, safe=""),
     }
     with tempfile.TemporaryFile() as file, HttpSite(destination) as site:
-        length = _zip_into(file, folder, result.module)
+        length = _zip_into(file, folder, result.module, deadline)
         upload = Upload("application/zip", length, lambda: _pieces(file))
-        answer = site.send("POST", "", deadline=Deadline(ATTEMPT_SECONDS), headers=headers, upload=upload)
+        answer = site.send("POST", "", deadline=deadline, headers=headers, upload=upload)
     if 200 <= answer.status < 300:
         return State.DELIVERED, ""
     later = answer.status >= 500 or answer.status in LATER
     return (State.LATER if later else State.REFUSED), f"the service answered {answer.status}"
 
 
-def _copied(destination: Destination, run: Run, result: Result, folder: RunFolder) -> tuple[State, str]:
+def _copied(
+    destination: Destination, run: Run, result: Result, folder: RunFolder, deadline: Deadline
+) -> tuple[State, str]:
     """Copy the outputs to ``<job>/<module>/<number>/...`` of a destination that takes files."""
     from airflow_monai.sinks.registry import open_sink
 
     sink = open_sink(destination)
     if sink.dicom_only:
         raise DestinationError(f"Destination {destination.name} takes DICOM files only, and outputs may be any files.")
-    sink.deadline = Deadline(ATTEMPT_SECONDS)
+    sink.deadline = deadline
     verdicts: dict[str, Delivery] = {}
     with tempfile.TemporaryDirectory(prefix="mip-") as scratch:
-        instances = list(_instances(run, result, folder, Path(scratch)))
+        instances = list(_instances(run, result, folder, Path(scratch), deadline))
         sink.send(instances, lambda delivery: verdicts.__setitem__(delivery.identity, delivery))
     missing = [one for one in verdicts.values() if one.state is not DeliveryState.ACCEPTED]
     if not missing and len(verdicts) == len({sink.identity(instance) for instance in instances}):
@@ -228,8 +237,9 @@ def _copied(destination: Destination, run: Run, result: Result, folder: RunFolde
     return State.LATER, f"{len(instances) - len(verdicts) + len(missing)} of {len(instances)} files are not there yet"
 
 
-def _instances(run: Run, result: Result, folder: RunFolder, scratch: Path) -> Iterator[Instance]:
+def _instances(run: Run, result: Result, folder: RunFolder, scratch: Path, deadline: Deadline) -> Iterator[Instance]:
     for number, (name, store, key) in enumerate(outputs(folder, result.module)):
+        deadline.check()
         path = store.local_path(key)
         if path is None:
             path = scratch / str(number)
@@ -238,12 +248,13 @@ def _instances(run: Run, result: Result, folder: RunFolder, scratch: Path) -> It
         yield Instance(key, path, "/".join(safe_name(part) for part in parts), digest=digest_of(path))
 
 
-def _zip_into(file: IO[bytes], folder: RunFolder, module: str) -> int:
+def _zip_into(file: IO[bytes], folder: RunFolder, module: str, deadline: Deadline) -> int:
     """The archive's length."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, store, key in outputs(folder, module):
             with archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as target:
                 for block in store.blocks(key)[1]:
+                    deadline.check()
                     target.write(block)
     return file.tell()
 

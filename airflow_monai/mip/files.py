@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from airflow_monai.specs.plan import TaskType
 from airflow_monai.store.base import Store
+from airflow_monai.store.deletion import is_doomed
 from airflow_monai.store.runs import RunFolder
+from airflow_monai.types import TaskRecord
 
 TEMPORARY = frozenset({"temp", "temps", "tmp"})
 """Folders of an application's output that hold what is no result."""
 LOG_TAIL = 64 * 1024
+_APPLICATIONS = frozenset({TaskType.MAP.value, TaskType.DOCKER.value})
+"""Types of task that always have a folder of outputs until it is deleted."""
 _LOG = re.compile(r"g([0-9]+)\.log\Z")
 Entries = Iterator[tuple[str, Store, str]]
 """Name in an archive, store and key of each file."""
@@ -19,6 +24,22 @@ Entries = Iterator[tuple[str, Store, str]]
 def outputs(folder: RunFolder, module: str) -> Entries:
     """What the application wrote, but for temporary files."""
     return (entry for entry, is_temporary in _written(folder, module) if not is_temporary)
+
+
+def are_gone(folder: RunFolder, module: str) -> bool:
+    """Whether somebody has deleted what a module that passed had left, or a part of it."""
+    store, records = folder.store, _records(folder, module)
+    if not records or is_doomed(store, folder.payload_id):
+        return True
+    for _, record in records:
+        if record.output_dir is None:
+            if record.task_type in _APPLICATIONS:
+                return True
+            continue
+        keys = {key for found in record.artifacts.values() for key in found}
+        if keys and any(not store.exists(key) for key in keys.difference(store.list(record.output_dir))):
+            return True
+    return False
 
 
 def temps(folder: RunFolder, module: str) -> Entries:
@@ -54,14 +75,18 @@ def log_tail(folder: RunFolder, module: str) -> str | None:
 
 
 def _written(folder: RunFolder, module: str) -> Iterator[tuple[tuple[str, Store, str], bool]]:
-    own = folder.record(module)
-    records = [("", own)] if own is not None else [(f"{one.map_index}/", one) for one in folder.records(module)]
-    for prefix, record in records:
+    for prefix, record in _records(folder, module):
         if record.output_dir is None:
             continue
         for key in folder.store.list(record.output_dir):
             name = key[len(record.output_dir) + 1 :]
             yield (f"{prefix}{name}", folder.store, key), name.split("/")[0] in TEMPORARY
+
+
+def _records(folder: RunFolder, module: str) -> list[tuple[str, TaskRecord]]:
+    """The records of a module, and what comes before the names of the files of each."""
+    own = folder.record(module)
+    return [("", own)] if own is not None else [(f"{one.map_index}/", one) for one in folder.records(module)]
 
 
 def _places(folder: RunFolder, module: str) -> list[tuple[str, str]]:

@@ -33,9 +33,12 @@ def passed(store: Store, run: Run, *modules: str) -> Ended:
     for module in modules:
         folder = RunFolder(store, PAYLOAD, run.dag_id, run.run_id.dag_run_id)
         output = folder.output_key(module, -1, 1)
-        store.write(f"{output}/result/{module}.txt", f"made by {module}".encode())
+        key = f"{output}/result/{module}.txt"
+        store.write(key, f"made by {module}".encode())
         store.write(f"{output}/tmp/scratch", b"of no use")
-        record = TaskRecord(module, "map", TaskStatus.SUCCEEDED, str(uuid.uuid4()), output_dir=output)
+        record = TaskRecord(
+            module, "map", TaskStatus.SUCCEEDED, str(uuid.uuid4()), output_dir=output, artifacts={"r": (key,)}
+        )
         folder.write_record(record)
         results[module] = Result(
             module, Status.PASSED, run.map, PAYLOAD, run.dag_id, run.run_id.dag_run_id, str(run.run_id), "1.0.0"

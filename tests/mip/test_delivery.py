@@ -5,21 +5,27 @@ from __future__ import annotations
 import base64
 import io
 import threading
+import time
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from airflow_monai.errors import StoreError
 from airflow_monai.gateway.mip import Clerk
+from airflow_monai.mip import delivery
 from airflow_monai.mip.delivery import Deliveries, State, told
 from airflow_monai.mip.ledger import Ledger
 from airflow_monai.mip.model import Run, RunId
 from airflow_monai.sinks.base import Destination
 from airflow_monai.store.local import LocalStore
-from tests.mip.cases import asked_for, passed
+from airflow_monai.store.runs import RunFolder
+from tests.mip.cases import PAYLOAD, asked_for, passed
 from tests.mip.service import Service, result_service
 from tests.s3_server import KEY, S3Server, s3  # noqa: F401 - a fixture
 
@@ -105,6 +111,85 @@ def test_an_attempt_whose_gateway_died_is_made_again_later(store: LocalStore, se
     assert deliveries.deliver(run, ended, ("CDR",)) == (False, []), "it may be another gateway's, which is at it"
     clock.now += timedelta(hours=1)
     assert deliveries.deliver(run, ended, ("CDR",))[0] is True
+
+
+def _delete_files(store: LocalStore, run: Run) -> None:
+    store.delete_tree(RunFolder(store, PAYLOAD, run.dag_id, run.run_id.dag_run_id).output_key("a", -1, 1))
+
+
+def _finalize(store: LocalStore, run: Run) -> None:
+    folder = RunFolder(store, PAYLOAD, run.dag_id, run.run_id.dag_run_id)
+    record = folder.record("a")
+    assert record is not None
+    _delete_files(store, run)
+    folder.write_record(replace(record, artifacts={}, output_dir=None))
+
+
+def _delete_payload(store: LocalStore, _: Run) -> None:
+    store.write_json(f"payloads/{PAYLOAD}/deleted.json", {})
+
+
+@pytest.mark.parametrize("lose", [_delete_files, _finalize, _delete_payload])
+@pytest.mark.parametrize("kind", ["service", "folder"])
+def test_results_that_are_gone_are_not_delivered_as_nothing(
+    store: LocalStore, service: Service, tmp_path: Path, kind: str, lose: Callable[[LocalStore, Run], None]
+) -> None:
+    run = Ledger(store).submit(asked_for(), None)
+    ended = passed(store, run, "a")
+    lose(store, run)
+    folder = Destination("DROP", "monai_folder", extra={"path": str(tmp_path)})
+    deliveries = Deliveries(store, service.destination if kind == "service" else lambda _: folder)
+    settled, (news,) = deliveries.deliver(run, ended, ("DROP",))
+    assert settled and str(news) == "a to DROP: refused, its results are gone"
+    assert service.got == []
+
+
+@pytest.mark.parametrize("error", [StoreError("payloads/x/DOE^JANE.dcm is damaged"), OSError(28, "the disk is full")])
+def test_files_that_cannot_be_read_are_tried_again_and_keep_no_other_run(
+    store: LocalStore, service: Service, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    ledger = Ledger(store)
+    runs = [ledger.submit(asked_for(job), None) for job in ("alpha", "beta")]
+    for run in runs:
+        passed(store, run, "a")
+    blocks = LocalStore.blocks
+
+    def torn(self: LocalStore, key: str) -> Any:
+        if "alpha" in key:
+            raise error
+        return blocks(self, key)
+
+    monkeypatch.setattr(LocalStore, "blocks", torn)
+    Clerk(store, lambda _: None, service.destination, lambda: ("CDR",)).deliver()
+    assert ledger.open_runs() == [RunId("alpha", 1)] and len(service.got) == 1
+    (news,) = told(store, RunId("alpha", 1))
+    assert news.state is State.LATER and "JANE" not in news.reason
+
+
+def test_a_run_that_is_damaged_keeps_no_other(store: LocalStore, service: Service) -> None:
+    ledger = Ledger(store)
+    for job in ("alpha", "beta"):
+        passed(store, ledger.submit(asked_for(job), None), "a")
+    store.write_json(ledger.key(RunId("alpha", 1), "run.json"), {})
+    Clerk(store, lambda _: None, service.destination, lambda: ("CDR",)).deliver()
+    assert len(service.got) == 1
+
+
+def test_packing_counts_as_time_of_the_attempt(
+    store: LocalStore, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Ledger(store).submit(asked_for(), None)
+    ended = passed(store, run, "a")
+    blocks = LocalStore.blocks
+
+    def slow(self: LocalStore, key: str) -> Any:
+        time.sleep(1.1)
+        return blocks(self, key)
+
+    monkeypatch.setattr(LocalStore, "blocks", slow)
+    monkeypatch.setattr(delivery, "ATTEMPT_SECONDS", 1.0)
+    _, (news,) = Deliveries(store, service.destination).deliver(run, ended, ("CDR",))
+    assert news.state is State.LATER and service.got == []
 
 
 def test_two_gateways_send_once(store: LocalStore, service: Service) -> None:

@@ -5,7 +5,9 @@ A command's function is named, not imported, so that ``--help`` costs nothing of
 
 from __future__ import annotations
 
-from airflow_monai.cli.groups.app_server import JOBS
+from airflow_monai.cli.groups.app_server import HANDLERS, JOBS
+from airflow_monai.cli.groups.workflow_manager import CREDENTIALS, INSTANCES, PAYLOADS_ELSEWHERE, TASKS
+from airflow_monai.cli.groups.workload_manager import EXPORT_TASKS, SINKS
 from airflow_monai.cli.model import AT, JSON, USER, Argument, Command, Group, port, positive
 
 ENTRY = "airflow_monai.cli.entry"
@@ -362,6 +364,7 @@ _PAYLOADS = Group(
                 Argument(("--again",), {"action": "store_true", "help": "Another run where there is one."}),
             ),
         ),
+        *PAYLOADS_ELSEWHERE,
     ),
 )
 
@@ -815,6 +818,12 @@ MONAI = Group(
         _WORKFLOWS,
         _DATASETS,
         JOBS,
+        HANDLERS,
+        INSTANCES,
+        TASKS,
+        CREDENTIALS,
+        SINKS,
+        EXPORT_TASKS,
         _ARGO,
         _BATCH,
     ),

@@ -72,3 +72,21 @@ AT = (
     USER,
 )
 """Which server, and who asks it."""
+SECRET = (
+    Argument(("--secret-env",), {"metavar": "VARIABLE", "help": "Environment variable that has the secret."}),
+    Argument(("--secret-stdin",), {"action": "store_true", "help": "Read the secret from standard input."}),
+)
+"""A secret never stands on a command line, where others of the host can read it."""
+
+
+def limit(default: int = 50, most: str = "") -> Argument:
+    """How many entries of a list are shown."""
+    words = f"How many at most{most}. Default: {default}."
+    return Argument(("--limit",), {"metavar": "N", "type": positive, "default": default, "help": words})
+
+
+def repeated(flag: str, metavar: str, words: str) -> Argument:
+    """An option that may be given several times."""
+    return Argument(
+        (flag,), {"metavar": metavar, "action": "append", "default": [], "help": f"{words}; may be repeated."}
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_monai.cli.model import AT, JSON, Argument, Command, Group, positive
+from airflow_monai.cli.model import AT, JSON, SECRET, Argument, Command, Group, limit, positive, repeated
 
 _JOBS = "airflow_monai.cli.remote.jobs"
 _ID = "0d5ff1d1-5f6c-5c3e-8f0a-2f4f4d1f6a11"
@@ -77,7 +77,7 @@ JOBS = Group(
                 ),
                 _MAP,
                 Argument(("--dataset",), {"metavar": "ID", "help": "Only those on this dataset."}),
-                Argument(("--limit",), {"type": positive, "default": 50, "help": "How many at most. Default: 50."}),
+                limit(),
                 *AT,
                 JSON,
             ),
@@ -136,6 +136,92 @@ JOBS = Group(
             function=f"{_JOBS}.delete_results",
             example=f"airflow monai jobs delete-results {_ID}",
             arguments=(_JOB, *AT, JSON),
+        ),
+    ),
+)
+
+_HANDLERS = "airflow_monai.cli.remote.handlers"
+_HANDLER_ID = "3f0c6a52-5f0b-4c9e-9d7e-0c1a4a4a7d55"
+_HANDLER = Argument(("handler",), {"metavar": "ID", "help": "Of a handler, as 'handlers list' shows it."})
+
+HANDLERS = Group(
+    name="handlers",
+    help="Notification handlers: addresses that are told what happens to jobs and workflow instances.",
+    example="airflow monai handlers register https://ris.hospital.example/monai",
+    commands=(
+        Command(
+            name="register",
+            help="Have an address told of the end of jobs and workflow instances.",
+            description="Have an address told of jobs and workflow instances: all that end, unless it is said which. "
+            "What is posted is signed with a secret; without one here, one is made and printed once.",
+            function=f"{_HANDLERS}.register",
+            example="airflow monai handlers register https://ris.hospital.example/monai --events workflow.completed",
+            arguments=(
+                Argument(("handler_url",), {"metavar": "URL", "help": "Where notifications are posted."}),
+                Argument(
+                    ("--events",),
+                    {
+                        "nargs": "+",
+                        "metavar": "EVENT",
+                        "help": "workflow.started, task.started, task.updated, task.completed, workflow.completed. "
+                        "Default: the last.",
+                    },
+                ),
+                repeated("--map", "NAME:VERSION", "Only of jobs of this MAP"),
+                repeated("--workflow", "NAME", "Only of this workflow"),
+                repeated("--job", "ID", "Only of this job or workflow instance"),
+                Argument(("--description",), {"default": "", "help": "For people."}),
+                *SECRET,
+                *AT,
+                JSON,
+            ),
+        ),
+        Command(
+            name="list",
+            help="List the handlers, and how they are.",
+            function=f"{_HANDLERS}.list_all",
+            example="airflow monai handlers list",
+            arguments=(*AT, JSON),
+        ),
+        Command(
+            name="show",
+            help="Show a handler, and how it is.",
+            function=f"{_HANDLERS}.show",
+            example=f"airflow monai handlers show {_HANDLER_ID}",
+            arguments=(_HANDLER, *AT, JSON),
+        ),
+        Command(
+            name="test",
+            help="Post a test to a handler now. Exit code 1: it did not take it.",
+            function=f"{_HANDLERS}.test",
+            example=f"airflow monai handlers test {_HANDLER_ID}",
+            arguments=(_HANDLER, *AT, JSON),
+        ),
+        Command(
+            name="unregister",
+            help="Have a handler told nothing more, also not what waits for it.",
+            function=f"{_HANDLERS}.unregister",
+            example=f"airflow monai handlers unregister {_HANDLER_ID}",
+            arguments=(_HANDLER, *AT, JSON),
+        ),
+        Command(
+            name="deliveries",
+            help="List what failed, what waits and why, what is to come, and what was delivered.",
+            function=f"{_HANDLERS}.deliveries",
+            example=f"airflow monai handlers deliveries {_HANDLER_ID}",
+            arguments=(_HANDLER, limit(200, ", 1,000 at most"), *AT, JSON),
+        ),
+        Command(
+            name="retry",
+            help="Deliver what was given up all the same. Exit code 1: nothing was.",
+            function=f"{_HANDLERS}.retry",
+            example=f"airflow monai handlers retry {_HANDLER_ID}",
+            arguments=(
+                _HANDLER,
+                Argument(("events",), {"nargs": "*", "metavar": "EVENT", "help": "These. Default: all."}),
+                *AT,
+                JSON,
+            ),
         ),
     ),
 )

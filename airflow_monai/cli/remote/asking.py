@@ -65,19 +65,22 @@ def server_of(url: str | None, user: str | None, prefix: str) -> Server:
     return Server(address, prefix, Login.of_environment(user or ""))
 
 
-def answer(args: Namespace, found: Any, *, line: str = "", columns: Sequence[str] = ()) -> int:
+def answer(args: Namespace, found: Any, *, line: str = "", columns: Sequence[str] = (), table: str = "") -> int:
     """Print what a server answered: JSON where it is wanted, else the line, else these columns, else all facts.
 
+    :param table: the field that has the rows for the columns: all facts come first.
     :return: the exit code 0.
     """
     if args.json:
         print_json(found, sys.stdout)
     elif line:
         print(text_of(line))
-    elif columns:
+    elif columns and not table:
         print_rows(found, columns, sys.stdout)
     else:
         print_facts(found, sys.stdout)
+        if table:
+            print_rows(found[table], columns, sys.stdout)
     return OK
 
 

@@ -1,0 +1,66 @@
+"""``airflow monai instances`` and ``tasks``: what runs and ran, by the Workflow Manager API."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from typing import Any
+
+from airflow_monai.cli.progress import Progress
+from airflow_monai.cli.remote.asking import WORKFLOW_MANAGER, answer, asks
+from airflow_monai.client.server import Server, place
+
+_AT = "workflowinstances"
+_COLUMNS = ("id", "workflow_name", "ae_title", "status", "start_time", "payload_id")
+_TASK = ("execution_id", "task_id", "map_index", "task_type", "status", "reason", "task_start_time")
+
+
+@asks(WORKFLOW_MANAGER)
+def list_all(server: Server, args: Namespace) -> int:
+    found = _first(server, place(_AT), args.limit, "instances", status=args.status, payloadId=args.payload)
+    return answer(args, found, columns=_COLUMNS)
+
+
+@asks(WORKFLOW_MANAGER)
+def show(server: Server, args: Namespace) -> int:
+    found = server.call("GET", place(_AT, args.instance))
+    return answer(args, found, table="tasks", columns=(*_TASK, "error_message"))
+
+
+@asks(WORKFLOW_MANAGER)
+def failed(server: Server, args: Namespace) -> int:
+    return answer(args, server.call("GET", place(_AT, "failed")), columns=_COLUMNS)
+
+
+@asks(WORKFLOW_MANAGER)
+def acknowledge(server: Server, args: Namespace) -> int:
+    found = server.call("PUT", place(_AT, args.instance, "executions", args.execution, "acknowledge"))
+    return answer(args, found, line=f"Acknowledged {args.execution} of {found['id']}.")
+
+
+@asks(WORKFLOW_MANAGER)
+def running_tasks(server: Server, args: Namespace) -> int:
+    found = _first(server, place("tasks", "running"), args.limit, "tasks")
+    return answer(args, found, columns=("workflow_instance_id", *_TASK))
+
+
+@asks(WORKFLOW_MANAGER)
+def show_task(server: Server, args: Namespace) -> int:
+    return answer(args, server.call("GET", place("tasks", args.execution)))
+
+
+@asks(WORKFLOW_MANAGER)
+def set_task(server: Server, args: Namespace) -> int:
+    found = server.call("PUT", place("tasks", args.execution), body={"status": args.status})
+    return answer(args, found, line=f"{found['task_id']} of {found['workflow_instance_id']} is {found['status']}.")
+
+
+def _first(server: Server, path: str, most: int, what: str, **asked: Any) -> list[dict[str, Any]]:
+    progress, found = Progress(sys.stderr), list[dict[str, Any]]()
+    for data, total in server.pages(path, **asked):
+        found += data
+        progress.tell(f"{len(found)} of {total} {what}")
+        if len(found) >= most:
+            break
+    progress.clear()
+    return found[:most]

@@ -11,6 +11,7 @@ from fastapi import Depends, HTTPException, Request
 
 from airflow_monai import settings
 from airflow_monai.api.common.access import Caller, Right, TheCaller
+from airflow_monai.api.common.wording import without_places
 from airflow_monai.api.mip.engine import Engine, View
 from airflow_monai.api.mip.models import HIDDEN, JobStatus, RunStatus, SeenPayload
 from airflow_monai.errors import SettingsError
@@ -109,13 +110,15 @@ def desk(request: Request, caller: TheCaller) -> Desk:
 TheDesk = Annotated[Desk, Depends(desk)]
 
 
-def run_status(view: View, store: Store) -> RunStatus:
+def run_status(view: View, desk: Desk) -> RunStatus:
+    """Who may not read data is not told the map of others, which may be named after a patient."""
     run, ended = view.run, view.ended
-    log = "\n".join([ended.log, *(f"delivery of {news}" for news in told(store, run.run_id))]) if ended else None
+    deliveries = (f"delivery of {news}" for news in told(desk.store, run.run_id))
+    log = without_places("\n".join([ended.log, *deliveries])) if ended else None
     payload = SeenPayload(
         job=run.run_id.job,
         modules=list(run.modules),
-        map=run.map,
+        map=run.map if run.user == desk.caller.name or desk.caller.may(Right.READ_DATA, run.dag_id) else HIDDEN,
         force_rerun=run.force_rerun,
         openai_key=HIDDEN if run.key_name else "",
         extra_args={module: list(words) for module, words in run.extra_args.items()},
@@ -138,6 +141,6 @@ def job_status(view: View, modules: Iterable[str]) -> JobStatus:
         modules=list(modules),
         start_time=view.start_time,
         stop_time=ended.stop_time if ended else None,
-        log=ended.log if ended else None,
+        log=without_places(ended.log) if ended else None,
         force_rerun=view.run.force_rerun,
     )

@@ -103,8 +103,11 @@ _download("temps", files.temps)
 @route(router, "GET", "/maps", 503)
 def list_maps(desk: TheDesk) -> list[str]:
     """Names of the maps that modules can be run on."""
-    desk.caller.check(Right.READ_DATA, desk.workflow().dag_id)
-    return map_names(desk.store)
+    dag_id = desk.workflow().dag_id
+    desk.caller.check(Right.READ_DATA, dag_id)
+    names = map_names(desk.store)
+    note(desk.caller, "monai.mip.maps", dag_id=dag_id, extra={"maps": len(names)})
+    return names
 
 
 def _results(desk: Desk, view: View) -> dict[str, Result]:

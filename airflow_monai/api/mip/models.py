@@ -6,11 +6,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
+from airflow_monai.api.common.wording import without_places
 from airflow_monai.mip.keys import MAX_LENGTH
 from airflow_monai.mip.model import NAME, Result, Status
 
 HIDDEN = "********"
-"""In place of a key that came with a run."""
+"""In place of a key that came with a run, and of what the caller may not know."""
 JobName = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
 Word = Annotated[str, StringConstraints(max_length=4096, pattern=r"^[^\x00]*$")]
 
@@ -48,7 +49,7 @@ class SeenPayload(BaseModel):
 
     job: str = Field(examples=["alpha"])
     modules: list[str] = Field(examples=[["map_crop"]])
-    map: str = Field(examples=["WY_CO_Peach"])
+    map: str = Field(description="Stars for those who may not read data.", examples=["WY_CO_Peach"])
     force_rerun: bool
     openai_key: str = Field(description="Empty, or stars where one came with the run.", examples=["********"])
     extra_args: dict[str, list[str]] = {}
@@ -97,7 +98,7 @@ class ModuleStatus(BaseModel):
             start_time=result.start_time,
             stop_time=result.stop_time,
             log=log,
-            exception=result.error or None,
+            exception=without_places(result.error) or None,
         )
 
 

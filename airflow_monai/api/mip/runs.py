@@ -59,10 +59,10 @@ def run_modules(payload: RunPayload, desk: TheDesk) -> RunStatus:
             extra={"modules": list(run.modules), "force_rerun": run.force_rerun, "payload_id": run.payload_id},
         )
         view = desk.engine.view(run.run_id)
-        return run_status(view or View(run, Status.NOT_STARTED, {}), desk.store)
+        return run_status(view or View(run, Status.NOT_STARTED, {}), desk)
     except (SQLAlchemyError, MonaiError, OSError) as error:  # it is submitted: whoever asks next starts it
         log.error("run %s cannot be started now: %s", run.run_id, type(error).__name__)
-        return run_status(View(run, Status.NOT_STARTED, {}), desk.store)
+        return run_status(View(run, Status.NOT_STARTED, {}), desk)
 
 
 @route(router, "GET", "/runs")
@@ -74,7 +74,7 @@ def list_runs(desk: TheDesk) -> list[str]:
 @route(router, "GET", "/runs/{run_id}", 404)
 def show_run(run_id: str, desk: TheDesk) -> RunStatus:
     """How far a run is."""
-    return run_status(desk.view(RunId.parse(run_id)), desk.store)
+    return run_status(desk.view(RunId.parse(run_id)), desk)
 
 
 def _check_modules(payload: RunPayload, modules: Modules) -> None:

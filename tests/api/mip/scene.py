@@ -107,7 +107,9 @@ def set_run(run_id: str, state: str) -> None:
         run.end_date = datetime.now(timezone.utc) if state in ("success", "failed") else None
 
 
-def work(store: Store, payload_id: str, run_id: str, *, fails: str = "", volume: int = 100) -> list[str]:
+def work(
+    store: Store, payload_id: str, run_id: str, *, fails: str = "", error: str = "", volume: int = 100
+) -> list[str]:
     """Do what the scheduler and the workers would; the tasks that ran, in their order."""
     ran: list[str] = []
     failed = False
@@ -121,7 +123,7 @@ def work(store: Store, payload_id: str, run_id: str, *, fails: str = "", volume:
             airflow_rows.set_task(DAG, f"mip__{run_id}", task, {"state": "skipped"})
             continue
         failed = task == fails
-        leave(store, payload_id, run_id, task, failed=failed, result={"volume_ml": volume})
+        leave(store, payload_id, run_id, task, failed=failed, error=error, result={"volume_ml": volume})
         airflow_rows.set_task(DAG, f"mip__{run_id}", task, {"state": "failed" if failed else "success"})
         ran.append(task)
     set_run(run_id, "failed" if failed else "success")
@@ -132,7 +134,7 @@ def leave(store: Store, payload_id: str, run_id: str, task: str, **more: Any) ->
     """The record, the outputs and the log of a task."""
     folder = RunFolder(store, payload_id, DAG, f"mip__{run_id}")
     output = folder.output_key(task, -1, 1)
-    failed = more.pop("failed", False)
+    failed, error = more.pop("failed", False), more.pop("error", "")
     keys = (f"{output}/result/one.txt",)
     store.write(keys[0], f"{task} of {run_id}".encode())
     store.write(f"{output}/temp/scratch.bin", b"temporary")
@@ -145,7 +147,7 @@ def leave(store: Store, payload_id: str, run_id: str, task: str, **more: Any) ->
             str(uuid.uuid4()),
             output_dir=output,
             artifacts={"result": keys},
-            error_msg=f"Task {task}: it broke." if failed else None,
+            error_msg=f"Task {task}: {error or 'it broke.'}" if failed else None,
             **more,
         )
     )

@@ -47,6 +47,15 @@ def names(archive: bytes) -> dict[str, bytes]:
         return {name: found.read(name) for name in found.namelist()}
 
 
+def audited(event: str) -> list[str]:
+    from airflow.models.log import Log
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        return [str(extra) for extra in session.scalars(select(Log.extra).where(Log.event == event))]
+
+
 def forget_dag() -> None:
     from airflow.models.dag import DagModel
     from airflow.utils.session import create_session
@@ -304,6 +313,7 @@ class TestLists:
         assert client.get("/mip/runs/").json() == ["alpha-1", "beta-2-1"], "as other servers of its kind spell it"
         assert client.get("/mip/jobs").json() == ["alpha", "beta-2"]
         assert client.get("/mip/maps").json() == ["PEACH"]
+        assert audited("monai.mip.maps") == ['{"maps": 1}'], "names may be patients'"
         assert client.get("/mip/modules").json() == [
             {"module_name": "a", "version": "1.0.0"},
             {"module_name": "b", "version": "1.0.0"},
@@ -381,6 +391,37 @@ class TestRefusals:
         asked(client, "a")
         with only(monkeypatch, scene.DAG):
             asked(client, "a")  # what has run there is theirs to read
+
+    def test_who_may_not_read_data_is_not_told_the_map(
+        self, api: Api, chain: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = api("op")
+        asked(client, "a")
+        assert client.get("/mip/runs/alpha-1").json()["payload"]["map"] == "PEACH"
+        with only(monkeypatch, scene.DAG, data=False):
+            answer = api("admin").get("/mip/runs/alpha-1")
+            assert answer.status_code == 200 and "PEACH" not in answer.text
+            assert client.get("/mip/runs/alpha-1").json()["payload"]["map"] == "PEACH", "they have said it themselves"
+
+    def test_places_of_the_site_are_not_told(self, api: Api, site_store: LocalStore, chain: str) -> None:
+        client = api("op")
+        asked(client, "a")
+        scene.work(site_store, chain, "alpha-1", fails="a", error="no engine at tcp://10.1.2.3:2375 for /srv/data/x")
+        where = "mip/jobs/alpha/1/deliveries/CDR/a/1"
+        site_store.write_json(f"{where}.json", {"since": "2026-03-01T09:00:00+00:00"})
+        reason = "CDR at http://cdr.site.example:8080 does not answer"
+        news = {
+            "destination": "CDR",
+            "module": "a",
+            "state": "later",
+            "reason": reason,
+            "at": "2026-03-01T09:00:01+00:00",
+        }
+        site_store.write_json(f"{where}.done.json", news)
+        for path in ("runs/alpha-1", "jobs/alpha", "modules/alpha/a"):
+            told = client.get(f"/mip/{path}").text
+            assert "of this site" in told, path
+            assert not [place for place in ("10.1.2.3", "/srv/data", "cdr.site") if place in told], path
 
     def test_a_name_and_a_password_will_do(self, api: Api, chain: str) -> None:
         client = api(None)

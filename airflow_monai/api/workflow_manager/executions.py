@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from airflow_monai.api.common.access import Caller, Right
 from airflow_monai.api.common.audit import note
+from airflow_monai.api.common.wording import without_places
 from airflow_monai.api.instances.ids import RunName
 from airflow_monai.api.instances.runs import Run, Task
 from airflow_monai.api.workflow_manager.models import TaskExecution, WorkflowInstance
@@ -250,7 +251,9 @@ def _execution(
         or "",
         status=status,
         reason=reason_of(status, record),
-        error_message=record.error_msg if record and status is TaskStatus.FAILED else None,
+        error_message=without_places(record.error_msg or "") or None
+        if record and status is TaskStatus.FAILED
+        else None,
         input_artifacts=_inputs(plan, folder, records) if plan else {},
         output_artifacts=_outputs(record) if record else {},
         output_directory=record.output_dir if record else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastapi.testclient import TestClient
 from airflow_monai.api.instances.starting import end_run
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import instance_id_of
+from airflow_monai.store.runs import RunFolder
 from tests.api.airflow_rows import run, set_task
 from tests.api.workflow_manager.scene import (
     BASE,
@@ -164,6 +166,20 @@ def test_a_failure_is_taken_note_of_once(api: Api, dags: Any, site_store: LocalS
     assert client.get(f"{PATH}/failed").json() == []
     good = instance_id_of(dags[1], work_on(site_store, dags[1], payload))
     assert client.put(f"{PATH}/{good}/executions/{good}/acknowledge").status_code == 400
+
+
+def test_a_failure_is_told_without_where_the_engine_is(
+    api: Api, dags: Any, site_store: LocalStore, payload: str
+) -> None:
+    run_id = work_on(site_store, dags[0], payload, "failed")
+    folder = RunFolder(site_store, payload, dags[0], run_id)
+    record = folder.record("work", -1)
+    assert record is not None
+    said = "The engine at tcp://10.1.2.3:2375 has lost /srv/site/maps/lung in between."
+    folder.write_record(replace(record, error_msg=said))
+    (found,) = api("viewer").get(f"{PATH}/failed").json()
+    (message,) = {task["error_message"] for task in found["tasks"] if task["task_id"] == "work"}
+    assert message == "The engine at (an address of this site) has lost (a path of this site) in between."
 
 
 def test_a_run_that_failed_without_a_task(api: Api, dags: Any, site_store: LocalStore, payload: str) -> None:

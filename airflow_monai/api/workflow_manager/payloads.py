@@ -31,6 +31,8 @@ from airflow_monai.store.summaries import PatientFilter, PayloadIndex, Summary, 
 
 MAX_PART = 64
 MAX_PAGE = 100
+MOST_LISTED = 50
+"""So many instances a list shows of a payload and a workflow; one payload alone shows more."""
 _ID = "6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21"
 
 router = APIRouter(prefix=PREFIX, tags=["Workflow Manager: payloads"])
@@ -149,7 +151,8 @@ def list_payloads(
         if not wanted.is_empty and sight.reads_nothing:
             raise HTTPException(403, "You have no right to read patient data here, and so not to search by it.")
         found, total = _page(_index(store.url), paging, wanted, sight)
-        runs = _by_payload(runs_on(session, [item.payload_id for item in found], our_dags(session)))
+        ids = [item.payload_id for item in found]
+        runs = _by_payload(runs_on(session, ids, our_dags(session), MOST_LISTED))
         told = _told(store, found, runs, sight)
     _note(caller, "monai.payload.list", [info for info in told if info.patient_details is not None])
     return paging.page(told, total)

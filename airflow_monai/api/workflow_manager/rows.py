@@ -11,7 +11,7 @@ from airflow.models.dag import DagTag
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from fastapi import HTTPException
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from airflow_monai.api.common.access import Caller, Right
@@ -35,6 +35,9 @@ TAG = "monai"
 """That the factory gives to every DAG of ours."""
 MAX_TRIES = 20
 """Of a task that was cleared more often only the first generations are found by their execution ids."""
+MOST_RUNS = 1000
+"""Of one payload in one DAG."""
+_NOT_ENDED = ("queued", "running")
 
 
 def our_dags(session: Session) -> set[str]:
@@ -62,18 +65,29 @@ def the_run(caller: Caller, right: Right, instance_id: str, session: Session) ->
     return run
 
 
-def runs_on(session: Session, payload_ids: Iterable[str], dag_ids: Iterable[str] | None = None) -> list[Run]:
-    """The runs that have these payloads as their keys, the oldest first; at most a thousand."""
-    wanted = select(*RUN_COLUMNS).where(DagRun.partition_key.in_(sorted(payload_ids)))
+def runs_on(
+    session: Session, payload_ids: Iterable[str], dag_ids: Iterable[str] | None = None, most: int = MOST_RUNS
+) -> list[Run]:
+    """The runs that have these payloads as their keys, the oldest first.
+
+    :param most: so many at most of each payload in each DAG: those that have not ended, then the latest.
+    """
+    rank = func.row_number().over(
+        partition_by=(DagRun.partition_key, DagRun.dag_id),
+        order_by=(case((DagRun._state.in_(_NOT_ENDED), 0), else_=1), DagRun.id.desc()),
+    )
+    ranked = select(DagRun.id, rank.label("rank")).where(DagRun.partition_key.in_(sorted(payload_ids)))
     if dag_ids is not None:
-        wanted = wanted.where(DagRun.dag_id.in_(sorted(dag_ids)))
-    return [run_from(row) for row in session.execute(wanted.order_by(DagRun.id).limit(1000))]
+        ranked = ranked.where(DagRun.dag_id.in_(sorted(dag_ids)))
+    found = ranked.subquery()
+    wanted = select(*RUN_COLUMNS).join(found, found.c.id == DagRun.id).where(found.c.rank <= most)
+    return [run_from(row) for row in session.execute(wanted.order_by(DagRun.id))]
 
 
 def is_worked_on(session: Session, payload_id: str) -> bool:
     """Whether a run that has not ended has this payload as its key, or in its conf; of any DAG."""
     wanted = select(DagRun.id).where(
-        DagRun._state.in_(["queued", "running"]),
+        DagRun._state.in_(_NOT_ENDED),
         or_(DagRun.partition_key == payload_id, DagRun.conf["payload_id"].as_string() == payload_id),
     )
     return session.scalar(wanted.limit(1)) is not None

@@ -101,6 +101,31 @@ def test_lists_show_the_newest_first_and_find_patients(
         assert client.get(f"{PATH}/{ids[1]}/download").status_code == 403
 
 
+def test_many_runs_on_one_payload_hide_none_of_another(
+    api: Api, dag_id: str, site_store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of each the running ones are told, then the latest; who may see only one workflow loses nothing by others."""
+    monkeypatch.setattr("airflow_monai.api.workflow_manager.payloads.MOST_LISTED", 2)
+    other = write_workflow(tmp_path / "workflows", "other")
+    often, seldom = receive(site_store, "1.2.1", 1), receive(site_store, "1.2.2", 1)
+    for number in range(5):
+        run(dag_id, f"often-{number}", "success" if number else "running", partition_key=often)
+    run(other, "once", partition_key=often)
+    run(dag_id, "seldom", partition_key=seldom)
+
+    def listed(client: TestClient) -> dict[str, Any]:
+        return {one["id"]: one for one in client.get(PATH).json()["Data"]}
+
+    found = listed(api("viewer"))
+    assert found[seldom]["workflow_instance_ids"] == [instance_id_of(dag_id, "seldom")]
+    told = [instance_id_of(dag_id, "often-0"), instance_id_of(dag_id, "often-4"), instance_id_of(other, "once")]
+    assert found[often]["workflow_instance_ids"] == told
+    assert found[often]["payload_status"] == "InProgress"
+    assert len(api("viewer").get(f"{PATH}/{often}").json()["workflow_instance_ids"]) == 6
+    with only(monkeypatch, other):
+        assert listed(api("viewer"))[often]["patient_details"] is not None
+
+
 def test_its_images_are_fetched_as_an_archive(api: Api, dag_id: str, site_store: LocalStore) -> None:
     payload = receive(site_store)
     answer = api("viewer").get(f"{PATH}/{payload}/download")

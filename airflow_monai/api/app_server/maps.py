@@ -63,7 +63,7 @@ def register_map(new: NewMap, response: Response, caller: TheCaller) -> Register
     wanted = Wanted(new.name, new.version, new.ae_title, exports, new.use_gpu, new.replace)
     done = registrar.register(Asked(new.image or "", new.folder or "", wanted, new.pull, caller.name), store)
     if isinstance(done, Progress):
-        note(caller, "monai.map.register", extra={"registration": done.id})
+        note(caller, "monai.map.ask", extra={"registration": done.id})  # registering.py notes what came of it
         response.status_code = 202
         response.headers["Location"] = f"maps/registrations/{done.id}"
         return _status(done)

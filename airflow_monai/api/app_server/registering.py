@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fastapi import HTTPException
 
 from airflow_monai import settings
+from airflow_monai.api.common import audit
 from airflow_monai.api.common.wording import without_places
 from airflow_monai.errors import (
     ImageDenied,
@@ -136,10 +137,20 @@ class Registrar:
         else:
             with task.lock:
                 if task.progress is not None:
+                    _note(task.progress, made)
                     notes.done(task.progress, made)
             return made
         finally:
             self._under_way.release()
+
+
+def _note(progress: Progress, made: Registration) -> None:
+    """In the audit log, of one whose caller was answered before it was known which MAP it is."""
+    extra = {"registration": progress.id, "map": made.record.label, "created": made.is_new}
+    try:
+        audit.note(progress.asked.by, "monai.map.register", dag_id=made.plan.dag_id, extra=extra)
+    except Exception as error:  # noqa: BLE001 - it is registered all the same
+        log_internal("entering the registration of a MAP in the audit log", error)
 
 
 def told(error: MonaiError) -> tuple[int, str]:

@@ -10,7 +10,7 @@ from airflow_monai.api.common.access import Caller
 
 
 def note(
-    caller: Caller | None,
+    caller: Caller | str | None,
     event: str,
     *,
     dag_id: str | None = None,
@@ -21,14 +21,15 @@ def note(
 ) -> None:
     """Enter it, committed when this returns.
 
-    :param caller: None for a service that was let in by a secret of its own and has no name here.
+    :param caller: a name, where who called is not here any more; None for a service that was let in by a secret of its
+        own and has no name here.
     :param event: as ``monai.job.cancel``.
     :param extra: ids and counts; never an attribute of a patient, a file's name or a secret.
     """
     from airflow.models.log import Log
     from airflow.utils.session import create_session
 
-    name = caller.name if caller else "monai"
+    name = caller if isinstance(caller, str) else caller.name if caller else "monai"
     with create_session() as session:
         session.add(
             Log(

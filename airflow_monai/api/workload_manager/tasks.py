@@ -141,6 +141,7 @@ def take_tasks(sink: SinkName, wanted: TakeTasks, caller: TheCaller) -> list[Tak
 def get_task(sink: SinkName, task_id: TaskId, caller: TheCaller) -> ExportTask:
     """One task, and who has it."""
     tasks, task = _found(sink, task_id, caller, Right.READ_DATA)
+    _note(caller, "monai.export.read", task)
     return _shown(tasks, task)
 
 
@@ -175,9 +176,11 @@ def renew_task(sink: SinkName, task_id: TaskId, lease: Lease, caller: TheCaller)
     """A client that needs longer than its lease says so before it is over."""
     tasks, task = _found(sink, task_id, caller, Right.CHANGE_TASKS)
     try:
-        return Renewed(taken_until=tasks.renew(task, lease.lease, lease.lease_seconds).until)
+        take = tasks.renew(task, lease.lease, lease.lease_seconds)
     except NotYours as error:
         raise HTTPException(409, str(error)) from None
+    _note(caller, "monai.export.renew", task)
+    return Renewed(taken_until=take.until)
 
 
 @router.post(
@@ -194,6 +197,7 @@ def return_task(sink: SinkName, task_id: TaskId, lease: Lease, caller: TheCaller
         tasks.give_back(task, lease.lease)
     except NotYours as error:
         raise HTTPException(409, str(error)) from None
+    _note(caller, "monai.export.return", task)
 
 
 @router.get(

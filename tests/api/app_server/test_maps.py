@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.models.log import Log
+from airflow.utils.session import create_session
 from fastapi.testclient import TestClient
+from sqlalchemy import select
 
 from airflow_monai.api.app_server import registering
 from airflow_monai.api.app_server.registering import Registrar
@@ -195,6 +198,12 @@ class TestWhatTakesLong:
         told = _ended(client, where)
         assert told["state"] == "done" and told["map"] == "noop:1.0.0" and told["created_now"]
         assert client.get(URL).json()["total"] == 1
+        number = answer.json()["id"]
+        done = {"registration": number, "map": "noop:1.0.0", "created": True}
+        assert _noted() == [
+            ("monai.map.ask", None, {"registration": number}),
+            ("monai.map.register", client.get(URL).json()["maps"][0]["workflow"], done),
+        ]
 
     def test_tells_why_it_failed(
         self, api: Api, noop: Path, gate: threading.Event, registrar: Registrar, tmp_path: Path
@@ -250,6 +259,12 @@ class TestWhatTakesLong:
         gate.set()
         assert [answer.status_code for answer in answers] == [202] * registering.MOST + [503]
         assert answers[-1].headers["retry-after"]
+
+
+def _noted() -> list[tuple[str, str | None, Any]]:
+    with create_session() as session:
+        wanted = select(Log.event, Log.dag_id, Log.extra).where(Log.event.like("monai.map.%")).order_by(Log.id)
+        return [(event, dag_id, json.loads(extra)) for event, dag_id, extra in session.execute(wanted)]
 
 
 def _ended(client: TestClient, where: str) -> dict[str, Any]:

@@ -119,6 +119,25 @@ def test_a_lease_is_kept_and_given_back(api: Api, task: PullTask) -> None:
     assert len(take(client)) == 1
 
 
+def test_every_look_and_every_change_is_in_the_audit_log(api: Api, task: PullTask) -> None:
+    client = api("user")
+    client.get(f"{TASKS}/{TASK_ID}")
+    (taken,) = take(client)
+    lease = {"lease": taken["lease"]}
+    client.post(f"{TASKS}/{TASK_ID}/renew", json=lease)
+    client.post(f"{TASKS}/{TASK_ID}/renew", json={"lease": "guessed"})  # nothing was changed
+    client.post(f"{TASKS}/{TASK_ID}/return", json=lease)
+    with create_session() as session:
+        entries = session.execute(
+            select(Log.event, Log.dag_id, Log.extra).where(Log.event.like("monai.export.%")).order_by(Log.id)
+        ).all()
+    assert [event for event, _, _ in entries] == [
+        f"monai.export.{what}" for what in ("read", "take", "renew", "return")
+    ]
+    assert {dag_id for _, dag_id, _ in entries} == {"ct-lung"}
+    assert all(TASK_ID in extra and ".dcm" not in extra and "1.2." not in extra for _, _, extra in entries)
+
+
 def test_who_may_not_is_refused(api: Api, task: PullTask) -> None:
     assert api(None).get(TASKS).status_code == 401
     assert api("viewer").post(f"{TASKS}/take", json={}).status_code == 403

@@ -2,6 +2,7 @@
 
 datasets/records/<id>.json             what a dataset is, made before its files are in the store
         /by-time/<time>-<id>.json      it is ready; the list, the oldest first
+        /by-name/<hash>/<time>-<id>.json    the same for those of one name
         /deleted/<id>.json             it is not any more, and its id is never used again
         /unfinished/<id>.json          somebody is making or deleting it, seen last at this time
         /keys/<hash>.json              an idempotency key -> the dataset that was made under it
@@ -85,6 +86,16 @@ class Datasets:
         """Of all that are ready, the newest first."""
         names = sorted(self.store.children(f"{ROOT}/by-time"), reverse=True)
         return [name[16:].removesuffix(".json") for name in names]
+
+    def named(self, name: str) -> Payload | None:
+        """The payload of the newest one of a name; None where there is none. Others are not read."""
+        top = _name_folder(name)
+        for entry in sorted(self.store.children(top), reverse=True):
+            try:
+                return self.ready(entry[16:].removesuffix(".json"))
+            except DatasetNotFound:  # it is being deleted, or was deleted as a payload
+                self.store.delete(f"{top}/{entry}")
+        return None
 
     def page(self, offset: int, limit: int) -> Page:
         """The newest first. Of the others no more than the names are read."""
@@ -174,6 +185,8 @@ class Datasets:
         return self.store.create_json(manifest_key(record.id), manifest.to_dict())
 
     def _list(self, made: Dataset) -> None:
+        if made.name:
+            self.store.create_json(_by_name(made), {})
         self.store.create_json(_by_time(made), {})
         self.store.delete(_unfinished(made.id))
 
@@ -197,6 +210,8 @@ class Datasets:
     def _remove(self, dataset: Dataset, by: str = "") -> None:
         """What is left of one that is marked as deleted."""
         self.store.delete(_by_time(dataset))
+        if dataset.name:
+            self.store.delete(_by_name(dataset))
         try:
             with suppress(NotDeletable):  # it has been asked for already
                 request_deletion(self.store, dataset.id, by or dataset.created_by, "dataset deleted")
@@ -313,8 +328,20 @@ def _unfinished(dataset_id: str) -> str:
 
 
 def _by_time(dataset: Dataset) -> str:
+    return f"{ROOT}/by-time/{_place(dataset)}"
+
+
+def _by_name(dataset: Dataset) -> str:
+    return f"{_name_folder(dataset.name)}/{_place(dataset)}"
+
+
+def _name_folder(name: str) -> str:
+    return f"{ROOT}/by-name/{hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()}"
+
+
+def _place(dataset: Dataset) -> str:
     milliseconds = int(datetime.fromisoformat(dataset.created).timestamp() * 1000)
-    return f"{ROOT}/by-time/{milliseconds:015d}-{dataset.id}.json"
+    return f"{milliseconds:015d}-{dataset.id}.json"
 
 
 def _key(key: str) -> str:

@@ -24,14 +24,8 @@ def payload_of(store: Store, name: str) -> str:
     :raises PayloadNotFound: when there is none.
     """
     datasets = Datasets(store)
-    for dataset_id in datasets.ids():
-        if _name(datasets, dataset_id) == name:
-            try:
-                return datasets.ready(dataset_id).payload_id
-            except DatasetNotFound:
-                continue  # it is just being deleted
     try:
-        return datasets.ready(name).payload_id
+        return (datasets.named(name) or datasets.ready(name)).payload_id
     except DatasetNotFound:
         raise PayloadNotFound(name) from None
 

@@ -14,7 +14,7 @@ from airflow_monai.datasets.catalogue import STALE_SECONDS, Datasets
 from airflow_monai.datasets.model import DatasetNotFound, NewFile, State
 from airflow_monai.errors import StoreError
 from airflow_monai.store.base import Store
-from airflow_monai.store.deletion import deletion_of
+from airflow_monai.store.deletion import delete_payload, deletion_of, request_deletion
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import load_payload
 from airflow_monai.store.spooling import FileSource, Spooled, Spooler
@@ -95,13 +95,15 @@ def test_a_dataset_is_a_payload_in_a_folder_and_in_a_bucket(store: Store) -> Non
     assert list(store.children("datasets/unfinished")) == []
 
 
-@pytest.mark.parametrize("part", ["records/", ".dcm", "tags.json", "routing.json", "payload.json", "by-time/"])
+@pytest.mark.parametrize(
+    "part", ["records/", ".dcm", "tags.json", "routing.json", "payload.json", "by-name/", "by-time/"]
+)
 def test_who_dies_at_any_moment_leaves_what_another_upload_completes(local: LocalStore, part: str) -> None:
     new = files(local)
     method = "create_all" if part == ".dcm" else "write" if part == "tags.json" else "create"
     first = dying(local, method, lambda key: part == ".dcm" or part in key)
     with pytest.raises(Dies):
-        first.make(new, name="", by="anna", source="upload")
+        first.make(new, name="peach", by="anna", source="upload")
     assert Datasets(local).page(0, 10).total == 0
 
     dataset_id, _ = make(local, new)
@@ -129,12 +131,12 @@ def test_what_nobody_goes_on_with_is_swept_in_the_end(local: LocalStore, part: s
     assert datasets.find(dataset_id).state is State.READY and created is not ready
 
 
-@pytest.mark.parametrize("part", ["by-time/", "payload.json", "records/"])
+@pytest.mark.parametrize("part", ["by-time/", "by-name/", "payload.json", "records/"])
 def test_a_deletion_that_was_cut_is_gone_at_once_and_ended_later(local: LocalStore, part: str) -> None:
     import time
 
     new, datasets = files(local), Datasets(local)
-    dataset_id, _ = make(local, new)
+    dataset_id, _ = make(local, new, "peach")
     with pytest.raises(Dies):
         dying(local, "delete", lambda key: part in key).delete(dataset_id, "anna")
     with pytest.raises(DatasetNotFound):
@@ -143,6 +145,32 @@ def test_a_deletion_that_was_cut_is_gone_at_once_and_ended_later(local: LocalSto
     datasets.sweep(time.time() + STALE_SECONDS + 1)
     assert not [key for key in local.list(f"payloads/{dataset_id}") if key.endswith(".dcm")]
     assert datasets.page(0, 10).total == 1
+
+
+def test_one_is_found_by_its_name_and_no_other_is_read_for_it(
+    local: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets, read = Datasets(local), []
+    first, second, _ = (make(local, files(local, 1), name)[0] for name in ("peach", "peach", "plum"))
+    read_bytes = LocalStore.read
+
+    def reading(self: LocalStore, key: str) -> bytes:
+        read.append(key)
+        return read_bytes(self, key)
+
+    monkeypatch.setattr(LocalStore, "read", reading)
+    found = datasets.named("peach")
+    assert found is not None and found.payload_id == second
+    assert read and all(second in key for key in read)
+    read.clear()
+    assert (datasets.named("nobody"), read) == (None, [])
+
+    datasets.delete(second, "anna")
+    found = datasets.named("peach")
+    assert found is not None and found.payload_id == first
+    request_deletion(local, first, "anna")  # as a payload, of which the list is not told
+    delete_payload(local, first)
+    assert datasets.named("peach") is None
 
 
 def test_what_is_told_of_a_deleted_one_outlives_who_died_at_its_last_step(local: LocalStore) -> None:

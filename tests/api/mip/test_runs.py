@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from tests.api.mip import scene
 from tests.api.workflow_manager.scene import only
 
 Api = Callable[[str | None], TestClient]
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture
@@ -345,7 +347,9 @@ class TestRefusals:
         asked(client, "a")
         body = {"job": "alpha", "modules": ["a"], "map": "PEACH"}
         assert client.post("/mip/runs", json={**body, "modules": ["nose"]}).status_code == 404
-        assert client.post("/mip/runs", json={**body, "map": "NOWHERE"}).status_code == 404
+        for name in ("NOWHERE", "\ud800"):
+            text = json.dumps({**body, "map": name})
+            assert client.post("/mip/runs", content=text, headers=JSON).status_code in (400, 404)
         for path in ("runs/alpha-7", "runs/..", "runs/x", "jobs/beta", "modules/beta", "modules/alpha/nose"):
             assert client.get(f"/mip/{path}").status_code == 404, path
         for kind in ("logs", "outputs", "temps"):

@@ -336,7 +336,8 @@ def _by_name(dataset: Dataset) -> str:
 
 
 def _name_folder(name: str) -> str:
-    return f"{ROOT}/by-name/{hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()}"
+    encoded = name.encode(errors="surrogatepass")  # a caller may ask for any text
+    return f"{ROOT}/by-name/{hashlib.sha256(encoded).hexdigest()}"
 
 
 def _place(dataset: Dataset) -> str:

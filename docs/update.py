@@ -1,8 +1,8 @@
 """Fills in what the pages of this folder take from elsewhere: tables from the code, examples from files.
 
 A page holds ``<!-- fields: TaskSpec -->``, ``<!-- arguments: http -->``, ``<!-- connection: dicom -->``,
-``<!-- file: path -->``, ``<!-- failures: all -->`` or ``<!-- rights: all -->``, then what belongs there, then
-``<!-- end -->``.
+``<!-- file: path -->``, ``<!-- failures: all -->``, ``<!-- rights: all -->`` or ``<!-- commands: servers -->``, then
+what belongs there, then ``<!-- end -->``.
 ``python docs/update.py`` writes it anew, ``--check`` only says whether anything has changed since (exit code 1).
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 DOCS = Path(__file__).parent
 REPOSITORY = DOCS.parent
 _BLOCK = re.compile(
-    r"(<!-- (fields|arguments|connection|file|failures|rights): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL
+    r"(<!-- (fields|arguments|connection|file|failures|rights|commands): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL
 )
 
 
@@ -131,6 +131,23 @@ def rights(_: str) -> str:
     return _table(("to do", "permission", "as auth managers are asked", "least role of the simple auth manager"), rows)
 
 
+def commands(_: str) -> str:
+    """The groups of commands that ask a server."""
+    from airflow_monai.cli.commands import MONAI
+    from airflow_monai.cli.model import Command, Group
+
+    rows = []
+    for group in (one for one in MONAI.commands if isinstance(one, Group)):
+        asking = [
+            f"`{command.name}`"
+            for command in group.commands
+            if isinstance(command, Command) and any("--url" in argument.flags for argument in command.arguments)
+        ]
+        if asking:
+            rows.append((f"`{group.name}`", ", ".join(asking), group.help))
+    return _table(("`airflow monai`", "commands", "what"), rows)
+
+
 def _described(field: dict[str, Any]) -> str:
     text = " ".join(str(field.get("description", "")).split())
     default = field.get("default")
@@ -188,6 +205,7 @@ _MAKERS: dict[str, Callable[[str], str]] = {
     "file": file,
     "failures": failures,
     "rights": rights,
+    "commands": commands,
 }
 
 if __name__ == "__main__":

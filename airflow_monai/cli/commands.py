@@ -770,6 +770,7 @@ _DATASETS = Group(
                 _DATASET,
                 Argument(("--output",), {"default": "", "metavar": "FILE", "help": "Default: <ID>.zip."}),
                 *AT,
+                JSON,
             ),
         ),
         Command(
@@ -781,6 +782,7 @@ _DATASETS = Group(
                 _DATASET,
                 Argument(("--with-results",), {"action": "store_true", "help": "Also when jobs have left results."}),
                 *AT,
+                JSON,
             ),
         ),
         Command(
@@ -793,6 +795,7 @@ _DATASETS = Group(
                 Argument(("maps",), {"nargs": "+", "metavar": "MAP", "help": "Registered, as name:version."}),
                 Argument(("--undo",), {"action": "store_true", "help": "Undo it."}),
                 *AT,
+                JSON,
             ),
         ),
     ),

@@ -91,25 +91,34 @@ def run_describe(server: Server, dataset_id: str, patient: bool, as_json: bool, 
     return OK
 
 
-def run_download(server: Server, dataset_id: str, target: str, out: TextIO) -> int:
+def run_download(server: Server, dataset_id: str, target: str, as_json: bool, out: TextIO) -> int:
     """Fetch all images as a zip archive; a transfer that breaks off leaves no file of that name."""
     path = Path(target or f"{dataset_id}.zip")
     size = fetch(server, f"{place('datasets', dataset_id)}/content", path)
-    print(f"{path}: {size} bytes", file=out)
+    if as_json:
+        print_json({"file": str(path), "size": size}, out)
+    else:
+        print(f"{path}: {size} bytes", file=out)
     return OK
 
 
-def run_delete(server: Server, dataset_id: str, with_results: bool, out: TextIO) -> int:
+def run_delete(server: Server, dataset_id: str, with_results: bool, as_json: bool, out: TextIO) -> int:
     server.call("DELETE", place("datasets", dataset_id), with_results=str(with_results).lower())
-    print(f"Deleted {dataset_id}.", file=out)
+    if as_json:
+        print_json({"id": dataset_id}, out)
+    else:
+        print(f"Deleted {dataset_id}.", file=out)
     return OK
 
 
-def run_associate(server: Server, dataset_id: str, maps: Sequence[str], undo: bool, out: TextIO) -> int:
+def run_associate(server: Server, dataset_id: str, maps: Sequence[str], undo: bool, as_json: bool, out: TextIO) -> int:
     """Keep, or undo, that MAPs are to work on a dataset."""
     for label in maps:
         server.call("DELETE" if undo else "PUT", place("datasets", dataset_id, "associations", label))
-        print(f"{'No longer associated' if undo else 'Associated'}: {dataset_id} and {label}.", file=out)
+        if not as_json:
+            print(f"{'No longer associated' if undo else 'Associated'}: {dataset_id} and {label}.", file=out)
+    if as_json:
+        print_json({"id": dataset_id, "maps": list(maps), "associated": not undo}, out)
     return OK
 
 

@@ -27,14 +27,14 @@ def describe(server: Server, args: Namespace) -> int:
 
 @asks(APP_SERVER)
 def download(server: Server, args: Namespace) -> int:
-    return command.run_download(server, args.dataset, args.output, sys.stdout)
+    return command.run_download(server, args.dataset, args.output, args.json, sys.stdout)
 
 
 @asks(APP_SERVER)
 def delete(server: Server, args: Namespace) -> int:
-    return command.run_delete(server, args.dataset, args.with_results, sys.stdout)
+    return command.run_delete(server, args.dataset, args.with_results, args.json, sys.stdout)
 
 
 @asks(APP_SERVER)
 def associate(server: Server, args: Namespace) -> int:
-    return command.run_associate(server, args.dataset, args.maps, args.undo, sys.stdout)
+    return command.run_associate(server, args.dataset, args.maps, args.undo, args.json, sys.stdout)

@@ -53,6 +53,16 @@ def test_every_command_has_a_function_help_and_an_example(words, capsys):
     assert parser().parse_args(command.example.split()[2:]), "the example is a valid command line"
 
 
+def test_every_command_that_asks_a_server_prints_json_for_programs():
+    asking = {
+        words: {flag for argument in command.arguments for flag in argument.flags}
+        for words, command in COMMANDS.items()
+    }
+    asking = {words: flags for words, flags in asking.items() if "--url" in flags}
+    assert len(asking) > 40
+    assert all({"--json", "--user"} <= flags for flags in asking.values())
+
+
 def test_airflow_offers_the_same_commands():
     from airflow.cli.cli_parser import _add_command
 

@@ -44,6 +44,9 @@ def asks(prefix: str, *, refused: int = REFUSED) -> Callable[[Asking], Callable[
             except ServerRefused as error:
                 _refused(error, getattr(args, "json", False))
                 return refused
+            except KeyboardInterrupt:
+                print("Stopped.", file=sys.stderr)
+                return INTERRUPTED
             finally:
                 server.close()
 

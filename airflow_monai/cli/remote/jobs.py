@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 import uuid
@@ -29,7 +30,10 @@ def run(server: Server, args: Namespace) -> int:
     except CallerUnknown:
         raise
     except ServerUnavailable as error:
-        raise ServerUnavailable(f"{error} Try again with --key '{key}': what has begun is not begun twice.") from error
+        raise ServerUnavailable(f"{error} {_again(key)}") from error
+    except KeyboardInterrupt:
+        print(f"Stopped before there was an answer. {_again(key)}", file=sys.stderr)
+        return INTERRUPTED
     if args.wait:
         return _wait(server, jobs, args)
     if args.json:
@@ -123,6 +127,10 @@ def _wait(server: Server, jobs: list[Job], args: Namespace) -> int:
         print(f"error: Not all have ended after {args.timeout} minutes: they go on.", file=sys.stderr)
         return NOT_DONE
     return OK if all(job["status"] == "SUCCEEDED" for job in latest) else REFUSED
+
+
+def _again(key: str) -> str:
+    return f"Try again with --key {shlex.quote(key)}: what has begun is not begun twice."
 
 
 def _print_jobs(jobs: list[Job]) -> None:

@@ -50,7 +50,9 @@ def test_a_dataset_from_folder_to_archive(here: Path, capsys: pytest.CaptureFixt
     command("download", made["id"], "--output", "back.zip")
     assert len(zipfile.ZipFile(io.BytesIO((here / "back.zip").read_bytes())).namelist()) == 5
     command("associate", made["id"], "none:1.0", code=1)
-    command("delete", made["id"])
+    capsys.readouterr()
+    command("delete", made["id"], "--json")
+    assert json.loads(capsys.readouterr().out) == {"id": made["id"]}
     command("describe", made["id"], code=1)
     assert "no such dataset" in capsys.readouterr().err
 

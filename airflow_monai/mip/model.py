@@ -8,13 +8,10 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
-from airflow_monai.errors import InvalidArgument
-
 ALL = "ALL"
 """In place of modules' names: all of the workflow's."""
 DAG_RUN_PREFIX = "mip__"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-_NAME = re.compile(rf"{NAME}\Z")
 _RUN_ID = re.compile(rf"({NAME})-([1-9][0-9]{{0,8}})\Z")
 
 
@@ -65,18 +62,6 @@ class RunId:
         return cls.parse(dag_run_id.removeprefix(DAG_RUN_PREFIX))
 
 
-def check_name(text: str, what: str) -> str:
-    """A job's name, which becomes part of ids and keys.
-
-    :raises InvalidArgument: when it cannot be one.
-    """
-    if not _NAME.match(text):
-        raise InvalidArgument(
-            f"{what} {text[:100]!r}: write 1 to 100 letters, digits, '.', '_' or '-', the first a letter or a digit."
-        )
-    return text
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """A run as it was asked for; it never changes.
@@ -84,8 +69,7 @@ class Run:
     :param modules: as they were named, ``ALL`` too.
     :param map: name of the dataset, ``payload_id`` what it was when the run was asked for.
     :param submitted: UTC, ISO 8601.
-    :param has_key: an ``openai_key`` came with it.
-    :param key_name: under which its encrypted form is kept while it is needed.
+    :param key_name: under which the encrypted ``openai_key`` is kept while it is needed; empty where none came with it.
     """
 
     run_id: RunId

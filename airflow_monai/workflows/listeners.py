@@ -34,7 +34,3 @@ class Listeners:
                 self._groupings = {plan.ae_title: plan.grouping or Grouping.STUDY for plan in workflows}
                 self._checked = time.monotonic()
             return self._groupings.get(ae_title)
-
-    def titles(self) -> list[str]:
-        """Those that were known when somebody asked last."""
-        return sorted(self._groupings)

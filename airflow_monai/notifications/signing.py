@@ -44,7 +44,8 @@ def verify(
         return False
     if abs((time.time() if now is None else now) - int(at)) > tolerance:
         return False
-    return hmac.compare_digest(_mac(secret, body, int(at)), parts.get("v1", ""))
+    # as bytes: of texts it compares only ASCII
+    return hmac.compare_digest(_mac(secret, body, int(at)).encode(), parts.get("v1", "").encode(errors="replace"))
 
 
 def _mac(secret: str, body: bytes, at: int) -> str:

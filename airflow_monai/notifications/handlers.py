@@ -17,6 +17,8 @@ from airflow_monai.store.base import Store
 
 FOLDER = "notifications/handlers"
 MOST_HANDLERS = 100
+MOST_OF_ONE = 20
+"""So many one person may have."""
 MAX_URL = 2000
 MIN_SECRET, MAX_SECRET = 16, 200
 
@@ -107,6 +109,8 @@ class Handlers:
         """:raises InvalidArgument: when there are too many."""
         if len(self.ids()) >= MOST_HANDLERS:
             raise InvalidArgument(f"There are {MOST_HANDLERS} notification handlers already. Unregister one first.")
+        if sum(one.owner == handler.owner for one in self.all()) >= MOST_OF_ONE:
+            raise InvalidArgument(f"You have {MOST_OF_ONE} notification handlers already. Unregister one first.")
         self._store.create_json(_key(handler.id), handler.to_dict())
 
     def remove(self, handler_id: str) -> None:

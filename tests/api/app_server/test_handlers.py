@@ -165,6 +165,20 @@ def test_who_may(api: Api, receiver: Receiver):
     assert api("op").delete(place).status_code == 204
 
 
+def test_one_person_cannot_take_the_place_of_all_others(
+    api: Api, receiver: Receiver, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("airflow_monai.notifications.handlers.MOST_OF_ONE", 2)
+    first, _ = register(api, receiver, "user"), register(api, receiver, "user")
+    refused = api("user").post(HANDLERS, json={"url": receiver.url})
+    assert refused.status_code == 400 and "You have 2" in refused.text
+    register(api, receiver, "op")
+    listed = api("op").get(HANDLERS).json()["handlers"]
+    assert sorted(one["owner"] for one in listed) == sorted([first["owner"]] * 2 + [listed[-1]["owner"]])
+    assert api("op").delete(f"{HANDLERS}/{first['id']}").status_code == 204
+    register(api, receiver, "user")
+
+
 def test_what_cannot_be_delivered_is_told_with_the_reason(api: Api, receiver: Receiver, site_store: LocalStore):
     made = register(api, receiver)
     place = f"{HANDLERS}/{made['id']}"

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from airflow_monai.errors import InvalidArgument, SettingsError
 
@@ -82,13 +84,15 @@ class HostRules:
             raise _refused(host, self.option)
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """Where the host is.
+        """Where the host is. A name is looked up only where it may be allowed: by itself, or by what it resolves to.
 
         :raises InvalidArgument: when it may not be called, or any of its addresses may not.
         :raises HostUnknown: when its name does not resolve now.
         """
+        if not self.networks:
+            self.check_name(host)
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            found = await _looked_up(host, port)
         except (OSError, UnicodeError):
             raise HostUnknown(host) from None
         texts = list(dict.fromkeys(str(entry[4][0]).partition("%")[0] for entry in found))
@@ -121,6 +125,33 @@ def _address(text: str) -> Address | None:
     with suppress(OSError, UnicodeError):
         return ipaddress.IPv4Address(socket.inet_aton(text))
     return None
+
+
+async def _looked_up(host: str, port: int) -> list[Any]:
+    """What ``getaddrinfo`` says. Its thread can be left behind: one of asyncio's own would be waited for at the end of
+    the loop, however long a resolver takes."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[list[Any]] = loop.create_future()
+
+    def tell(found: list[Any] | Exception) -> None:
+        if answer.done():
+            return
+        if isinstance(found, Exception):
+            answer.set_exception(found)
+        else:
+            answer.set_result(found)
+
+    def look() -> None:
+        found: list[Any] | Exception
+        try:
+            found = list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            found = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, found)
+
+    threading.Thread(target=look, name="look-up", daemon=True).start()
+    return await answer
 
 
 def _plain(address: Address) -> Address:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
+import time
 
 import pytest
 
@@ -85,3 +88,29 @@ def test_an_address_behind_nat64_is_the_one_of_ipv4() -> None:
     with pytest.raises(InvalidArgument):
         asyncio.run(HostRules().addresses("64:ff9b::a9fe:a9fe", 80))
     assert asyncio.run(HostRules().addresses("64:ff9b::a01:203", 80)) == ["64:ff9b::a01:203"]
+
+
+@pytest.mark.parametrize("patterns", [("*.hospital.example",), ("ris", "*.x.example")])
+def test_a_name_that_is_not_allowed_is_not_looked_up(
+    monkeypatch: pytest.MonkeyPatch, patterns: tuple[str, ...]
+) -> None:
+    asked = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: asked.append(host) or [])
+    with pytest.raises(InvalidArgument, match="may not be called"):
+        asyncio.run(HostRules.parse(patterns).addresses("told-to.attacker.example", 80))
+    assert asked == []
+
+
+def test_a_slow_resolver_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+
+    def slow(*_: object, **__: object) -> list[object]:
+        answers.wait(20)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    began = time.monotonic()
+    with pytest.raises((TimeoutError, asyncio.TimeoutError)):
+        asyncio.run(asyncio.wait_for(HostRules().addresses("slow.example", 80), 0.2))
+    assert time.monotonic() - began < 5
+    answers.set()

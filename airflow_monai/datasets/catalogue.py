@@ -5,6 +5,7 @@ datasets/records/<id>.json             what a dataset is, made before its files 
         /by-name/<hash>/<time>-<id>.json    the same for those of one name
         /deleted/<id>.json             it is not any more, and its id is never used again
         /unfinished/<id>.json          somebody is making or deleting it, seen last at this time
+        /also-by/<id>/<hash>.json      another person has uploaded just these files
         /keys/<hash>.json              an idempotency key -> the dataset that was made under it
 payloads/<id>/...                      the payload that it is
 
@@ -97,6 +98,14 @@ class Datasets:
                 self.store.delete(f"{top}/{entry}")
         return None
 
+    def is_of(self, dataset_id: str, person: str) -> bool:
+        """Whether somebody has uploaded the files of a dataset, first or again.
+
+        :raises DatasetNotFound: when there is no such dataset, nor a payload.
+        """
+        found = self.find(dataset_id)
+        return found.created_by == person or self.store.exists(_also_by(found.id, person))
+
     def page(self, offset: int, limit: int) -> Page:
         """The newest first. Of the others no more than the names are read."""
         names = sorted(self.store.children(f"{ROOT}/by-time"), reverse=True)
@@ -135,6 +144,8 @@ class Datasets:
                 made, created = self._make(dataset_id, chosen, name, by, source)
             if not self._is_gone(dataset_id):  # this alone decides, so it is asked last
                 self._list(made)
+                if made.created_by != by:
+                    self.store.create_json(_also_by(made.id, by), {})
                 return made, created
             self._remove(made)
         raise AssertionError("count() does not end")
@@ -219,6 +230,7 @@ class Datasets:
         except PayloadNotFound:  # it was never ready
             self.store.delete_tree(payload_key(dataset.id))
         Associations(self.store).remove_all(dataset.id)
+        self.store.delete_tree(_also(dataset.id))
         self.store.delete(_record(dataset.id))
         self.store.delete(_unfinished(dataset.id))
 
@@ -343,6 +355,14 @@ def _name_folder(name: str) -> str:
 def _place(dataset: Dataset) -> str:
     milliseconds = int(datetime.fromisoformat(dataset.created).timestamp() * 1000)
     return f"{milliseconds:015d}-{dataset.id}.json"
+
+
+def _also(dataset_id: str) -> str:
+    return f"{ROOT}/also-by/{dataset_id}"
+
+
+def _also_by(dataset_id: str, person: str) -> str:
+    return f"{_also(dataset_id)}/{hashlib.sha256(person.encode()).hexdigest()}.json"
 
 
 def _key(key: str) -> str:

@@ -173,6 +173,16 @@ def test_one_is_found_by_its_name_and_no_other_is_read_for_it(
     assert datasets.named("peach") is None
 
 
+def test_one_is_of_all_who_have_uploaded_it(store: Store) -> None:
+    new, datasets = files(store, 1), Datasets(store)
+    dataset_id, _ = make(store, new)
+    assert [datasets.is_of(dataset_id, person) for person in ("anna", "ben")] == [True, False]
+    datasets.make(new, name="", by="ben", source="upload")
+    assert [datasets.is_of(dataset_id, person) for person in ("anna", "ben", "eve")] == [True, True, False]
+    datasets.delete(dataset_id, "anna")
+    assert list(store.list("datasets/also-by")) == []
+
+
 def test_what_is_told_of_a_deleted_one_outlives_who_died_at_its_last_step(local: LocalStore) -> None:
     import time
 

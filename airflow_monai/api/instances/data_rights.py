@@ -19,7 +19,7 @@ def check_data(caller: Caller, store: Store, payload_id: str) -> None:
     :raises HTTPException: 403 where the caller has none.
     :raises DatasetNotFound: when there is no such payload.
     """
-    if caller.may(Right.READ_DATA) or Datasets(store).find(payload_id).created_by == caller.name:
+    if caller.may(Right.READ_DATA) or Datasets(store).is_of(payload_id, caller.name):
         return
     with create_session() as session:
         dag_ids = set(session.scalars(select(DagRun.dag_id).where(DagRun.partition_key == payload_id).distinct()))

@@ -101,10 +101,22 @@ class Catalog:
 
         :raises StoreError: when it cannot be told which are registered.
         """
+        return self._look()[0]
+
+    def by_dag(self) -> dict[str, tuple[Known, WorkflowPlan | None]]:
+        """DAG id -> its workflow, and the plan of one that runs, at one look.
+
+        :raises StoreError: when it cannot be told which are registered.
+        """
+        known, accepted = self._look()
+        plans = {plan.dag_id: plan for plan in accepted}
+        return {one.dag_id: (one, plans.get(one.dag_id)) for one in known}
+
+    def _look(self) -> tuple[list[Known], tuple[WorkflowPlan, ...]]:
         with self._lock:
             accepted = self._folder.scan().workflows
             known = list(_known(self._folder.files, accepted, self._site.registered))
-        return sorted(known, key=lambda one: (one.name.lower(), one.origin.value))
+        return sorted(known, key=lambda one: (one.name.lower(), one.origin.value)), accepted
 
     def plans(self) -> tuple[WorkflowPlan, ...]:
         """The plans of those that run."""

@@ -75,17 +75,13 @@ def workflows_of(dag_ids: Collection[str]) -> dict[str, Workflow]:
     from airflow_monai.api.workflow_manager.workflows import the_site
     from airflow_monai.workflows.catalog import fixed_id
 
-    catalog = the_site().catalog
-    known = {one.dag_id: one for one in catalog.all()} if dag_ids else {}
-    plans = {plan.dag_id: plan for plan in catalog.plans()} if dag_ids else {}
-    return {
-        dag_id: Workflow(
-            known[dag_id].workflow_id if dag_id in known else fixed_id(dag_id),
-            known[dag_id].name if dag_id in known else dag_id,
-            plans.get(dag_id),
-        )
-        for dag_id in dag_ids
-    }
+    found: dict[str, Workflow] = {}
+    here = the_site().catalog.by_dag() if dag_ids else {}
+    for dag_id in dag_ids:
+        known, plan = here.get(dag_id, (None, None))
+        named = (known.workflow_id, known.name) if known else (fixed_id(dag_id), dag_id)
+        found[dag_id] = Workflow(*named, plan)
+    return found
 
 
 def payload_id_of_run(run: Run) -> str:

@@ -15,6 +15,7 @@ from airflow_monai.api.instances.starting import end_run
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import instance_id_of
 from airflow_monai.store.runs import RunFolder
+from airflow_monai.workflows.registry import WorkflowRegistry
 from tests.api.airflow_rows import run, set_task
 from tests.api.workflow_manager.scene import (
     BASE,
@@ -125,6 +126,18 @@ def test_other_dags_are_no_workflows(api: Api, dags: Any, site_store: LocalStore
         session.execute(delete(DagTag).where(DagTag.dag_id == dags[0]))
     assert api("viewer").get(PATH).json()["Data"] == []
     assert api("viewer").get(f"{PATH}/{instance_id_of(dags[0], 'r')}").status_code == 404
+
+
+def test_a_request_looks_at_the_site_s_workflows_once(
+    api: Api, dags: Any, site_store: LocalStore, payload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look lists every revision that was ever made."""
+    work_on(site_store, dags[0], payload)
+    looks: list[int] = []
+    listing = WorkflowRegistry.listing
+    monkeypatch.setattr(WorkflowRegistry, "listing", lambda self: looks.append(1) or listing(self))
+    (found,) = api("viewer").get(PATH).json()["Data"]
+    assert (found["workflow_name"], found["ae_title"], len(looks)) == ("look", "LOOK", 1)
 
 
 def test_nobody_else(api: Api, dags: Any, site_store: LocalStore, payload: str) -> None:

@@ -535,6 +535,15 @@ _ARGO = Group(
     ),
 )
 
+_ELSEWHERE = (
+    Argument(
+        ("--url",),
+        {"metavar": "URL", "help": "Of an Airflow elsewhere. Default: MONAI_URL; without one, this host's store."},
+    ),
+    USER,
+    JSON,
+)
+
 _MAPS = Group(
     name="maps",
     help="MONAI Application Packages: look into them, and register them.",
@@ -565,7 +574,9 @@ _MAPS = Group(
             help="Register a MAP: its image is pinned, and it gets a workflow.",
             description="Register an image that the Docker engine has, or for the process runner a folder with an "
             "unpacked MAP. It is pinned: what is run from now on under its name and version is exactly this. It gets a "
-            "workflow of one task, which a study sent to its AE title starts, or a person.",
+            "workflow of one task, which a study sent to its AE title starts, or a person. On a server it is an image "
+            "of that server's engine, or, with ./ before it, a folder below its map_path; exit code 1 says that it is "
+            "refused, 2 that nothing could be done.",
             function=f"{ENTRY}.maps_register",
             example="airflow monai maps register registry.hospital.example/lung-seg:1.2.0 --ae-title LUNGSEG",
             arguments=(
@@ -595,7 +606,7 @@ _MAPS = Group(
                     },
                 ),
                 _PULL,
-                JSON,
+                *_ELSEWHERE,
             ),
         ),
         Command(
@@ -604,8 +615,10 @@ _MAPS = Group(
             function=f"{ENTRY}.maps_list",
             example="airflow monai maps list --json",
             arguments=(
-                Argument(("--all",), {"action": "store_true", "help": "Also those that are not registered any more."}),
-                JSON,
+                Argument(
+                    ("--all",), {"action": "store_true", "help": "Also those of this host that are not any more."}
+                ),
+                *_ELSEWHERE,
             ),
         ),
         Command(
@@ -615,7 +628,7 @@ _MAPS = Group(
             example="airflow monai maps describe lung-seg:1.2.0",
             arguments=(
                 Argument(("map",), {"metavar": "NAME[:VERSION]", "help": "As `airflow monai maps list` shows it."}),
-                JSON,
+                *_ELSEWHERE,
             ),
         ),
         Command(
@@ -623,7 +636,7 @@ _MAPS = Group(
             help="Take a MAP out of use: nothing starts it any more, and what runs ends normally.",
             function=f"{ENTRY}.maps_unregister",
             example="airflow monai maps unregister lung-seg:1.2.0",
-            arguments=(Argument(("map",), _MAP_LABEL), JSON),
+            arguments=(Argument(("map",), _MAP_LABEL), *_ELSEWHERE),
         ),
         Command(
             name="clean",
@@ -650,14 +663,6 @@ _MAPS = Group(
     ),
 )
 
-_ELSEWHERE = (
-    Argument(
-        ("--url",),
-        {"metavar": "URL", "help": "Of an Airflow elsewhere. Default: MONAI_URL; without one, this host's store."},
-    ),
-    USER,
-    JSON,
-)
 _WORKFLOW = Argument(("workflow",), {"metavar": "NAME|ID", "help": "As `airflow monai workflows list` shows it."})
 _DEFINITION = Argument(("file",), {"metavar": "FILE", "help": "YAML or JSON; - reads standard input."})
 

@@ -39,6 +39,11 @@ def _ends(function: Callable[[Namespace], int], *, refused: int = 1) -> Callable
     return command
 
 
+def is_elsewhere(args: Namespace) -> bool:
+    """Whether a server is asked, and not this host's store."""
+    return bool(args.url or os.environ.get("MONAI_URL"))
+
+
 @_ends
 def validate(args: Namespace) -> int:
     from airflow_monai.cli import validate as command
@@ -296,6 +301,10 @@ def maps_inspect(args: Namespace) -> int:
 
 @_ends
 def maps_register(args: Namespace) -> int:
+    if is_elsewhere(args):
+        from airflow_monai.cli.remote import maps as there
+
+        there.register(args)
     from airflow_monai import settings
     from airflow_monai.cli import maps as command
     from airflow_monai.maps.registration import Wanted
@@ -313,6 +322,10 @@ def maps_register(args: Namespace) -> int:
 
 @_ends
 def maps_list(args: Namespace) -> int:
+    if is_elsewhere(args):
+        from airflow_monai.cli.remote import maps as there
+
+        there.list_all(args)
     from airflow_monai import settings
     from airflow_monai.cli import maps as command
 
@@ -321,6 +334,10 @@ def maps_list(args: Namespace) -> int:
 
 @_ends
 def maps_describe(args: Namespace) -> int:
+    if is_elsewhere(args):
+        from airflow_monai.cli.remote import maps as there
+
+        there.describe(args)
     from airflow_monai import settings
     from airflow_monai.cli import maps as command
 
@@ -329,6 +346,10 @@ def maps_describe(args: Namespace) -> int:
 
 @_ends
 def maps_unregister(args: Namespace) -> int:
+    if is_elsewhere(args):
+        from airflow_monai.cli.remote import maps as there
+
+        there.unregister(args)
     from airflow_monai import settings
     from airflow_monai.cli import maps as command
 

@@ -30,7 +30,7 @@ def run(server: Server, args: Namespace) -> int:
     except CallerUnknown:
         raise
     except ServerUnavailable as error:
-        raise ServerUnavailable(f"{error} {_again(key)}") from error
+        raise ServerUnavailable(f"{str(error).removesuffix('.')}. {_again(key)}") from error
     except KeyboardInterrupt:
         print(f"Stopped before there was an answer. {_again(key)}", file=sys.stderr)
         return INTERRUPTED

@@ -32,6 +32,10 @@ class StoreError(MonaiError):
     """The store cannot do what was asked (missing object, unsafe key, disk full)."""
 
 
+class SecretsUnsafe(MonaiError):
+    """A secret cannot be kept here, or not be read, and why."""
+
+
 class UnsafeKey(StoreError):
     """What was to be a key of the store could lead out of it, or be no object's name: there can be no such object."""
 

@@ -2,5 +2,5 @@
 
 A **job** is a space of results that its user names. The **modules** are the tasks of one workflow. A **run** asks for
 some modules of a job on a **map**, which is a dataset of the store; it is one DAG run of the workflow, in which what is
-not asked for is skipped and what exists is taken over. No Airflow here but its encryption and its settings.
+not asked for is skipped and what exists is taken over. No Airflow here but its settings.
 """

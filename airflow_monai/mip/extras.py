@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from airflow_monai.mip.keys import KeysNotTaken, decrypted
+from airflow_monai.errors import SecretsUnsafe
 from airflow_monai.mip.ledger import Ledger
 from airflow_monai.mip.model import RunId
 from airflow_monai.store.base import Store
@@ -25,11 +25,12 @@ class Extras:
 NONE = Extras()
 
 
-def extras_of(store: Store, dag_run_id: str, module: str, variable: str) -> Extras:
+def extras_of(store: Store, dag_run_id: str, module: str, variable: str, decrypt: Callable[[str], str]) -> Extras:
     """What a module gets of its run; nothing in every other run of Airflow.
 
     :param variable: name of the environment variable for a key.
-    :raises KeysNotTaken: when there is one and it cannot be decrypted.
+    :param decrypt: raises :class:`SecretsUnsafe` when it cannot.
+    :raises SecretsUnsafe: when there is one and it cannot be decrypted, or is there no more.
     """
     run_id = RunId.of_dag_run(dag_run_id)
     ledger = Ledger(store)
@@ -38,5 +39,5 @@ def extras_of(store: Store, dag_run_id: str, module: str, variable: str) -> Extr
         return NONE
     data = ledger.encrypted_key(run)
     if run.key_name and data is None:
-        raise KeysNotTaken(f"The key that came with run {run.run_id} was forgotten when that had ended: post it anew.")
-    return Extras(run.extra_args.get(module, ()), {variable: decrypted(data)} if data else {})
+        raise SecretsUnsafe(f"The key that came with run {run.run_id} was forgotten when that had ended: post it anew.")
+    return Extras(run.extra_args.get(module, ()), {variable: decrypt(data.decode())} if data else {})

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from airflow_monai.errors import InvalidArgument, MonaiError
+from airflow_monai.errors import InvalidArgument
 from airflow_monai.lifecycle.happening import Happening, What
 from airflow_monai.store.base import Store
 
@@ -21,10 +21,6 @@ MOST_OF_ONE = 20
 """So many one person may have."""
 MAX_URL = 2000
 MIN_SECRET, MAX_SECRET = 16, 200
-
-
-class SecretsUnsafe(MonaiError):
-    """The site has no key by which a secret could be kept."""
 
 
 class Cipher(Protocol):

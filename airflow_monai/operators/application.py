@@ -318,9 +318,11 @@ class ApplicationOperator(MonaiOperator):
         from airflow.sdk.log import mask_secret
 
         from airflow_monai import settings
+        from airflow_monai.hooks.fernet import AirflowFernet
         from airflow_monai.mip.extras import extras_of
 
-        extras = extras_of(run.store, run.folder.run_id, run.task_id, settings.load_mip().key_variable)
+        variable = settings.load_mip().key_variable
+        extras = extras_of(run.store, run.folder.run_id, run.task_id, variable, AirflowFernet().decrypt)
         for secret in extras.secrets.values():
             mask_secret(secret)
         manifest = replace(job.found.manifest, command=job.command + extras.words)

@@ -45,7 +45,7 @@ def living(monkeypatch: pytest.MonkeyPatch) -> Iterator[LivingAirflow]:
 
 @pytest.fixture
 def key(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    from airflow.models import crypto
+    from airflow.sdk import crypto
 
     made = Fernet.generate_key().decode()
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", made)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
+from airflow_monai.errors import SecretsUnsafe
+from airflow_monai.hooks.fernet import AirflowFernet
 from airflow_monai.mip.extras import NONE, extras_of
-from airflow_monai.mip.keys import KeysNotTaken, encrypted
 from airflow_monai.mip.ledger import Ledger, now, summed_up
 from airflow_monai.mip.model import NOTHING_YET, Run, RunId, Status
 from airflow_monai.store.local import LocalStore
@@ -41,18 +42,18 @@ def everything(folder: Path) -> bytes:
 def test_a_key_rests_encrypted_and_is_gone_when_the_run_has_ended(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     ledger = Ledger(store)
-    run = ledger.submit(asked_for("n1"), encrypted(KEY))
+    run = ledger.submit(asked_for("n1"), AirflowFernet().encrypt(KEY).encode())
     assert KEY.encode() not in everything(tmp_path)
-    extras = extras_of(store, "mip__alpha-1", "a", "OPENAI_API_KEY")
+    extras = extras_of(store, "mip__alpha-1", "a", "OPENAI_API_KEY", AirflowFernet().decrypt)
     assert (extras.words, extras.secrets) == (("--tile", "512"), {"OPENAI_API_KEY": KEY})
     assert KEY not in repr(extras)
-    assert extras_of(store, "mip__alpha-1", "b", "OPENAI_API_KEY").words == ()
+    assert extras_of(store, "mip__alpha-1", "b", "OPENAI_API_KEY", AirflowFernet().decrypt).words == ()
     data = ledger.encrypted_key(run)
     assert data is not None
     ledger.end(run, summed_up(run, None, NOTHING_YET, {}, Status.FAILED, (None, None)))
     assert data not in everything(tmp_path)
-    with pytest.raises(KeysNotTaken, match="forgotten"):
-        extras_of(store, "mip__alpha-1", "a", "OPENAI_API_KEY")
+    with pytest.raises(SecretsUnsafe, match="forgotten"):
+        extras_of(store, "mip__alpha-1", "a", "OPENAI_API_KEY", AirflowFernet().decrypt)
 
 
 @pytest.mark.usefixtures("fernet")
@@ -60,11 +61,11 @@ def test_another_fernet_key_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from airflow.sdk.crypto import get_fernet
 
     store = LocalStore(tmp_path)
-    Ledger(store).submit(asked_for("n1"), encrypted(KEY))
+    Ledger(store).submit(asked_for("n1"), AirflowFernet().encrypt(KEY).encode())
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", Fernet.generate_key().decode())
     get_fernet.cache_clear()
-    with pytest.raises(KeysNotTaken, match="another"):
-        extras_of(store, "mip__alpha-1", "a", "OPENAI_API_KEY")
+    with pytest.raises(SecretsUnsafe, match="another"):
+        extras_of(store, "mip__alpha-1", "a", "OPENAI_API_KEY", AirflowFernet().decrypt)
 
 
 def test_no_key_is_taken_where_nothing_is_encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,8 +74,8 @@ def test_no_key_is_taken_where_nothing_is_encrypted(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "")
     get_fernet.cache_clear()
     try:
-        with pytest.raises(KeysNotTaken, match="fernet_key"):
-            encrypted(KEY)
+        with pytest.raises(SecretsUnsafe, match="fernet_key"):
+            AirflowFernet().encrypt(KEY).encode()
     finally:
         get_fernet.cache_clear()
 
@@ -83,4 +84,4 @@ def test_no_key_is_taken_where_nothing_is_encrypted(monkeypatch: pytest.MonkeyPa
     "run_id", ["monai__6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21", "mip__x", "manual__2026", "mip__b-9"]
 )
 def test_other_runs_get_nothing(tmp_path: Path, run_id: str) -> None:
-    assert extras_of(LocalStore(tmp_path), run_id, "a", "OPENAI_API_KEY") is NONE
+    assert extras_of(LocalStore(tmp_path), run_id, "a", "OPENAI_API_KEY", AirflowFernet().decrypt) is NONE

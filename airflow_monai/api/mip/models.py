@@ -7,7 +7,6 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from airflow_monai.api.common.wording import without_places
-from airflow_monai.mip.keys import MAX_LENGTH
 from airflow_monai.mip.model import NAME, Result, Status
 
 HIDDEN = "********"
@@ -35,7 +34,7 @@ class RunPayload(BaseModel):
     )
     force_rerun: bool = Field(False, description="Run the named modules also where they have results.")
     openai_key: SecretStr = Field(
-        SecretStr(""), max_length=MAX_LENGTH, description="Reaches the modules' environment only; never shown again."
+        SecretStr(""), max_length=4096, description="Reaches the modules' environment only; never shown again."
     )
     extra_args: dict[str, Annotated[list[Word], Field(max_length=256)]] = Field(
         default_factory=dict,

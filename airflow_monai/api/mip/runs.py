@@ -17,8 +17,8 @@ from airflow_monai.api.mip.desk import Desk, TheDesk, run_status
 from airflow_monai.api.mip.engine import View
 from airflow_monai.api.mip.models import RunPayload, RunStatus
 from airflow_monai.api.mip.routes import route
-from airflow_monai.errors import MonaiError, PayloadNotFound
-from airflow_monai.mip.keys import KeysNotTaken, encrypted
+from airflow_monai.errors import MonaiError, PayloadNotFound, SecretsUnsafe
+from airflow_monai.hooks.fernet import AirflowFernet
 from airflow_monai.mip.ledger import now
 from airflow_monai.mip.model import ALL, Run, RunId, Status
 from airflow_monai.mip.modules import Modules
@@ -126,6 +126,6 @@ def _encrypted(payload: RunPayload) -> bytes | None:
             409, "An openai_key would lie unencrypted in the pods' specs: give the modules one by a Secret."
         )
     try:
-        return encrypted(key)
-    except KeysNotTaken as error:
+        return AirflowFernet().encrypt(key).encode()
+    except SecretsUnsafe as error:
         raise HTTPException(409, str(error)) from None

@@ -33,7 +33,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(autouse=True)
 def site(monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow.models import crypto
+    from airflow.sdk import crypto
     from cryptography.fernet import Fernet
 
     monkeypatch.setenv("AIRFLOW__MONAI__NOTIFICATION_HOSTS", "127.0.0.1, *.hospital.example")
@@ -143,7 +143,7 @@ def test_where_no_host_is_allowed_none_can_be_registered(api: Api, monkeypatch: 
 
 
 def test_without_a_key_no_secret_is_kept(api: Api, monkeypatch: pytest.MonkeyPatch):
-    from airflow.models import crypto
+    from airflow.sdk import crypto
 
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "")
     crypto.get_fernet.cache_clear()

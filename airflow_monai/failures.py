@@ -9,7 +9,16 @@ from enum import Enum
 from airflow_monai.errors import MonaiError, UnexpectedError
 from airflow_monai.types import FailureKind
 
-__all__ = ["DEFAULT_POLICY", "MEANINGS", "Answer", "FailureKind", "is_retried", "kind_of", "without_data"]
+__all__ = [
+    "DEFAULT_POLICY",
+    "MEANINGS",
+    "Answer",
+    "FailureKind",
+    "internal_error",
+    "is_retried",
+    "kind_of",
+    "without_data",
+]
 
 PLACES = 8
 """Frames of a traceback that are told of an unexpected error, the innermost."""
@@ -71,6 +80,13 @@ def is_retried(error: BaseException, policy: Mapping[str, str] | None = None, ki
     """
     kind = kind or kind_of(error)
     return Answer((policy or {}).get(kind.value, DEFAULT_POLICY[kind])) is Answer.RETRY
+
+
+def internal_error(what: str, error: BaseException) -> str:
+    """What a log may say of an error that nobody foresaw: its class and place. Its message may quote a file's name or
+    content."""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    return f"{what}: internal error, {type(error).__name__}\n{places}"
 
 
 def without_data(error: Exception) -> MonaiError:

@@ -7,12 +7,13 @@ import logging
 import re
 import threading
 import time
-import traceback
 from collections import Counter
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 from typing import Any
+
+from airflow_monai.failures import internal_error
 
 log = logging.getLogger("airflow_monai.gateway")
 _UID = re.compile(r"(?<![0-9.])(?:[0-2](?:\.[0-9]+){5,}|2\.25\.[0-9]{6,})(?:\.[0-9]+)*")  # an address has fewer numbers
@@ -35,10 +36,8 @@ log.addFilter(_WithoutUids())
 
 
 def log_internal(what: str, error: BaseException) -> None:
-    """Log an error that nobody foresaw by its class and place: its message may quote a file's name or content."""
-    log.error(
-        "%s: internal error, %s\n%s", what, type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
-    )
+    """Log an error that nobody foresaw, without what its message may quote."""
+    log.error("%s", internal_error(what, error))
 
 
 TELL_AGAIN_SECONDS = 300.0

@@ -30,12 +30,12 @@ from airflow_monai.api.instances.ids import ids
 from airflow_monai.api.runs import site_store
 from airflow_monai.errors import SecretsUnsafe
 from airflow_monai.hooks.fernet import AirflowFernet
+from airflow_monai.hooks.notification_sender import Hosts, post
 from airflow_monai.lifecycle.journal import Journal
 from airflow_monai.lifecycle.outbox import Place, Verdict, place_of, tell_again
 from airflow_monai.notifications.body import test_notification
 from airflow_monai.notifications.deliveries import Deliveries
 from airflow_monai.notifications.handlers import Handler, Handlers, check_url
-from airflow_monai.notifications.sending import Hosts, post
 from airflow_monai.notifications.signing import new_secret
 from airflow_monai.specs.compile import dag_id_of
 from airflow_monai.store.base import Store

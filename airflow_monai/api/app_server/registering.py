@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -27,11 +28,12 @@ from airflow_monai.errors import (
     RunnerUnavailable,
     StoreError,
 )
-from airflow_monai.gateway.events import log_internal
+from airflow_monai.failures import internal_error
 from airflow_monai.maps.registration import Registration
 from airflow_monai.maps.registrations import SIGN_SECONDS, Asked, Progress, Registrations, register_asked
 from airflow_monai.store.base import Store
 
+log = logging.getLogger(__name__)
 WAIT_SECONDS = 5.0
 """How long a request waits for what it asked for."""
 THREADS, MOST = 2, 8
@@ -150,7 +152,7 @@ def _note(progress: Progress, made: Registration) -> None:
     try:
         audit.note(progress.asked.by, "monai.map.register", dag_id=made.plan.dag_id, extra=extra)
     except Exception as error:  # noqa: BLE001 - it is registered all the same
-        log_internal("entering the registration of a MAP in the audit log", error)
+        log.error("%s", internal_error("entering the registration of a MAP in the audit log", error))
 
 
 def told(error: MonaiError) -> tuple[int, str]:
@@ -164,7 +166,7 @@ def told(error: MonaiError) -> tuple[int, str]:
 def _told_of_any(error: BaseException) -> tuple[int, str]:
     if isinstance(error, MonaiError):
         return told(error)
-    log_internal("registering a MAP", error)
+    log.error("%s", internal_error("registering a MAP", error))
     return 500, "This could not be done here. The API server's log has the reason."
 
 

@@ -10,12 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from airflow_monai.api.app_server.map_names import dag_id_for
+from airflow_monai.hooks.notification_sender import HandlerTeller, Hosts
 from airflow_monai.lifecycle.happening import What
 from airflow_monai.lifecycle.journal import Journal
 from airflow_monai.lifecycle.outbox import Outbox, Patience
 from airflow_monai.notifications.body import Links
 from airflow_monai.notifications.handlers import Handlers
-from airflow_monai.notifications.sending import HandlerTeller, Hosts
 from airflow_monai.store.local import LocalStore
 from tests.lifecycle.happenings import happening
 from tests.notifications.receiver import Receiver

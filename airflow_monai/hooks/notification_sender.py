@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from airflow_monai.errors import InvalidArgument, MonaiError, ServiceRefused, ServiceUnavailable
 from airflow_monai.hooks.http_client import HttpClient, HttpRequest
 from airflow_monai.hooks.http_endpoint import Endpoint
-from airflow_monai.hooks.http_hosts import HostRules
+from airflow_monai.hooks.http_hosts import HostRules, HostUnknown
 from airflow_monai.lifecycle.happening import Happening
 from airflow_monai.lifecycle.outbox import Attempt, Verdict
 from airflow_monai.notifications.body import Links, Notification, notification
@@ -43,10 +44,6 @@ class Hosts:
 
         :raises InvalidArgument: when it may not be notified.
         """
-        from urllib.parse import urlsplit
-
-        from airflow_monai.hooks.http_hosts import HostUnknown
-
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:

@@ -38,6 +38,6 @@ def test_the_table_has_the_groups_that_ask_a_server() -> None:
     table = dict(re.findall(r"^\| `([a-z-]+)` \| (`.*`) \|", block, re.MULTILINE))
     for group in (JOBS, HANDLERS):
         assert re.findall(r"`([a-z-]+)`", table[group.name]) == [command.name for command in group.commands]
-    assert "`download`, `delete`" in table["payloads"] and "`show`" not in table["payloads"]
+    assert "`upload`, `download`, `delete`" in table["payloads"] and "`show`" not in table["payloads"]
     assert set(table) < {group.name for group in MONAI.commands if isinstance(group, Group)}
     assert {"datasets", "workflows", "instances", "tasks", "credentials", "sinks", "export-tasks"} < set(table)

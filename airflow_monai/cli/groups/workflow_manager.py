@@ -110,6 +110,23 @@ _PAYLOAD = Argument(("payload",), {"metavar": "ID", "help": "Of a payload."})
 
 PAYLOADS_ELSEWHERE = (
     Command(
+        name="upload",
+        help="Have files arrive at a server as if they had been sent to an AE title.",
+        description="Upload files, folders and zip archives to a server, where they arrive as if they had been sent to "
+        "an AE title: the workflows that listen to it run on them. To do it again does no harm. Exit code 1: a file is "
+        "refused (the others are taken), or all is. 2: nothing could be done.",
+        function=f"{_PAYLOADS}.upload",
+        example="airflow monai payloads upload study/ --called CTLUNG --complete",
+        arguments=(
+            Argument(("paths",), {"nargs": "+", "metavar": "PATH", "help": "File, folder or zip archive."}),
+            Argument(("--called",), {"metavar": "AE", "required": True, "help": "AE title that they are for."}),
+            Argument(("--calling",), {"metavar": "AE", "help": "AE title that they are from. Default: UPLOAD."}),
+            Argument(("--complete",), {"action": "store_true", "help": "Nothing more comes: do not wait for more."}),
+            *AT,
+            JSON,
+        ),
+    ),
+    Command(
         name="download",
         help="Download a payload's images from a server, as a zip archive.",
         function=f"{_PAYLOADS}.download",

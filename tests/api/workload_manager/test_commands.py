@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from airflow_monai.pulls.tasks import PullTask
+from airflow_monai.store.payloads import payload_id_of
 from tests.api.workload_manager.test_exports import TASK_ID
 from tests.api.workload_manager.test_exports import task as task
+from tests.api.workload_manager.test_payloads import archive as archive
+from tests.api.workload_manager.test_payloads import listened as listened
 
 Command = Callable[..., str]
 
@@ -40,6 +43,19 @@ def test_a_task_is_taken_fetched_and_reported(
     exports("report", *there, "--status", "PartialFailure", *files, "--lease", again["lease"])
     assert json.loads(exports("list", "OUTSIDE", "--json")) == []
     assert "state: done" in exports("show", *there)
+
+
+def test_files_arrive_at_an_ae_title(command: Command, listened: None, archive: tuple[bytes, str]) -> None:
+    payloads = partial(command, "payloads", who="user")
+    Path("study.zip").write_bytes(archive[0])
+    payload_id = payload_id_of(archive[1], "LOOK", 0)
+    told = json.loads(payloads("upload", "study.zip", "--called", "LOOK", "--calling", "CT01", "--json"))
+    assert (told["payload_ids"], told["images"]) == ([payload_id], 3)
+    assert payload_id in payloads("upload", "study.zip", "--called", "LOOK", "--complete")
+    Path("bad.dcm").write_bytes(b"no image")
+    assert "refused: bad.dcm" in payloads("upload", "study.zip", "bad.dcm", "--called", "LOOK", code=1)
+    payloads("upload", "study.zip", "--called", "NOBODY", code=1)
+    payloads("upload", "nowhere", "--called", "LOOK", code=2)
 
 
 def test_sinks(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

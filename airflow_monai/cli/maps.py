@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from airflow_monai.cli.printing import print_json, print_table
 from airflow_monai.errors import ManifestError, MapNotFound
 from airflow_monai.maps.doubts import ERROR, Doubt, doubts_of
 from airflow_monai.maps.facts import doubt_dict, facts_of, record_dict, revision_dict
@@ -40,13 +41,13 @@ def run_inspect(settings: Settings, target: str, as_json: bool, out: TextIO, *, 
         if not as_json:
             raise
         doubt = Doubt(ERROR, error.field, str(error))
-        _print_json({"reference": target, "problems": [doubt_dict(doubt)]}, out)
+        print_json({"reference": target, "problems": [doubt_dict(doubt)]}, out)
         return 1
     inventory = _inventory(store)
     doubts = doubts_of(inspected, inventory=inventory, policy=Policy.of(settings))
     facts = facts_of(inspected, inventory, doubts)
     if as_json:
-        _print_json(facts, out)
+        print_json(facts, out)
     else:
         out.writelines(f"{line}\n" for line in _inspect_lines(inspected, facts, doubts))
     return 1 if any(doubt.level == ERROR for doubt in doubts) else 0
@@ -72,7 +73,7 @@ def run_register(
     doubts = (*_runner_doubts(record, settings), *doubts)
     if as_json:
         facts = {**record_dict(record), "is_new": done.is_new, "dag_id": done.plan.dag_id, "beside": list(done.beside)}
-        _print_json({**facts, "problems": [doubt_dict(doubt) for doubt in doubts]}, out)
+        print_json({**facts, "problems": [doubt_dict(doubt) for doubt in doubts]}, out)
         return 0
     print(f"{'Registered' if done.is_new else 'Already registered:'} {record.label}: {_what(record)}", file=out)
     print(f"  workflow  {done.plan.dag_id}, for studies sent to AE title {record.ae_title}, or by hand", file=out)
@@ -98,9 +99,9 @@ def run_list(settings: Settings, everything: bool, as_json: bool, out: TextIO) -
     records = [record for record in listing.maps if everything or record.is_registered]
     if as_json:
         damaged = [{"label": label, "problem": problem} for label, problem in listing.damaged.items()]
-        _print_json([*map(record_dict, records), *damaged], out)
+        print_json([*map(record_dict, records), *damaged], out)
     elif records:
-        _print_table([_HEAD, *map(_cells, records)], out)
+        print_table([_HEAD, *map(_cells, records)], out)
     else:
         print("No MAP is registered yet: `airflow monai maps register IMAGE`.", file=out)
     if not as_json:
@@ -123,7 +124,7 @@ def run_describe(settings: Settings, label: str, as_json: bool, out: TextIO) -> 
     facts = facts_of(inspected, inventory, doubts)
     if as_json:
         past = [revision_dict(item) for item in history]
-        _print_json({**record_dict(record), "dag_id": workflow_name(record), **facts, "history": past}, out)
+        print_json({**record_dict(record), "dag_id": workflow_name(record), **facts, "history": past}, out)
         return 0
     out.writelines(f"{line}\n" for line in _describe_lines(record, history))
     out.writelines(f"{line}\n" for line in _manifest_lines(inspected, facts, doubts))
@@ -143,7 +144,7 @@ def run_unregister(settings: Settings, label: str, as_json: bool, out: TextIO) -
         raise MapNotFound(f"{label!r} is no <name>:<version> of a registered MAP ({offer}).")
     record, is_new = MapRegistry(_store(settings)).unregister(*parts)
     if as_json:
-        _print_json({**record_dict(record), "is_new": is_new}, out)
+        print_json({**record_dict(record), "is_new": is_new}, out)
     elif is_new:
         print(
             f"Unregistered {record.label}. Nothing starts it any more; tasks that run now end normally, and its",
@@ -283,13 +284,3 @@ def _size(size: int) -> str:
 
 def _row(name: str, value: str) -> str:
     return f"  {name:<18} {value}"
-
-
-def _print_table(rows: Sequence[Sequence[str]], out: TextIO) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip(), file=out)
-
-
-def _print_json(value: object, out: TextIO) -> None:
-    print(json.dumps(value, indent=2), file=out)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, TextIO
 
+from airflow_monai.cli.printing import print_json, print_table
 from airflow_monai.errors import InvalidArgument
 from airflow_monai.sinks.deliveries import ExportHistory, exports_of
 from airflow_monai.store.arrival import Arrival
@@ -60,9 +61,9 @@ def run_list(store: Store, limit: int, as_json: bool, out: TextIO, wanted: Paylo
     """Print one line for each payload."""
     summaries = newest(store, limit, wanted)
     if as_json:
-        _print_json([summary.to_dict() for summary in summaries], out)
+        print_json([summary.to_dict() for summary in summaries], out)
     elif summaries:
-        _print_table([_HEAD, *map(_cells, summaries)], out)
+        print_table([_HEAD, *map(_cells, summaries)], out)
     elif wanted == _ALL:
         print(f"The store {store.url} holds no payload yet.", file=out)
     else:
@@ -82,7 +83,7 @@ def run_show(store: Store, which: str, as_json: bool, out: TextIO, state: RunSta
         history, exports = history_of(store, payload_id), exports_of(store, payload_id)
         if as_json:
             text = {**history.to_dict(), "exports": [item.to_dict() for item in exports]}
-            _print_json(text, out) if len(found) == 1 else print(json.dumps(text), file=out)
+            print_json(text, out) if len(found) == 1 else print(json.dumps(text), file=out)
             continue
         if number:
             print(file=out)
@@ -226,14 +227,3 @@ def _task_lines(run: RunHistory) -> Iterator[str]:
         name = record.task_id if record.map_index < 0 else f"{record.task_id}[{record.map_index}]"
         times = f"{(record.start_time or '-')[:19]} - {(record.end_time or '-')[:19]}"
         yield f"  {name}  {record.status.value}  {times}  {record.error_msg or ''}".rstrip()
-
-
-def _print_table(rows: Sequence[Sequence[str]], out: TextIO) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip(), file=out)
-
-
-def _print_json(value: object, out: TextIO) -> None:
-    print(json.dumps(value, indent=2), file=out)

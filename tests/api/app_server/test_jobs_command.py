@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import signal
 import threading
-import time
 import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from airflow_monai.cli.remote import jobs as remote
+from airflow_monai.cli.remote.following import follow
 from airflow_monai.datasets.associations import Associations
 from airflow_monai.store.local import LocalStore
 from tests.api.app_server import job_scene
@@ -69,13 +71,13 @@ def test_all_that_a_dataset_is_associated_with_is_waited_for(
         job_scene.set_run(begun[0]["id"], "running", "running")
         job_scene.finish(site_store, begun[0])
         job_scene.finish(site_store, begun[1], error="it ended with exit code 3")
+        worked.set()
 
+    worked = threading.Event()
     later = threading.Timer(1.5, work)
     later.start()
-    start = time.monotonic()
     told = jobs("run", "--dataset", dataset, "--key", "k", "--wait", code=1)
-    later.join()
-    assert time.monotonic() - start > 1.5 and begun[1]["id"] in told
+    assert worked.is_set() and begun[1]["id"] in told
     listed = json.loads(jobs("list", "--status", "failed", "--json"))
     assert [job["id"] for job in listed] == [begun[1]["id"]]
     assert len(jobs("list", "--dataset", dataset, "--limit", "1").splitlines()) == 2
@@ -89,9 +91,12 @@ def test_a_job_is_cancelled(jobs: Command, dataset: str) -> None:
     assert json.loads(jobs("list", "--json"))[0]["status"] == "CANCELLED"
 
 
-def test_ctrl_c_ends_the_waiting_and_not_the_job(jobs: Command, dataset: str) -> None:
-    ended = threading.Timer(1.5, lambda: signal.raise_signal(signal.SIGINT))
-    ended.start()
+def test_ctrl_c_ends_the_waiting_and_not_the_job(jobs: Command, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any, **options: Any) -> Any:
+        threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT)).start()
+        return follow(*args, **options)
+
+    monkeypatch.setattr(remote, "follow", interrupted)
     told = jobs("run", "--map", LABEL, "--dataset", dataset, "--wait", code=130)
     (job,) = json.loads(jobs("list", "--json"))
     assert f"the jobs go on. 'airflow monai jobs wait {job['id']}'" in told and job["status"] == "QUEUED"

@@ -68,16 +68,18 @@ def test_all_that_a_dataset_is_associated_with_is_waited_for(
     assert sorted(job["map"] for job in begun) == ["bone:1.0.0", LABEL]
 
     def work() -> None:
+        worked.set()
         job_scene.set_run(begun[0]["id"], "running", "running")
         job_scene.finish(site_store, begun[0])
         job_scene.finish(site_store, begun[1], error="it ended with exit code 3")
-        worked.set()
 
     worked = threading.Event()
     later = threading.Timer(1.5, work)
     later.start()
     told = jobs("run", "--dataset", dataset, "--key", "k", "--wait", code=1)
-    assert worked.is_set() and begun[1]["id"] in told
+    assert worked.is_set(), "it has waited"
+    later.join()
+    assert begun[1]["id"] in told
     listed = json.loads(jobs("list", "--status", "failed", "--json"))
     assert [job["id"] for job in listed] == [begun[1]["id"]]
     assert len(jobs("list", "--dataset", dataset, "--limit", "1").splitlines()) == 2

@@ -76,6 +76,7 @@ PARTS = {
     "rabbitmq": _rabbitmq,
     "bubblewrap": _bubblewrap,
     "moto": _moto,
+    "curl": lambda: _program("curl", "curl"),
     "mmdebstrap": lambda: _program("mmdebstrap", "mmdebstrap"),
 }
 

@@ -15,6 +15,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from airflow_monai.broker.base import REASON_HEADER, Broker, BrokerAddress, Delivered, Message, Publisher, Subscription
+from airflow_monai.broker.texts import message_from, texts_of
 from airflow_monai.errors import BrokerError, BrokerMisused, BrokerUnavailable
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,6 @@ CREATE_SECONDS = 10.0
 LOOK_SECONDS = 3.0
 DEAD_LETTER = "-dead-letter"
 _POLL_SECONDS = 0.2
-_PROPERTIES = ("message_id", "correlation_id", "app_id", "content_type", "type", "timestamp")
 _MISUSED = frozenset(
     {
         KafkaError._AUTHENTICATION,
@@ -161,7 +162,7 @@ class Kafka(Broker):
         for name, made in (admin.create_topics(new, request_timeout=CREATE_SECONDS) if new else {}).items():
             try:
                 made.result(CREATE_SECONDS)
-            except Exception as error:  # noqa: BLE001 - some clusters make topics themselves and let nobody else do so
+            except (KafkaException, FutureTimeout) as error:  # some make topics themselves only
                 log.debug("Broker %s: topic %s was not made: %s", self.address.name, name, error)
 
     def producer(self) -> Producer:
@@ -181,7 +182,7 @@ class Kafka(Broker):
         return BrokerUnavailable(f"Broker {name}: Kafka at {self.options.servers} cannot be reached: {said}.")
 
 
-def _written(broker: Kafka, producer: Producer, topic: str, message: Message, headers: Mapping[str, Any]) -> None:
+def _written(broker: Kafka, producer: Producer, topic: str, message: Message, headers: Mapping[str, str]) -> None:
     """Write a message, and return when the cluster has confirmed it.
 
     :raises BrokerError: when it has not.
@@ -198,7 +199,9 @@ def _written(broker: Kafka, producer: Producer, topic: str, message: Message, he
             topic,
             value=message.body,
             key=message.correlation_id.encode() or None,
-            headers=[(name, _bytes(value)) for name, value in {**_properties(message), **headers}.items()],
+            headers=[
+                (name, value.encode("utf-8", "replace")) for name, value in {**texts_of(message), **headers}.items()
+            ],
             on_delivery=delivered,
         )
     except BufferError:
@@ -224,33 +227,9 @@ def _written(broker: Kafka, producer: Producer, topic: str, message: Message, he
     raise broker.as_ours(failed)
 
 
-def _properties(message: Message) -> dict[str, Any]:
-    kept = {name: value for name, value in message.headers.items() if name not in _PROPERTIES}
-    own = {name: getattr(message, name) for name in _PROPERTIES}
-    return {**kept, **{name: value for name, value in own.items() if value not in (None, "")}}
-
-
-def _bytes(value: Any) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    return (value if isinstance(value, str) else json.dumps(value, default=str)).encode("utf-8", "replace")
-
-
 def _message(topic: str, record: Any) -> Message:
-    """A record as a message; what others wrote without our headers lacks what they say."""
     headers = {str(name): _text(value) for name, value in record.headers() or ()}
-    timestamp = headers.pop("timestamp", "")
-    return Message(
-        topic=topic,
-        body=record.value() or b"",
-        message_id=headers.pop("message_id", ""),
-        correlation_id=headers.pop("correlation_id", ""),
-        app_id=headers.pop("app_id", ""),
-        content_type=headers.pop("content_type", ""),
-        type=headers.pop("type", ""),
-        timestamp=int(timestamp) if timestamp.isascii() and timestamp.isdecimal() else None,
-        headers=headers,
-    )
+    return message_from(topic, record.value() or b"", headers)
 
 
 def _text(value: bytes | str | None) -> str:
@@ -472,7 +451,7 @@ class _Subscription:
         partition.committed = offset
         return True
 
-    def elsewhere(self, topic: str, message: Message, headers: Mapping[str, Any]) -> bool:
+    def elsewhere(self, topic: str, message: Message, headers: Mapping[str, str]) -> bool:
         """Write a message again; whether it is confirmed.
 
         Where it is not, nobody has the message any more, and it would keep all that follow from being done: so all that

@@ -26,12 +26,14 @@ from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import GoogleAuthError
 from google.cloud import pubsub_v1
+from google.cloud.pubsub_v1.subscriber.exceptions import AcknowledgeError
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 from google.pubsub_v1.types import DeadLetterPolicy, Subscription
 
 from airflow_monai.broker.base import REASON_HEADER, Broker, BrokerAddress, Delivered, Message, Publisher
 from airflow_monai.broker.base import Subscription as OurSubscription
+from airflow_monai.broker.texts import message_from, texts_of
 from airflow_monai.errors import BrokerError, BrokerMisused, BrokerUnavailable
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,6 @@ CONFIRM_SECONDS = 10.0
 LOOK_SECONDS = 10.0
 DEAD_LETTER = "-dead-letter"
 ACK_DEADLINE_SECONDS = 60
-_PROPERTIES = ("message_id", "correlation_id", "app_id", "content_type", "type", "timestamp")
 _MISUSED = (
     google_errors.PermissionDenied,
     google_errors.Unauthenticated,
@@ -205,30 +206,8 @@ def _made(make: Callable[[], Any]) -> None:
         pass
 
 
-def _attributes(message: Message) -> dict[str, str]:
-    kept = {name: _text(value) for name, value in message.headers.items() if name not in _PROPERTIES}
-    own = {name: getattr(message, name) for name in _PROPERTIES}
-    return {**kept, **{name: str(value) for name, value in own.items() if value not in (None, "")}}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
 def _message(topic: str, received: Any) -> Message:
-    headers = {str(name): str(value) for name, value in received.attributes.items()}
-    timestamp = headers.pop("timestamp", "")
-    return Message(
-        topic=topic,
-        body=received.data,
-        message_id=headers.pop("message_id", ""),
-        correlation_id=headers.pop("correlation_id", ""),
-        app_id=headers.pop("app_id", ""),
-        content_type=headers.pop("content_type", ""),
-        type=headers.pop("type", ""),
-        timestamp=int(timestamp) if timestamp.isascii() and timestamp.isdecimal() else None,
-        headers=headers,
-    )
+    return message_from(topic, received.data, {str(name): str(value) for name, value in received.attributes.items()})
 
 
 def _published(broker: PubSub, client: pubsub_v1.PublisherClient, topic: str, message: Message, **more: str) -> None:
@@ -238,7 +217,7 @@ def _published(broker: PubSub, client: pubsub_v1.PublisherClient, topic: str, me
     """
     key, path = message.correlation_id, broker.topic(topic)
     try:
-        sent = client.publish(path, message.body, ordering_key=key, **{**_attributes(message), **more})
+        sent = client.publish(path, message.body, ordering_key=key, **{**texts_of(message), **more})
         sent.result(CONFIRM_SECONDS)
     except (google_errors.GoogleAPIError, GoogleAuthError, FutureTimeout) as error:
         _resume(client, path, key)
@@ -409,7 +388,7 @@ class _Delivery:
             return False
         try:
             self._received.ack_with_response().result(CONFIRM_SECONDS)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the message comes again
+        except (AcknowledgeError, FutureTimeout) as error:  # the message comes again
             log.warning("A message cannot be acknowledged: %s", error)
             return False
         return True

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import requests
 
 from airflow_monai.local.environment import USER
 from airflow_monai.local.stack import LocalStack
+from tests.conftest import require
 
 NOWHERE = "/dags/none/runs/none/tasks/none"
 """A page whose answer to who may see it is that it is not there."""
@@ -57,8 +56,7 @@ def test_the_document_of_the_apis(stack: LocalStack) -> None:
 
 def test_the_walk_of_the_page(stack: LocalStack, tmp_path: Path) -> None:
     """docs/api.md, as a user would type it."""
-    if shutil.which("curl") is None:
-        pytest.skip("curl is missing")
+    require("curl")
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
     steps = re.findall(r"<!-- walk -->\n```bash\n(.*?)```", page, re.DOTALL)
     assert len(steps) == 2

@@ -20,11 +20,13 @@ from airflow_monai.store.local import LocalStore
 from tests.api.app_server import job_scene
 from tests.api.app_server.conftest import Served
 from tests.api.app_server.test_page import PAGE, commands
+from tests.conftest import require
 
 
 def test_the_commands_about_jobs(
     served: Served, site_store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    require("curl")
     shutil.copytree(project_folder() / "examples" / "maps" / "noop", tmp_path / "maps" / "noop")
     monkeypatch.setenv("AIRFLOW__MONAI__MAP_PATH", str(tmp_path / "maps"))
     monkeypatch.setenv("AIRFLOW__MONAI__RUNNER", "process")

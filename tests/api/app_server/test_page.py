@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 from tests.api.app_server.conftest import Served, dicom, study_files, zipped
+from tests.conftest import require
 
 PAGE = (Path(__file__).parents[3] / "docs" / "app-server.md").read_text("utf-8")
 
@@ -21,6 +22,7 @@ def commands(heading: str) -> str:
 
 
 def test_the_commands_of_the_page(served: Served, tmp_path: Path) -> None:
+    require("curl")
     folder = tmp_path / "client"
     folder.mkdir()
     (folder / "study.zip").write_bytes(zipped(study_files(3)))

@@ -17,7 +17,6 @@ from typing import Any
 
 from airflow_monai.errors import MapError, MapInterrupted, MapNotStopped, RunnerUnavailable
 from airflow_monai.maps.job import store_label
-from airflow_monai.maps.logs import MAX_LOG_BYTES, TAIL_LINES
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.runners.base import (
     CHECK_SECONDS,
@@ -27,7 +26,6 @@ from airflow_monai.maps.runners.base import (
     ContainerImage,
     Exit,
     FoundMap,
-    LineSplitter,
     MapJob,
     OnLine,
     Runner,
@@ -37,9 +35,10 @@ from airflow_monai.maps.runners.docker.clear import clear_output
 from airflow_monai.maps.runners.docker.config import container_config, is_made_for
 from airflow_monai.maps.runners.docker.engine import Engine
 from airflow_monai.maps.runners.docker.image import as_container, check_image, get_image
+from airflow_monai.maps.runners.docker.log import ContainerLog
 from airflow_monai.maps.runners.docker.manifest import found_map, is_reader
 from airflow_monai.maps.runners.docker.usage import ContainerUsage
-from airflow_monai.maps.runners.log_thread import LOG_END, LogThread
+from airflow_monai.maps.runners.log_thread import LOG_END
 from airflow_monai.maps.runners.place import Place
 from airflow_monai.maps.runners.times import time_of
 from airflow_monai.maps.runners.user import check_readable, on_host, prepare_output, remove_output
@@ -48,9 +47,6 @@ from airflow_monai.store.base import Store
 
 UNREACHABLE_SECONDS = 60.0
 """A running container survives an engine that is away for so long (an upgrade with live-restore)."""
-
-FOLLOWED_BYTES = MAX_LOG_BYTES
-"""What is read of a container's output; the store keeps no more of it."""
 
 OOM_NEWS_SECONDS = 0.5
 REMOVAL_SECONDS = 30.0
@@ -241,7 +237,7 @@ class _Waiting:
         self.engine = engine
         self.job = job
         self.reattached = reattached
-        self.log = _ContainerLog(engine, job.name)
+        self.log = ContainerLog(engine, job.name, UNREACHABLE_SECONDS)
         self.usage = ContainerUsage(engine, job)
         self.begun = time.monotonic()
         self.timed_out = False
@@ -262,18 +258,23 @@ class _Waiting:
     def _drain(self, on_line: OnLine, check: Check) -> None:
         """Hand out lines until the log ends, which it does when the container does."""
         next_check = time.monotonic() + CHECK_SECONDS
+        over_since: float | None = None
         while True:
             line = self.log.next(self._time_left())
             if line is LOG_END:
                 return
             if line is not None:
+                over_since = None
                 on_line(line)
             self._stop_when_over()
             if time.monotonic() >= next_check:
                 check()
                 self._give_up_unstoppable()
                 if line is None and self._is_over():
-                    return  # engines have been seen to miss the end of a log that is followed
+                    over_since = over_since or time.monotonic()
+                    if time.monotonic() - over_since > UNREACHABLE_SECONDS:
+                        return  # the engine gives neither more of the log nor its end
+                    self.log.container_ended()
                 next_check = time.monotonic() + CHECK_SECONDS
 
     def _is_over(self) -> bool:
@@ -362,63 +363,6 @@ class _Waiting:
             reattached=self.reattached,
             usage=usage,
         )
-
-
-class _ContainerLog(LogThread):
-    """A container's output from its first line, read by a thread that bears with an engine that restarts."""
-
-    def __init__(self, engine: Engine, name: str):
-        super().__init__()
-        self.engine = engine
-        self.name = name
-        self._splitter = LineSplitter(self._put)
-        self._seen = 0
-
-    def _read(self) -> None:
-        away_since: float | None = None
-        while not self._given_up.is_set():
-            before = self._seen
-            try:
-                self._copy()
-                if self._seen >= FOLLOWED_BYTES:
-                    self._skip_to_the_end()
-                    break
-                state = self.engine.fresh().inspect(self.name)
-                if state is None or not state["State"]["Running"]:
-                    break
-            except (OSError, MapError, ValueError) as error:  # requests' and docker's errors are OSErrors
-                now = time.monotonic()
-                away_since = now if away_since is None or self._seen > before else away_since
-                if now - away_since > UNREACHABLE_SECONDS:
-                    note = f"[airflow-monai: the log could not be followed further: {type(error).__name__}]"
-                    self._splitter.feed(f"\n{note}".encode())
-                    break
-            else:
-                away_since = None
-            self._given_up.wait(1.0)
-        self._splitter.close()
-        self._put(LOG_END)
-
-    def _copy(self) -> None:
-        """Take over what has not been seen yet, and what comes, until the engine ends the stream."""
-        skip = self._seen
-        for chunk in self.engine.second().logs(self.name, stdout=True, stderr=True, stream=True, follow=True):
-            fresh = chunk[skip:]
-            skip = max(0, skip - len(chunk))
-            self._seen += len(fresh)
-            self._splitter.feed(fresh)
-            if self._seen >= FOLLOWED_BYTES or self._given_up.is_set():
-                return
-
-    def _skip_to_the_end(self) -> None:
-        """Of a flood only its last lines are read, once there are such: reading all of it would take longer than it."""
-        self._splitter.feed(f"\n[airflow-monai: after {self._seen} bytes only the last lines follow]\n".encode())
-        engine = self.engine.fresh()
-        while not self._given_up.wait(1.0):
-            state = engine.inspect(self.name)
-            if state is None or not state["State"]["Running"]:
-                break
-        self._splitter.feed(engine.api.logs(self.name, stdout=True, stderr=True, tail=TAIL_LINES))
 
 
 def _running_seconds(state: dict[str, Any]) -> float:

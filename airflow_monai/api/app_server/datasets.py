@@ -211,7 +211,7 @@ async def upload_dataset(
             refused = [RefusedFile(name=item.name, reason=item.reason) for item in taken if item.reason]
             return UploadAnswer(**made.to_dict(), created_now=created, refused=refused, passed_over=upload.passed_over)
 
-    answer = await site.receive(request, work)
+    answer = await site.receive(request, caller.name, work)
     response.status_code = 201 if answer.created_now else 200
     response.headers["Location"] = f"{request.url.path.rstrip('/')}/{answer.id}"
     return answer

@@ -129,7 +129,7 @@ async def _store(request: Request, caller: Caller, wish: _Wish, accept: str) -> 
             return _as_datasets(body, content_type, site, caller, wish, request.scope.get("root_path", ""))
         return _as_arrival(body, content_type, site, caller, wish, grouping)
 
-    return await site.receive(request, work)
+    return await site.receive(request, caller.name, work)
 
 
 def _as_datasets(body: Body, content_type: str, site: UploadSite, caller: Caller, wish: _Wish, root: str) -> Response:

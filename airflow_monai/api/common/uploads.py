@@ -1,7 +1,7 @@
 """Bodies of any size, handled as they come: the event loop hands the bytes to a thread, a few at a time.
 
 The API server answers the tasks of the site in the same process, so an upload takes a place among few, in threads of
-their own; who sends nothing loses the place.
+their own. A caller has a share of the places; who sends next to nothing loses the place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import atexit
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,8 +37,6 @@ log = logging.getLogger(__name__)
 Made = TypeVar("Made")
 _AHEAD_BYTES = 4 << 20
 """What the event loop may be ahead of the thread."""
-_LEAST_BYTES = 16 * 1024
-"""Who sends less in an idle time is as good as silent."""
 _SWEEP_SECONDS = 60.0
 _STATUS = {Why.INVALID: 400, Why.TOO_LARGE: 413, Why.NO_SPACE: 507}
 
@@ -50,26 +48,35 @@ class UploadCut(MonaiError):
 @dataclass(frozen=True, slots=True)
 class UploadOptions:
     """
-    :param at_a_time: uploads that one API server takes at a time.
-    :param idle_seconds: how long a sender may send next to nothing.
+    :param at_a_time: uploads that one API server takes at a time, and ``per_caller``: of one caller.
+    :param idle_seconds: how long a sender may send nothing, or less than ``min_rate`` bytes a second.
     """
 
     limits: UploadLimits
     at_a_time: int = 8
+    per_caller: int = 4
     idle_seconds: float = 60.0
+    min_rate: int = 4096
 
 
 def load_options() -> UploadOptions:
     """Read the options, or raise :class:`SettingsError` that names the one that cannot be used."""
-    try:
-        most = memory_bytes(settings._text("upload_max_bytes", "64Gi"))
-    except ValueError as error:
-        raise SettingsError(f"[monai] upload_max_bytes: {error}.") from None
+    most = _bytes("upload_max_bytes", "64Gi")
+    at_a_time = _whole("upload_at_a_time", 8)
     return UploadOptions(
         UploadLimits(most, _whole("upload_max_files", 100_000), _whole("upload_max_ratio", 250)),
-        _whole("upload_at_a_time", 8),
+        at_a_time,
+        min(_whole("upload_per_caller", max(1, at_a_time // 2)), at_a_time),
         settings._number("upload_idle_seconds", 60.0),
+        _bytes("upload_min_rate", "4Ki"),
     )
+
+
+def _bytes(option: str, default: str) -> int:
+    try:
+        return memory_bytes(settings._text(option, default))
+    except ValueError as error:
+        raise SettingsError(f"[monai] {option}: {error}.") from None
 
 
 def _whole(option: str, default: int) -> int:
@@ -87,7 +94,7 @@ class UploadSite:
         self.store: Store = open_store(url)
         self.guard = DiskGuard.of_settings(self.store.spool(), used_percent, reserve)
         self._spool = SpoolFolder(self.store)
-        self._places = threading.BoundedSemaphore(options.at_a_time)
+        self._places = Places(options.at_a_time, options.per_caller)
         self._threads = ThreadPoolExecutor(options.at_a_time, thread_name_prefix="upload")
         atexit.register(self._spool.remove)
         self._swept = float("-inf")
@@ -117,11 +124,12 @@ class UploadSite:
         self._spool.remove_abandoned()
         sweep()
 
-    async def receive(self, request: Request, work: Callable[[Body], Made]) -> Made:
+    async def receive(self, request: Request, caller: str, work: Callable[[Body], Made]) -> Made:
         """Have a request's body worked on in a thread while it comes.
 
+        :param caller: whose place it takes.
         :param work: reads the body to its end, or raises.
-        :raises HTTPException: 400, 408, 413, 415, 503, 507.
+        :raises HTTPException: 400, 408, 413, 415, 429, 503, 507.
         """
         if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
             raise HTTPException(415, "The body is compressed on its way: send it as it is, or a zip archive.")
@@ -129,10 +137,7 @@ class UploadSite:
         most = self.options.limits.max_bytes
         if length.isdecimal() and int(length) > most:
             raise _too_large(most)
-        if not self._places.acquire(blocking=False):
-            raise HTTPException(
-                503, "As many uploads as this site allows are coming in: try again in a moment.", {"Retry-After": "5"}
-            )
+        self._places.take(caller)
         loop = asyncio.get_running_loop()
         body = Body(loop)
 
@@ -141,7 +146,7 @@ class UploadSite:
                 self.check()
                 return work(body)
             finally:
-                self._places.release()
+                self._places.give_back(caller)
 
         working = loop.run_in_executor(self._threads, do)
         feeding = asyncio.ensure_future(self._feed(request, body, most))
@@ -167,7 +172,7 @@ class UploadSite:
                 seconds += time.monotonic() - began  # the time in which this host does not keep up is not the sender's
                 window += len(data)
                 if seconds > self.options.idle_seconds:
-                    if window < _LEAST_BYTES:
+                    if window < self.options.min_rate * seconds:
                         raise TimeoutError
                     window, seconds = 0, 0.0
                 total += len(data)
@@ -176,7 +181,8 @@ class UploadSite:
                 await body.feed(data)
             body.end()
         except TimeoutError:
-            body.give_up(HTTPException(408, "Too little of the upload came for too long.", {"Connection": "close"}))
+            told = f"The upload came too slowly: nothing, or less than {self.options.min_rate} bytes a second for a time."
+            body.give_up(HTTPException(408, told, {"Connection": "close"}))
         except ClientDisconnect:
             body.give_up(UploadCut("The sender has gone before the upload was whole."))
         except HTTPException as error:
@@ -184,6 +190,35 @@ class UploadSite:
         except BaseException:  # the thread must not wait for ever, whatever it was
             body.give_up(UploadCut("The upload could not be read."))
             raise
+
+
+class Places:
+    """The uploads of one API server at a time.
+
+    :param of_one: so many places one caller may hold, so that nobody keeps all others out.
+    """
+
+    def __init__(self, all_places: int, of_one: int):
+        self._all, self._of_one = all_places, of_one
+        self._held: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def take(self, caller: str) -> None:
+        """:raises HTTPException: 503 when all are taken, 429 when the caller has taken theirs."""
+        with self._lock:
+            if self._held.total() >= self._all:
+                told = "As many uploads as this site allows are coming in: try again in a moment."
+                raise HTTPException(503, told, {"Retry-After": "5"})
+            if self._held.get(caller, 0) >= self._of_one:
+                told = f"You have {self._of_one} uploads coming in, as many as one caller may: try again after one."
+                raise HTTPException(429, told, {"Retry-After": "5"})
+            self._held[caller] += 1
+
+    def give_back(self, caller: str) -> None:
+        with self._lock:
+            self._held[caller] -= 1
+            if not self._held[caller]:
+                del self._held[caller]
 
 
 class Body:

@@ -73,7 +73,7 @@ async def upload_payload(
             passed_over=upload.passed_over,
         )
 
-    return await site.receive(request, work)
+    return await site.receive(request, caller.name, work)
 
 
 router.add_api_route(

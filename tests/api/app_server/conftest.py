@@ -87,6 +87,7 @@ def served(
     from airflow_monai.api.app import create_app
 
     monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_AT_A_TIME", "2")
+    monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_PER_CALLER", "2")
     monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_IDLE_SECONDS", "1")
     site, app = FastAPI(), create_app()
     site.mount("/monai", app)

@@ -8,6 +8,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -188,6 +189,45 @@ def test_senders_that_leave_or_fall_silent_lose_their_place(served: Served, site
         good.sendall(served.head(len(data)) + data)
         assert b" 201 " in good.recv(4096)
     assert len([key for key in left_in(site_store) if key.endswith(".dcm")]) == 1
+
+
+@pytest.mark.parametrize(("piece", "status"), [(20_000, b" 408 "), (60_000, b" 201 ")], ids=["too slow", "slow"])
+def test_a_slow_upload_is_taken_and_one_that_is_slower_than_the_least_is_not(
+    served: Served, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch, piece: int, status: bytes
+) -> None:
+    monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_MIN_RATE", "64Ki")
+    data = dicom(size=240_000 if status == b" 201 " else 640_000)
+    with served.connect() as slow:
+        slow.settimeout(0.4)
+        slow.sendall(served.head(len(data)))
+        answer = b""
+        for at in range(0, len(data), piece):
+            slow.sendall(data[at : at + piece])
+            try:
+                answer = slow.recv(4096)
+                break
+            except TimeoutError:
+                pass
+        slow.settimeout(20)
+        answer = answer or slow.recv(4096)
+    assert status in answer, answer
+    assert (b"application/problem+json" in answer) == (status == b" 408 ")
+    assert _soon(lambda: not [key for key in left_in(site_store) if key.startswith("incoming")])
+
+
+def test_one_caller_does_not_hold_all_places(
+    served: Served, people: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIRFLOW__MONAI__UPLOAD_PER_CALLER")  # half of the two places
+    data = dicom()
+    with served.connect() as held, served.connect() as more, served.connect() as other:
+        held.sendall(served.head(len(data)) + data[:100])
+        time.sleep(0.2)
+        more.sendall(served.head(len(data)) + data)
+        answer = more.recv(4096)
+        assert b" 429 " in answer and b"problem+json" in answer and b"retry-after" in answer.lower()
+        other.sendall(replace(served, token=people("op")).head(len(data)) + data)
+        assert b" 201 " in other.recv(4096)
 
 
 def test_a_sender_that_leaves_in_the_middle_of_a_form_leaves_nothing(served: Served, site_store: LocalStore) -> None:

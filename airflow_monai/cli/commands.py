@@ -6,9 +6,9 @@ A command's function is named, not imported, so that ``--help`` costs nothing of
 from __future__ import annotations
 
 from airflow_monai.cli.groups.app_server import HANDLERS, JOBS
-from airflow_monai.cli.groups.workflow_manager import CREDENTIALS, INSTANCES, PAYLOADS_ELSEWHERE, TASKS
+from airflow_monai.cli.groups.workflow_manager import CREDENTIALS, HEALTH, INSTANCES, PATIENT, PAYLOADS_ELSEWHERE, TASKS
 from airflow_monai.cli.groups.workload_manager import EXPORT_TASKS, SINKS
-from airflow_monai.cli.model import AT, JSON, USER, Argument, Command, Group, port, positive
+from airflow_monai.cli.model import AT, JSON, USER, Argument, Command, Group, limit, port, positive
 
 ENTRY = "airflow_monai.cli.entry"
 
@@ -317,7 +317,8 @@ _PAYLOADS = Group(
             help="List the payloads in the store, the newest first.",
             description="List the payloads in the store, open ones first, then the newest. A payload is open, waiting "
             "for a run to be created, unrouted (no workflow wants it), started, not-started (it was given up), or "
-            "deleted.",
+            "deleted. With --url, of a server: --state is for the store only, what is known of the patient for a "
+            "server only.",
             function=f"{ENTRY}.payloads_list",
             example="airflow monai payloads list --state unrouted --since 3d",
             arguments=(
@@ -333,7 +334,9 @@ _PAYLOADS = Group(
                     ("--since",),
                     {"metavar": "WHEN", "help": "Only those closed since a date or time, or for 90m, 12h, 3d."},
                 ),
-                Argument(("--limit",), {"type": positive, "default": 50, "help": "How many at most. Default: 50."}),
+                *PATIENT,
+                limit(),
+                *AT,
                 JSON,
             ),
         ),
@@ -341,12 +344,15 @@ _PAYLOADS = Group(
             name="show",
             help="Show what happened to a payload or a study, from arrival to delivery.",
             description="Show what happened to a payload: what was received and why it was closed, where it was routed "
-            "and why not elsewhere, what keeps it, its runs with their tasks, and what was delivered.",
+            "and why not elsewhere, what keeps it, its runs with their tasks, and what was delivered. With --url, what "
+            "a server tells of it by its id: images, workflow instances, how a deletion goes.",
             function=f"{ENTRY}.payloads_show",
             example="airflow monai payloads show 6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21",
             arguments=(
                 Argument(("payload",), _PAYLOAD),
                 Argument(("--offline",), {"action": "store_true", "help": "Do not ask Airflow for states of runs."}),
+                Argument(("--patient",), {"action": "store_true", "help": "Of a server: print the patient too."}),
+                *AT,
                 JSON,
             ),
         ),
@@ -829,6 +835,7 @@ MONAI = Group(
         HANDLERS,
         INSTANCES,
         TASKS,
+        HEALTH,
         CREDENTIALS,
         SINKS,
         EXPORT_TASKS,

@@ -247,16 +247,27 @@ def events_retry(args: Namespace) -> int:
 
 @_ends
 def payloads_list(args: Namespace) -> int:
-    from airflow_monai.cli import payloads as command
+    if is_elsewhere(args):
+        from airflow_monai.cli.remote import payloads as there
 
+        there.list_all(args)
+    from airflow_monai.cli import payloads as command
+    from airflow_monai.cli.moments import moment
+
+    if args.patient_id or args.patient_name or args.accession:
+        raise MonaiError("Only a server looks for payloads by what is known of the patient: say --url.")
     wanted = command.PayloadFilter(
-        args.state or "", (args.called or "").strip(" "), command.since(args.since) if args.since else ""
+        args.state or "", (args.called or "").strip(" "), moment(args.since) if args.since else ""
     )
     return command.run_list(_store(), args.limit, args.json, sys.stdout, wanted)
 
 
 @_ends
 def payloads_show(args: Namespace) -> int:
+    if is_elsewhere(args):
+        from airflow_monai.cli.remote import payloads as there
+
+        there.show(args)
     from airflow_monai.cli import payloads as command
 
     state = None if args.offline else _run_state

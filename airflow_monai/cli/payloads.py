@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, TextIO
 
 from airflow_monai.cli.printing import print_json, print_table
@@ -36,25 +35,7 @@ _WHY_CLOSED = {
     "open-too-long": "images went on coming for as long as a study may be open",
 }
 _ALL = PayloadFilter()
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _HEAD = ("PAYLOAD", "STATE", "AE TITLE", "FROM", "IMAGES", "CLOSED", "WORKFLOWS")
-
-
-def since(text: str) -> str:
-    """The time that a date, a time or an age (``90m``, ``12h``, ``3d``) means, as manifests have it.
-
-    :raises InvalidArgument: when it is none of these.
-    """
-    number, unit = text[:-1], _UNITS.get(text[-1:])
-    if unit and number.isdecimal():
-        moment = datetime.now(timezone.utc) - timedelta(**{unit: int(number)})
-    else:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise InvalidArgument(f"--since {text!r} is no date (2026-01-31), time, or age (90m, 12h, 3d).") from None
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds")
 
 
 def run_list(store: Store, limit: int, as_json: bool, out: TextIO, wanted: PayloadFilter = _ALL) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -23,7 +24,7 @@ def print_rows(found: Iterable[Mapping[str, Any]], names: Sequence[str], out: Te
 
     :param names: of the fields to show.
     """
-    head = [name.upper().replace("_", " ") for name in names]
+    head = [_words(name).upper() for name in names]
     print_table([head, *([text_of(one.get(name)) for name in names] for one in found)], out)
 
 
@@ -31,7 +32,12 @@ def print_facts(found: Mapping[str, Any], out: TextIO) -> None:
     """A line for each field that says something; lists of records are left to tables."""
     for name, value in _flat(found):
         if shown := text_of(value):
-            print(f"{name.replace('_', ' ')}: {shown}", file=out)
+            print(f"{_words(name)}: {shown}", file=out)
+
+
+def _words(name: str) -> str:
+    """Of the name of a field, whichever way it is written."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ")
 
 
 def text_of(value: object) -> str:

@@ -46,13 +46,16 @@ class Login:
     token: str = field(default="", repr=False)
 
     @classmethod
-    def of_environment(cls, user: str = "") -> Login:
+    def of_environment(cls, user: str = "", *, needed: bool = True) -> Login:
         """
         :param user: in place of the environment's.
+        :param needed: False where strangers may ask too.
         :raises SettingsError: when it names nobody.
         """
         found = cls(user or os.environ.get(USER, ""), os.environ.get(PASSWORD, ""), os.environ.get(TOKEN, ""))
         if not found.token and not (found.user and found.password):
+            if not needed:
+                return cls()
             raise SettingsError(f"Nothing says who asks: set {USER} and {PASSWORD}, or {TOKEN}.")
         return found
 
@@ -81,7 +84,7 @@ class Server:
         headers = {"User-Agent": f"airflow-monai/{__version__}", "Accept": "application/json"}
         if login.token:
             headers["Authorization"] = f"Bearer {login.token}"
-        auth = None if login.token else httpx.BasicAuth(login.user, login.password)
+        auth = httpx.BasicAuth(login.user, login.password) if login.user and not login.token else None
         self._sleep = sleep
         self._where = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
         self._client = httpx.Client(
@@ -99,6 +102,7 @@ class Server:
         length: int | None = None,
         key: str = "",
         seconds: float = SECONDS,
+        also: int = 0,
         **params: Any,
     ) -> Any:
         """The answer's JSON, None where it has no body. Told that it asks too often, it waits for as long as it is
@@ -109,6 +113,7 @@ class Server:
         :param length: of content that is made while it is sent, where it is known.
         :param key: an Idempotency-Key.
         :param seconds: how long to wait for any part of the answer.
+        :param also: a status of an error whose JSON is an answer all the same.
         :param params: of the query; those that are None are left out.
         :raises ServerRefused: for an answer of 400 to 499.
         :raises ServerUnavailable: when there is none, or another one, or the caller is not known there.
@@ -134,6 +139,8 @@ class Server:
                 ) from error
             if answer.is_success:
                 return answer.json() if answer.content else None
+            if answer.status_code == also and (found := _json(answer)) is not None:
+                return found
             if patience is None or not patience.waited(answer):
                 raise self._error(answer)
 
@@ -192,6 +199,15 @@ class Server:
         if 400 <= answer.status_code < 500:
             return ServerRefused(detail, status=answer.status_code, errors=errors)
         return ServerUnavailable(f"{self._where} answered {answer.status_code}: {detail}")
+
+
+def _json(answer: httpx.Response) -> Any:
+    """None for what is none, or problem details: who answers is then not the API, or it says that it cannot."""
+    is_json = answer.headers.get("Content-Type", "").partition(";")[0].strip() == _JSON
+    try:
+        return answer.json() if is_json else None
+    except ValueError:
+        return None
 
 
 class _Patience:

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from airflow_monai.cli.payloads import run_list, run_show, run_start, since
+from airflow_monai.cli.payloads import run_list, run_show, run_start
 from airflow_monai.errors import InvalidArgument, PayloadNotFound
 from airflow_monai.gateway.announcer import Announcer
 from airflow_monai.gateway.events import EventLog
@@ -156,15 +156,6 @@ def test_the_list_can_be_of_some_only(store):
     out = io.StringIO()
     run_list(store, 50, False, out, PayloadFilter(called_aet="MR"))
     assert out.getvalue() == "No payload is so.\n"
-
-
-def test_since_is_a_date_a_time_or_an_age():
-    assert since("2026-01-02") == "2026-01-02T00:00:00.000+00:00"
-    assert since("2026-01-02T03:04:05+02:00") == "2026-01-02T01:04:05.000+00:00"
-    assert since("3h") < since("1h") < since("5m")
-    for text in ("yesterday", "3", "h", ""):
-        with pytest.raises(InvalidArgument, match="--since"):
-            since(text)
 
 
 def test_a_payload_is_found_by_what_a_person_knows_of_the_study(store):

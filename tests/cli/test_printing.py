@@ -16,7 +16,7 @@ def test_facts_and_rows_say_what_there_is_and_steer_no_terminal() -> None:
         },
         out,
     )  # fmt: skip
-    print_rows([{"a_b": None, "c": ["x", "y"]}], ("a_b", "c"), out)
+    print_rows([{"a_b": None, "TaskId": ["x", "y"]}], ("a_b", "TaskId"), out)
     assert out.getvalue().splitlines() == [
-        "name: a?[2J", "is there: yes", "zero: 0", "list: b, 1", "deep.er.down: 2", "A B  C", "     x, y",
+        "name: a?[2J", "is there: yes", "zero: 0", "list: b, 1", "deep.er.down: 2", "A B  TASK ID", "     x, y",
     ]  # fmt: skip

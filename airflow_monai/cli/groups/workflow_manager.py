@@ -67,11 +67,40 @@ INSTANCES = Group(
     ),
 )
 
+_SINCE = Argument(("--since",), {"metavar": "WHEN", "help": "From a date or time on, or for 90m, 12h, 3d."})
+_UNTIL = Argument(("--until",), {"metavar": "WHEN", "help": "Up to a date or time, or so long ago. Default: now."})
+
 TASKS = Group(
     name="tasks",
-    help="Tasks of workflow instances: those that run, one, and ending one by hand.",
+    help="Tasks of workflow instances: those that run or ran, how many, how long; and ending one by hand.",
     example="airflow monai tasks running",
     commands=(
+        Command(
+            name="list",
+            help="List the tasks that ran within a time, those of the newest instances first.",
+            function=f"{_INSTANCES}.list_tasks",
+            example="airflow monai tasks list --since 3d --json",
+            arguments=(_SINCE, _UNTIL, limit(), *AT, JSON),
+        ),
+        Command(
+            name="stats",
+            help="Count the tasks that began within a time: how they ended, how long they took.",
+            description="Count the tasks that began within a time: how many, how they ended, how many seconds they "
+            "took on average. --daily counts those of each day (UTC), --each lists the tasks besides.",
+            function=f"{_INSTANCES}.stats",
+            example="airflow monai tasks stats --since 7d --workflow ct-lung --daily",
+            arguments=(
+                _SINCE,
+                _UNTIL,
+                Argument(("--workflow",), {"metavar": "NAME|ID", "help": "Only those of this workflow."}),
+                Argument(("--task",), {"metavar": "TASK", "help": "Only those of this task id."}),
+                Argument(("--daily",), {"action": "store_true", "help": "By day, the newest first."}),
+                Argument(("--each",), {"action": "store_true", "help": "List the tasks, the newest first."}),
+                limit(),
+                *AT,
+                JSON,
+            ),
+        ),
         Command(
             name="running",
             help="List the tasks that have begun, or wait for a place, and have not ended.",
@@ -106,7 +135,23 @@ TASKS = Group(
     ),
 )
 
+HEALTH = Command(
+    name="health",
+    help="Tell whether what a site needs can be reached: store, Airflow's database, gateway, broker.",
+    description="Tell whether what a site needs can be reached: store, Airflow's database, gateway, broker. It need "
+    "not be said who asks. Exit code 0: all is well, 1: it is not, 2: the server does not answer.",
+    function="airflow_monai.cli.remote.health.health",
+    example="airflow monai health --url http://localhost:8080",
+    arguments=(*AT, JSON),
+)
+
 _PAYLOAD = Argument(("payload",), {"metavar": "ID", "help": "Of a payload."})
+PATIENT = (
+    Argument(("--patient-id",), {"metavar": "PART", "help": "Only those with this in the patient id (--url)."}),
+    Argument(("--patient-name",), {"metavar": "PART", "help": "Only those with this in the patient's name (--url)."}),
+    Argument(("--accession",), {"metavar": "PART", "help": "Only those with this in the accession number (--url)."}),
+)
+"""By which a server looks for payloads."""
 
 PAYLOADS_ELSEWHERE = (
     Command(

@@ -25,11 +25,14 @@ INTERRUPTED = 130
 Asking = Callable[["Server", Namespace], int]
 
 
-def asks(prefix: str, *, refused: int = REFUSED) -> Callable[[Asking], Callable[[Namespace], NoReturn]]:
+def asks(
+    prefix: str, *, refused: int = REFUSED, login: bool = True
+) -> Callable[[Asking], Callable[[Namespace], NoReturn]]:
     """Make a command of a function that asks an API and returns the exit code.
 
     :param prefix: of the API.
     :param refused: exit code for what the server refuses. It is told on stderr; with ``--json`` on stdout.
+    :param login: False for what strangers may ask too.
     """
 
     def decorate(function: Asking) -> Callable[[Namespace], NoReturn]:
@@ -38,7 +41,7 @@ def asks(prefix: str, *, refused: int = REFUSED) -> Callable[[Asking], Callable[
         def command(args: Namespace) -> int:
             from airflow_monai.errors import ServerRefused
 
-            server = server_of(args.url, args.user, prefix)
+            server = server_of(args.url, args.user, prefix, login=login)
             try:
                 return function(server, args)
             except ServerRefused as error:
@@ -55,8 +58,9 @@ def asks(prefix: str, *, refused: int = REFUSED) -> Callable[[Asking], Callable[
     return decorate
 
 
-def server_of(url: str | None, user: str | None, prefix: str) -> Server:
+def server_of(url: str | None, user: str | None, prefix: str, *, login: bool = True) -> Server:
     """
+    :param login: whether it has to be said who asks.
     :raises SettingsError: when nothing says where the server is, or who asks.
     """
     from airflow_monai.client.server import URL, Login, Server
@@ -65,7 +69,7 @@ def server_of(url: str | None, user: str | None, prefix: str) -> Server:
     address = url or os.environ.get(URL, "")
     if not address:
         raise SettingsError(f"Say where Airflow's API server is: --url, or {URL}; as in http://localhost:8080.")
-    return Server(address, prefix, Login.of_environment(user or ""))
+    return Server(address, prefix, Login.of_environment(user or "", needed=login))
 
 
 def answer(args: Namespace, found: Any, *, line: str = "", columns: Sequence[str] = (), table: str = "") -> int:

@@ -6,12 +6,16 @@ import sys
 from argparse import Namespace
 from typing import Any
 
+from airflow_monai.cli.moments import moment
 from airflow_monai.cli.progress import Progress
 from airflow_monai.cli.remote.asking import WORKFLOW_MANAGER, answer, asks
 from airflow_monai.client.server import Server, place
+from airflow_monai.errors import SettingsError
 
 _AT = "workflowinstances"
 _COLUMNS = ("id", "workflow_name", "ae_title", "status", "start_time", "payload_id")
+_COUNTS = ("TotalExecutions", "TotalSucceeded", "TotalFailures", "TotalInprogress")
+_RAN = ("StartedAt", "WorkflowInstanceId", "TaskId", "MapIndex", "TaskType", "Status", "ExecutionDurationSeconds")
 _TASK = ("execution_id", "task_id", "map_index", "task_type", "status", "reason", "task_start_time")
 
 
@@ -45,6 +49,24 @@ def running_tasks(server: Server, args: Namespace) -> int:
 
 
 @asks(WORKFLOW_MANAGER)
+def list_tasks(server: Server, args: Namespace) -> int:
+    found = _first(server, place("tasks"), args.limit, "tasks", **_period(args))
+    return answer(args, found, columns=("workflow_instance_id", *_TASK, "task_end_time"))
+
+
+@asks(WORKFLOW_MANAGER)
+def stats(server: Server, args: Namespace) -> int:
+    if args.daily and args.each:
+        raise SettingsError("Say --daily or --each, not both.")
+    asked = {**_period(args), "workflowId": args.workflow, "taskId": args.task}
+    if args.daily:
+        return answer(args, server.call("GET", place("tasks", "dailystats"), **asked), columns=("Date", *_COUNTS))
+    if args.each:
+        return answer(args, _first(server, place("tasks", "stats"), args.limit, "tasks", **asked), columns=_RAN)
+    return answer(args, server.call("GET", place("tasks", "statsoverview"), **asked))
+
+
+@asks(WORKFLOW_MANAGER)
 def show_task(server: Server, args: Namespace) -> int:
     return answer(args, server.call("GET", place("tasks", args.execution)))
 
@@ -53,6 +75,16 @@ def show_task(server: Server, args: Namespace) -> int:
 def set_task(server: Server, args: Namespace) -> int:
     found = server.call("PUT", place("tasks", args.execution), body={"status": args.status})
     return answer(args, found, line=f"{found['task_id']} of {found['workflow_instance_id']} is {found['status']}.")
+
+
+def _period(args: Namespace) -> dict[str, str | None]:
+    """
+    :raises InvalidArgument: for what is no time.
+    """
+    return {
+        "startTime": moment(args.since) if args.since else None,
+        "endTime": moment(args.until, "--until") if args.until else None,
+    }
 
 
 def _first(server: Server, path: str, most: int, what: str, **asked: Any) -> list[dict[str, Any]]:

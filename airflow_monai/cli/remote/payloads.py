@@ -1,15 +1,56 @@
-"""``airflow monai payloads upload``, ``download`` and ``delete``, of a server."""
+"""``airflow monai payloads``, of a server."""
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from airflow_monai.cli.moments import moment
+from airflow_monai.cli.printing import print_json, print_table, text_of
+from airflow_monai.cli.progress import Progress
 from airflow_monai.cli.remote.asking import OK, REFUSED, WORKFLOW_MANAGER, WORKLOAD_MANAGER, answer, asks
 from airflow_monai.cli.remote.fetching import fetch
 from airflow_monai.cli.remote.uploading import tell_left_out
 from airflow_monai.cli.remote.uploading import upload as send
 from airflow_monai.client.server import Server, place
+from airflow_monai.errors import SettingsError
+
+_HEAD = ("PAYLOAD", "STATUS", "DELETED", "AE TITLE", "FROM", "IMAGES", "TIME", "WORKFLOWS")
+
+
+@asks(WORKFLOW_MANAGER)
+def list_all(server: Server, args: Namespace) -> int:
+    """Open ones, then the newest. What is known of patients is in the JSON only."""
+    if args.state:
+        raise SettingsError("A server does not list payloads by --state: leave it out.")
+    since = datetime.fromisoformat(moment(args.since)) if args.since else None
+    asked = {"patientId": args.patient_id, "patientName": args.patient_name, "accessionId": args.accession}
+    progress, found, seen = Progress(sys.stderr), list[dict[str, Any]](), 0
+    for data, total in server.pages(place("payload"), **asked):
+        found += [one for one in data if _is_wanted(one, args.called, since)]
+        seen += len(data)
+        progress.tell(f"{seen} of {total} payloads")
+        if len(found) >= args.limit:
+            break
+    progress.clear()
+    if args.json:
+        print_json(found[: args.limit], sys.stdout)
+    else:
+        print_table([_HEAD, *map(_cells, found[: args.limit])], sys.stdout)
+    return OK
+
+
+@asks(WORKFLOW_MANAGER)
+def show(server: Server, args: Namespace) -> int:
+    """Without ``--json`` nothing of the patient, unless that is asked for."""
+    found = server.call("GET", place("payload", args.payload))
+    if not (args.json or args.patient):
+        found = {name: value for name, value in found.items() if name not in ("patient_details", "accession_id")}
+    return answer(args, found)
 
 
 @asks(WORKLOAD_MANAGER)
@@ -35,3 +76,25 @@ def delete(server: Server, args: Namespace) -> int:
     server.call("DELETE", place("payload", args.payload), reason=args.reason or None)
     line = f"{args.payload} is going to be deleted by a gateway. 'airflow monai payloads show' tells when it has been."
     return answer(args, {"id": args.payload}, line=line)
+
+
+def _is_wanted(payload: Mapping[str, Any], called: str | None, since: datetime | None) -> bool:
+    if called and payload["DataTrigger"]["destination"] != called.strip(" "):
+        return False
+    when = payload["timestamp"]
+    return since is None or bool(when and datetime.fromisoformat(when.replace("Z", "+00:00")) >= since)
+
+
+def _cells(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    trigger = payload["DataTrigger"]
+    shown = (
+        payload["id"],
+        payload["payload_status"],
+        payload["payload_deleted"],
+        trigger["destination"],
+        trigger["source"],
+        payload["file_count"],
+        (payload["timestamp"] or "")[:19],
+        payload["triggered_workflow_names"],
+    )
+    return tuple(map(text_of, shown))

@@ -427,21 +427,21 @@ def _api_options() -> dict[str, Any]:
             type_="integer",
         ),
         "upload_per_caller": _option(
-            "Uploads that one API server takes at a time of one caller; one more is answered 429 with Retry-After. Empty: "
-            "half of upload_at_a_time.",
+            "Uploads that one API server takes at a time of one caller; one more is answered 429 with Retry-After. "
+            "Empty: half of upload_at_a_time.",
             default="",
             example="2",
         ),
         "upload_idle_seconds": _option(
-            "After so many seconds in which a sender sends nothing, or less than upload_min_rate, its upload is given up "
-            "(408).",
+            "After so many seconds in which a sender sends nothing, or less than upload_min_rate, its upload is given "
+            "up (408).",
             default="60.0",
             example="20",
             type_="float",
         ),
         "upload_min_rate": _option(
-            "Least that a sender of an upload sends in a second, on average over upload_idle_seconds: bytes. The time in "
-            "which this server does not keep up does not count.",
+            "Least bytes that a sender of an upload has to send in a second, on average over upload_idle_seconds. The "
+            "time in which this server does not keep up does not count.",
             default="4Ki",
             example="16Ki",
         ),

@@ -181,7 +181,7 @@ class UploadSite:
                 await body.feed(data)
             body.end()
         except TimeoutError:
-            told = f"The upload came too slowly: nothing, or less than {self.options.min_rate} bytes a second for a time."
+            told = f"The upload came too slowly: for a time nothing, or less than {self.options.min_rate} bytes a second."
             body.give_up(HTTPException(408, told, {"Connection": "close"}))
         except ClientDisconnect:
             body.give_up(UploadCut("The sender has gone before the upload was whole."))

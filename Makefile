@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export MAKE_STARTED := $(shell date +%s)
 export STUDY KEEP PACS RUNNER REPORT STATE
 
-.PHONY: help demo up stop test test-kube bench chaos lint validate test-compose clean python-as-asked
+.PHONY: help demo up stop test test-kube test-gpu bench chaos lint validate test-compose clean python-as-asked
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -41,6 +41,9 @@ test: $(INSTALLED)-test ## run all tests (REQUIRE_REAL_PARTS=1: fail where a rea
 
 test-kube: $(INSTALLED)-test,kubernetes ## run MAPs as pods of the cluster that KUBECONFIG points to
 	@exec $(PYTEST) -v tests/kube
+
+test-gpu: $(INSTALLED)-test ## run MAPs on the NVIDIA cards of this host
+	@exec $(PYTEST) -v tests/operators/test_real_cards.py
 
 chaos: $(INSTALLED)-test ## the long tests that kill parts of a running stack (CHAOS_STUDIES=, CHAOS_SECONDS=...)
 	@exec $(PYTEST) -s tests/chaos

@@ -1,4 +1,4 @@
-"""What drivers and clusters say of their cards, as an inventory. The outputs are of the real form, and made up."""
+"""What drivers and clusters say of their cards, as an inventory. Most outputs are made up, in the real form."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ def shape(lines: list[Cards]) -> list[tuple[str, int, int, str | None]]:
     [
         ("dgx-a100", [("nvidia-a100-sxm4-40gb", 40, 8, None)]),
         ("t4", [("tesla-t4", 15, 1, None)]),
+        ("h100", [("nvidia-h100-80gb-hbm3", 79, 1, None)]),
         (
             "a100-sliced",
             [

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from airflow_monai.errors import MapInterrupted, PolicyRefused, RunnerUnavailabl
 from airflow_monai.maps.manifest import MapResources, parse_manifest
 from airflow_monai.maps.policy import Confinement
 from airflow_monai.maps.runners.base import Exit, FoundMap, MapJob, Mount
-from airflow_monai.maps.runners.process import keeper
+from airflow_monai.maps.runners.process import keeper, sandbox
 from airflow_monai.maps.runners.process import runner as process
 from airflow_monai.maps.runners.process.runner import ProcessRunner
 from airflow_monai.maps.runners.process.sandbox import start_of
@@ -239,6 +240,43 @@ def test_sandbox_shows_nothing_of_the_host_but_what_is_listed(tmp_path: Path) ->
     assert "/" not in shown and "/etc" not in shown and "/home" not in shown and "/root" not in shown
     assert "--unshare-all" in start.argv
     assert start.argv[-2:] == (sys.executable, "/opt/holoscan/app/main.py")
+
+
+CARDS = {"GPU-1": "/dev/nvidia0", "GPU-2": "/dev/nvidia1"}
+DEVICES = [*CARDS.values(), "/dev/nvidia-caps", "/dev/nvidia-uvm", "/dev/nvidiactl"]
+
+
+@pytest.mark.parametrize(
+    ("leased", "told", "hidden"),
+    [
+        ((), CARDS, DEVICES),
+        (("GPU-2",), CARDS, ["/dev/nvidia0"]),
+        (("GPU-1", "GPU-2"), CARDS, []),
+        (("MIG-3",), CARDS, []),  # a slice, of a card that nobody knows
+        (("GPU-2",), {}, []),  # a driver that does not tell
+    ],
+)
+def test_sandbox_shows_the_device_files_of_leased_cards_only(
+    leased: tuple[str, ...],
+    told: dict[str, str],
+    hidden: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sandbox.glob, "glob", lambda pattern: list(DEVICES))
+    monkeypatch.setattr(sandbox, "device_files", lambda: told)
+    argv = start_of(job(tmp_path, "", devices=leased, gpus=len(leased)), tmp_path, isolated=True).argv
+    shown = [path for word, path in pairwise(argv) if word == "--dev-bind-try"]
+    assert shown == [path for path in sorted(DEVICES) if path not in hidden]
+
+
+def test_device_files_are_what_the_driver_says_below_proc(tmp_path: Path) -> None:
+    recorded = (Path(__file__).parents[1] / "gpu" / "machines" / "h100.information.txt").read_text()
+    for bus, text in {"0000:00:06.0": recorded, "0000:00:07.0": "Model: another\n"}.items():
+        (tmp_path / bus).mkdir()
+        (tmp_path / bus / "information").write_text(text)
+    assert sandbox.device_files(str(tmp_path)) == {"GPU-5d0c7f2e-6b1a-4c53-9e88-2f7a41c06b9d": "/dev/nvidia0"}
+    assert sandbox.device_files(str(tmp_path / "none")) == {}
 
 
 HOSTILE = {"LD_PRELOAD": "/opt/holoscan/app/evil.so", "PATH": "/opt/holoscan/app", "PYTHONPATH": "/x"}

@@ -6,6 +6,7 @@ the real ones in its command and environment.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import re
@@ -35,6 +36,7 @@ _PYTHON_PARTS = ("bin", "etc/fonts", "include", "lib", "lib32", "lib64", "libexe
 """What an application needs of the folder that the worker's Python is installed in. Sites keep more there."""
 
 _LOADER = "LD_"
+_INFORMATION = re.compile(r"^(GPU UUID|Device Minor):\s*(\S+)\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +144,29 @@ def _bubblewrap(job: MapJob) -> list[str]:
 
 
 def _card_devices(job: MapJob) -> list[str]:
-    """Options that show the driver's devices: all of them, as which card is whose only the driver knows."""
-    shown = sorted(glob.glob("/dev/nvidia*")) if job.devices else []
-    return [word for path in shown for word in ("--dev-bind-try", path, path)]
+    """Options that show the driver's devices: of cards only the job's own, where the driver tells which those are.
+
+    CUDA finds only cards whose device files it can open, so no application gets at another card by changing its
+    environment.
+    """
+    if not job.devices:
+        return []
+    shown = set(glob.glob("/dev/nvidia*"))
+    files = device_files()
+    if all(id_ in files for id_ in job.devices):  # not slices, which the driver lists elsewhere
+        shown -= set(files.values()) - {files[id_] for id_ in job.devices}
+    return [word for path in sorted(shown) for word in ("--dev-bind-try", path, path)]
+
+
+def device_files(driver: str = "/proc/driver/nvidia/gpus") -> dict[str, str]:
+    """Id of each card of this host -> its device file, as the driver tells them; none where it does not."""
+    files: dict[str, str] = {}
+    for path in glob.glob(f"{driver}/*/information"):
+        with contextlib.suppress(OSError):
+            told = dict(_INFORMATION.findall(Path(path).read_text()))
+            if told.keys() >= {"GPU UUID", "Device Minor"}:
+                files[told["GPU UUID"]] = f"/dev/nvidia{told['Device Minor']}"
+    return files
 
 
 def _program() -> str:

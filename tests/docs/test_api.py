@@ -10,7 +10,8 @@ import pytest
 
 from airflow_monai.api.common.access import MEANINGS, Right
 from airflow_monai.cli.commands import MONAI
-from airflow_monai.cli.groups.app_server import HANDLERS, JOBS
+from airflow_monai.cli.groups.handlers import HANDLERS
+from airflow_monai.cli.groups.jobs import JOBS
 from airflow_monai.cli.model import Group
 from airflow_monai.cli.standalone import parser
 from airflow_monai.get_provider_info import get_provider_info
@@ -38,6 +39,6 @@ def test_the_table_has_the_groups_that_ask_a_server() -> None:
     table = dict(re.findall(r"^\| `([a-z-]+)` \| (`.*`) \|", block, re.MULTILINE))
     for group in (JOBS, HANDLERS):
         assert re.findall(r"`([a-z-]+)`", table[group.name]) == [command.name for command in group.commands]
-    assert "`upload`, `download`, `delete`" in table["payloads"] and "`show`" not in table["payloads"]
+    assert "`show`, `upload`, `download`, `delete`" in table["payloads"] and "`start`" not in table["payloads"]
     assert set(table) < {group.name for group in MONAI.commands if isinstance(group, Group)}
     assert {"datasets", "workflows", "instances", "tasks", "credentials", "sinks", "export-tasks"} < set(table)

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from airflow_monai.api.workflow_manager import health
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import instance_id_of
-from tests.api.workflow_manager.scene import receive, work_on, write_workflow
+from tests.api.workflow_manager.scene import ACCESSION, NAME, receive, work_on, write_workflow
 
 Command = Callable[..., str]
 NOTHING = "00000000-0000-0000-0000-000000000000"
@@ -67,6 +68,58 @@ def test_a_payload_is_fetched_and_deleted(command: Command, payload: str) -> Non
     assert payload in payloads("delete", payload, "--reason", "a mistake")
     payloads("download", NOTHING, code=1)
     assert not Path(f"{NOTHING}.zip").exists()
+
+
+def test_payloads_are_listed_and_shown_and_patients_only_where_that_is_asked(
+    command: Command, dag_id: str, payload: str, site_store: LocalStore
+) -> None:
+    payloads = partial(command, "payloads", who="user")
+    other = receive(site_store, "1.2.9", PatientID="OTHER-1", PatientName="Roe^Richard")
+    instance = instance_id_of(dag_id, work_on(site_store, dag_id, payload))
+    assert {one["id"] for one in json.loads(payloads("list", "--json"))} == {payload, other}
+    listed = payloads("list", "--patient-name", "doe")
+    assert payload in listed and dag_id in listed and other not in listed and NAME not in listed
+    assert json.loads(payloads("list", "--called", "ELSE", "--json")) == []
+    for since, found in (("1h", 2), ("2100-01-01", 0)):
+        assert len(json.loads(payloads("list", "--called", "LOOK", "--since", since, "--json"))) == found
+    assert len(payloads("list", "--limit", "1").splitlines()) == 2
+    assert "leave it out" in payloads("list", "--state", "open", code=2)
+    shown = payloads("show", payload)
+    assert instance in shown and "file count: 2" in shown and NAME not in shown and ACCESSION not in shown
+    assert NAME in payloads("show", payload, "--patient")
+    assert len(json.loads(payloads("show", payload, "--json"))["files"]) == 2
+    assert "no payload" in payloads("show", NOTHING, code=1)
+
+
+def test_tasks_are_counted(command: Command, dag_id: str, payload: str, site_store: LocalStore) -> None:
+    tasks = partial(command, "tasks", who="user")
+    work_on(site_store, dag_id, payload, "running")
+    running = json.loads(tasks("running", "--json"))
+    execution = next(one["execution_id"] for one in running if one["task_id"] == "work")
+    assert execution in tasks("list", "--since", "1h") and execution not in tasks("list", "--until", "1h")
+    counted = json.loads(tasks("stats", "--workflow", dag_id, "--json"))
+    assert (counted["TotalExecutions"], counted["TotalSucceeded"], counted["TotalInprogress"]) == (2, 1, 1)
+    assert "Total Inprogress: 1" in tasks("stats", "--task", "work", "--since", "1h")
+    (day,) = json.loads(tasks("stats", "--daily", "--json"))
+    assert day["TotalExecutions"] == 2 and "TOTAL EXECUTIONS" in tasks("stats", "--daily")
+    assert [one["TaskId"] for one in json.loads(tasks("stats", "--each", "--limit", "1", "--json"))] == ["route"]
+    assert "no such workflow" in tasks("stats", "--workflow", "none", code=1)
+    assert "not both" in tasks("stats", "--each", "--daily", code=2)
+    assert "--until 'soon'" in tasks("stats", "--until", "soon", code=2)
+
+
+def test_health_is_told_to_anybody(
+    command: Command, site_store: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "_kept", health.Kept(health.look))
+    monkeypatch.delenv("MONAI_USER", raising=False)
+    told = command("health", who="")
+    assert "status: Healthy" in told and "gateway" in told
+    monkeypatch.setenv("AIRFLOW__MONAI__STORE", "s3://none-of-ours?endpoint=nonsense")
+    monkeypatch.setattr(health, "_kept", health.Kept(health.look))
+    command("health", code=1, who="")
+    monkeypatch.setenv("MONAI_URL", "http://127.0.0.1:1")
+    assert "does not answer" in command("health", code=2, who="")
 
 
 def test_a_credential_keeps_what_an_update_does_not_say(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from airflow_monai.errors import MonaiError
+from airflow_monai.store.payloads import instance_id_of
 from airflow_monai.types import FailureKind
 
 _TIMEOUT = (5.0, 30.0)
@@ -117,11 +118,18 @@ class AirflowApi:
         except (ValueError, KeyError, TypeError):
             raise RunNotCreated(f"Airflow does not tell which runs there are: {_status(answer)}") from None
 
-    def end_run(self, dag_id: str, run_id: str) -> bool:
+    def end_run(self, dag_id: str, run_id: str, cancelled_by: str = "") -> bool:
         """Have a run end: its tasks are stopped, and it has failed. False when there is none, or it had ended.
 
+        :param cancelled_by: somebody has cancelled the job, as the store says; our API has the run say so too.
         :raises RunNotCreated: when Airflow does not do it.
         """
+        if cancelled_by:
+            answer = self._call("POST", f"/monai/app-server/jobs/{instance_id_of(dag_id, run_id)}/cancel")
+            if answer.status_code in (200, 409):  # 409: it has ended otherwise
+                return answer.status_code == 200
+            if answer.status_code >= 500:
+                raise RunNotCreated(f"Airflow's API server did not cancel the job: {_status(answer)}")
         if self.run_state(dag_id, run_id) not in ("queued", "running"):
             return False
         path = f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}"

@@ -3,6 +3,7 @@
 jobs/open/<request>.json        there is still something to begin
 jobs/requests/<request>.json    the jobs of one request; whoever creates it has asked, all others learn which those are
 jobs/unstarted/<job>.json       a job that never gets a run, and why
+jobs/cancelling/<job>.json      somebody cancels it, and it may be getting its run just now, which then has to end
 
 The note below ``open`` comes first: one without a request is of somebody who died before anything was promised.
 """
@@ -195,6 +196,25 @@ class JobRequests:
         self.store.create_json(_unstarted_key(job.job_id), asdict(noted))
         return self.unstarted(job.job_id) or noted
 
+    def cancel(self, job: WantedJob, by: str) -> Unstarted:
+        """Note that a job, of which no run was seen, is cancelled. Its run may come to be at this moment: whoever made
+        it ends it, or a gateway, until :meth:`close_cancelling` says that there is nothing to end."""
+        self.store.create_json(_cancelling_key(job.job_id), {"job": asdict(job), "by": by})
+        return self.never_start(job, reason=f"Cancelled by {by} before it began.", cancelled_by=by)
+
+    def cancelling(self) -> Iterator[tuple[WantedJob, str]]:
+        """Jobs whose cancelling nobody has seen through yet, each with who wants it."""
+        for name in self.store.children("jobs/cancelling"):
+            try:
+                noted = self.store.read_json(f"jobs/cancelling/{name}")
+                yield WantedJob(**noted["job"]), str(noted["by"])
+            except (StoreError, ValueError, KeyError, TypeError):
+                continue  # done with meanwhile, or damaged
+
+    def close_cancelling(self, job_id: str) -> None:
+        """Its run has ended, or there was none: from now on whoever makes one sees that it is unwanted."""
+        self.store.delete(_cancelling_key(job_id))
+
 
 def _unstarted(data: Mapping[str, Any]) -> Unstarted:
     return Unstarted(**{**data, "job": WantedJob(**data["job"])})
@@ -210,3 +230,7 @@ def _request_key(request: str) -> str:
 
 def _unstarted_key(job_id: str) -> str:
     return f"jobs/unstarted/{job_id}.json"
+
+
+def _cancelling_key(job_id: str) -> str:
+    return f"jobs/cancelling/{job_id}.json"

@@ -30,12 +30,13 @@ class RunCreator(Protocol):
 @dataclass(frozen=True, slots=True)
 class JobStarter:
     """
-    :param end: ends a run; for a job that was cancelled while its run was being made.
+    :param end: ends a run, given the ids of its DAG and of itself, and who cancelled it (empty: nobody); for a job that
+        was cancelled while its run was being made.
     """
 
     store: Store
     runs: RunCreator
-    end: Callable[[str, str], object]
+    end: Callable[[str, str, str], object]
 
     def start_open(self) -> int:
         """Go on with what is open; how many requests are done with now.
@@ -43,6 +44,7 @@ class JobStarter:
         One that fails keeps no other: they come in any order. A workflow of which a few runs could not be made, as one
         that Airflow has not read yet, is left for the next time.
         """
+        self._see_cancelling_through()
         done, refused = 0, Counter[str]()
         requests = list(JobRequests(self.store).open())
         random.shuffle(requests)
@@ -72,9 +74,9 @@ class JobStarter:
     def _is_settled(self, job: WantedJob) -> bool:
         """Whether it has begun, or never will."""
         requests = JobRequests(self.store)
-        if requests.unstarted(job.job_id) is not None:
+        if (unwanted := requests.unstarted(job.job_id)) is not None:
             # it was cancelled; whoever was just making its run may have died before seeing that
-            self._end_quietly(job)
+            self._end_quietly(job, unwanted.by)
             return True
         if self.store.exists(_start_key(job)):  # its run may have been deleted since, and is not made again
             return True
@@ -93,9 +95,20 @@ class JobStarter:
             log.info("job %s waits: %s", job.job_id, error)
             return False
         self._note_start(job)
-        if JobRequests(self.store).unstarted(job.job_id) is not None:
-            self._end_quietly(job)
+        if (unwanted := JobRequests(self.store).unstarted(job.job_id)) is not None:
+            self._end_quietly(job, unwanted.by)
         return True
+
+    def _see_cancelling_through(self) -> None:
+        """Of whoever died in the midst of it."""
+        requests = JobRequests(self.store)
+        for job, by in list(requests.cancelling()):
+            try:
+                unwanted = requests.cancel(job, by)
+                self._end_quietly(job, unwanted.by)
+                requests.close_cancelling(job.job_id)
+            except MonaiError as error:
+                log.warning("job %s cannot be cancelled now: %s", job.job_id, error)
 
     def _is_registered(self, job: WantedJob) -> bool:
         record = MapRegistry(self.store).newest(*(split_label(job.label) or ("", "")))
@@ -112,9 +125,9 @@ class JobStarter:
         }
         self.store.create_json(_start_key(job), record)
 
-    def _end_quietly(self, job: WantedJob) -> None:
+    def _end_quietly(self, job: WantedJob, cancelled_by: str) -> None:
         try:
-            self.end(job.dag_id, job.run_id)
+            self.end(job.dag_id, job.run_id, cancelled_by)
         except LookupError:
             pass
 

@@ -40,7 +40,7 @@ class Runs:
             self.made.append(run_id)
             return True
 
-    def end(self, dag_id: str, run_id: str) -> None:
+    def end(self, dag_id: str, run_id: str, cancelled_by: str) -> None:
         if run_id not in self.made:
             raise LookupError(run_id)
         self.ended.append(run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Annotated
 
@@ -32,6 +33,7 @@ from airflow_monai.jobs.requests import (
     JobRequests,
     KeyReused,
     Request,
+    Unstarted,
     WantedJob,
     asked_hash,
     now_text,
@@ -155,6 +157,10 @@ def cancel_job(job_id: str, caller: TheCaller) -> Job:
         note(caller, "monai.job.cancel", dag_id=job.dag_id, run_id=job.run_id, extra={"job": job.job_id})
     with create_session() as session:
         job = find_job(job_id, caller, Right.CHANGE_RUNS, store, session)
+        if not job.status.has_ended:  # it got its run just then
+            _cancel(job, caller, store)
+            session.rollback()
+            job = find_job(job_id, caller, Right.CHANGE_RUNS, store, session)
         if job.status is not JobStatus.CANCELLED:
             raise HTTPException(409, f"The job could not be cancelled: it is {job.status.value} now.")
         return whole(store, session, job)
@@ -256,17 +262,18 @@ def _try_again(job: FoundJob, store: Store, session: Session) -> FoundJob:
 
 
 def _cancel(job: FoundJob, caller: Caller, store: Store) -> bool:
-    """Whether this cancelled it."""
-    cancelled = False
+    """Whether this caller cancelled it. Who was first has: a gateway that sees it through does so for them."""
+    requests = JobRequests(store)
     if job.row is None and job.wanted is not None:
-        noted = JobRequests(store).never_start(
-            job.wanted, reason=f"Cancelled by {caller.name} before it began.", cancelled_by=caller.name
-        )
-        cancelled = noted.by == caller.name
-    try:
-        return end_run(job.dag_id, job.run_id, cancelled_by=caller.name) or cancelled
-    except LookupError:  # it has no run, and gets none
-        return cancelled
+        noted: Unstarted | None = requests.cancel(job.wanted, caller.name)
+    else:
+        noted = requests.unstarted(job.job_id)
+    by = noted.by if noted is not None and noted.cancelled else caller.name
+    ended = False
+    with suppress(LookupError):  # it has no run, and gets none
+        ended = end_run(job.dag_id, job.run_id, cancelled_by=by)
+    requests.close_cancelling(job.job_id)
+    return by == caller.name and (ended or (job.row is None and noted is not None and noted.cancelled))
 
 
 def _aware(moment: datetime | None) -> datetime | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from sqlalchemy import func, select
 from airflow_monai.api.instances.starting import RunsHere, end_run
 from airflow_monai.datasets.associations import Associations
 from airflow_monai.errors import MonaiError
-from airflow_monai.hooks.airflow_api import RunNotCreated
+from airflow_monai.hooks.airflow_api import AirflowApi, RunNotCreated
 from airflow_monai.jobs.requests import JobRequests
 from airflow_monai.jobs.starting import JobStarter
 from airflow_monai.maps.registry import MapRegistry
@@ -34,6 +35,23 @@ Api = Callable[..., TestClient]
 def dataset(site_store: LocalStore, airflow_tables: str) -> str:
     job_scene.register(site_store)
     return job_scene.dataset(site_store)
+
+
+def parse_registered(store: LocalStore) -> None:
+    record = MapRegistry(store).of_label(LABEL)
+    assert record is not None
+    job_scene.parse(record)
+
+
+def patient_api(api: Api) -> AirflowApi:
+    """Airflow's API as a gateway sees it, of which only our part is there."""
+
+    class Ours(AirflowApi):
+        def _call(self, method: str, path: str, body: Any = None, query: Any = None) -> Any:
+            assert path.startswith("/monai/")
+            return api("admin").request(method, path.removeprefix("/monai"))
+
+    return Ours("unused")
 
 
 def start(client: TestClient, dataset: str, key: str | None = None, **more: Any) -> dict[str, Any]:
@@ -397,25 +415,56 @@ class TestBeforeTheDagIsThere:
         assert client.get(URL, params={"status": "CANCELLED"}).json()["total"] == 1
         assert client.post(f"{URL}/{job['id']}/finalize").status_code == 200
 
-    def test_one_that_is_cancelled_while_its_run_is_made_is_ended(
-        self, api: Api, dataset: str, site_store: LocalStore
+    @pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+    def test_one_that_is_cancelled_while_a_gateway_makes_its_run_ends_cancelled(
+        self, api: Api, dataset: str, site_store: LocalStore, dies: bool
     ) -> None:
         job = start(api("user"), dataset)
-        record = MapRegistry(site_store).of_label(LABEL)
-        assert record is not None
-        job_scene.parse(record)
+        parse_registered(site_store)
+        jobs = patient_api(api)
 
         class Slow(RunsHere):
             def create_run(self, *args: Any, **more: Any) -> bool:
+                assert api("op").post(f"{URL}/{job['id']}/cancel").status_code == 200
                 created = super().create_run(*args, **more)
-                requests = JobRequests(site_store)
-                waiting = requests.waiting_job(job["id"])
-                assert waiting is not None
-                requests.never_start(waiting[1], reason="Cancelled by ben.", cancelled_by="ben")
+                if dies:
+                    raise SystemExit
                 return created
 
-        JobStarter(site_store, Slow("gateway"), end_run).start_open()
-        assert runs() == 1 and api("user").get(f"{URL}/{job['id']}").json()["status"] in ("FAILED", "CANCELLED")
+        with suppress(SystemExit):
+            JobStarter(site_store, Slow("gateway"), jobs.end_run).start_open()
+        JobStarter(site_store, RunsHere("gateway"), jobs.end_run).start_open()
+        told = api("user").get(f"{URL}/{job['id']}").json()
+        assert runs() == 1 and (told["status"], told["reason"]) == ("CANCELLED", "Cancelled by op.")
+        assert api("user").get(URL, params={"status": "CANCELLED"}).json()["total"] == 1
+        assert airflow_rows.state_of(DAG, told["run"]) == "failed"
+        assert not list(JobRequests(site_store).open())
+
+    def test_a_server_that_dies_while_it_cancels_has_cancelled(
+        self, api: Api, dataset: str, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A gateway made the run, and was done with it, between the server's look and its note."""
+        from airflow_monai.api.app_server import jobs as app_jobs
+
+        job = start(api("user"), dataset)
+        parse_registered(site_store)
+        never_start = JobRequests.never_start
+
+        def late(self: JobRequests, *args: Any, **more: Any) -> Any:
+            assert JobStarter(site_store, RunsHere("gateway"), end_run).start_open() == 1
+            return never_start(self, *args, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(JobRequests, "never_start", late)
+            patch.setattr(JobStarter, "_see_cancelling_through", lambda _: None, raising=False)
+            patch.setattr(app_jobs, "end_run", _raise(RuntimeError("it died")))
+            assert api("op").post(f"{URL}/{job['id']}/cancel").status_code == 500
+        assert runs() == 1
+        for _ in range(2):
+            JobStarter(site_store, RunsHere("gateway"), patient_api(api).end_run).start_open()
+            told = api("user").get(f"{URL}/{job['id']}").json()
+            assert (told["status"], told["reason"]) == ("CANCELLED", "Cancelled by op.")
+        assert not list(JobRequests(site_store).cancelling())
 
     def test_a_job_begins_in_the_name_of_who_wanted_it(self, api: Api, dataset: str, site_store: LocalStore) -> None:
         from airflow.models.dagrun import DagRun

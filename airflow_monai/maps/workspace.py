@@ -24,7 +24,7 @@ from airflow_monai.errors import MapError, RunnerUnavailable
 from airflow_monai.maps.logs import StoredLog
 from airflow_monai.maps.removal import remove_tree
 from airflow_monai.store.base import Store
-from airflow_monai.store.local import TEMPORARY_PREFIX
+from airflow_monai.store.local import TEMPORARY_PREFIX, flush_tree
 
 if TYPE_CHECKING:
     from airflow_monai.operators.base import TaskRun
@@ -69,13 +69,15 @@ def shared(store: Store, key: str) -> Path:
 
 
 def publish(run: TaskRun) -> str:
-    """Make what the application has left the task's output in the store; the key of its folder.
+    """Make what the application has left the task's output in the store, durable; the key of its folder.
 
     Nobody sees it before the task's record names it.
 
     :raises Fenced: when a newer try has taken over.
     """
     if is_shared(run.store):
+        # no application flushes what it writes, and the record outlives a power cut: so must what it names
+        flush_tree(local(run.store, run.output_key))
         return run.output_key
     run.fence.check()
     own = f"t{run.try_number}"

@@ -147,11 +147,11 @@ class ArgoTrigger(LightTrigger):
 
         from airflow_monai.maps.job import staging_folder
         from airflow_monai.maps.outputs import collect
-        from airflow_monai.maps.workspace import shared
+        from airflow_monai.maps.workspace import publish, shared
 
-        folder = run.run.output_key
         what = f"{followed.told} of task {run.run.task_id}"
-        collected = collect(shared(run.run.store, folder), self.light_task["outputs"], what=what)
+        collected = collect(shared(run.run.store, run.run.output_key), self.light_task["outputs"], what=what)
+        folder = publish(run.run)
         artifacts = {name: tuple(f"{folder}/{path}" for path in paths) for name, paths in collected.artifacts.items()}
         shutil.rmtree(staging_folder(run.run), ignore_errors=True)
         facts = {

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +16,7 @@ from airflow_monai.maps.runners.base import Mount
 from airflow_monai.maps.runners.kubernetes.pod import pod_manifest
 from airflow_monai.maps.runners.kubernetes.runner import KubernetesRunner
 from airflow_monai.maps.staging import NamedInput, input_folder
-from airflow_monai.maps.workspace import PLACE, Notes, clear, is_shared, local, shared
+from airflow_monai.maps.workspace import PLACE, Notes, clear, is_shared, local, publish, shared
 from airflow_monai.operators.artifacts import ArtifactFiles
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.s3 import S3Store
@@ -38,6 +41,29 @@ def test_a_store_in_a_folder_needs_no_other(tmp_path: Path) -> None:
     (tmp_path / KEY).mkdir(parents=True)
     clear(store, KEY)
     assert (tmp_path / KEY).is_dir(), "it is the store"
+
+
+def test_output_is_flushed_before_a_record_can_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for a power cut: what was flushed by its inode number would be there afterwards."""
+    store = LocalStore(tmp_path)
+    output = tmp_path / KEY
+    (output / "seg").mkdir(parents=True)
+    made = [output / "seg.dcm", *(output / "seg" / f"{number}.dcm" for number in range(20))]
+    for file in made:
+        file.write_bytes(b"result")
+    (output / "gone").symlink_to(tmp_path / "nowhere")
+    flushed: set[int] = set()
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.add(os.fstat(fd).st_ino))
+    run = SimpleNamespace(store=store, output_key=KEY)
+    assert publish(run) == KEY  # type: ignore[arg-type]
+    assert {path.stat().st_ino for path in (*made, output / "seg", output, output.parent)} <= flushed
+    monkeypatch.setattr(os, "fsync", _broken_disk)
+    with pytest.raises(StoreError, match="Input/output error"):
+        publish(run)  # type: ignore[arg-type]
+
+
+def _broken_disk(_: int) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 def test_each_bucket_has_a_folder_that_only_the_worker_may_enter(bucket: S3Store, tmp_path: Path) -> None:

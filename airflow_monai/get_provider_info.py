@@ -20,6 +20,7 @@ from airflow_monai.hooks.destination_forms import (
 from airflow_monai.hooks.forms import (
     argo_connection_type,
     kafka_connection_type,
+    kubemq_connection_type,
     pubsub_connection_type,
     rabbitmq_connection_type,
 )
@@ -84,6 +85,7 @@ def get_provider_info() -> dict[str, Any]:
             argo_connection_type(),
             rabbitmq_connection_type(),
             kafka_connection_type(),
+            kubemq_connection_type(),
             pubsub_connection_type(),
         ],
         "extra-links": [
@@ -281,6 +283,13 @@ def _options() -> dict[str, Any]:
             "failed.",
             default="24.0",
             example="72",
+            type_="float",
+        ),
+        "notification_handler_days": _option(
+            "A notification handler is told nothing any more when its owner has not asked for it over HTTP for so many "
+            "days, since nobody can see whether they still may; listing one's handlers is enough. 0: for ever.",
+            default="90.0",
+            example="30",
             type_="float",
         ),
         "broker_buckets": _option(

@@ -143,12 +143,14 @@ class NotificationSettings:
 
     :param hosts: that handlers may be at; none for none.
     :param give_up_hours: after which an event is told no more.
+    :param handler_days: how long a handler is told anything whose owner does not ask for it; 0: for ever.
     :param dialect: of the events on the broker: ``shipped``, ``seed`` or ``none``.
     :param base_url: address of Airflow's API server, for links.
     """
 
     hosts: tuple[str, ...]
     give_up_hours: float
+    handler_days: float
     dialect: str
     base_url: str
 
@@ -160,6 +162,7 @@ def load_notifications() -> NotificationSettings:
     return NotificationSettings(
         hosts=_list("notification_hosts") or _list("http_allowed_hosts"),
         give_up_hours=_number("notification_give_up_hours", 24.0),
+        handler_days=_number("notification_handler_days", 90.0),
         dialect=_choice("broker_dialect", "shipped", ("shipped", "seed", "none")),
         base_url=str(conf.get("api", "base_url", fallback="") or "").rstrip("/"),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 
@@ -17,6 +19,8 @@ from airflow_monai.notifications.body import Links
 from airflow_monai.notifications.handlers import Handler, Handlers
 from airflow_monai.store.base import Store
 
+log = logging.getLogger(__name__)
+_LAPSED_SECONDS = 60.0
 _BROKER = "lifecycle/broker.json"
 """Since when the broker has been told."""
 
@@ -24,10 +28,11 @@ _BROKER = "lifecycle/broker.json"
 def site_receivers(store: Store) -> Receivers:
     """Asks the settings once, and the store for handlers each time."""
     site = settings.load_notifications()
-    handlers = Handlers(store)
+    handlers = Handlers(store, site.handler_days)
     hosts, links = Hosts(site.hosts), Links(site.base_url)
     broker = _broker(store, site)
     kept: dict[str, Handler] = {}
+    lapsed = _Lapsed(handlers)
 
     def receivers() -> Mapping[str, Receiver]:
         found = dict(broker)
@@ -36,12 +41,30 @@ def site_receivers(store: Store) -> Receivers:
             del kept[handler_id]
         for handler_id in ids:
             handler = kept.get(handler_id) or handlers.get(handler_id)  # a handler never changes
-            if handler is not None:
+            if handler is not None and not lapsed.has(handler):
                 kept[handler_id] = handler
                 found[handler.channel] = _receiver(handlers, handler, hosts, links)
         return found
 
     return receivers
+
+
+class _Lapsed:
+    """Which handlers are told nothing more; each is looked at now and then, and once it has lapsed it has."""
+
+    def __init__(self, handlers: Handlers):
+        self._handlers = handlers
+        self._seen: dict[str, tuple[float, bool]] = {}
+
+    def has(self, handler: Handler) -> bool:
+        at, is_lapsed = self._seen.get(handler.id, (float("-inf"), False))
+        if not is_lapsed and time.monotonic() - at > _LAPSED_SECONDS:
+            reason = self._handlers.lapsed(handler)
+            if reason:
+                self._handlers.lapse(handler, reason)  # for good: it would be told again what it was told
+                log.warning("the notification handler %s is told nothing more: %s", handler.id, reason)
+            self._seen[handler.id] = (time.monotonic(), bool(reason))
+        return self._seen[handler.id][1]
 
 
 def _receiver(handlers: Handlers, handler: Handler, hosts: Hosts, links: Links) -> Receiver:

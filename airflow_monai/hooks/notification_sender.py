@@ -95,6 +95,8 @@ class HandlerTeller:
         try:
             if not self._handlers.exists(self._handler.id):
                 return Attempt(Verdict.STOPPED, "the handler is not registered any more")
+            if self._handlers.lapsed(self._handler):
+                return Attempt(Verdict.STOPPED, "the handler has lapsed")
             secret = self._cipher.decrypt(self._handler.secret)
         except MonaiError as error:
             return Attempt(Verdict.AWAY, str(error))

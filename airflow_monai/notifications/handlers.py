@@ -1,6 +1,11 @@
 """Handlers: who wants to be told of what, and where.
 
 notifications/handlers/<id>.json    a handler; removing it ends all that is told to it
+notifications/confirmed/<id>.json   when its owner was last seen to have a right to what it is told
+notifications/lapsed/<id>.json      its owner has not, or was not seen for too long: it is told nothing more, for good
+
+Nobody can ask Airflow's auth manager what somebody may who is not there: rights are looked at when the owner asks
+something about a handler, and one whose owner does not is told nothing after some time.
 """
 
 from __future__ import annotations
@@ -8,6 +13,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -20,6 +26,9 @@ MOST_HANDLERS = 100
 MOST_OF_ONE = 20
 """So many one person may have."""
 MAX_URL = 2000
+DAYS = 90.0
+"""A handler counts for so long after its owner was seen to have a right to it."""
+_CONFIRM_AGAIN = timedelta(hours=1)
 MIN_SECRET, MAX_SECRET = 16, 200
 
 
@@ -78,10 +87,14 @@ class Handler:
 
 
 class Handlers:
-    """The handlers of a site."""
+    """The handlers of a site.
 
-    def __init__(self, store: Store):
+    :param days: how long one counts after its owner was seen to have a right to it; 0: for ever.
+    """
+
+    def __init__(self, store: Store, days: float = DAYS):
         self._store = store
+        self._days = days
 
     def ids(self) -> list[str]:
         return [name.removesuffix(".json") for name in self._store.children(FOLDER) if name.endswith(".json")]
@@ -114,6 +127,38 @@ class Handlers:
         key = handler_key(handler_id)
         if key is not None:
             self._store.delete(key)
+            for folder in ("confirmed", "lapsed"):
+                self._store.delete(f"notifications/{folder}/{key.rpartition('/')[2]}")
+
+    def confirm(self, handler: Handler, now: datetime | None = None) -> None:
+        """Its owner has just been seen to have a right to all that it is told."""
+        now = now or datetime.now(timezone.utc)
+        if now - self._confirmed(handler) > _CONFIRM_AGAIN and not self.lapsed(handler, now):
+            self._store.write_json(f"notifications/confirmed/{handler.id}.json", {"at": now.isoformat()})
+
+    def lapse(self, handler: Handler, reason: str) -> None:
+        """Tell it nothing more, and say why; it stays in the list until somebody removes it."""
+        at = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._store.create_json(f"notifications/lapsed/{handler.id}.json", {"at": at, "reason": reason})
+
+    def lapsed(self, handler: Handler, now: datetime | None = None) -> str:
+        """Why it is told nothing more; empty while it is."""
+        key = f"notifications/lapsed/{handler.id}.json"
+        if self._store.exists(key):
+            return str(self._store.read_json(key)["reason"])
+        until = self.until(handler)
+        if until is not None and (now or datetime.now(timezone.utc)) >= until:
+            return f"Its owner has not asked for it for {self._days:g} days. Register it again."
+        return ""
+
+    def until(self, handler: Handler) -> datetime | None:
+        """Until when it is told what happens if its owner does not ask for it any more; None: for ever."""
+        return self._confirmed(handler) + timedelta(days=self._days) if self._days else None
+
+    def _confirmed(self, handler: Handler) -> datetime:
+        key = f"notifications/confirmed/{handler.id}.json"
+        at = self._store.read_json(key)["at"] if self._store.exists(key) else handler.registered
+        return datetime.fromisoformat(at)
 
 
 def handler_key(handler_id: str) -> str | None:

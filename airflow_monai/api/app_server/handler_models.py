@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -49,14 +50,22 @@ class HandlerAnswer(BaseModel):
     owner: str
     registered: str
     description: str
-    state: Literal["well", "failing"] = Field(description="failing: the last attempt was in vain.")
-    reason: str | None = Field(None, description="Why it was.")
+    state: Literal["well", "failing", "lapsed"] = Field(
+        description="failing: the last attempt was in vain; lapsed: it is told nothing more."
+    )
+    reason: str | None = Field(None, description="Why it is not well.")
+    until: datetime | None = Field(
+        None, description="When it lapses, unless its owner asks for it before, as by listing their handlers."
+    )
     told: int = Field(description="Notifications that it has taken.")
     waiting: int = Field(description="Jobs and workflow instances whose notifications were tried in vain.")
     failed: int = Field(description="Notifications that were given up.")
 
     @classmethod
-    def of(cls, handler: Handler, place: Place | None) -> HandlerAnswer:
+    def of(
+        cls, handler: Handler, place: Place | None, until: datetime | None = None, lapsed: str = ""
+    ) -> HandlerAnswer:
+        """:param lapsed: why it is told nothing more."""
         at = place or Place(handler.start)
         return cls(
             id=handler.id,
@@ -67,8 +76,9 @@ class HandlerAnswer(BaseModel):
             owner=handler.owner,
             registered=handler.registered,
             description=handler.description,
-            state="failing" if at.failures else "well",
-            reason=at.reason or None,
+            state="lapsed" if lapsed else "failing" if at.failures else "well",
+            reason=lapsed or at.reason or None,
+            until=None if lapsed else until,
             told=at.told,
             waiting=len(at.waiting),
             failed=at.failed,

@@ -73,19 +73,22 @@ def register_handler(wanted: NewHandler, caller: TheCaller) -> RegisteredHandler
         start=Journal(store).end() + 1,
         description=wanted.description,
     )
-    Handlers(store).add(handler)
+    _handlers(store).add(handler)
     note(caller, "monai.handler.register", extra={"handler": handler.id, "dags": list(dag_ids)[:20]})
-    shown = HandlerAnswer.of(handler, None)
+    shown = _answer(store, handler)
     return RegisteredHandler(**shown.model_dump(), secret=None if wanted.secret else secret)
 
 
 @router.get("", summary="List the notification handlers", operation_id="list_handlers", responses=responses())
 def list_handlers(caller: TheCaller) -> HandlerList:
-    """Those that the caller has registered; all, for whoever may see connections."""
+    """Those that the caller has registered; all, for whoever may see connections. Whoever asks for their own has them
+    told for some time more, if they still may."""
     store = site_store()
     everything = caller.may(Right.SEE_CONNECTIONS)
-    found = [one for one in Handlers(store).all() if everything or one.owner == caller.name]
-    return HandlerList(handlers=[HandlerAnswer.of(one, place_of(store, one.channel)) for one in found])
+    found = [one for one in _handlers(store).all() if everything or one.owner == caller.name]
+    for one in found:
+        _look_at_rights(store, one, caller)
+    return HandlerList(handlers=[_answer(store, one) for one in found])
 
 
 @router.get("/{handler_id}", summary="A notification handler", operation_id="get_handler", responses=responses(404))
@@ -93,7 +96,7 @@ def get_handler(handler_id: str, caller: TheCaller) -> HandlerAnswer:
     """One handler, without its secret."""
     store = site_store()
     handler = _find(store, handler_id, caller, Right.SEE_CONNECTIONS)
-    return HandlerAnswer.of(handler, place_of(store, handler.channel))
+    return _answer(store, handler)
 
 
 @router.delete(
@@ -107,7 +110,7 @@ def unregister_handler(handler_id: str, caller: TheCaller) -> None:
     """It is told nothing more, also not what waits for it."""
     store = site_store()
     handler = _find(store, handler_id, caller, Right.DELETE_CONNECTIONS)
-    Handlers(store).remove(handler.id)
+    _handlers(store).remove(handler.id)
     note(caller, "monai.handler.unregister", extra={"handler": handler.id})
 
 
@@ -115,12 +118,13 @@ def unregister_handler(handler_id: str, caller: TheCaller) -> None:
     "/{handler_id}/test",
     summary="Send a test to a notification handler",
     operation_id="test_handler",
-    responses=responses(404, 503),
+    responses=responses(404, 409, 503),
 )
 def test_handler(handler_id: str, caller: TheCaller) -> TestResult:
     """Posts a signed event of the kind ``test`` now, and tells whether it was taken."""
     store = site_store()
     handler = _find(store, handler_id, caller, Right.CHANGE_CONNECTIONS)
+    _check_told(store, handler)
     try:
         secret = AirflowFernet().decrypt(handler.secret)
     except SecretsUnsafe as error:
@@ -152,12 +156,13 @@ def list_deliveries(
     status_code=202,
     summary="Deliver what was given up all the same",
     operation_id="retry_deliveries",
-    responses=responses(400, 404),
+    responses=responses(400, 404, 409),
 )
 def retry_deliveries(handler_id: str, caller: TheCaller, wanted: Again) -> DeliveryList:
     """They are tried again within seconds, by a gateway. Answers with those that were found."""
     store = site_store()
     handler = _find(store, handler_id, caller, Right.CHANGE_CONNECTIONS)
+    _check_told(store, handler)
     place = place_of(store, handler.channel) or Place(handler.start)
     found = [one for one in place.given_up if not wanted.events or one.event_id in wanted.events]
     tell_again(store, handler.channel, [one.event_id for one in found])
@@ -179,10 +184,48 @@ def _deliveries(found: Deliveries) -> Iterator[Delivery]:
 
 def _find(store: Store, handler_id: str, caller: Caller, right: Right) -> Handler:
     """A handler of the caller's own, or any where the caller has this right; others are not even there."""
-    handler = Handlers(store).get(handler_id)
+    handler = _handlers(store).get(handler_id)
     if handler is None or not (handler.owner == caller.name or caller.may(right)):
         raise HTTPException(404, "There is no such notification handler.")
+    _look_at_rights(store, handler, caller)
     return handler
+
+
+def _handlers(store: Store) -> Handlers:
+    return Handlers(store, settings.load_notifications().handler_days)
+
+
+def _answer(store: Store, handler: Handler) -> HandlerAnswer:
+    handlers = _handlers(store)
+    place = place_of(store, handler.channel)
+    return HandlerAnswer.of(handler, place, handlers.until(handler), handlers.lapsed(handler))
+
+
+def _look_at_rights(store: Store, handler: Handler, caller: Caller) -> None:
+    """While its owner is here to be asked for: whether they still may have it told all that it is told."""
+    if handler.owner != caller.name:
+        return
+    handlers = _handlers(store)
+    if _may_be_told(caller, handler):
+        handlers.confirm(handler)
+    elif not handlers.lapsed(handler):
+        handlers.lapse(handler, "Its owner has no right any more to start what it is told of.")
+        note(caller, "monai.handler.lapse", extra={"handler": handler.id})
+
+
+def _may_be_told(caller: Caller, handler: Handler) -> bool:
+    if caller.may(Right.START_RUNS):
+        return True
+    if handler.dag_ids or not handler.jobs:
+        return bool(handler.dag_ids) and all(caller.may(Right.START_RUNS, dag_id) for dag_id in handler.dag_ids)
+    with create_session() as session:
+        names = [ids.run(job, session) for job in handler.jobs]
+    return all(caller.may(Right.START_RUNS, name.dag_id) for name in names if name is not None)
+
+
+def _check_told(store: Store, handler: Handler) -> None:
+    if reason := _handlers(store).lapsed(handler):
+        raise HTTPException(409, f"The notification handler is told nothing more: {reason}")
 
 
 def _hosts() -> Hosts:

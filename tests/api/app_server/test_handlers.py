@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from fastapi.testclient import TestClient
@@ -240,3 +240,57 @@ def test_changes_are_in_the_audit_log(api: Api, receiver: Receiver):
     assert [row[0] for row in rows] == ["monai.handler.register", "monai.handler.test", "monai.handler.unregister"]
     assert {json.loads(row[2])["handler"] for row in rows} == {made["id"]}
     assert made["secret"] not in str(rows)
+
+
+def test_an_owner_who_may_no_more_is_told_no_more(
+    api: Api, receiver: Receiver, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+):
+    """They still sign in, but may not start all workflows any more."""
+    from airflow_monai.api.common.access import Caller
+
+    made, other = register(api, receiver), register(api, receiver, "op")
+    may = Caller.may
+    with monkeypatch.context() as patch:
+        patch.setattr(Caller, "may", lambda self, *what: self.name != "user" and may(self, *what))
+        (shown,) = api("user").get(HANDLERS).json()["handlers"]
+        assert (shown["id"], shown["state"], shown["until"]) == (made["id"], "lapsed", None)
+        assert api("user").post(f"{HANDLERS}/{made['id']}/test").status_code == 409
+    Journal(site_store).create(1, [happening("a")])
+    deliver(site_store, made["id"])
+    assert receiver.got == []
+    receiver.secret = other["secret"]
+    deliver(site_store, other["id"])
+    assert len(receiver.got) == 1
+    by_id = {one["id"]: one for one in api("admin").get(HANDLERS).json()["handlers"]}
+    assert by_id[made["id"]]["state"] == "lapsed" and "no right" in by_id[made["id"]]["reason"]
+    assert api("user").get(f"{HANDLERS}/{made['id']}").json()["state"] == "lapsed"  # for good
+    assert api("admin").delete(f"{HANDLERS}/{made['id']}").status_code == 204
+    assert not [key for key in site_store.list("notifications") if made["id"] in key]
+
+
+def test_a_handler_that_its_owner_does_not_ask_for_lapses(
+    api: Api, receiver: Receiver, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+):
+    from airflow_monai.gateway.receivers import site_receivers
+
+    monkeypatch.setenv("AIRFLOW__MONAI__NOTIFICATION_HANDLER_DAYS", "30")
+    kept, left = register(api, receiver), register(api, receiver, "op")
+    for made in (kept, left):
+        key = f"notifications/handlers/{made['id']}.json"
+        site_store.write_json(key, {**site_store.read_json(key), "registered": "2001-01-01T00:00:00.000+00:00"})
+    key = f"notifications/handlers/{kept['id']}.json"
+    late = datetime.now(timezone.utc) - timedelta(days=29)
+    site_store.write_json(key, {**site_store.read_json(key), "registered": late.isoformat()})
+    for _ in range(2):  # an administrator's look is not its owner's
+        shown = {one["id"]: one for one in api("admin").get(HANDLERS).json()["handlers"]}
+        assert shown[kept["id"]]["until"].startswith((late + timedelta(days=30)).isoformat()[:16])
+        assert shown[left["id"]]["state"] == "lapsed" and "30 days" in shown[left["id"]]["reason"]
+    (shown,) = api("user").get(HANDLERS).json()["handlers"]
+    assert shown["until"] > (datetime.now(timezone.utc) + timedelta(days=29)).isoformat()
+    assert list(site_receivers(site_store)()) == [f"handler-{kept['id']}"]
+    Journal(site_store).create(1, [happening("a")])
+    deliver(site_store, left["id"])
+    assert receiver.got == []
+    receiver.secret = kept["secret"]
+    deliver(site_store, kept["id"])
+    assert len(receiver.got) == 1

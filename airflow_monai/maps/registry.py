@@ -9,7 +9,6 @@ and a task that has begun on a revision can read it as long as it runs.
 
 from __future__ import annotations
 
-import getpass
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from typing import Any
 
 from airflow_monai.errors import MapNotFound, RegistryConflict, RegistryError, StoreError
 from airflow_monai.maps.manifest import Manifest, ManifestFiles
+from airflow_monai.person import person_here
 from airflow_monai.store.base import Store
 
 ROOT = "maps"
@@ -285,7 +285,7 @@ def _key(name: str, version: str, revision: int) -> str:
 
 def _stamped(record: RegisteredMap, before: RegisteredMap | None, by: str) -> RegisteredMap:
     """The record as the next revision, made now."""
-    now, user = datetime.now(timezone.utc).isoformat(timespec="seconds"), by or _user()
+    now, user = datetime.now(timezone.utc).isoformat(timespec="seconds"), by or person_here()
     goes_on = before is not None and before.is_registered
     return replace(
         record,
@@ -296,13 +296,6 @@ def _stamped(record: RegisteredMap, before: RegisteredMap | None, by: str) -> Re
         registered_by=before.registered_by if before and goes_on else user,
         is_registered=True,
     )
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in containers
-        return ""
 
 
 def _other_content(current: RegisteredMap, wanted: RegisteredMap) -> str:

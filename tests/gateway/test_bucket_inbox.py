@@ -272,7 +272,7 @@ def test_a_gateway_that_is_killed_loses_and_doubles_nothing(site: Site, tmp_path
         "AIRFLOW_CONN_CLOUD": s3.connection,
     }
     code = (
-        "import sys; from airflow_monai.gateway import bucket_inbox; from airflow_monai.cli import gateway\n"
+        "import sys; from airflow_monai.gateway import bucket_inbox; from airflow_monai.cli.here import gateway\n"
         "bucket_inbox.CLAIM_SECONDS = 0.0\n"
         f"sys.exit(gateway.main(['--host', '127.0.0.1', '--port', '0', '--events', {str(site.events_file)!r}]))"
     )

@@ -237,7 +237,7 @@ def cut(*args, **more):
         os.kill(os.getpid(), 9)
     return result
 {owner}.{method} = cut
-from airflow_monai.cli.gateway import main
+from airflow_monai.cli.here.gateway import main
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_monai.cli.site import policy_problems
+from airflow_monai.cli.here.site import policy_problems
 from airflow_monai.errors import PolicyRefused, SettingsError
 from airflow_monai.maps.policy import Asked, Policy
 from airflow_monai.settings import load

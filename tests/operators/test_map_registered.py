@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_monai.cli.maps import run_register, run_unregister
+from airflow_monai.cli.here.maps import run_register, run_unregister
 from airflow_monai.maps.registration import Wanted
 from airflow_monai.settings import load
 from airflow_monai.types import TaskStatus

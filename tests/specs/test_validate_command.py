@@ -6,7 +6,7 @@ import io
 import json
 from pathlib import Path
 
-from airflow_monai.cli.validate import run
+from airflow_monai.cli.here.validate import run
 from tests.specs.fixtures import FIXTURES
 
 VALID, INVALID = FIXTURES / "valid", FIXTURES / "invalid"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_monai.cli import mapping as command
+from airflow_monai.cli.here import mapping as command
 from airflow_monai.errors import InvalidArgument, MapNotFound, MonaiError, RegistryError, WorkflowConflict
 from airflow_monai.maps.registry import MapRegistry
 from airflow_monai.store.local import LocalStore

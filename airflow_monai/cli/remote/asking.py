@@ -6,10 +6,10 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_monai.cli.entry import _ends
+from airflow_monai.cli.ending import ends
 from airflow_monai.cli.printing import print_facts, print_json, print_rows, text_of
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def asks(
     """
 
     def decorate(function: Asking) -> Callable[[Namespace], NoReturn]:
-        @partial(_ends, refused=NOT_DONE)
+        @ends(refused=NOT_DONE)
         @wraps(function)
         def command(args: Namespace) -> int:
             from airflow_monai.errors import ServerRefused

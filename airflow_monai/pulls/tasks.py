@@ -22,7 +22,7 @@ from typing import Any
 
 from airflow_monai.errors import InvalidArgument, MonaiError
 from airflow_monai.store.base import Store, safe_name
-from airflow_monai.store.giving import Waiting, give_answer, has_ended
+from airflow_monai.store.giving import Waiting, begins_anew, give_answer, has_ended
 
 log = logging.getLogger(__name__)
 MAX_LEASE_SECONDS = 86_400.0
@@ -34,7 +34,7 @@ class PullState(str, Enum):
     TAKEN = "taken"
     DONE = "done"
     GONE = "gone"
-    """Its export task waits no more: it was ended, or its time is over."""
+    """Its export task waits no more: it was ended or cleared, or its time is over."""
 
 
 class NotYours(MonaiError):
@@ -254,7 +254,9 @@ class PullTasks:
         self._store.delete(self._open_key(task))
 
     def _is_gone(self, task: PullTask) -> bool:
-        return task.waiting is not None and has_ended(self._store, task.waiting)
+        """A cleared export task asks for all anew: what it asked for before would be exported twice."""
+        waiting = task.waiting
+        return waiting is not None and (has_ended(self._store, waiting) or begins_anew(self._store, waiting))
 
     def _drop_gone(self, task: PullTask) -> bool:
         if self._store.exists(self._key(task.task_id, "report.json")):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from airflow_monai.broker.events import ExportStatus, FileExportStatus
@@ -73,6 +73,24 @@ class AskedSink(Sink):
 
     def identity(self, instance: Instance) -> str:
         return instance.sop_instance_uid or safe_name(instance.name)
+
+    def ask(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
+        """What earlier generations of the task have asked for, and were told to be exported when they had given up."""
+        if self.order is None or not self.waits:
+            return None
+        wanted = {self.identity(instance) for instance in instances}
+        found: dict[str, bool] = {}
+        for number in range(1, self.order.generation):
+            before = replace(self.order, generation=number)
+            for round_ in self._rounds(before):
+                key = before.note_key(f"{round_.name}-answer")
+                if wanted.isdisjoint(round_.files.values()) or not before.store.exists(key):
+                    continue
+                answer = before.store.read_json(key)["body"]
+                for path, identity in round_.files.items():
+                    if identity in wanted and _verdict(identity, path, answer).state is DeliveryState.ACCEPTED:
+                        found[identity] = True
+        return found or None
 
     def send(self, instances: Sequence[Instance], on_result: OnResult) -> None:
         order = self.order

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow_monai.store.base import Store
 from airflow_monai.store.deletion import is_doomed
-from airflow_monai.store.runs import RunFolder
+from airflow_monai.store.runs import Fence, RunFolder
 from airflow_monai.types import FailureKind, TaskStatus
 
 _OVER = (FailureKind.TIMEOUT.value, FailureKind.EXIT_CODE.value)
@@ -72,6 +72,12 @@ def has_ended(store: Store, waiting: Waiting) -> bool:
     if record.generation > waiting.generation or record.status is not TaskStatus.FAILED:
         return True
     return record.stats.get("error_kind") in _OVER
+
+
+def begins_anew(store: Store, waiting: Waiting) -> bool:
+    """Whether the task has begun a later generation, since somebody has cleared it."""
+    fence = Fence(_folder(store, waiting), waiting.task_id, waiting.map_index, try_number=0)
+    return fence.last().generation > waiting.generation
 
 
 def note_key(store: Store, waiting: Waiting) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,14 @@ from airflow_monai.errors import SinkUnavailable
 from airflow_monai.pulls.tasks import PullTask, PullTasks, Report
 from airflow_monai.sinks import asked as module
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination
+from airflow_monai.sinks.delivery import Deliverer
+from airflow_monai.sinks.ledger import Ledger
 from airflow_monai.sinks.order import ExportOrder
 from airflow_monai.sinks.pull import PullSink
 from airflow_monai.sinks.registry import open_sink
+from airflow_monai.sinks.report import SinkReport
 from airflow_monai.store.local import LocalStore
-from airflow_monai.store.runs import RunFolder
+from airflow_monai.store.runs import Fence, RunFolder
 from tests.gateway.conftest import wait_for
 from tests.sinks.test_broker import PAYLOAD, instances
 
@@ -31,10 +35,14 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "store")
 
 
-def sink(store: LocalStore, **extra: object) -> PullSink:
+def folder(store: LocalStore) -> RunFolder:
+    return RunFolder(store, PAYLOAD, "ct-lung", f"monai__{PAYLOAD}")
+
+
+def sink(store: LocalStore, generation: int = 1, **extra: object) -> PullSink:
     made = open_sink(Destination("OUTSIDE", "monai_pull", extra=extra))
     assert isinstance(made, PullSink)
-    made.order = ExportOrder(RunFolder(store, PAYLOAD, "ct-lung", f"monai__{PAYLOAD}"), "to-pacs", -1, 1)
+    made.order = ExportOrder(folder(store), "to-pacs", -1, generation)
     return made
 
 
@@ -105,3 +113,38 @@ def test_a_report_that_a_dead_server_did_not_hand_over_is_found(
     client.start()
     assert [item.state for item in deliver(store, ("a",))] == [DeliveryState.ACCEPTED]
     client.join()
+
+
+def test_a_cleared_task_takes_back_what_nobody_waits_for_any_more(store: LocalStore) -> None:
+    with pytest.raises(SinkUnavailable, match="export clients"):
+        deliver(store, ("a",), wait_minutes=0.01)
+    Fence(folder(store), "to-pacs", -1, try_number=2).claim(2)  # somebody has cleared it
+    with pytest.raises(SinkUnavailable, match="export clients"):
+        sink(store, generation=2, wait_minutes=0.01).send(instances(store, "a"), lambda news: None)
+    (offered,) = PullTasks(store, "OUTSIDE").open_ones()
+    assert offered.waiting is not None and offered.waiting.generation == 2
+
+
+def test_what_was_exported_after_its_task_had_given_up_is_not_offered_again(store: LocalStore) -> None:
+    a, bb = instances(store, "a", "bb")
+    told = {"1.2.1": "Success", "1.2.2": "ServiceError"}
+
+    def attempt(generation: int) -> SinkReport:
+        report = SinkReport("OUTSIDE")
+        target = sink(store, generation, wait_minutes=0.01)
+        wanted = {str(one.sop_instance_uid): one for one in (a, bb)}
+        ledger = Ledger(store, PAYLOAD, "OUTSIDE")
+        deliverer = Deliverer(target, wanted, ledger, report, task="ct-lung/run/to-pacs", before_request=lambda: None)
+        with suppress(SinkUnavailable):
+            deliverer.run()
+        return report
+
+    assert not attempt(1).complete
+    late = Client(store, lambda task: Report("PartialFailure", {x.path: told[x.sop_instance_uid] for x in task.files}))
+    late.start()
+    late.join()
+    report = attempt(2)
+    assert report.verdicts["1.2.1"].state is DeliveryState.ACCEPTED
+    assert report.verdicts["1.2.2"].state is not DeliveryState.ACCEPTED
+    (offered,) = PullTasks(store, "OUTSIDE").open_ones()
+    assert [file.sop_instance_uid for file in offered.files] == ["1.2.2"]

@@ -22,8 +22,7 @@ from airflow_monai.api.runs import site_store
 from airflow_monai.datasets.catalogue import Datasets
 from airflow_monai.datasets.model import Dataset, DatasetNotFound, NotUploaded, State, dataset_files
 from airflow_monai.datasets.receiving import NewFiles, Taken, Upload, UploadRefused, Why
-from airflow_monai.jobs.requests import JobRequests
-from airflow_monai.mip.ledger import Ledger
+from airflow_monai.jobs.waiting import waiting_on
 from airflow_monai.store.base import Store
 from airflow_monai.store.payloads import payload_key
 from airflow_monai.types import Payload
@@ -374,8 +373,7 @@ def jobs_on(store: Store, dataset_id: str) -> int:
         running = list_runs(session, wanted, limit=100)
     if running.total:
         return running.total
-    jobs = sum(job.payload_id == dataset_id for request in JobRequests(store).open() for job in request.jobs)
-    return jobs + sum(run.payload_id == dataset_id for run in Ledger(store).waiting_runs())
+    return waiting_on(store, dataset_id)
 
 
 def find_dataset(store: Store, dataset_id: str) -> Dataset:

@@ -23,6 +23,7 @@ from airflow_monai.api.workflow_manager import PREFIX
 from airflow_monai.api.workflow_manager.executions import in_parallel, workflows_of
 from airflow_monai.api.workflow_manager.paging import Page, ThePaging
 from airflow_monai.api.workflow_manager.rows import is_worked_on, our_dags, payloads_of, runs_on
+from airflow_monai.jobs.waiting import waiting_on
 from airflow_monai.store.base import Store
 from airflow_monai.store.deletion import DeletionState, NotDeletable, deletion_of, request_deletion
 from airflow_monai.store.payloads import load_payload, payload_key
@@ -218,6 +219,8 @@ def delete_payload(
         caller.check(Right.CHANGE_RUNS)
     if working:
         raise HTTPException(400, "Workflow instances are still working on this payload.")
+    if waiting_on(store, summary.payload_id):
+        raise HTTPException(400, "Jobs or runs that somebody has asked for wait for their turn on this payload.")
     try:
         request_deletion(store, summary.payload_id, caller.name, reason)
     except NotDeletable as error:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from airflow.models.dag import DagTag
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
+from airflow.utils.state import DagRunState
 from fastapi import HTTPException
 from sqlalchemy import and_, case, func, or_, select
 from sqlalchemy.orm import Session
@@ -29,6 +31,7 @@ from airflow_monai.api.instances.runs import (
 from airflow_monai.api.workflow_manager.executions import execution_id_of, folder_of
 from airflow_monai.api.workflow_manager.statuses import OPERATORS, TASK_STATES
 from airflow_monai.specs.plan import BATCH_SUFFIX
+from airflow_monai.store.acknowledgements import whole_name
 from airflow_monai.store.base import Store
 
 TAG = "monai"
@@ -38,6 +41,7 @@ MAX_TRIES = 20
 MOST_RUNS = 1000
 """Of one payload in one DAG."""
 _NOT_ENDED = ("queued", "running")
+_AT_A_TIME = 10_000
 
 
 def our_dags(session: Session) -> set[str]:
@@ -91,6 +95,33 @@ def is_worked_on(session: Session, payload_id: str) -> bool:
         or_(DagRun.partition_key == payload_id, DagRun.conf["payload_id"].as_string() == payload_id),
     )
     return session.scalar(wanted.limit(1)) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRun:
+    name: RunName
+    ended: datetime | None
+
+
+def failed_runs(session: Session, dag_ids: Iterable[str], acknowledged: Container[str]) -> list[FailedRun]:
+    """The failed runs of these DAGs of which nobody took note, the newest first: a few columns of each, read in
+    batches along the table's primary key.
+
+    :param acknowledged: :func:`airflow_monai.store.acknowledgements.whole_names`.
+    """
+    found: list[FailedRun] = []
+    failed = (DagRun._state == DagRunState.FAILED.value, DagRun.dag_id.in_(sorted(dag_ids)))
+    query = select(DagRun.id, DagRun.dag_id, DagRun.run_id, DagRun.end_date).where(*failed)
+    query, below = query.order_by(DagRun.id.desc()).limit(_AT_A_TIME), None
+    while True:
+        rows = session.execute(query if below is None else query.where(DagRun.id < below)).all()
+        for _, dag_id, run_id, ended in rows:
+            run = FailedRun(RunName(dag_id, run_id), ended)
+            if whole_name(run.name.instance_id, ended) not in acknowledged:
+                found.append(run)
+        if len(rows) < _AT_A_TIME:
+            return found
+        below = rows[-1][0]
 
 
 def payloads_of(session: Session, dag_ids: Iterable[str]) -> set[str]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.models.dagrun import DagRun
+from airflow.utils.session import create_session
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
 from airflow_monai.api.instances.starting import end_run
+from airflow_monai.api.workflow_manager import instances, rows
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import instance_id_of
 from airflow_monai.store.runs import RunFolder
@@ -179,6 +184,47 @@ def test_a_failure_is_taken_note_of_once(api: Api, dags: Any, site_store: LocalS
     assert client.get(f"{PATH}/failed").json() == []
     good = instance_id_of(dags[1], work_on(site_store, dags[1], payload))
     assert client.put(f"{PATH}/{good}/executions/{good}/acknowledge").status_code == 400
+
+
+def test_of_many_failures_none_is_hidden_behind_those_that_were_seen(
+    api: Api, dags: Any, site_store: LocalStore, payload: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instances, "MAX_FAILED", 3)
+    monkeypatch.setattr(rows, "_AT_A_TIME", 2)
+    names = [f"r{number}" for number in range(7)]
+    ids = [instance_id_of(dags[0], work_on(site_store, dags[0], payload, "failed", name)) for name in names]
+    client = api("op")
+
+    def told(**query: Any) -> list[str]:
+        found = client.get(f"{PATH}/failed", params=query).json()
+        return [one["id"] for one in (found["Data"] if query else found)]
+
+    def take_note(instance_id: str) -> None:
+        one = client.get(f"{PATH}/{instance_id}").json()
+        (failed,) = [task["execution_id"] for task in one["tasks"] if task["status"] == "Failed"]
+        assert client.put(f"{PATH}/{instance_id}/executions/{failed}/acknowledge").status_code == 200
+
+    assert told() == ids[:3:-1]
+    for seen in ids[3:]:
+        take_note(seen)
+    assert told() == ids[2::-1]  # older than the newest three that failed
+    first = client.get(f"{PATH}/failed", params={"pageSize": 2}).json()
+    assert (first["TotalRecords"], first["TotalPages"]) == (3, 2)
+    assert told(pageSize=2) + told(pageSize=2, pageNumber=2) == ids[2::-1]
+    assert told(pageSize=2, pageNumber=3) == []
+    # somebody died between the note of a failure and that of the instance
+    for key in list(site_store.list("acknowledged")):
+        site_store.delete(key)
+    assert told() == ids[2::-1] and told(pageSize=9) == ids[2::-1]
+    # it was cleared and has failed again
+    again = datetime.now(timezone.utc) + timedelta(minutes=5)
+    with create_session() as session:
+        session.execute(update(DagRun).where(DagRun.run_id == "r5").values(end_date=again))
+    folder = RunFolder(site_store, payload, dags[0], "r5")
+    record = folder.record("work", -1)
+    assert record is not None
+    folder.write_record(replace(record, generation=2))
+    assert told() == [ids[5], *ids[2:0:-1]]
 
 
 def test_a_failure_is_told_without_where_the_engine_is(

@@ -14,6 +14,10 @@ from fastapi.testclient import TestClient
 
 from airflow_monai.gateway.events import EventLog
 from airflow_monai.gateway.removal import Remover
+from airflow_monai.jobs.requests import JobRequests, WantedJob, now_text
+from airflow_monai.mip.ledger import Ledger
+from airflow_monai.mip.model import Run as MipRun
+from airflow_monai.mip.model import RunId
 from airflow_monai.store.deletion import DeletionState, delete_payload, deletion_of, doomed
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import instance_id_of, payload_key
@@ -186,6 +190,23 @@ def test_what_is_worked_on_is_not_deleted(api: Api, dag_id: str, site_store: Loc
         assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
     assert api("op").delete(f"{PATH}/{NOTHING}").status_code == 404
     assert not doomed(site_store) and not [event for event, _, _ in events() if "delete" in event]
+
+
+def test_what_a_job_or_a_run_of_the_job_server_waits_for_is_not_deleted(
+    api: Api, dag_id: str, site_store: LocalStore
+) -> None:
+    """Airflow has no run of theirs yet, as that of a job server's run whose turn comes later."""
+    of_job, of_run, free = (receive(site_store, f"1.{number}", 1) for number in (1, 2, 3))
+    job = WantedJob(dag_id, "r", of_job, "lung:1", 1, "", "routine", "anna", now_text())
+    JobRequests(site_store).place("request", "asked", lambda: [job])
+    Ledger(site_store).submit(
+        MipRun(RunId("alpha", 1), dag_id, ("work",), "PEACH", of_run, False, now_text(), "anna"), None
+    )
+    for one in (of_job, of_run):
+        answer = api("op").delete(f"{PATH}/{one}")
+        assert answer.status_code == 400 and "wait" in answer.json()["detail"]
+    assert api("op").delete(f"{PATH}/{free}").status_code == 202
+    assert list(doomed(site_store)) == [free]
 
 
 def test_of_two_servers_that_delete_it_at_once_one_does(api: Api, dag_id: str, site_store: LocalStore) -> None:

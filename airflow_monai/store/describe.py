@@ -16,10 +16,10 @@ from airflow_monai.types import PatientDetails, PayloadFile, SeriesTags
 
 log = logging.getLogger(__name__)
 
-_TRANSFER_SYNTAX, _SOP_CLASS, _CHARSET = 0x00020010, 0x00080016, 0x00080005
+_TRANSFER_SYNTAX, _SOP_CLASS, _CHARSET, _PATIENT_ID = 0x00020010, 0x00080016, 0x00080005, 0x00100020
 _PATIENT = {
     0x00100010: "name",
-    0x00100020: "id",
+    _PATIENT_ID: "id",
     0x00100021: "hospital_id",
     0x00100030: "dob",
     0x00100040: "sex",
@@ -55,6 +55,12 @@ def describe(store: Store, folder: str, sizes: Mapping[str, int]) -> Description
         log.warning(
             "%s: %d values of its headers are too many; conditions do not see them", folder, describer.truncated
         )
+    if describer.patients > 1:
+        log.warning(
+            "%s: its images are of %d patients; conditions and messages are told of the first one",
+            folder,
+            describer.patients,
+        )
     return describer.description()
 
 
@@ -63,7 +69,7 @@ class Describer:
 
     def __init__(self) -> None:
         self._collector = TagCollector()
-        self._patient: dict[str, str] = {}
+        self._patients: dict[str, dict[str, str]] = {}  # by PatientID, empty for none
         self._files: list[PayloadFile] = []
 
     @property
@@ -84,14 +90,27 @@ class Describer:
         except DamagedDataSet:
             whole = False
         noted = _texts(raw)
+        details = self._patients.setdefault(noted.get(_PATIENT_ID, ""), {})
         for tag, name in _PATIENT.items():
-            if name not in self._patient and noted.get(tag):
-                self._patient[name] = noted[tag]
+            if name not in details and noted.get(tag):
+                details[name] = noted[tag]
         self._files.append(_entry(path, size, noted))
         return whole
 
+    @property
+    def patients(self) -> int:
+        """Of how many patients the files say to be; those that name none are not counted."""
+        return sum(1 for patient_id in self._patients if patient_id)
+
     def description(self) -> Description:
-        return Description(tuple(self._files), PatientDetails(**self._patient), self._collector.tags())
+        return Description(tuple(self._files), self._patient(), self._collector.tags())
+
+    def _patient(self) -> PatientDetails:
+        """One patient's details, and of nobody else: the first one's where the files are of several."""
+        details = next((known for patient_id, known in self._patients.items() if patient_id), {})
+        if self.patients <= 1:
+            details = {**self._patients.get("", {}), **details}
+        return PatientDetails(**details)
 
 
 def _entry(path: str, size: int, noted: Mapping[int, str]) -> PayloadFile:

@@ -9,25 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Protocol
 
 from airflow_monai.batches.claims import PayloadClaims
+from airflow_monai.engine import Engine, Job, JobState
 from airflow_monai.errors import StoreError
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.payloads import payload_key
 
 ASKED_AT_ONCE = 100
 """Runs whose state is asked for in one step."""
-ENDED = ("success", "failed")
+_ENDS = {JobState.SUCCEEDED: "success", JobState.FAILED: "failed"}
 DELETED, PASSED_OVER = "deleted", "passed over"
-
-
-class Runs(Protocol):
-    """What makes runs and tells how they are: Airflow's API."""
-
-    def create_run(self, dag_id: str, run_id: str, partition_key: str, note: str = "") -> bool: ...
-
-    def run_state(self, dag_id: str, run_id: str) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +66,7 @@ class BatchRuns:
 
     store: Store
     plan: BatchPlan
-    runs: Runs
+    engine: Engine
     max_active: int
     waiting: list[str] = field(init=False, default_factory=list)
     active: dict[str, str] = field(init=False, default_factory=dict)
@@ -110,10 +102,10 @@ class BatchRuns:
         """
         for payload_id in list(self.active)[:ASKED_AT_ONCE]:
             run_id = self.active[payload_id]
-            state = self.runs.run_state(self.plan.dag_id, run_id) or DELETED
+            status = self.engine.status(Job(self.plan.dag_id, run_id))
             del self.active[payload_id]
-            if state in ENDED or state == DELETED:
-                self._end(payload_id, state)
+            if status is None or status.state.is_final:
+                self._end(payload_id, DELETED if status is None else _ENDS[status.state])
             else:
                 self.active[payload_id] = run_id  # at the end, so that each comes round
         while self.waiting and len(self.active) < self.max_active and not self.is_stopped:
@@ -129,7 +121,7 @@ class BatchRuns:
         run_id = claim.run_id(payload_id)
         if not claim.is_started:
             note = f"Started by the batch {self.plan.batch}."
-            self.runs.create_run(self.plan.dag_id, run_id, partition_key=payload_id, note=note)
+            self.engine.launch(Job(self.plan.dag_id, run_id, payload_id, note=note))
             claims.started(claim)
         self.active[payload_id] = run_id
 

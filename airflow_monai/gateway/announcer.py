@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
+from airflow_monai.engine import Engine, Job
 from airflow_monai.errors import StoreError
 from airflow_monai.gateway.events import EventKind, EventLog
 from airflow_monai.gateway.noted import NotedReasons
@@ -41,12 +42,6 @@ def _asked_for(dag_ids: tuple[str, ...], known: Known) -> list[Decision]:
     return named + [Decision(plans[dag_id], dag_id, False, "the request names other workflows") for dag_id in others]
 
 
-class RunCreator(Protocol):
-    """What makes runs: Airflow's API."""
-
-    def create_run(self, dag_id: str, run_id: str, partition_key: str) -> bool: ...
-
-
 def routing_key(payload_id: str) -> str:
     """Which workflows wanted the payload, and why the others did not."""
     return payload_key(payload_id, "routing.json")
@@ -67,7 +62,7 @@ class Announcer:
     def __init__(
         self,
         store: Store,
-        api: RunCreator,
+        engine: Engine,
         workflows: Callable[[], Known],
         events: EventLog,
         guard: DiskGuard | None = None,
@@ -75,7 +70,7 @@ class Announcer:
         self._store = store
         self._guard = guard
         self._hold: str | None = None
-        self._api = api
+        self._engine = engine
         self._workflows = workflows
         self._events = events
         self._attempts: dict[str, int] = {}
@@ -227,7 +222,7 @@ class Announcer:
         if self._store.exists(record) or self._store.exists(not_started_key(payload_id, dag_id)):
             return True
         try:
-            created = self._api.create_run(dag_id, run_id, partition_key=payload_id)
+            created = self._engine.launch(Job(dag_id, run_id, payload_id))
             told_by_us = self._store.create_json(
                 record, {"dag_id": dag_id, "run_id": run_id, "version": version, "time": time.time()}
             )

@@ -12,6 +12,7 @@ from airflow_monai.gateway.single import see_through
 from airflow_monai.gateway.starting import Starter
 from airflow_monai.gateway.workflows import Workflows
 from airflow_monai.hooks.airflow_api import AirflowApi
+from airflow_monai.hooks.airflow_engine import AirflowEngine
 from airflow_monai.store.base import Store
 from airflow_monai.store.intake import Intake
 from airflow_monai.store.space import DiskGuard
@@ -32,7 +33,7 @@ class IntakeHere:
         self.guard = DiskGuard.of_settings(store.spool(), settings.disk_used_percent, settings.disk_reserve)
         self._spool = SpoolFolder(store)
         self.depositor = Depositor(Intake(store), self._spool.path, grouping=self.workflows.grouping, guard=self.guard)
-        self._api = AirflowApi(settings.api_conn_id)
+        self._engine = AirflowEngine(AirflowApi(settings.api_conn_id))
 
     def __enter__(self) -> IntakeHere:
         return self
@@ -49,11 +50,11 @@ class IntakeHere:
 
     def announcer(self) -> Announcer:
         """Creates runs by Airflow's API."""
-        return Announcer(self.store, self._api, self.workflows.known, self.events, self.guard)
+        return Announcer(self.store, self._engine, self.workflows.known, self.events, self.guard)
 
     def starter(self) -> Starter:
         """Starts runs because a person wants them."""
-        return Starter(self.store, self._api, self.workflows.known, self.announcer(), self.guard)
+        return Starter(self.store, self._engine, self.workflows.known, self.announcer(), self.guard)
 
     def see_through(self, payload_id: str, until: float) -> bool:
         """As :func:`airflow_monai.gateway.single.see_through`."""

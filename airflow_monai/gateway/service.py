@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_monai.engine import Engine
 from airflow_monai.gateway import dicom_settings
 from airflow_monai.gateway.admission import Admission
-from airflow_monai.gateway.announcer import Announcer, RunCreator
+from airflow_monai.gateway.announcer import Announcer
 from airflow_monai.gateway.desk import StoreDesk
 from airflow_monai.gateway.dicom_settings import DicomOptions
 from airflow_monai.gateway.events import EventKind, EventLog, log_internal
@@ -70,11 +71,11 @@ class GatewayOptions:
 class Gateway:
     """Receives studies and has them worked on. Several may run on one store.
 
-    :param api: what creates the runs; a test may give its own.
+    :param engine: what runs the workflows.
     :param ways: make the ways in beside the DICOM receiver.
     """
 
-    def __init__(self, store: Store, options: GatewayOptions, api: RunCreator, ways: Sequence[MakeWayIn] = ()):
+    def __init__(self, store: Store, options: GatewayOptions, engine: Engine, ways: Sequence[MakeWayIn] = ()):
         self.events = EventLog(options.events)
         registered = SiteWorkflows(store).files
         self.workflows = Workflows(options.workflow_folder, options.quiet_seconds, self.events, registered)
@@ -84,7 +85,7 @@ class Gateway:
         self._more_ways = tuple(ways)
         self._ways: list[WayIn] = []  # those that have been started
         self._guard = DiskGuard.of_settings(store.spool(), options.disk_used_percent, options.disk_reserve)
-        self._announcer = Announcer(store, api, self.workflows.known, self.events, self._guard)
+        self._announcer = Announcer(store, engine, self.workflows.known, self.events, self._guard)
         self._spool: SpoolFolder | None = None
         self._shepherd: Shepherd | None = None
         self._receiver: Receiver | ReceiverPool | None = None
@@ -208,7 +209,8 @@ def gateway_of(settings: Settings, options: GatewayOptions) -> Gateway:
     from airflow_monai.gateway.mip import mip_chores
     from airflow_monai.gateway.removal import removal_by
     from airflow_monai.hooks.airflow_api import AirflowApi
+    from airflow_monai.hooks.airflow_engine import AirflowEngine
 
     api = AirflowApi(settings.api_conn_id)
     more = [removal_by(api.is_worked_on), *mip_chores(api), chores(api), *configured_ways()]
-    return Gateway(open_store(settings.store), options, api, more)
+    return Gateway(open_store(settings.store), options, AirflowEngine(api), more)

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from airflow_monai.engine import Engine, Job
 from airflow_monai.errors import InvalidArgument, MonaiError
-from airflow_monai.gateway.announcer import Announcer, RunCreator, routing_key, run_record_key
+from airflow_monai.gateway.announcer import Announcer, routing_key, run_record_key
 from airflow_monai.gateway.workflows import Known
 from airflow_monai.specs.plan import WorkflowPlan
 from airflow_monai.specs.routing import decide
@@ -51,13 +52,13 @@ class Starter:
     def __init__(
         self,
         store: Store,
-        api: RunCreator,
+        engine: Engine,
         workflows: Callable[[], Known],
         announcer: Announcer,
         guard: DiskGuard | None,
     ):
         self._store = store
-        self._api = api
+        self._engine = engine
         self._workflows = workflows
         self._announcer = announcer
         self._guard = guard
@@ -113,7 +114,7 @@ class Starter:
 
     def _first(self, payload: Payload, plan: WorkflowPlan) -> Started:
         payload_id, run_id = payload.payload_id, run_id_of(payload.payload_id)
-        created = self._api.create_run(plan.dag_id, run_id, partition_key=payload_id)
+        created = self._engine.launch(Job(plan.dag_id, run_id, payload_id))
         self._store.create_json(run_record_key(payload_id, plan.dag_id), _record(plan, run_id))
         self._store.delete(not_started_key(payload_id, plan.dag_id))
         return Started(plan.name, plan.dag_id, run_id, created)
@@ -129,7 +130,7 @@ class Starter:
             run_id = rerun_id_of(payload.payload_id, number)
             key = payload_key(payload.payload_id, "reruns", safe_name(plan.dag_id), f"{number}.json")
             if not self._store.exists(key):
-                created = self._api.create_run(plan.dag_id, run_id, partition_key=payload.payload_id)
+                created = self._engine.launch(Job(plan.dag_id, run_id, payload.payload_id))
                 self._store.create_json(key, _record(plan, run_id))
                 if created:
                     return Started(plan.name, plan.dag_id, run_id, True)

@@ -84,6 +84,7 @@ class BatchTrigger(BaseTrigger):
         from airflow_monai import settings
         from airflow_monai.batches.ledger import BatchRuns, load_plan
         from airflow_monai.hooks.airflow_api import AirflowApi
+        from airflow_monai.hooks.airflow_engine import AirflowEngine
         from airflow_monai.store import open_store
 
         site = settings.load()
@@ -91,4 +92,5 @@ class BatchTrigger(BaseTrigger):
         plan = load_plan(store, self.workflow_dag_id, self.batch)
         if plan is None:
             raise NoBatchPlan(self.batch)
-        return BatchRuns(store, plan, AirflowApi(site.api_conn_id), self.max_active).resume()
+        engine = AirflowEngine(AirflowApi(site.api_conn_id))
+        return BatchRuns(store, plan, engine, self.max_active).resume()

@@ -15,12 +15,16 @@ import pytest
 
 from airflow_monai.batches.claims import PayloadClaims
 from airflow_monai.batches.ledger import BatchPlan, BatchRuns, load_plan
+from airflow_monai.engine import Job, JobState, JobStatus
 from airflow_monai.errors import MonaiError, StoreError
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import payload_id_of
 from airflow_monai.types import FailureKind
 
 PAYLOADS = tuple(payload_id_of(f"1.2.{number}", "LUNGS", 0) for number in range(12))
+
+
+_STATES = {"success": JobState.SUCCEEDED, "failed": JobState.FAILED}
 
 
 class Airflow:
@@ -32,7 +36,8 @@ class Airflow:
         self.trouble: dict[str, str] = {}
         self.lock = threading.Lock()
 
-    def create_run(self, dag_id: str, run_id: str, partition_key: str, note: str = "") -> bool:
+    def launch(self, job: Job) -> bool:
+        run_id = job.name
         with self.lock:
             self.calls[run_id] += 1
             when = self.trouble.pop("create", "")
@@ -44,10 +49,11 @@ class Airflow:
                 raise Away
             return is_new
 
-    def run_state(self, dag_id: str, run_id: str) -> str | None:
+    def status(self, job: Job) -> JobStatus | None:
         if self.trouble.pop("ask", ""):
             raise Away
-        return self.states.get(run_id)
+        state = self.states.get(job.name)
+        return JobStatus(_STATES.get(state, JobState.RUNNING)) if state else None
 
     def end(self, state: str = "success", *run_ids: str) -> None:
         for run_id in run_ids or [run for run, now in self.states.items() if now == "running"]:
@@ -203,20 +209,21 @@ DRIVER = """
 import json, os, sys
 from pathlib import Path
 from airflow_monai.batches.ledger import BatchPlan, BatchRuns
+from airflow_monai.engine import JobState, JobStatus
 from airflow_monai.store.local import LocalStore
 folder, store, payloads = Path(sys.argv[1]), LocalStore(sys.argv[2]), tuple(json.loads(sys.argv[3]))
 
 class Airflow:
-    def create_run(self, dag_id, run_id, partition_key, note=""):
+    def launch(self, job):
         with open(folder / "calls", "a") as calls:
-            calls.write(run_id + "\\n")
+            calls.write(job.name + "\\n")
         try:
-            os.close(os.open(folder / run_id, os.O_CREAT | os.O_EXCL))
+            os.close(os.open(folder / job.name, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return False
         return True
-    def run_state(self, dag_id, run_id):
-        return "running"
+    def status(self, job):
+        return JobStatus(JobState.RUNNING)
 
 plan = BatchPlan("lungs", "one", "1", False, payloads).keep(store)
 print("go", flush=True)

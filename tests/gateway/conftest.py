@@ -16,6 +16,7 @@ import pytest
 
 from airflow_monai.gateway.service import Gateway, GatewayOptions
 from airflow_monai.hooks.airflow_api import AirflowApi
+from airflow_monai.hooks.airflow_engine import AirflowEngine
 from airflow_monai.store.local import LocalStore
 from tests.gateway.standin import StandInAirflow
 
@@ -72,7 +73,7 @@ class Site:
         :param more: options of the gateway.
         """
         options = GatewayOptions(str(self.workflows), "127.0.0.1", 0, 0.5, self.events_file, **more)
-        gateway = Gateway(self.store, options, AirflowApi("monai_airflow"))
+        gateway = Gateway(self.store, options, AirflowEngine(AirflowApi("monai_airflow")))
         gateway.start()
         self._gateways.append(gateway)
         return gateway

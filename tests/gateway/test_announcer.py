@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_monai.engine import Job
 from airflow_monai.gateway import announcer as module
 from airflow_monai.gateway.announcer import Announcer, routing_key
 from airflow_monai.gateway.events import EventLog
@@ -62,12 +63,12 @@ class _Airflow:
         self.runs: list[str] = []
         self.down = False
 
-    def create_run(self, dag_id: str, run_id: str, partition_key: str) -> bool:
+    def launch(self, job: Job) -> bool:
         if self.down:
             raise RunNotCreated("Airflow's API server cannot be reached")
-        if dag_id not in self.dags:
+        if job.workflow not in self.dags:
             raise DagNotThere("the DAG is not there (404)")
-        self.runs.append(dag_id)
+        self.runs.append(job.workflow)
         return True
 
 

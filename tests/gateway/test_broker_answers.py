@@ -18,6 +18,7 @@ from airflow_monai.gateway.broker import BrokerWay
 from airflow_monai.gateway.service import Gateway, GatewayOptions
 from airflow_monai.gateway.ways import GatewayParts
 from airflow_monai.hooks.airflow_api import AirflowApi
+from airflow_monai.hooks.airflow_engine import AirflowEngine
 from airflow_monai.store.answers import AnswerKind, Awaited, await_answer
 from airflow_monai.store.callbacks import await_callback
 from airflow_monai.store.giving import Waiting, note_key
@@ -51,7 +52,7 @@ class Desk:
             return BrokerWay(parts, broker, buckets, topics=ANSWERS)
 
         options = GatewayOptions(str(site.workflows), "127.0.0.1", 0, 0.5, site.events_file)
-        gateway = Gateway(site.store, options, AirflowApi("monai_airflow"), [way])
+        gateway = Gateway(site.store, options, AirflowEngine(AirflowApi("monai_airflow")), [way])
         gateway.start()
         site._gateways.append(gateway)
         site.wait_for_event("broker-connected", seconds=30)

@@ -22,6 +22,7 @@ from airflow_monai.gateway.requests import Asked
 from airflow_monai.gateway.service import Gateway, GatewayOptions
 from airflow_monai.gateway.ways import GatewayParts
 from airflow_monai.hooks.airflow_api import AirflowApi
+from airflow_monai.hooks.airflow_engine import AirflowEngine
 from airflow_monai.store.history import history_of
 from airflow_monai.store.payloads import load_payload, run_id_of
 from airflow_monai.store.requests import PayloadRequest, request_of
@@ -127,7 +128,7 @@ def start(site: Site, sender: Sender) -> Iterator[Callable[..., Gateway]]:
 
         connected = len(site.events("broker-connected"))
         gateway_options = GatewayOptions(str(site.workflows), "127.0.0.1", 0, 0.5, site.events_file)
-        gateway = Gateway(site.store, gateway_options, AirflowApi("monai_airflow"), [way])
+        gateway = Gateway(site.store, gateway_options, AirflowEngine(AirflowApi("monai_airflow")), [way])
         gateway.start()
         site._gateways.append(gateway)
         wait_for(lambda: len(site.events("broker-connected")) > connected, 30)
@@ -412,7 +413,7 @@ def test_a_gateway_is_there_before_its_broker(
         return way[0]
 
     options = GatewayOptions(str(site.workflows), "127.0.0.1", 0, 0.5, site.events_file)
-    gateway = Gateway(site.store, options, AirflowApi("monai_airflow"), [make])
+    gateway = Gateway(site.store, options, AirflowEngine(AirflowApi("monai_airflow")), [make])
     gateway.start()
     site._gateways.append(gateway)
     (lost,) = site.wait_for_event("broker-lost")
@@ -464,7 +465,7 @@ def test_bucket_and_store_may_be_in_s3(
         return BrokerWay(parts, broker, Buckets({"monaideploy": f"s3://{bucket}"}), topics=(TOPIC,))
 
     options = GatewayOptions(str(site.workflows), "127.0.0.1", 0, 0.5, site.events_file)
-    gateway = Gateway(store, options, AirflowApi("monai_airflow"), [way])
+    gateway = Gateway(store, options, AirflowEngine(AirflowApi("monai_airflow")), [way])
     gateway.start()
     site._gateways.append(gateway)
     site.wait_for_event("broker-connected")

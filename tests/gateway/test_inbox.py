@@ -22,6 +22,7 @@ from airflow_monai.gateway.configured import _inbox
 from airflow_monai.gateway.inbox import InboxOptions
 from airflow_monai.gateway.service import Gateway, GatewayOptions
 from airflow_monai.hooks.airflow_api import AirflowApi
+from airflow_monai.hooks.airflow_engine import AirflowEngine
 from airflow_monai.store.history import newest
 from tests.gateway.conftest import Site, wait_for, write_workflow
 from tests.gateway.studies import image, study
@@ -49,7 +50,7 @@ def gateway(site: Site, still: float = STILL, reserve: str = "0") -> Gateway:
         str(site.workflows), "127.0.0.1", 0, 60, site.events_file, disk_used_percent=100.0, disk_reserve=reserve
     )
     ways = [_inbox(InboxOptions(site.folder / "inbox", still))]
-    started = Gateway(site.store, options, AirflowApi("monai_airflow"), ways)
+    started = Gateway(site.store, options, AirflowEngine(AirflowApi("monai_airflow")), ways)
     started.start()
     site._gateways.append(started)
     return started

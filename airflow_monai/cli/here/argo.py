@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 import uuid
 from argparse import Namespace
 from collections.abc import Sequence
@@ -13,10 +14,10 @@ from typing import TextIO
 
 from airflow_monai.argo.templates import read_template
 from airflow_monai.cli.ending import ends
-from airflow_monai.engines.argo import ArgoEngine
-from airflow_monai.engines.base import Job, JobState, JobStatus
+from airflow_monai.engine import Engine, Job, JobState, JobStatus
 from airflow_monai.errors import InvalidArgument
 from airflow_monai.hooks.argo import ArgoHook
+from airflow_monai.hooks.argo_engine import ArgoEngine
 from airflow_monai.hooks.argo_server import ArgoServer
 
 POLL_SECONDS = 1.0
@@ -85,7 +86,7 @@ def run_launch(
 ) -> int:
     """Start a template by hand, to try it; exit code 1 when it was waited for and failed."""
     job = Job(template, name or f"monai-by-hand-{uuid.uuid4().hex[:12]}", parameters=_parameters(parameters))
-    created, status = asyncio.run(_launched(ArgoEngine(server), job, wait))
+    created, status = _launched(ArgoEngine(server), job, wait)
     _print(server, job, status, as_json, out, created=created)
     return 1 if status is not None and status.state is JobState.FAILED else 0
 
@@ -93,14 +94,14 @@ def run_launch(
 def run_status(server: ArgoServer, name: str, as_json: bool, out: TextIO) -> int:
     """How an execution is; exit code 1 where there is none, or it failed."""
     job = Job("", name)
-    status = asyncio.run(ArgoEngine(server).status(job))
+    status = ArgoEngine(server).status(job)
     _print(server, job, status, as_json, out)
     return 1 if status is None or status.state is JobState.FAILED else 0
 
 
 def run_cancel(server: ArgoServer, name: str, as_json: bool, out: TextIO) -> int:
     """End an execution; exit code 1 where there is none, or it has ended."""
-    cancelled = asyncio.run(ArgoEngine(server).cancel(Job("", name)))
+    cancelled = ArgoEngine(server).cancel(Job("", name))
     if as_json:
         print(json.dumps({"name": name, "cancelled": cancelled}), file=out)
     else:
@@ -108,15 +109,15 @@ def run_cancel(server: ArgoServer, name: str, as_json: bool, out: TextIO) -> int
     return 0 if cancelled else 1
 
 
-async def _launched(engine: ArgoEngine, job: Job, wait: bool) -> tuple[bool, JobStatus | None]:
-    problems = await engine.validate(job.workflow)
+def _launched(engine: Engine, job: Job, wait: bool) -> tuple[bool, JobStatus | None]:
+    problems = engine.validate(job.workflow)
     if problems:
         raise InvalidArgument(f"{'; '.join(problems)[:1].upper()}{'; '.join(problems)[1:]}.")
-    created = await engine.launch(job)
-    status = await engine.status(job)
+    created = engine.launch(job)
+    status = engine.status(job)
     while wait and status is not None and not status.state.is_final:
-        await asyncio.sleep(POLL_SECONDS)
-        status = await engine.status(job)
+        time.sleep(POLL_SECONDS)
+        status = engine.status(job)
     return created, status
 
 

@@ -17,6 +17,7 @@ from airflow_monai.cli import commands
 from airflow_monai.cli.standalone import main
 from airflow_monai.gateway.service import Gateway, GatewayOptions
 from airflow_monai.hooks.airflow_api import AirflowApi
+from airflow_monai.hooks.airflow_engine import AirflowEngine
 from airflow_monai.store.history import newest
 from airflow_monai.store.local import LocalStore
 from tests.gateway.conftest import wait_for, write_workflow
@@ -150,7 +151,7 @@ def test_ctrl_c_and_once_more_is_as_good_as_once(here: Here) -> None:
 def test_wait_ends_when_a_gateway_has_created_the_runs(here: Here) -> None:
     study(here.folder / "s", 2)
     options = GatewayOptions(str(here.folder / "workflows"), "127.0.0.1", 0, 60)
-    gateway = Gateway(here.store, options, AirflowApi("monai_airflow"))
+    gateway = Gateway(here.store, options, AirflowEngine(AirflowApi("monai_airflow")))
     gateway.start()
     try:
         code, out, err = here.run("import", str(here.folder / "s"), "--called", "CTLUNG", "--wait")

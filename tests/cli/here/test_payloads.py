@@ -8,6 +8,7 @@ import json
 import pytest
 
 from airflow_monai.cli.here.payloads import run_list, run_show, run_start
+from airflow_monai.engine import Job
 from airflow_monai.errors import InvalidArgument, PayloadNotFound
 from airflow_monai.gateway.announcer import Announcer
 from airflow_monai.gateway.events import EventLog
@@ -55,11 +56,11 @@ class _Api:
         self.runs: list[tuple[str, str]] = []
         self.down = ""
 
-    def create_run(self, dag_id: str, run_id: str, partition_key: str) -> bool:
+    def launch(self, job: Job) -> bool:
         if self.down:
             raise RunNotCreated(self.down)
-        there = (dag_id, run_id) in self.runs
-        self.runs.append((dag_id, run_id))
+        there = (job.workflow, job.name) in self.runs
+        self.runs.append((job.workflow, job.name))
         return not there
 
 

@@ -1,4 +1,4 @@
-"""The interface: check a workflow, launch it, ask how it is, end it.
+"""What runs workflows, by one interface: check a workflow, launch it, ask how it is, end it.
 
 A job has a name that its caller chooses and an engine keeps, so that launching it again after a crash starts nothing a
 second time.
@@ -31,12 +31,14 @@ class Job:
     :param name: of this execution; another one of the same name is the same.
     :param payload_id: what it works on.
     :param parameters: of the workflow, where it takes some.
+    :param note: for people, shown with it where the engine shows such.
     """
 
     workflow: str
     name: str
     payload_id: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +55,17 @@ class Engine(ABC):
     """Runs workflows. Each method raises :class:`airflow_monai.errors.MonaiError` when the engine is out of reach."""
 
     @abstractmethod
-    async def validate(self, workflow: str) -> tuple[str, ...]:
+    def validate(self, workflow: str) -> tuple[str, ...]:
         """What stands in the way of launching a workflow; nothing when it can be."""
 
     @abstractmethod
-    async def launch(self, job: Job) -> bool:
+    def launch(self, job: Job) -> bool:
         """Make sure that the job exists; False when it did already."""
 
     @abstractmethod
-    async def status(self, job: Job) -> JobStatus | None:
+    def status(self, job: Job) -> JobStatus | None:
         """How a job is; None when there is none such."""
 
     @abstractmethod
-    async def cancel(self, job: Job) -> bool:
+    def cancel(self, job: Job) -> bool:
         """End a job; False when there is none such, or it has ended."""

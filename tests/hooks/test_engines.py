@@ -3,7 +3,6 @@ behaves as Argo's does (tests/argo_server.py says what it stands in for)."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 import time
@@ -15,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from airflow_monai.engines.airflow import AirflowEngine
-from airflow_monai.engines.argo import ArgoEngine
-from airflow_monai.engines.base import Engine, Job, JobState
+from airflow_monai.engine import Engine, Job, JobState
 from airflow_monai.hooks.airflow_api import AirflowApi
+from airflow_monai.hooks.airflow_engine import AirflowEngine
 from airflow_monai.hooks.argo import ArgoHook
+from airflow_monai.hooks.argo_engine import ArgoEngine
 from tests.argo_server import argo_server
 
 PAYLOAD = "8d0f3f0e-3b8c-4c0e-9a55-2a4f5a0d7e01"
@@ -104,7 +103,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 def ended(engine: Engine, job: Job) -> JobState:
     for _ in range(200):
-        status = asyncio.run(engine.status(job))
+        status = engine.status(job)
         assert status is not None
         if status.state.is_final:
             return status.state
@@ -115,23 +114,23 @@ def ended(engine: Engine, job: Job) -> JobState:
 def test_a_job_is_launched_once_and_followed_to_its_end(engine: Engine) -> None:
     for workflow, end in (("good", JobState.SUCCEEDED), ("bad", JobState.FAILED)):
         job = Job(workflow, f"job-{workflow}", PAYLOAD)
-        assert asyncio.run(engine.validate(workflow)) == ()
-        assert asyncio.run(engine.status(job)) is None
-        assert asyncio.run(engine.launch(job)) is True
-        assert asyncio.run(engine.launch(job)) is False
+        assert engine.validate(workflow) == ()
+        assert engine.status(job) is None
+        assert engine.launch(job) is True
+        assert engine.launch(job) is False
         assert ended(engine, job) is end
-        assert asyncio.run(engine.cancel(job)) is False
+        assert engine.cancel(job) is False
 
 
 def test_a_job_is_cancelled_once(engine: Engine) -> None:
     job = Job("long", "job-long", PAYLOAD)
-    assert asyncio.run(engine.cancel(job)) is False
-    asyncio.run(engine.launch(job))
-    assert asyncio.run(engine.cancel(job)) is True
+    assert engine.cancel(job) is False
+    engine.launch(job)
+    assert engine.cancel(job) is True
     assert ended(engine, job) is JobState.FAILED
-    assert asyncio.run(engine.cancel(job)) is False
+    assert engine.cancel(job) is False
 
 
 def test_a_workflow_that_the_engine_does_not_have_is_told_before_it_is_launched(engine: Engine) -> None:
-    (problem,) = asyncio.run(engine.validate("nothing"))
+    (problem,) = engine.validate("nothing")
     assert "'nothing'" in problem

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from airflow_monai.argo.status import WorkflowStatus
 from airflow_monai.argo.submission import LABEL, Submission, label_value
-from airflow_monai.engines.base import Engine, Job, JobState, JobStatus
+from airflow_monai.engine import Engine, Job, JobState, JobStatus
 from airflow_monai.hooks.argo_server import ArgoServer
 
 _STATES = {
@@ -25,28 +27,31 @@ class ArgoEngine(Engine):
     def __init__(self, server: ArgoServer):
         self._server = server
 
-    async def validate(self, workflow: str) -> tuple[str, ...]:
-        if await self._server.template(workflow) is None:
+    def validate(self, workflow: str) -> tuple[str, ...]:
+        if asyncio.run(self._server.template(workflow)) is None:
             return (f"there is no WorkflowTemplate {workflow!r} in namespace {self._server.namespace!r}",)
         return ()
 
-    async def launch(self, job: Job) -> bool:
+    def launch(self, job: Job) -> bool:
         labels = {f"{LABEL}.payload": label_value(job.payload_id)} if job.payload_id else {}
-        return await self.submit(
-            Submission(job.name, self._server.namespace, job.workflow, parameters=dict(job.parameters), labels=labels)
+        submission = Submission(
+            job.name, self._server.namespace, job.workflow, parameters=dict(job.parameters), labels=labels
         )
+        return asyncio.run(self._server.submit(submission))
 
-    async def submit(self, submission: Submission) -> bool:
-        """Launch what says more than a job does: limits, labels, a deadline."""
-        return await self._server.submit(submission)
+    def status(self, job: Job) -> JobStatus | None:
+        return asyncio.run(self._status(job))
 
-    async def status(self, job: Job) -> JobStatus | None:
+    async def _status(self, job: Job) -> JobStatus | None:
         found = await self._server.status(job.name)
         if found is not None and found.phase in ("Failed", "Error"):
             found = await self._server.status(job.name, with_nodes=True) or found
         return None if found is None else status_of(found, self._server)
 
-    async def cancel(self, job: Job) -> bool:
+    def cancel(self, job: Job) -> bool:
+        return asyncio.run(self._cancel(job))
+
+    async def _cancel(self, job: Job) -> bool:
         found = await self._server.status(job.name)
         return found is not None and not found.has_ended and await self._server.terminate(job.name)
 

@@ -1,1 +1,0 @@
-"""What runs workflows, seen through one small interface: Airflow itself, and others beside it."""

@@ -36,6 +36,7 @@ RUN_COLUMNS: tuple[Any, ...] = (
     DagRun.end_date,
     DagRun.triggering_user_name,
     DagRun.clear_number,
+    DagRun.bundle_version,
 )
 """What a :class:`Run` is made of, and a :class:`Task` of the next."""
 TASK_COLUMNS: tuple[Any, ...] = (
@@ -77,6 +78,7 @@ class Run:
     :param payload_id: that it works on, where its key or its conf says so; else empty.
     :param created: when it was asked for.
     :param cancelled: what is noted of it where a person cancelled it, and it was not started again since.
+    :param version: of the bundle of workflows that it runs by; empty where its tasks run by the newest.
     """
 
     number: int
@@ -89,6 +91,7 @@ class Run:
     ended: datetime | None
     user: str
     cancelled: dict[str, Any] | None
+    version: str = ""
 
     @property
     def name(self) -> RunName:
@@ -302,7 +305,7 @@ def _runs() -> Select[Any]:
 
 def run_from(row: Any) -> Run:
     """:param row: of :data:`RUN_COLUMNS`."""
-    number, dag_id, run_id, state, key, conf, created, started, ended, user, clear_number = row
+    number, dag_id, run_id, state, key, conf, created, started, ended, user, clear_number, version = row
     conf = conf if isinstance(conf, dict) else {}
     noted: Any = conf.get(CANCELLED)
     is_noted = state == DagRunState.FAILED.value and isinstance(noted, dict)
@@ -317,6 +320,7 @@ def run_from(row: Any) -> Run:
         ended=ended,
         user=user or "",
         cancelled=noted if is_noted and noted["clear_number"] == clear_number else None,
+        version=version or "",
     )
 
 

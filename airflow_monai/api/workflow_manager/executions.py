@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from airflow_monai.api.workflow_manager.statuses import (
     task_status,
 )
 from airflow_monai.errors import PayloadNotFound, StoreError
+from airflow_monai.factory.past_plans import PastPlans
 from airflow_monai.maps.doubts import is_secret
 from airflow_monai.specs.plan import TaskPlan, WorkflowPlan
 from airflow_monai.store.acknowledgements import acknowledged
@@ -42,6 +43,7 @@ _USER = re.compile(r"//[^/@\s]+@")
 _FILLED = re.compile(r"context\.executions\.([\w-]+)\.artifacts\.([\w-]+)")
 _RUN_ID = re.compile(r"monai__([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(__.*)?\Z")
 _HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
+past_plans = PastPlans()
 S = TypeVar("S")
 T = TypeVar("T")
 
@@ -60,7 +62,10 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """What the site says of a workflow now; of one that is gone only its name."""
+    """What the site says of a workflow; of one that is gone only its name.
+
+    :param plan: as it is now, or as it was when a run was made.
+    """
 
     id: str
     name: str
@@ -82,6 +87,16 @@ def workflows_of(dag_ids: Collection[str]) -> dict[str, Workflow]:
         named = (known.workflow_id, known.name) if known else (fixed_id(dag_id), dag_id)
         found[dag_id] = Workflow(*named, plan)
     return found
+
+
+def workflows_of_runs(store: Store, runs: Collection[Run]) -> dict[RunName, Workflow]:
+    """Each run's workflow, with the plan by which the run goes: that of the version with which it began."""
+    now = workflows_of({run.dag_id for run in runs})
+    then = past_plans.plans(store, [(run.version, run.dag_id) for run in runs if run.version])
+    return {
+        run.name: replace(now[run.dag_id], plan=then.get((run.version, run.dag_id)) or now[run.dag_id].plan)
+        for run in runs
+    }
 
 
 def payload_id_of_run(run: Run) -> str:
@@ -148,11 +163,11 @@ class Teller:
         self._caller = caller
 
     def instances(self, runs: Sequence[Run], tasks: Mapping[RunName, Sequence[Task]]) -> list[WorkflowInstance]:
-        dag_ids = {run.dag_id for run in runs}
-        workflows, readable = workflows_of(dag_ids), self._caller.of_dags(Right.READ_DATA, dag_ids)
+        workflows = workflows_of_runs(self._store, runs)
+        readable = self._caller.of_dags(Right.READ_DATA, {run.dag_id for run in runs})
         told = in_parallel(
             self._store,
-            lambda run: self._instance(run, tasks.get(run.name, ()), workflows[run.dag_id], run.dag_id in readable),
+            lambda run: self._instance(run, tasks.get(run.name, ()), workflows[run.name], run.dag_id in readable),
             runs,
         )
         self._note(instance.id for instance in told if any(task.result for task in instance.tasks))
@@ -160,15 +175,15 @@ class Teller:
 
     def tasks(self, tasks: Sequence[Task], runs: Mapping[RunName, Run]) -> list[TaskExecution]:
         """Tasks of several runs, without what others of the same run would tell of them."""
-        dag_ids = {task.dag_id for task in tasks}
-        workflows, readable = workflows_of(dag_ids), self._caller.of_dags(Right.READ_DATA, dag_ids)
+        workflows = workflows_of_runs(self._store, runs.values())
+        readable = self._caller.of_dags(Right.READ_DATA, {task.dag_id for task in tasks})
 
         def tell(task: Task) -> TaskExecution:
             run = runs[task.run]
             folder = folder_of(self._store, run)
             facts = facts_of(folder, task)
             taken = acknowledged(self._store, run.instance_id) if task.state == "failed" else {}
-            return _execution(run, folder, task, facts, workflows[task.dag_id], {}, taken, task.dag_id in readable)
+            return _execution(run, folder, task, facts, workflows[task.run], {}, taken, task.dag_id in readable)
 
         told = in_parallel(self._store, tell, [task for task in tasks if task.run in runs])
         self._note({task.workflow_instance_id for task in told if task.result})

@@ -16,7 +16,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from airflow_monai.api.instances.starting import end_run
-from airflow_monai.api.workflow_manager import instances, rows
+from airflow_monai.api.workflow_manager import executions, instances, rows
+from airflow_monai.bundles.workflow_folder import WorkflowSpecBundle
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import instance_id_of
 from airflow_monai.store.runs import RunFolder
@@ -143,6 +144,38 @@ def test_a_request_looks_at_the_site_s_workflows_once(
     monkeypatch.setattr(WorkflowRegistry, "listing", lambda self: looks.append(1) or listing(self))
     (found,) = api("viewer").get(PATH).json()["Data"]
     assert (found["workflow_name"], found["ae_title"], len(looks)) == ("look", "LOOK", 1)
+
+
+def test_an_instance_is_told_by_the_version_of_the_workflow_that_it_runs(
+    api: Api, dags: Any, site_store: LocalStore, payload: str, tmp_path: Path
+) -> None:
+    """Its file was changed since, and then removed."""
+    bundle = WorkflowSpecBundle(name="workflows", path=tmp_path / "workflows", version=None)
+    bundle.refresh()
+    version = bundle.get_current_version()
+    assert version is not None
+    run_id = work_on(site_store, dags[0], payload)
+    with create_session() as session:
+        session.execute(update(DagRun).values(bundle_version=version.version))
+    spec = tmp_path / "workflows" / "look.yaml"
+    spec.write_text(spec.read_text().replace("env_MODE: fast", "env_MODE: slow").replace("LOOK", "SEE"))
+    latest = work_on(site_store, dags[0], payload, run_id="latest")
+
+    def told(run: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        found = api("viewer").get(f"{PATH}/{instance_id_of(dags[0], run)}").json()
+        (work,) = [task for task in found["tasks"] if task["task_id"] == "work"]
+        alone = api("viewer").get(f"{BASE}/tasks/{work['execution_id']}").json()
+        assert alone["task_plugin_arguments"] == work["task_plugin_arguments"]
+        return found["ae_title"], work["task_plugin_arguments"], work["input_artifacts"]
+
+    before, after = told(run_id), told(latest)
+    assert (before[0], before[1]["env_MODE"], list(before[2])) == ("LOOK", "fast", ["study"])
+    assert (after[0], after[1]["env_MODE"]) == ("SEE", "slow")
+    spec.unlink()
+    assert told(run_id) == before and told(latest) == ("", {}, {})
+    site_store.delete_tree("bundles")
+    executions.past_plans.__init__()  # type: ignore[misc]
+    assert told(run_id) == ("", {}, {})
 
 
 def test_nobody_else(api: Api, dags: Any, site_store: LocalStore, payload: str) -> None:

@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from airflow_monai.broker.events.base import Event
-from airflow_monai.errors import BrokerMisused, InvalidEvent
+from airflow_monai.errors import BrokerMisused, BrokerUnavailable, InvalidEvent
 
 APPLICATION_ID = "16988a78-87b5-4168-a5c3-2cfc2bab8e54"
 """What published systems write as their application id; receivers want one."""
@@ -100,6 +100,15 @@ class Delivered(Protocol):
         """It cannot be done yet: give it again later, after those that wait, however often that happens."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a subscriber wants; see :meth:`Broker.subscribe`."""
+
+    topics: tuple[str, ...]
+    handler: Callable[[Delivered], None]
+    told: Callable[[str | None], None]
+
+
 class Subscription(Protocol):
     """Messages of some topics, as long as it is open."""
 
@@ -161,6 +170,12 @@ class BrokerAddress:
     def error(self, problem: str) -> BrokerMisused:
         return BrokerMisused(f"Broker {self.name}: {problem}. Correct the Airflow connection {self.name!r}.")
 
+    def away(self, problem: str) -> BrokerUnavailable:
+        return BrokerUnavailable(f"Broker {self.name}: {problem}.")
+
+    def unconfirmed(self, seconds: float) -> BrokerUnavailable:
+        return self.away(f"it has not confirmed a message within {seconds:g} s")
+
 
 class Broker(ABC):
     """A kind of message broker.
@@ -175,7 +190,6 @@ class Broker(ABC):
     def publisher(self) -> Publisher:
         """For messages to topics. Connects when it is entered."""
 
-    @abstractmethod
     def subscribe(
         self,
         topics: Sequence[str],
@@ -187,6 +201,11 @@ class Broker(ABC):
         :param handler: called by one thread, and must return soon; the message may be answered later, by another.
         :param told: hears why no message can come now, and None when they can.
         """
+        return self.subscribed(Wanted(tuple(topics), handler, told))
+
+    @abstractmethod
+    def subscribed(self, wanted: Wanted) -> Subscription:
+        """What :meth:`subscribe` returns, of this kind of broker."""
 
     @abstractmethod
     def test(self) -> str:
@@ -198,6 +217,7 @@ class Broker(ABC):
 
 BROKERS = {
     "monai_kafka": "airflow_monai.broker.kafka:Kafka",
+    "monai_kubemq": "airflow_monai.broker.kubemq.broker:KubeMq",
     "monai_pubsub": "airflow_monai.broker.pubsub:PubSub",
     "monai_rabbitmq": "airflow_monai.broker.rabbitmq:RabbitMq",
     "amqp": "airflow_monai.broker.rabbitmq:RabbitMq",
@@ -210,7 +230,7 @@ class LibraryMissing(BrokerMisused):
     """What a kind of broker needs is not installed here."""
 
 
-_EXTRAS = {"monai_kafka": "kafka", "monai_pubsub": "pubsub"}
+_EXTRAS = {"monai_kafka": "kafka", "monai_kubemq": "kubemq", "monai_pubsub": "pubsub"}
 """Which extra of ours brings what a connection type needs; ``rabbitmq`` for the others."""
 
 

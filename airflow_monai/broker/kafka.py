@@ -14,17 +14,19 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer as Client
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from airflow_monai.broker.base import REASON_HEADER, Broker, BrokerAddress, Delivered, Message, Publisher, Subscription
+from airflow_monai.broker.base import Broker, BrokerAddress, Message, Publisher, Subscription, Wanted
+from airflow_monai.broker.consuming import DEAD_LETTER, Consumer, Rewritten
 from airflow_monai.broker.texts import message_from, texts_of
-from airflow_monai.errors import BrokerError, BrokerMisused, BrokerUnavailable
+from airflow_monai.errors import BrokerError, BrokerMisused
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,6 @@ CONFIRM_SECONDS = 10.0
 CONNECT_SECONDS = 15.0
 CREATE_SECONDS = 10.0
 LOOK_SECONDS = 3.0
-DEAD_LETTER = "-dead-letter"
 _POLL_SECONDS = 0.2
 _MISUSED = frozenset(
     {
@@ -121,13 +122,8 @@ class Kafka(Broker):
     def publisher(self) -> Publisher:
         return _Publisher(self)
 
-    def subscribe(
-        self,
-        topics: Sequence[str],
-        handler: Callable[[Delivered], None],
-        told: Callable[[str | None], None] = lambda reason: None,
-    ) -> Subscription:
-        return _Subscription(self, tuple(topics), handler, told)
+    def subscribed(self, wanted: Wanted) -> Subscription:
+        return _Subscription(self, wanted)
 
     def test(self) -> str:
         try:
@@ -175,11 +171,10 @@ class Kafka(Broker):
     def as_ours(self, error: KafkaException | KafkaError) -> BrokerError:
         """An error of the client's as one of ours."""
         reason = error.args[0] if isinstance(error, KafkaException) else error
-        name = self.address.name
         if isinstance(reason, KafkaError) and reason.code() in _MISUSED:
-            return BrokerMisused(f"Broker {name}: it refuses: {reason.str()}. Correct the Airflow connection {name!r}.")
+            return self.address.error(f"it refuses: {reason.str()}")
         said = reason.str() if isinstance(reason, KafkaError) else str(reason)
-        return BrokerUnavailable(f"Broker {name}: Kafka at {self.options.servers} cannot be reached: {said}.")
+        return self.address.away(f"Kafka at {self.options.servers} cannot be reached: {said}")
 
 
 def _written(broker: Kafka, producer: Producer, topic: str, message: Message, headers: Mapping[str, str]) -> None:
@@ -205,16 +200,14 @@ def _written(broker: Kafka, producer: Producer, topic: str, message: Message, he
             on_delivery=delivered,
         )
     except BufferError:
-        raise BrokerUnavailable(f"Broker {broker.address.name}: it takes no messages now.") from None
+        raise broker.address.away("it takes no messages now") from None
     except KafkaException as error:
         raise broker.as_ours(error) from None
     end = time.monotonic() + CONFIRM_SECONDS + 5
     while not done.is_set() and time.monotonic() < end:
         producer.poll(0.05)
     if not outcome:
-        raise BrokerUnavailable(
-            f"Broker {broker.address.name}: it has not confirmed a message within {CONFIRM_SECONDS:g} s."
-        )
+        raise broker.address.unconfirmed(CONFIRM_SECONDS)
     failed = outcome[0]
     if failed is None:
         return
@@ -271,46 +264,25 @@ class _Partition:
     done: dict[int, bool] = field(default_factory=dict)
 
 
-class _Subscription:
+class _Subscription(Consumer):
     """Consumes by one thread, which answers are told to the cluster by, too."""
 
-    def __init__(
-        self,
-        broker: Kafka,
-        topics: tuple[str, ...],
-        handler: Callable[[Delivered], None],
-        told: Callable[[str | None], None],
-    ):
+    errors = (KafkaException,)
+
+    def __init__(self, broker: Kafka, wanted: Wanted):
+        super().__init__(broker.address, wanted)
         self._broker = broker
-        self._topics = topics
-        self._handler = handler
-        self._told = told
-        self._closing = threading.Event()
         self._lock = threading.RLock()
         self._partitions: dict[tuple[str, int], _Partition] = {}
-        self._state: str | None = "not connected yet"
         self._look_at = time.monotonic() + LOOK_SECONDS
         self._paused = False
         self._anew = threading.Event()
         self.producer = broker.producer()
-        self.consumer: Consumer | None = None
-        self._thread = threading.Thread(target=self._run, name=f"kafka-{broker.address.name}", daemon=True)
-        self._thread.start()
+        self.consumer: Client | None = None
+        self.start()
 
-    def close(self, grace: float = 10.0) -> None:
-        self._closing.set()
-        self._thread.join(grace)
-
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            try:
-                self._broker.declare(self._topics)
-                self._consume()
-                if self._anew.is_set():
-                    self._closing.wait(1.0)
-            except (KafkaException, BrokerError) as error:
-                self._tell(str(error if isinstance(error, BrokerError) else self._broker.as_ours(error)))
-                self._closing.wait(1.0)
+    def _as_ours(self, error: Any) -> BrokerError:
+        return self._broker.as_ours(error)
 
     def _consume(self) -> None:
         settings = {
@@ -323,18 +295,19 @@ class _Subscription:
             "error_cb": self._failed,
         }
         self._anew.clear()
-        self.consumer = consumer = Consumer(self._broker.configured(**settings))
+        self._broker.declare(self.wanted.topics)
+        self.consumer = consumer = Client(self._broker.configured(**settings))
         try:
             consumer.subscribe(
-                list(self._topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
+                list(self.wanted.topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked
             )
-            while not (self._closing.is_set() or self._anew.is_set()):
+            while not (self.closing.is_set() or self._anew.is_set()):
                 self._keep_to_prefetch(consumer)
                 record = consumer.poll(_POLL_SECONDS)
                 if record is None:
                     self._look_again(consumer)
                 elif (error := record.error()) is None:
-                    self._tell(None)
+                    self.tell(None)
                     self._took(record)
                 elif error.code() not in _NO_TOPIC:
                     self._failed(error)
@@ -344,7 +317,7 @@ class _Subscription:
                 self.consumer = None
             consumer.close()
 
-    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _assigned(self, consumer: Client, partitions: list[TopicPartition]) -> None:
         known = {(item.topic, item.partition): item for item in consumer.committed(partitions, timeout=CONNECT_SECONDS)}
         with self._lock:
             for item in partitions:
@@ -352,9 +325,9 @@ class _Subscription:
                 self._partitions[item.topic, item.partition] = _Partition(at.offset, _deliveries(at.metadata))
         self._paused = False
         if partitions:
-            self._tell(None)
+            self.tell(None)
 
-    def _revoked(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+    def _revoked(self, _: Client, partitions: list[TopicPartition]) -> None:
         with self._lock:
             for item in partitions:
                 self._partitions.pop((item.topic, item.partition), None)
@@ -362,30 +335,25 @@ class _Subscription:
     def _failed(self, error: KafkaError) -> None:
         """What the client says by itself. That one of several brokers is away keeps nobody from anything."""
         if error.code() == KafkaError._ALL_BROKERS_DOWN or error.code() in _MISUSED:
-            self._tell(str(self._broker.as_ours(error)))
+            self.tell(str(self._broker.as_ours(error)))
 
-    def _look_again(self, consumer: Consumer) -> None:
+    def _look_again(self, consumer: Client) -> None:
         """Why no message can come, as long as that is so: a cluster that is away, a topic that is missing."""
-        if self._state is None or time.monotonic() < self._look_at:
+        if self.state is None or time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + LOOK_SECONDS
         try:
             there = consumer.list_topics(timeout=2.0).topics
         except KafkaException as error:
-            self._tell(str(self._broker.as_ours(error)))
+            self.tell(str(self._broker.as_ours(error)))
             return
-        if missing := [topic for topic in self._topics if topic not in there]:
+        if missing := [topic for topic in self.wanted.topics if topic not in there]:
             name = self._broker.address.name
-            self._tell(f"Broker {name}: there is no topic {missing[0]!r}, and none could be made. Create it.")
+            self.tell(f"Broker {name}: there is no topic {missing[0]!r}, and none could be made. Create it.")
         elif consumer.assignment():
-            self._tell(None)
+            self.tell(None)
 
-    def _tell(self, reason: str | None) -> None:
-        if reason != self._state:
-            self._state = reason
-            self._told(reason)
-
-    def _keep_to_prefetch(self, consumer: Consumer) -> None:
+    def _keep_to_prefetch(self, consumer: Client) -> None:
         with self._lock:
             held = sum(not done for partition in self._partitions.values() for done in partition.done.values())
         full = held >= self._broker.options.prefetch
@@ -407,7 +375,7 @@ class _Subscription:
             many = "1 time, to a consumer" if times == 1 else f"{times} times, each to a consumer"
             delivery.reject(f"it was handed out {many} that died with it")
             return
-        self._handler(delivery)
+        self.wanted.handler(delivery)
 
     def _counts(self, partition: _Partition, topic: str, number: int, offset: int) -> bool:
         """Count that the first message that is not done is handed out; False when that was too often."""
@@ -473,7 +441,7 @@ def _deliveries(metadata: str | None) -> int:
         return 0
 
 
-class _Delivery:
+class _Delivery(Rewritten):
     """A message, to be answered while its partition is ours."""
 
     def __init__(
@@ -492,10 +460,5 @@ class _Delivery:
     def ack(self) -> bool:
         return self._subscription.answered(self)
 
-    def reject(self, reason: str) -> bool:
-        headers = {REASON_HEADER: reason[:2000]}
-        written = self._subscription.elsewhere(f"{self.topic}{DEAD_LETTER}", self.message, headers)
-        return written and self.ack()
-
-    def requeue(self) -> bool:
-        return self._subscription.elsewhere(self.topic, self.message, {}) and self.ack()
+    def _write(self, topic: str, headers: Mapping[str, str]) -> bool:
+        return self._subscription.elsewhere(topic, self.message, headers)

@@ -31,17 +31,18 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 from google.pubsub_v1.types import DeadLetterPolicy, Subscription
 
-from airflow_monai.broker.base import REASON_HEADER, Broker, BrokerAddress, Delivered, Message, Publisher
+from airflow_monai.broker.base import Broker, BrokerAddress, Message, Publisher, Wanted
 from airflow_monai.broker.base import Subscription as OurSubscription
+from airflow_monai.broker.consuming import DEAD_LETTER, Consumer, Rewritten
 from airflow_monai.broker.texts import message_from, texts_of
-from airflow_monai.errors import BrokerError, BrokerMisused, BrokerUnavailable
+from airflow_monai.errors import BrokerError, BrokerMisused
 
 log = logging.getLogger(__name__)
 
 CONFIRM_SECONDS = 10.0
 LOOK_SECONDS = 10.0
-DEAD_LETTER = "-dead-letter"
 ACK_DEADLINE_SECONDS = 60
+_ERRORS = (google_errors.GoogleAPIError, GoogleAuthError)
 _MISUSED = (
     google_errors.PermissionDenied,
     google_errors.Unauthenticated,
@@ -109,13 +110,8 @@ class PubSub(Broker):
     def publisher(self) -> Publisher:
         return _Publisher(self)
 
-    def subscribe(
-        self,
-        topics: Sequence[str],
-        handler: Callable[[Delivered], None],
-        told: Callable[[str | None], None] = lambda reason: None,
-    ) -> OurSubscription:
-        return _Subscription(self, tuple(topics), handler, told)
+    def subscribed(self, wanted: Wanted) -> OurSubscription:
+        return _Subscription(self, wanted)
 
     def test(self) -> str:
         try:
@@ -123,7 +119,7 @@ class PubSub(Broker):
                 found = list(
                     client.list_topics(project=f"projects/{self.options.project}", retry=None, timeout=CONFIRM_SECONDS)
                 )
-        except (google_errors.GoogleAPIError, GoogleAuthError) as error:
+        except _ERRORS as error:
             raise self.as_ours(error) from None
         return f"Project {self.options.project} has {len(found)} topics."
 
@@ -176,7 +172,7 @@ class PubSub(Broker):
                     )
                     self._subscribe(subscriber, dead, None)
                     self._subscribe(subscriber, topic, policy)
-        except (google_errors.GoogleAPIError, GoogleAuthError) as error:
+        except _ERRORS as error:
             raise self.as_ours(error) from None
 
     def _subscribe(self, client: pubsub_v1.SubscriberClient, topic: str, policy: DeadLetterPolicy | None) -> None:
@@ -196,7 +192,7 @@ class PubSub(Broker):
             return BrokerMisused(
                 f"Broker {name}: Pub/Sub refuses: {said}. Correct the Airflow connection {name!r} or its rights."
             )
-        return BrokerUnavailable(f"Broker {name}: Pub/Sub cannot be reached: {said}.")
+        return self.address.away(f"Pub/Sub cannot be reached: {said}")
 
 
 def _made(make: Callable[[], Any]) -> None:
@@ -219,16 +215,14 @@ def _published(broker: PubSub, client: pubsub_v1.PublisherClient, topic: str, me
     try:
         sent = client.publish(path, message.body, ordering_key=key, **{**texts_of(message), **more})
         sent.result(CONFIRM_SECONDS)
-    except (google_errors.GoogleAPIError, GoogleAuthError, FutureTimeout) as error:
+    except (*_ERRORS, FutureTimeout) as error:
         _resume(client, path, key)
         if isinstance(error, google_errors.NotFound):
             if message.needs_queue:
                 raise _no_queue(broker, topic) from None
             return
         if isinstance(error, FutureTimeout):
-            raise BrokerUnavailable(
-                f"Broker {broker.address.name}: it has not confirmed a message within {CONFIRM_SECONDS:g} s."
-            ) from None
+            raise broker.address.unconfirmed(CONFIRM_SECONDS) from None
         raise broker.as_ours(error) from None
 
 
@@ -257,7 +251,7 @@ class _Publisher:
     def __enter__(self) -> _Publisher:
         try:
             self._client = self._broker.publisher_client()
-        except (google_errors.GoogleAPIError, GoogleAuthError) as error:
+        except _ERRORS as error:
             raise self._broker.as_ours(error) from None
         return self
 
@@ -287,55 +281,36 @@ class _Publisher:
             )
         except google_errors.NotFound:
             found = None
-        except (google_errors.GoogleAPIError, GoogleAuthError) as error:
+        except _ERRORS as error:
             raise self._broker.as_ours(error) from None
         if found is None:
             raise _no_queue(self._broker, topic)
         self._wanted.add(topic)
 
 
-class _Subscription:
+class _Subscription(Consumer):
     """A streaming pull for each topic, looked after by one thread."""
 
-    def __init__(
-        self,
-        broker: PubSub,
-        topics: tuple[str, ...],
-        handler: Callable[[Delivered], None],
-        told: Callable[[str | None], None],
-    ):
+    errors = _ERRORS
+
+    def __init__(self, broker: PubSub, wanted: Wanted):
+        super().__init__(broker.address, wanted)
         self.broker = broker
-        self._topics = topics
-        self._handler = handler
-        self._told = told
-        self._state: str | None = "not connected yet"
-        self._closing = threading.Event()
         self._lock = threading.Lock()
         self.publisher: pubsub_v1.PublisherClient | None = None
-        self._thread = threading.Thread(target=self._run, name=f"pubsub-{broker.address.name}", daemon=True)
-        self._thread.start()
+        self.start()
 
-    def close(self, grace: float = 10.0) -> None:
-        self._closing.set()
-        self._thread.join(grace)
-
-    def _run(self) -> None:
-        while not self._closing.is_set():
-            try:
-                self._consume()
-            except BrokerError as error:
-                self._tell(str(error))
-            except (google_errors.GoogleAPIError, GoogleAuthError) as error:
-                self._tell(str(self.broker.as_ours(error)))
-            self._closing.wait(1.0)
+    def _as_ours(self, error: Exception) -> BrokerError:
+        return self.broker.as_ours(error)
 
     def _consume(self) -> None:
-        self.broker.declare(self._topics)
+        self.broker.declare(self.wanted.topics)
         bounds = pubsub_v1.types.FlowControl(max_messages=self.broker.options.prefetch, max_lease_duration=86_400)
         with self.broker.subscriber_client() as client, self.broker.publisher_client() as publisher:
             self.publisher = publisher
             pulls = [
-                client.subscribe(self.broker.subscription(topic), self._taker(topic), bounds) for topic in self._topics
+                client.subscribe(self.broker.subscription(topic), self._taker(topic), bounds)
+                for topic in self.wanted.topics
             ]
             try:
                 self._watch(client, pulls)
@@ -351,34 +326,29 @@ class _Subscription:
 
     def _watch(self, client: pubsub_v1.SubscriberClient, pulls: Sequence[Any]) -> None:
         """Return when it is to end; raise what ends a pull."""
-        while not self._closing.is_set():
+        while not self.closing.is_set():
             for pull in pulls:
                 if pull.done():
                     pull.result()
-            for topic in self._topics:
+            for topic in self.wanted.topics:
                 # without the client's own tries again: an outage is to be told, and begun anew from
                 name = self.broker.subscription(topic)
                 client.get_subscription(subscription=name, retry=None, timeout=CONFIRM_SECONDS)
-            self._tell(None)
-            self._closing.wait(LOOK_SECONDS)
+            self.tell(None)
+            self.closing.wait(LOOK_SECONDS)
 
     def _taker(self, topic: str) -> Callable[[Any], None]:
         def take(received: Any) -> None:
-            if self._closing.is_set():
+            if self.closing.is_set():
                 received.nack()
                 return
             with self._lock:
-                self._handler(_Delivery(self, received, _message(topic, received)))
+                self.wanted.handler(_Delivery(self, received, _message(topic, received)))
 
         return take
 
-    def _tell(self, reason: str | None) -> None:
-        if reason != self._state:
-            self._state = reason
-            self._told(reason)
 
-
-class _Delivery:
+class _Delivery(Rewritten):
     def __init__(self, subscription: _Subscription, received: Any, message: Message):
         self.message = message
         self._subscription, self._received = subscription, received
@@ -393,19 +363,14 @@ class _Delivery:
             return False
         return True
 
-    def reject(self, reason: str) -> bool:
-        reason = reason.encode()[:1000].decode("utf-8", "ignore")  # an attribute has 1024 bytes at most
-        return self._elsewhere(f"{self.message.topic}{DEAD_LETTER}", **{REASON_HEADER: reason}) and self.ack()
-
-    def requeue(self) -> bool:
-        return self._elsewhere(self.message.topic) and self.ack()
-
-    def _elsewhere(self, topic: str, **more: str) -> bool:
+    def _write(self, topic: str, headers: Mapping[str, str]) -> bool:
         publisher = self._subscription.publisher
         if publisher is None:
             return False
+        # an attribute has 1024 bytes at most
+        short = {name: value.encode()[:1000].decode("utf-8", "ignore") for name, value in headers.items()}
         try:
-            _published(self._subscription.broker, publisher, topic, self.message, **more)
+            _published(self._subscription.broker, publisher, topic, self.message, **short)
         except BrokerError as error:
             log.warning("%s", error)
             self._received.nack()  # else it would be held, by who does not know of it any more

@@ -22,15 +22,15 @@ from typing import Any
 import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from airflow_monai.broker.base import REASON_HEADER, Broker, BrokerAddress, Delivered, Message, Publisher, Subscription
+from airflow_monai.broker.base import REASON_HEADER, Broker, BrokerAddress, Message, Publisher, Subscription, Wanted
+from airflow_monai.broker.consuming import DEAD_LETTER, REASON_CHARACTERS
 from airflow_monai.broker.frames import UNREADABLE, can_be_encoded
 from airflow_monai.broker.link import Link, Outgoing, as_ours
-from airflow_monai.errors import BrokerError, BrokerUnavailable
+from airflow_monai.errors import BrokerError
 from airflow_monai.tls import client_context
 
 CONFIRM_SECONDS = 10.0
 CONNECT_SECONDS = 15.0
-DEAD_LETTER = "-dead-letter"
 _INTERNAL_HEADERS = ("x-monai-token", "x-delivery-count", "x-acquired-count", "CC", "BCC")
 """Not published again. By the last two a sender names more queues, each of which would get one more with each time."""
 _EXISTS_OTHERWISE = 406
@@ -119,13 +119,8 @@ class RabbitMq(Broker):
     def publisher(self) -> Publisher:
         return _Publisher(self)
 
-    def subscribe(
-        self,
-        topics: Sequence[str],
-        handler: Callable[[Delivered], None],
-        told: Callable[[str | None], None] = lambda reason: None,
-    ) -> Subscription:
-        return _Subscription(self, tuple(topics), handler, told)
+    def subscribed(self, wanted: Wanted) -> Subscription:
+        return _Subscription(self, wanted)
 
     def test(self) -> str:
         options = self.options
@@ -252,29 +247,22 @@ class _Publisher:
             self._broker.properties(message),
             message.needs_queue,
         )
-        _within(self._link.publish(outgoing), self._broker.address.name)
+        _within(self._link.publish(outgoing), self._broker.address)
 
 
 class _Subscription:
     """Consumes topics by a connection of its own, which is made anew whenever it is lost."""
 
-    def __init__(
-        self,
-        broker: RabbitMq,
-        topics: tuple[str, ...],
-        handler: Callable[[Delivered], None],
-        told: Callable[[str | None], None],
-    ):
+    def __init__(self, broker: RabbitMq, wanted: Wanted):
         self._broker = broker
-        self._topics = topics
-        self._handler = handler
+        self._wanted = wanted
         self._closing = threading.Event()
         self.link = Link(
             broker.address.name,
             broker.parameters,
-            before=lambda: broker.declare(topics),
+            before=lambda: broker.declare(wanted.topics),
             ready=self._consume,
-            told=told,
+            told=wanted.told,
         )
         self.link.start()
 
@@ -284,13 +272,13 @@ class _Subscription:
 
     def _consume(self, channel: Any) -> None:
         channel.basic_qos(prefetch_count=self._broker.options.prefetch)  # for each consumer of the channel
-        for topic in self._topics:
+        for topic in self._wanted.topics:
             channel.basic_consume(topic, partial(self._delivered, topic))
 
     def _delivered(self, topic: str, channel: Any, method: Any, properties: pika.BasicProperties, body: bytes) -> None:
         if not self._closing.is_set():
             message = _message(topic, properties, body)
-            self._handler(_Delivery(self._broker, self.link, channel, method.delivery_tag, message))
+            self._wanted.handler(_Delivery(self._broker, self.link, channel, method.delivery_tag, message))
 
 
 def _message(topic: str, properties: pika.BasicProperties, body: bytes) -> Message:
@@ -325,7 +313,7 @@ class _Delivery:
         return self._answered(None)
 
     def reject(self, reason: str) -> bool:
-        headers = {REASON_HEADER: reason[:2000]}
+        headers = {REASON_HEADER: reason[:REASON_CHARACTERS]}
         properties = self._broker.properties(self.message, headers)
         exchange = self._broker.options.dead_letter_exchange
         return self._answered(Outgoing(exchange, self.message.topic, self.message.body, properties))
@@ -339,8 +327,8 @@ class _Delivery:
         """Acknowledge it, after it lies elsewhere."""
         try:
             if elsewhere is not None:
-                _within(self._link.publish(elsewhere, self._channel), self._link.name)
-            _within(self._link.call(self._channel, lambda: self._channel.basic_ack(self._tag)), self._link.name)
+                _within(self._link.publish(elsewhere, self._channel), self._broker.address)
+            _within(self._link.call(self._channel, lambda: self._channel.basic_ack(self._tag)), self._broker.address)
         except BrokerError:
             # the dead letters have no queue, or the broker was too slow: connect, and so declare, anew, or the message
             # would stay unanswered for as long as the connection holds
@@ -349,11 +337,9 @@ class _Delivery:
         return True
 
 
-def _within(future: Any, name: str) -> None:
+def _within(future: Any, address: BrokerAddress) -> None:
     """What a future comes to within the time for confirmations."""
     try:
         future.result(CONFIRM_SECONDS)
     except FutureTimeout:
-        raise BrokerUnavailable(
-            f"Broker {name}: it has not confirmed a message within {CONFIRM_SECONDS:g} s."
-        ) from None
+        raise address.unconfirmed(CONFIRM_SECONDS) from None

@@ -1,4 +1,4 @@
-"""Airflow connections of the types ``monai_rabbitmq``, ``monai_kafka`` and ``monai_pubsub``: the message broker."""
+"""Airflow connections of a message broker: ``monai_rabbitmq``, ``monai_kafka``, ``monai_kubemq``, ``monai_pubsub``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from airflow.sdk import BaseHook
 from airflow_monai.broker.base import Broker, BrokerAddress, open_broker
 from airflow_monai.errors import BrokerMisused, MonaiError
 from airflow_monai.hooks.connections import aconnection_of, connection_of
-from airflow_monai.hooks.forms import kafka_connection_type, pubsub_connection_type
+from airflow_monai.hooks.forms import kafka_connection_type, kubemq_connection_type, pubsub_connection_type
 from airflow_monai.hooks.forms import rabbitmq_connection_type as connection_type
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ async def abroker_address(conn_id: str) -> BrokerAddress:
 def _no_connection(conn_id: str) -> BrokerMisused:
     return BrokerMisused(
         f"There is no Airflow connection {conn_id!r} of a broker. Add one of type monai_rabbitmq, "
-        f"monai_kafka or monai_pubsub under Admin, Connections, or as AIRFLOW_CONN_{conn_id.upper()}."
+        f"monai_kafka, monai_kubemq or monai_pubsub under Admin, Connections, or as AIRFLOW_CONN_{conn_id.upper()}."
     )
 
 
@@ -103,6 +103,22 @@ class KafkaHook(_BrokerHook):
         self.kafka_conn_id = kafka_conn_id
 
 
+class KubeMqHook(_BrokerHook):
+    """A KubeMQ.
+
+    :param kubemq_conn_id: id of the Airflow connection.
+    """
+
+    conn_name_attr = "kubemq_conn_id"
+    default_conn_name = "monai_kubemq"
+    conn_type = "monai_kubemq"
+    hook_name = "Message broker (KubeMQ)"
+
+    def __init__(self, kubemq_conn_id: str = default_conn_name, **kwargs: Any):
+        super().__init__(kubemq_conn_id, **kwargs)
+        self.kubemq_conn_id = kubemq_conn_id
+
+
 class PubSubHook(_BrokerHook):
     """Google Cloud Pub/Sub.
 
@@ -121,11 +137,13 @@ class PubSubHook(_BrokerHook):
 
 __all__ = [
     "KafkaHook",
+    "KubeMqHook",
     "PubSubHook",
     "RabbitMqHook",
     "abroker_address",
     "broker_address",
     "connection_type",
     "kafka_connection_type",
+    "kubemq_connection_type",
     "pubsub_connection_type",
 ]

@@ -86,6 +86,29 @@ def kafka_connection_type() -> dict[str, Any]:
     }
 
 
+def kubemq_connection_type() -> dict[str, Any]:
+    """The entry of ``connection-types`` for a KubeMQ."""
+    certificates = tls()
+    return {
+        "connection-type": "monai_kubemq",
+        "hook-class-name": "airflow_monai.hooks.broker.KubeMqHook",
+        "hook-name": "Message broker (KubeMQ)",
+        "conn-fields": {
+            "client_id": text("Client id", "What KubeMQ's access rules and dashboard know us by.", "airflow-monai"),
+            "prefetch": number("Prefetch", "Messages of a queue that a gateway may hold at a time, at most 200.", 50),
+            "delivery_limit": number(
+                "Delivery limit", "After so many deliveries, each to a gateway that died with it: a dead letter.", 20
+            ),
+            **{name: certificates[name] for name in ("tls", "ca_file", "cert_file", "key_file")},
+        },
+        "ui-field-behaviour": {
+            "hidden-fields": ["login", "schema"],
+            "relabeling": {"password": "Token (JWT)"},
+            "placeholders": {"host": "kubemq.example.org", "port": "50000"},
+        },
+    }
+
+
 def pubsub_connection_type() -> dict[str, Any]:
     """The entry of ``connection-types`` for Google Cloud Pub/Sub."""
     return {

@@ -1,0 +1,88 @@
+"""What kinds of brokers do alike: a thread that consumes for ever, and answers that write a message again."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from airflow_monai.broker.base import REASON_HEADER, BrokerAddress, Message, Wanted
+from airflow_monai.errors import BrokerError
+
+DEAD_LETTER = "-dead-letter"
+"""Behind a topic's name: where its dead letters lie."""
+REASON_CHARACTERS = 2000
+_PAUSE_SECONDS = 1.0
+
+
+class Consumer(ABC):
+    """A subscription that a thread of its own looks after. What ends its work is told, and it begins anew.
+
+    :cvar errors: what the client library raises, beside errors of ours.
+    """
+
+    errors: tuple[type[Exception], ...] = ()
+
+    def __init__(self, address: BrokerAddress, wanted: Wanted):
+        self.wanted = wanted
+        self.closing = threading.Event()
+        self.state: str | None = "not connected yet"
+        self._thread = threading.Thread(target=self._run, name=f"{address.kind}-{address.name}", daemon=True)
+
+    def start(self) -> None:
+        """To be called when all is there that the thread needs."""
+        self._thread.start()
+
+    def close(self, grace: float = 10.0) -> None:
+        self.closing.set()
+        self._thread.join(grace)
+
+    def tell(self, reason: str | None) -> None:
+        """Say why no message can come now, or that they can; once for each change."""
+        if reason != self.state:
+            self.state = reason
+            self.wanted.told(reason)
+
+    @abstractmethod
+    def _consume(self) -> None:
+        """Consume until ``closing`` is set, or something else ends it.
+
+        :raises BrokerError: or one of ``errors``, to begin anew.
+        """
+
+    @abstractmethod
+    def _as_ours(self, error: Exception) -> BrokerError:
+        """One of ``errors`` as one of ours."""
+
+    def _run(self) -> None:
+        while not self.closing.is_set():
+            try:
+                self._consume()
+            except BrokerError as error:
+                self.tell(str(error))
+            except self.errors as error:
+                self.tell(str(self._as_ours(error)))
+            self.closing.wait(_PAUSE_SECONDS)
+
+
+class Rewritten(ABC):
+    """A message whose broker cannot put it elsewhere by itself: it is written there, and then acknowledged here.
+
+    So it is in one place at least, and in both where something ends in between.
+    """
+
+    message: Message
+
+    @abstractmethod
+    def ack(self) -> bool: ...
+
+    @abstractmethod
+    def _write(self, topic: str, headers: Mapping[str, str]) -> bool:
+        """Write it to a topic; whether it lies there. Where it does not, see to it that the message comes again."""
+
+    def reject(self, reason: str) -> bool:
+        dead = {REASON_HEADER: reason[:REASON_CHARACTERS]}
+        return self._write(f"{self.message.topic}{DEAD_LETTER}", dead) and self.ack()
+
+    def requeue(self) -> bool:
+        return self._write(self.message.topic, {}) and self.ack()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from abc import ABC, abstractmethod
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
@@ -14,49 +13,11 @@ from airflow_monai.cli.elsewhere import is_elsewhere
 from airflow_monai.cli.ending import ends
 from airflow_monai.cli.printing import print_json, print_rows
 from airflow_monai.cli.progress import Progress
+from airflow_monai.cli.workflow_places import Row, Workflows
 from airflow_monai.errors import MonaiError, ServerRefused, SpecError, WorkflowConflict, WorkflowNotFound
 
-Row = dict[str, Any]
 OK, REFUSED = 0, 1
 _COLUMNS = ("name", "version", "status", "origin", "ae_title", "revision", "workflow_id")
-
-
-class Workflows(ABC):
-    """Where the workflows are. What is asked by name or id is found by either."""
-
-    @abstractmethod
-    def listed(self) -> list[Row]:
-        """All: workflow_id, name, revision, version, status, origin, ae_title; ``workflow`` where it is at hand."""
-
-    @abstractmethod
-    def definition(self, row: Row) -> dict[str, Any]: ...
-
-    @abstractmethod
-    def revisions(self, row: Row) -> list[Row]:
-        """revision, version, changed_at, changed_by of each."""
-
-    @abstractmethod
-    def register(self, data: bytes, is_json: bool) -> Row:
-        """workflow_id, revision."""
-
-    @abstractmethod
-    def update(self, row: Row, data: bytes, is_json: bool) -> Row: ...
-
-    @abstractmethod
-    def delete(self, row: Row) -> None: ...
-
-    @abstractmethod
-    def validate(self, data: bytes, is_json: bool) -> None: ...
-
-    def one(self, wanted: str) -> Row:
-        """
-        :raises WorkflowNotFound: when there is none of this id or name.
-        """
-        lower = wanted.strip().lower()
-        for row in self.listed():
-            if lower in (row["workflow_id"], row["name"].lower()):
-                return row
-        raise WorkflowNotFound(f"There is no workflow {wanted!r}.")
 
 
 def works(function: Callable[[Workflows, Namespace], int]) -> Callable[[Namespace], NoReturn]:

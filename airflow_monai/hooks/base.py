@@ -19,7 +19,7 @@ def destination(name: str) -> Destination:
     """The destination whose name is the id of an Airflow connection; :class:`DestinationError` when there is none."""
     found = described(name, *connection_of(name, _no_connection(name)))
     if found.conn_type == "monai_broker" and not found.host:
-        from airflow_monai.hooks.export_agent import at_the_site_s_broker
+        from airflow_monai.hooks.site_broker import at_the_site_s_broker
 
         return at_the_site_s_broker(found)
     return found

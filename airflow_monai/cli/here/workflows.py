@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_monai.cli.workflows import Row, Workflows
+from airflow_monai.cli.workflow_places import Row, Workflows
 from airflow_monai.errors import WorkflowNotFound
 from airflow_monai.person import person_here
 from airflow_monai.settings import Settings

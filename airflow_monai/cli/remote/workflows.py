@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_monai.cli.progress import Progress
-from airflow_monai.cli.workflows import Row, Workflows
+from airflow_monai.cli.workflow_places import Row, Workflows
 from airflow_monai.client.server import Server
 
 

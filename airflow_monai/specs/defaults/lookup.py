@@ -8,17 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from airflow_monai.specs.defaults.text import Defaults
+from airflow_monai.specs.defaults.text import Defaults, ParsedDefaults
 from airflow_monai.specs.stamp import FileStamp, stamp_of
-
-if TYPE_CHECKING:
-    from airflow_monai.specs.problems import Problem
-    from airflow_monai.specs.tree.nodes import Node
 
 STEM = "defaults"
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -27,14 +21,6 @@ MAX_BYTES = 64 * 1024
 LINK_CODE = "link-out"
 LINK_MESSAGE = "the file is a link that leads out of the folder of workflows, and is not followed"
 LINK_HINT = "put the file itself here"
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedDefaults:
-    """What a defaults file says, as a tree whose nodes know it; None where it cannot be read."""
-
-    root: Node | None
-    problems: tuple[Problem, ...]
 
 
 def is_defaults_name(name: str) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_monai.specs.defaults.lookup import ParsedDefaults
 from airflow_monai.specs.defaults.model import DefaultsSpec, check_defaults
+from airflow_monai.specs.defaults.text import ParsedDefaults
 from airflow_monai.specs.problems import in_order
 from airflow_monai.specs.reporting import Reporter, TooMany
 from airflow_monai.specs.tree.loader import LoadError, compose

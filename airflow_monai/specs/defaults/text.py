@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_monai.specs.problems import Problem
+    from airflow_monai.specs.tree.nodes import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,14 @@ class Defaults:
     source: str
     text: str = ""
     problem: Problem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDefaults:
+    """What a defaults file says, as a tree whose nodes know it; None where it cannot be read."""
+
+    root: Node | None
+    problems: tuple[Problem, ...]
 
 
 def text_digest(text: str, defaults: Sequence[Defaults] = ()) -> str:

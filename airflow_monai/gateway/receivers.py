@@ -10,11 +10,11 @@ from datetime import datetime, timezone
 
 from airflow_monai import settings
 from airflow_monai.broker.base import Broker
-from airflow_monai.gateway.herald import Receiver, Receivers
 from airflow_monai.hooks.fernet import AirflowFernet
 from airflow_monai.hooks.notification_sender import HandlerTeller, Hosts
 from airflow_monai.lifecycle.journal import Journal
 from airflow_monai.lifecycle.outbox import Teller
+from airflow_monai.lifecycle.receiver import Receiver, Receivers
 from airflow_monai.notifications.body import Links
 from airflow_monai.notifications.handlers import Handler, Handlers
 from airflow_monai.store.base import Store

@@ -11,6 +11,10 @@ _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
+SERVER = "airflow_monai.server"
+"""Key of a request's scope: the application that ours is mounted in."""
+
+
 class LazyApp:
     """An ASGI application that costs nothing until somebody asks it something."""
 
@@ -20,6 +24,7 @@ class LazyApp:
         self._lock = threading.Lock()
 
     async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        scope[SERVER] = scope.get("app")
         await self._made()(scope, receive, send)
 
     def _made(self) -> Any:

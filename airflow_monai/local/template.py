@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from airflow_monai.errors import MonaiError
 from airflow_monai.local.postgres import DATABASE, Cluster, programs
 
 _FORMAT = 1
+_WITH_TABLES = ("fab", "edge3")
+"""Providers of Airflow that bring tables of their own, which a migration makes wherever they are installed."""
 
 
 def template_folder(cache: Path) -> Path:
-    """Where the database of the installed versions of Airflow and PostgreSQL is kept."""
+    """Where the database of the installed versions of Airflow, its providers and PostgreSQL is kept."""
     airflow = importlib.metadata.version("apache-airflow-core")
-    return cache / f"airflow-{airflow}-{programs().parent.name}-{_FORMAT}"
+    parts = [f"airflow-{airflow}", *_providers(), programs().parent.name, str(_FORMAT)]
+    return cache / "-".join(parts)
+
+
+def _providers() -> Iterator[str]:
+    for name in _WITH_TABLES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            yield f"{name}-{importlib.metadata.version(f'apache-airflow-providers-{name}')}"
 
 
 def ensure_template(cache: Path, *, env: Mapping[str, str], log: Path) -> Path:

@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+import requests
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import (
@@ -30,8 +31,12 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials
 
 from airflow_monai.api.common.limits import remember
+from airflow_monai.api.common.logging_in import TakesNoPasswords, log_in
 
 TOKEN_SECONDS = 60.0
+ALL = "~"
+"""The name that auth managers are asked about for all DAGs, or connections, together: none can have it. Without a name
+they are asked who may list, and FAB says yes then to whoever may see a single DAG."""
 _KEPT = 512
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -81,14 +86,23 @@ class Caller:
         return str(self.user.get_name())
 
     def may(self, right: Right, name: str | None = None) -> bool:
-        """:param name: of the DAG or the connection; None for all of them."""
+        """
+        :param name: of the DAG or the connection; None for all of them.
+        :raises HTTPException: 503 when the auth manager's own server does not answer.
+        """
+        try:
+            return self._may(right, name)
+        except requests.RequestException:
+            raise HTTPException(503, "Airflow's auth manager cannot ask its server now.") from None
+
+    def _may(self, right: Right, name: str | None) -> bool:
         method, entity = right.value
         manager = get_auth_manager()
         if entity == "connection":
             return bool(
                 manager.is_authorized_connection(
                     method=method,  # type: ignore[arg-type]
-                    details=ConnectionDetails(conn_id=name),
+                    details=ConnectionDetails(conn_id=name or ALL),
                     user=self.user,
                 )
             )
@@ -96,7 +110,7 @@ class Caller:
             manager.is_authorized_dag(
                 method=method,  # type: ignore[arg-type]
                 access_entity=entity,
-                details=DagDetails(id=name, team_name=_team(name)),
+                details=DagDetails(id=name or ALL, team_name=_team(name)),
                 user=self.user,
             )
         )
@@ -127,9 +141,12 @@ async def _user_of(request: Request, bearer: HTTPAuthorizationCredentials | None
     if bearer is None:
         _check_origin(request)
     if scheme.lower() == "basic":
-        return await _passwords.user_of(value.strip())
+        return await _passwords.user_of(request, value.strip())
     try:
-        return await get_user(request, None, bearer)
+        user: BaseUser | None = await get_user(request, None, bearer)
+        if user is None:  # Keycloak's, of a cookie that came without those beside it
+            raise HTTPException(401, "Not authenticated")
+        return user
     except HTTPException as error:
         if error.status_code == 403:  # what Airflow says of a token that is none
             raise HTTPException(401, "The token is not valid.", {"WWW-Authenticate": "Bearer"}) from None
@@ -171,17 +188,14 @@ def _team(dag_id: str | None) -> str | None:
 
 
 class _Passwords:
-    """Logs in by name and password, as the auth manager does; what it says is kept for a minute.
-
-    :param login: name, password -> token.
-    """
+    """Logs in by name and password, as the auth manager does; what it says is kept for a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._tokens: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
         self._lock = threading.Lock()
 
-    async def user_of(self, value: str) -> BaseUser:
+    async def user_of(self, request: Request, value: str) -> BaseUser:
         try:
             name, colon, password = base64.b64decode(value, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
@@ -191,7 +205,12 @@ class _Passwords:
         key = hashlib.sha256(f"{name}\0{password}".encode()).digest()
         token = self._kept(key)
         if token is None:
-            token = await _login(name, password)
+            try:
+                token = await log_in(request, name, password)
+            except TakesNoPasswords:
+                raise _refused("Airflow's auth manager takes no password here: use a token.") from None
+            if token is None:
+                raise _refused("Name or password is wrong.")
             self._keep(key, token)
         return await resolve_user_from_token(token)
 
@@ -209,22 +228,6 @@ class _Passwords:
 
 
 _passwords = _Passwords()
-
-
-async def _login(name: str, password: str) -> str:
-    """A token of the auth manager's own log-in, which is an app of its own beside Airflow's."""
-    import httpx
-
-    app = get_auth_manager().get_fastapi_app()
-    if app is None:
-        raise _refused("Airflow's auth manager takes no passwords: use a token.")
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
-        answer = await client.post("/token", json={"username": name, "password": password})
-    try:
-        return str(answer.json()["access_token"])
-    except (ValueError, KeyError, TypeError):
-        raise _refused("Name or password is wrong.") from None
 
 
 def _refused(detail: str) -> HTTPException:

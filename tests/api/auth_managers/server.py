@@ -1,0 +1,42 @@
+"""Airflow's API server with our plugin, under whichever auth manager the environment names, in a process of its own: an
+auth manager may change the whole process that it is in (FAB its logging, Flask and tables).
+
+``python -m tests.api.auth_managers.server PORT FOLDER``: the workflows of the folder are parsed first, as the DAG
+processor does, so that FAB knows a resource for each DAG.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import uvicorn
+from airflow.api_fastapi.app import create_app, get_auth_manager
+
+from tests.api.airflow_rows import parse
+
+ADMIN = "admin"
+"""Name and password of FAB's first person, as ``airflow users create`` would make them."""
+GUEST = "guest"
+"""A viewer without a password, as one who came by OAuth is kept."""
+
+
+def main() -> None:
+    port, folder = sys.argv[1:]
+    for file in sorted(Path(folder).glob("*.yaml")):
+        parse(file.read_text("utf-8"))
+    app = create_app("core")
+    manager = get_auth_manager()
+    if hasattr(manager, "security_manager"):
+        with manager.flask_app.app_context():
+            people = manager.security_manager
+            for name, role, password in ((ADMIN, "Admin", ADMIN), (GUEST, "Viewer", "")):
+                people.add_user(name, name, name, f"{name}@hospital.example", people.find_role(role), password)
+            if not password:
+                people.find_user(GUEST).password = None
+                people.session.commit()
+    uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", proxy_headers=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Airflow's FAB auth manager, the real one: its roles, its log-ins, and rights on single DAGs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from tests.api.auth_managers.conftest import Hospital, free_port, hospital
+from tests.api.auth_managers.rights import CONNECT, SEE, WORK, instances, rights_of, seen
+from tests.api.auth_managers.server import ADMIN, GUEST
+
+MANAGER = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+HEART_ONLY = {
+    "heart-reader": [("can_read", "DAG:heart")],
+    "heart-worker": [("can_read", "DAG:heart"), ("can_edit", "DAG:heart")],
+}
+"""Custom roles beside what they share: rights on one DAG."""
+READ = [("can_read", name) for name in ("DAG Runs", "Task Instances", "Task Logs", "Website")]
+CHANGE = [(do, name) for do in ("can_create", "can_edit") for name in ("DAG Runs", "Task Instances")]
+
+
+@pytest.fixture(scope="module")
+def site(emptied: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+    pytest.importorskip("airflow.providers.fab")
+    with hospital(emptied, tmp_path_factory.mktemp("fab"), MANAGER, free_port()) as found:
+        boss = {"authorization": f"Bearer {token(found, ADMIN, ADMIN)}"}
+        for role, extra in HEART_ONLY.items():
+            wanted = [*READ, *extra, *(CHANGE if "worker" in role else [])]
+            pairs = [{"action": {"name": action}, "resource": {"name": name}} for action, name in wanted]
+            _made(found, "roles", {"name": role, "actions": pairs}, boss)
+        for role in ("Viewer", "User", "Op", *HEART_ONLY):
+            person = {"first_name": role, "last_name": role, "email": f"{role}@x.example", "roles": [{"name": role}]}
+            _made(found, "users", {"username": role.lower(), "password": role.lower(), **person}, boss)
+        yield found
+
+
+def _made(site: Hospital, what: str, body: dict[str, object], headers: dict[str, str]) -> None:
+    answer = requests.post(f"{site.url}/auth/fab/v1/{what}", json=body, headers=headers, timeout=60)
+    assert answer.status_code in (200, 201), answer.text
+
+
+def token(site: Hospital, name: str, password: str) -> str:
+    answer = requests.post(f"{site.url}/auth/token", json={"username": name, "password": password}, timeout=60)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["access_token"])
+
+
+def by_token(site: Hospital, name: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token(site, name, name)}"}
+
+
+def test_rights_of_its_roles(site: Hospital) -> None:
+    assert rights_of(site, by_token(site, "viewer")) == SEE
+    assert rights_of(site, by_token(site, "user")) == SEE | WORK
+    assert rights_of(site, by_token(site, "op")) == SEE | WORK | set(CONNECT)
+    assert rights_of(site, by_token(site, ADMIN)) == SEE | WORK | set(CONNECT)
+
+
+def test_who_has_rights_on_one_dag_has_them_on_no_other(site: Hospital) -> None:
+    for name in HEART_ONLY:
+        assert rights_of(site, by_token(site, name)) == set(), name
+    for name, dags in {**{key: {"heart"} for key in HEART_ONLY}, "viewer": {"heart", "lung"}}.items():
+        assert seen(site, by_token(site, name)) == dags
+        workflows = requests.get(site.monai("/workflow-manager/workflows"), auth=(name, name), timeout=60).json()
+        assert len(workflows) == len(dags)
+
+
+def test_what_a_right_on_one_dag_opens(site: Hospital) -> None:
+    tokens = {name: by_token(site, name) for name in (*HEART_ONLY, "viewer")}
+
+    def status(name: str, path: str, method: str = "GET", **more: Any) -> int:
+        return requests.request(method, site.monai(path), headers=tokens[name], timeout=60, **more).status_code
+
+    for name in HEART_ONLY:
+        for dag, payload in site.payloads.items():
+            mine = dag == "heart"
+            run = f"monai__{payload}"
+            assert status(name, f"/workflow-manager/payload/{payload}") == (200 if mine else 404)
+            assert status(name, f"/workflow-manager/payload/{payload}/download") == (200 if mine else 404)
+            assert status(name, f"/dags/{dag}/runs/{run}/tasks/work") == (200 if mine else 403)
+            assert status(name, f"/dags/{dag}/runs/{run}/tasks/work/artifacts/seg/0") == (200 if mine else 403)
+    executions = {one["workflow_name"]: one["tasks"][0]["execution_id"] for one in instances(site, tokens["viewer"])}
+    ending = {"json": {"status": "Canceled"}}
+    for name, (heart, lung) in {"heart-worker": (409, 404), "heart-reader": (403, 404), "viewer": (403, 403)}.items():
+        found = {dag: status(name, f"/workflow-manager/tasks/{executions[dag]}", "PUT", **ending) for dag in executions}
+        assert found == {"heart": heart, "lung": lung}, name
+
+
+def test_ways_to_sign_in(site: Hospital) -> None:
+    own = site.monai("/workflow-manager/workflowinstances")
+    assert requests.get(own, auth=("viewer", "viewer"), timeout=60).status_code == 200
+    for name, password in (("viewer", "user"), ("viewer", ""), ("nobody", "viewer"), (GUEST, ""), (GUEST, "x")):
+        refused = requests.get(own, auth=(name, password), timeout=60)
+        assert refused.status_code == 401 and "Basic" in refused.headers["www-authenticate"], (name, refused.text)
+    assert requests.get(own, headers={"authorization": "Bearer x.y.z"}, timeout=60).status_code == 401
+    assert requests.get(own, timeout=60).status_code == 401
+
+
+def test_the_cookie_of_its_log_in_page(site: Hospital) -> None:
+    with requests.Session() as browser:
+        page = browser.get(f"{site.url}/auth/login/", timeout=60).text
+        csrf = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', page)
+        assert csrf is not None
+        form = {"username": "user", "password": "user", "csrf_token": csrf.group(1)}
+        browser.post(f"{site.url}/auth/login/", data=form, timeout=60, allow_redirects=False)
+        assert browser.cookies.get("_token")
+        assert "None yet" in browser.get(site.monai("/maps"), timeout=60).text
+        elsewhere = {"origin": "http://evil.example"}
+        assert browser.post(site.monai("/app-server/datasets"), headers=elsewhere, timeout=60).status_code == 403
+        assert browser.post(site.monai("/app-server/datasets"), timeout=60).status_code == 415
+
+
+def test_who_is_not_active_any_more_is_nobody(site: Hospital) -> None:
+    boss = by_token(site, ADMIN)
+    person = {"first_name": "L", "last_name": "L", "email": "leaver@x.example", "roles": [{"name": "Admin"}]}
+    _made(site, "users", {"username": "leaver", "password": "leaver", **person}, boss)
+    hers = by_token(site, "leaver")
+    assert requests.delete(f"{site.url}/auth/fab/v1/users/leaver", headers=boss, timeout=60).status_code == 204
+    ways: list[dict[str, Any]] = [{"headers": hers}, {"auth": ("leaver", "leaver")}]
+    for way in ways:
+        assert requests.get(site.monai("/app-server/datasets"), timeout=60, **way).status_code == 401

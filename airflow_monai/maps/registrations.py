@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import MapNotFound, PolicyRefused
+from airflow_monai.errors import MapNotFound, PolicyRefused, RegistryError
 from airflow_monai.maps.inspection import Inspected, inspect_folder, inspect_image
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.registration import Registration, Wanted, register
@@ -139,9 +139,15 @@ def register_asked(settings: Settings, store: Store, asked: Asked, alive: Callab
 
 
 def inspect_asked(settings: Settings, store: Store, asked: Asked, alive: Callable[[], None]) -> Inspected:
-    """The MAP that is to be registered, unless the site does not allow it."""
+    """The MAP that is to be registered, unless the site does not allow it, or could never run it."""
     if asked.folder:
-        return inspect_folder(allowed_folder(settings, asked.folder))
+        folder = allowed_folder(settings, asked.folder)
+        if settings.runner != "process":
+            raise RegistryError(
+                f"This site runs MAPs as containers ([monai] runner = {settings.runner}), and only the process runner "
+                "runs a folder: register its image."
+            )
+        return inspect_folder(folder)
     from airflow_monai.maps.runners.docker.engine import Engine
 
     policy = Policy.of(settings)

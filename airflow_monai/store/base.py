@@ -144,7 +144,7 @@ class Store(ABC):
 
     @abstractmethod
     def delete_tree(self, prefix: str) -> None:
-        """Remove a folder and everything below."""
+        """Remove a folder and everything below; an object of that name stays."""
 
     @abstractmethod
     def local_path(self, key: str) -> Path | None:

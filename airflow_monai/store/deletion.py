@@ -60,6 +60,9 @@ _KEPT = frozenset(
 )
 
 
+_KEPT_OF_TASKS = (".map.json", ".canceled.json")
+
+
 class NotDeletable(MonaiError):
     """The payload cannot be deleted now, and why."""
 
@@ -235,14 +238,13 @@ def _remove(store: Store, payload_id: str) -> None:
 
 
 def _remove_all(store: Store, key: str) -> None:
-    if any(True for _ in store.children(key)):
-        store.delete_tree(key)
-    else:
-        store.delete(key)
+    """An object, or a folder, which may be empty: a task that was ended early leaves such ones."""
+    store.delete_tree(key)
+    store.delete(key)
 
 
 def _strip_runs(store: Store, top: str) -> None:
-    """Leave of every task its record without its results, who may publish, and which MAP it was."""
+    """Leave of every task its record without its results, who may publish, which MAP it was, and who canceled it."""
     for dag in list(store.children(top)):
         for run in list(store.children(f"{top}/{dag}")):
             for task in list(store.children(f"{top}/{dag}/{run}")):
@@ -263,7 +265,7 @@ def _strip_task(store: Store, place: str) -> None:
             store.write_json(
                 f"{place}/{name}", {**record, "result": {}, "artifacts": {}, "output_dir": None, "stats": stats}
             )
-        elif name != "fence.json" and not name.endswith(".map.json") and not name.isdecimal():
+        elif name != "fence.json" and not name.endswith(_KEPT_OF_TASKS) and not name.isdecimal():
             _remove_all(store, f"{place}/{name}")
 
 

@@ -174,7 +174,7 @@ class LocalStore(Store):
     def delete_tree(self, prefix: str) -> None:
         path = self._path(prefix)
         with _told(prefix):
-            if _is_there(path):
+            if _is_there(path) and os.path.isdir(path):
                 shutil.rmtree(path)
 
     def local_path(self, key: str) -> Path | None:

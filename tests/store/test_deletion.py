@@ -115,6 +115,20 @@ def test_what_goes_and_what_stays(store: Store) -> None:
         request_deletion(store, payload_id, "ben")
 
 
+def test_a_task_that_was_ended_before_it_made_anything_is_in_nobody_s_way(local: LocalStore) -> None:
+    payload_id = closed(local).payload_id
+    folder = RunFolder(local, payload_id, "look", "r")
+    place = local.local_path(folder.output_key("work", -1, 2))
+    assert place is not None
+    place.mkdir()
+    (place.parent.parent / "early" / "g1").mkdir(parents=True)
+    local.write_json(f"{folder.output_key('work', -1, 2)}.canceled.json", {"by": "anna"})
+    request_deletion(local, payload_id, "anna")
+    assert delete_payload(local, payload_id).state is DeletionState.YES
+    assert not place.exists() and NAME not in texts(local, payload_id)
+    assert f"{folder.output_key('work', -1, 2)}.canceled.json" in texts(local, payload_id), "as it is told of the task"
+
+
 def test_an_image_of_it_that_comes_again_is_new(store: Store) -> None:
     before, payload_id = Intake(store), closed(store).payload_id
     assert put(before, store, 1) == payload_id  # this gateway knows it by heart

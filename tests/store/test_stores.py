@@ -41,6 +41,8 @@ def test_what_is_not_there_is_told_and_empty(store: Store) -> None:
             ask("a/c")
     store.delete("a/c")
     store.delete_tree("no")
+    store.delete_tree("a/b")  # no folder
+    assert store.exists("a/b")
 
 
 @pytest.mark.parametrize("key", ["../x", "/x", "a//b", "a/../b", "", "a/\0"])

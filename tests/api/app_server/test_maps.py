@@ -46,6 +46,15 @@ def register(client: TestClient, **body: Any) -> Any:
     return client.post(URL, json={"folder": "noop", "version": "1.0.0", **body})
 
 
+def test_a_folder_is_refused_where_jobs_of_it_could_only_fail(
+    api: Api, noop: Path, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__MONAI__RUNNER", "docker")
+    refused = register(api("admin"))
+    assert refused.status_code == 400 and "register its image" in refused.json()["detail"]
+    assert api("admin").get(URL).json()["total"] == 0
+
+
 def test_a_map_is_registered_listed_described_and_unregistered(api: Api, noop: Path, site_store: LocalStore) -> None:
     client = api("admin")
     made = register(client, ae_title="NOOP", export_destinations=["PACS"])

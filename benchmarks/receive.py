@@ -109,7 +109,7 @@ def gateway(work: Path, processes: int, flushed: bool):
         (work / "patch" / "sitecustomize.py").write_text(NO_FLUSH)
         environment["PYTHONPATH"] = str(work / "patch")
     events = work / "events.jsonl"
-    command = [sys.executable, "-m", "airflow_monai.cli.here.gateway", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "airflow_monai.gateway.command", "--host", "127.0.0.1", "--port", str(port)]
     with process([*command, "--events", str(events)], **environment) as running:
         while running.poll() is None and not (events.exists() and "gateway-started" in events.read_text()):
             time.sleep(0.1)

@@ -13,7 +13,8 @@ import pytest
 from airflow_monai import settings
 from airflow_monai.api.common import options as api_options
 from airflow_monai.api.common import uploads
-from airflow_monai.gateway import configured, dicom_settings
+from airflow_monai.gateway import configured
+from airflow_monai.gateway.dicom import settings as dicom_settings
 from airflow_monai.get_provider_info import get_provider_info
 from airflow_monai.maps.runners.kubernetes import settings as kubernetes_settings
 

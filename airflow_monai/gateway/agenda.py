@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from airflow_monai.gateway.events import log_internal
+from airflow_monai.intake.events import log_internal
 
 AFTER_AN_ERROR = 10.0
 _RUNNING = float("nan")  # equal to no time

@@ -19,10 +19,10 @@ from airflow_monai.broker.events import WorkflowRequestDraft, WorkflowRequestEve
 from airflow_monai.broker.events.topics import ANSWERS, EVENTS, REQUESTS
 from airflow_monai.errors import InvalidEvent, MonaiError, StoreError
 from airflow_monai.gateway.answers import AnswerTaker
-from airflow_monai.gateway.deposit import IntakeHeld
-from airflow_monai.gateway.events import EventKind, Reasons, log_internal
 from airflow_monai.gateway.held import Bench, Held
 from airflow_monai.gateway.requests import Asked, FilesMissing, RequestTaker
+from airflow_monai.intake.deposit import IntakeHeld
+from airflow_monai.intake.events import EventKind, Reasons, log_internal
 
 if TYPE_CHECKING:
     from airflow_monai.broker.base import Broker, Subscription

@@ -23,10 +23,10 @@ from typing import Any
 
 from airflow_monai.errors import MonaiError, StoreError
 from airflow_monai.gateway.bucket_place import BucketPlace
-from airflow_monai.gateway.deposit import Depositor, DepositReport, IntakeHeld
-from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log_internal
 from airflow_monai.gateway.watcher import Watcher
-from airflow_monai.gateway.workflows import Workflows
+from airflow_monai.intake.deposit import Depositor, DepositReport, IntakeHeld
+from airflow_monai.intake.events import EventKind, EventLog, Reasons, log_internal
+from airflow_monai.intake.workflows import Workflows
 from airflow_monai.store.archives import is_zip
 from airflow_monai.store.base import Store, safe_name
 

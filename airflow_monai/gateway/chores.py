@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_monai.errors import MonaiError
-from airflow_monai.gateway.events import log, log_internal
+from airflow_monai.intake.events import log, log_internal
 
 if TYPE_CHECKING:
     from airflow_monai.gateway.ways import GatewayParts, MakeWayIn

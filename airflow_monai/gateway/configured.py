@@ -9,10 +9,10 @@ from airflow_monai import settings
 from airflow_monai.errors import SettingsError
 from airflow_monai.gateway.bucket_inbox import BucketInbox, BucketOptions
 from airflow_monai.gateway.bucket_place import BucketPlace
-from airflow_monai.gateway.deposit import Depositor, check_aet
 from airflow_monai.gateway.herald import herald
-from airflow_monai.gateway.inbox import CALLING_AET, Inbox, InboxOptions
+from airflow_monai.gateway.inbox import Inbox, InboxOptions
 from airflow_monai.gateway.ways import GatewayParts, MakeWayIn, WayIn
+from airflow_monai.intake.deposit import default_calling_aet
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def load() -> WaySettings:
 
     :raises MonaiError: that names the option which cannot be used.
     """
-    calling = check_aet(settings._text("inbox_calling_aet", CALLING_AET), "[monai] inbox_calling_aet")
+    calling = default_calling_aet()
     folder, still = settings._text("inbox_folder"), settings._number("inbox_still_seconds", 5.0)
     return WaySettings(
         InboxOptions(Path(folder), still, calling) if folder else None,
@@ -74,7 +74,7 @@ def configured_ways() -> list[MakeWayIn]:
 
 def _inbox(options: InboxOptions) -> MakeWayIn:
     def make(parts: GatewayParts) -> WayIn:
-        return Inbox(options, Depositor.of(parts), parts.workflows, parts.events)
+        return Inbox(options, parts.depositor(), parts.workflows, parts.events)
 
     return make
 
@@ -84,6 +84,6 @@ def _bucket(options: BucketOptions, conn_id: str) -> MakeWayIn:
         from airflow_monai.store.s3_access import access_by, client_of
 
         client = client_of(access_by(conn_id))
-        return BucketInbox(options, client, parts.store, Depositor.of(parts), parts.workflows, parts.events)
+        return BucketInbox(options, client, parts.store, parts.depositor(), parts.workflows, parts.events)
 
     return make

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from airflow_monai.broker.base import Delivered
 from airflow_monai.gateway.agenda import Agenda
-from airflow_monai.gateway.events import log_internal
+from airflow_monai.intake.events import log_internal
 
 AFTER_AN_ERROR = 2.0
 

@@ -6,16 +6,15 @@ One gateway of those on a store does it at a time. All that must be remembered i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from airflow_monai.errors import StoreError
-from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log_internal
+from airflow_monai.intake.events import EventKind, EventLog, Reasons, log_internal
 from airflow_monai.lifecycle.journal import Journal
 from airflow_monai.lifecycle.observed import AirflowAway, Watched
-from airflow_monai.lifecycle.outbox import FOLDER, Outbox, Patience, Teller, forget_channel
+from airflow_monai.lifecycle.outbox import FOLDER, Outbox, Patience, forget_channel
+from airflow_monai.lifecycle.receiver import Receiver, Receivers
 from airflow_monai.lifecycle.turn import Turn
 from airflow_monai.lifecycle.watcher import Watcher
 from airflow_monai.store.base import Store
@@ -27,23 +26,6 @@ LOOK_SECONDS = 1.5
 IDLE_SECONDS = 3.0
 """How soon it is seen that there is somebody to be told."""
 _SENDER_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Receiver:
-    """Somebody who wants to know.
-
-    :param start: batch of the journal to begin with.
-    :param since: when it began to want to know.
-    """
-
-    teller: Callable[[], Teller]
-    start: int
-    since: datetime
-
-
-Receivers = Callable[[], Mapping[str, Receiver]]
-"""Who wants to know now, by the name of its channel."""
 
 
 class Herald:

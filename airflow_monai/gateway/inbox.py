@@ -24,16 +24,24 @@ from pathlib import Path
 
 from airflow_monai.errors import InvalidArgument, StoreError
 from airflow_monai.gateway.claims import Claim, abandoned, claim
-from airflow_monai.gateway.deposit import Deposit, Depositor, DepositReport, IntakeHeld, Outcome, check_aet, files_below
-from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log_internal
 from airflow_monai.gateway.watcher import Watcher
-from airflow_monai.gateway.workflows import Workflows
+from airflow_monai.intake.deposit import (
+    CALLING_AET,
+    Deposit,
+    Depositor,
+    DepositReport,
+    IntakeHeld,
+    Outcome,
+    check_aet,
+    files_below,
+)
+from airflow_monai.intake.events import EventKind, EventLog, Reasons, log_internal
+from airflow_monai.intake.workflows import Workflows
 from airflow_monai.store.archives import is_zip
 
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 10.0
 REPORT_DAYS = 30
-CALLING_AET = "INBOX"
 DONE, REFUSED = ".done", ".refused"
 MOST_FAILURES = 5
 """Internal errors after which what was taken counts as something that nobody can handle."""

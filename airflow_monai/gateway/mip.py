@@ -10,7 +10,7 @@ from urllib.parse import quote
 from airflow_monai import settings
 from airflow_monai.errors import MonaiError
 from airflow_monai.gateway.chores import Chore, Chores
-from airflow_monai.gateway.events import log
+from airflow_monai.intake.events import log
 from airflow_monai.mip.delivery import Deliveries
 from airflow_monai.mip.ledger import Ledger
 from airflow_monai.mip.model import RunId

@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Callable
 
 from airflow_monai.errors import MonaiError
-from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log, log_internal
 from airflow_monai.gateway.ways import MakeWayIn
+from airflow_monai.intake.events import EventKind, EventLog, Reasons, log, log_internal
 from airflow_monai.store.base import Store
 from airflow_monai.store.deletion import (
     DeletionState,

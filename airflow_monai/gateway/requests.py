@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_monai.broker.buckets import Buckets, received_files
 from airflow_monai.broker.events import WorkflowRequestDraft, WorkflowRequestEvent
 from airflow_monai.errors import InvalidEvent, StoreError
-from airflow_monai.gateway.deposit import Deposit, Depositor, IntakeHeld
+from airflow_monai.intake.deposit import Deposit, Depositor, IntakeHeld
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.base import Store, check_key, safe_name
 from airflow_monai.store.deletion import is_doomed

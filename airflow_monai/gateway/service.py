@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_monai.engine import Engine
-from airflow_monai.gateway import dicom_settings
-from airflow_monai.gateway.admission import Admission
-from airflow_monai.gateway.announcer import Announcer
-from airflow_monai.gateway.desk import StoreDesk
-from airflow_monai.gateway.dicom_settings import DicomOptions
-from airflow_monai.gateway.events import EventKind, EventLog, log_internal
-from airflow_monai.gateway.receiver import Receiver
+from airflow_monai.gateway.dicom import settings as dicom_settings
+from airflow_monai.gateway.dicom.admission import Admission
+from airflow_monai.gateway.dicom.desk import StoreDesk
+from airflow_monai.gateway.dicom.receiver import Receiver
+from airflow_monai.gateway.dicom.settings import DicomOptions
 from airflow_monai.gateway.shepherd import Patience, Shepherd
 from airflow_monai.gateway.ways import GatewayParts, MakeWayIn, WayIn
-from airflow_monai.gateway.workflows import Workflows
+from airflow_monai.intake.announcer import Announcer
+from airflow_monai.intake.events import EventKind, EventLog, log_internal
+from airflow_monai.intake.workflows import Workflows
 from airflow_monai.settings import Settings
 from airflow_monai.store import Store, open_store
 from airflow_monai.store.intake import Intake
@@ -27,7 +27,7 @@ from airflow_monai.store.spool import SpoolFolder
 from airflow_monai.workflows.site import SiteWorkflows
 
 if TYPE_CHECKING:
-    from airflow_monai.gateway.pool import ReceiverPool
+    from airflow_monai.gateway.dicom.pool import ReceiverPool
 
 STOP_GRACE_SECONDS = 10.0
 
@@ -159,7 +159,7 @@ class Gateway:
         if dicom.processes == 1:
             admission = Admission(dicom, self.workflows.knows, self._guard)
             return Receiver(desk, admission, self.events, options.host, options.port, dicom)
-        from airflow_monai.gateway.pool import ReceiverPool, Site
+        from airflow_monai.gateway.dicom.pool import ReceiverPool, Site
 
         site = Site(self._store.url, options.workflow_folder, options.events, options.host, options.port)
         return ReceiverPool(

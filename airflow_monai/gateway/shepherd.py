@@ -15,9 +15,9 @@ from datetime import datetime
 
 from airflow_monai.errors import StoreError
 from airflow_monai.gateway.agenda import AFTER_AN_ERROR, Agenda, Step
-from airflow_monai.gateway.announcer import Announcer
-from airflow_monai.gateway.events import EventKind, EventLog, Reasons, log, log_internal
-from airflow_monai.gateway.workflows import Workflows
+from airflow_monai.intake.announcer import Announcer
+from airflow_monai.intake.events import EventKind, EventLog, Reasons, log, log_internal
+from airflow_monai.intake.workflows import Workflows
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.intake import CloseReason, Intake, OpenPayload, Placed
 

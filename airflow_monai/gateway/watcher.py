@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from airflow_monai.gateway.events import log_internal
+from airflow_monai.intake.events import log_internal
 
 
 class Watcher:

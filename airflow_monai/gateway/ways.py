@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from airflow_monai.intake.deposit import Depositor
+
 if TYPE_CHECKING:
-    from airflow_monai.gateway.announcer import Announcer
-    from airflow_monai.gateway.events import EventLog
     from airflow_monai.gateway.shepherd import Shepherd
-    from airflow_monai.gateway.workflows import Workflows
+    from airflow_monai.intake.announcer import Announcer
+    from airflow_monai.intake.events import EventLog
+    from airflow_monai.intake.workflows import Workflows
     from airflow_monai.store.base import Store
     from airflow_monai.store.intake import Intake
     from airflow_monai.store.space import DiskGuard
@@ -45,6 +47,17 @@ class GatewayParts:
     announcer: Announcer
     shepherd: Shepherd
     guard: DiskGuard | None = None
+
+    def depositor(self) -> Depositor:
+        """Takes files in, and hands them to the gateway's shepherd."""
+        return Depositor(
+            self.intake,
+            self.spool,
+            grouping=self.workflows.grouping,
+            received=self.shepherd.received,
+            ended=self.shepherd.whole,
+            guard=self.guard,
+        )
 
 
 MakeWayIn = Callable[[GatewayParts], WayIn]

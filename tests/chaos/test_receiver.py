@@ -7,16 +7,16 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from airflow_monai.gateway.dicom_settings import DicomOptions
+from airflow_monai.gateway.dicom.settings import DicomOptions
 from airflow_monai.store.payloads import load_payload
 from tests.chaos.conftest import amount, report
 from tests.conftest import require
 from tests.gateway import rawscu
 from tests.gateway.conftest import Site, airflow, site, wait_for, write_workflow  # noqa: F401
+from tests.gateway.dicom.test_limits import send_too_large
 from tests.gateway.rawscu import EXPLICIT, RawScu, data_set_of
 from tests.gateway.stormy import Sent, assert_all_arrived, assert_nothing_partial, sop_of, storm
 from tests.gateway.studies import CT, storescu, study
-from tests.gateway.test_limits import send_too_large
 
 CONTEXTS = [(CT, EXPLICIT)]
 

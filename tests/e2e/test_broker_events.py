@@ -12,10 +12,11 @@ import pytest
 from airflow_monai.broker.base import open_broker
 from airflow_monai.broker.dialects import Dialect
 from airflow_monai.broker.telling import BrokerTeller
-from airflow_monai.gateway.events import EventLog
-from airflow_monai.gateway.herald import Herald, Receiver
+from airflow_monai.gateway.herald import Herald
 from airflow_monai.hooks.airflow_api import AirflowApi
 from airflow_monai.hooks.airflow_changes import AirflowChanges
+from airflow_monai.intake.events import EventLog
+from airflow_monai.lifecycle.receiver import Receiver
 from airflow_monai.local.environment import USER
 from airflow_monai.local.stack import LocalStack
 from airflow_monai.store.local import LocalStore

@@ -83,7 +83,7 @@ class Site:
 
         :param code: runs in place of the gateway's own module.
         """
-        what = ["-c", code] if code else ["-m", "airflow_monai.cli.here.gateway"]
+        what = ["-c", code] if code else ["-m", "airflow_monai.gateway.command"]
         command = [sys.executable, *what, "--host", "127.0.0.1", "--port", str(port)]
         command += ["--events", str(self.events_file)]
         started = len(self.events("gateway-started"))

@@ -18,8 +18,8 @@ from airflow_monai.gateway import bucket_inbox as module
 from airflow_monai.gateway import configured
 from airflow_monai.gateway.bucket_inbox import BucketInbox, BucketOptions
 from airflow_monai.gateway.bucket_place import BucketPlace
-from airflow_monai.gateway.deposit import Depositor
-from airflow_monai.gateway.events import EventLog
+from airflow_monai.intake.deposit import Depositor
+from airflow_monai.intake.events import EventLog
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.history import newest
 from airflow_monai.store.intake import Intake
@@ -272,9 +272,9 @@ def test_a_gateway_that_is_killed_loses_and_doubles_nothing(site: Site, tmp_path
         "AIRFLOW_CONN_CLOUD": s3.connection,
     }
     code = (
-        "import sys; from airflow_monai.gateway import bucket_inbox; from airflow_monai.cli.here import gateway\n"
+        "import sys; from airflow_monai.gateway import bucket_inbox; from airflow_monai.gateway import command\n"
         "bucket_inbox.CLAIM_SECONDS = 0.0\n"
-        f"sys.exit(gateway.main(['--host', '127.0.0.1', '--port', '0', '--events', {str(site.events_file)!r}]))"
+        f"sys.exit(command.main(['--host', '127.0.0.1', '--port', '0', '--events', {str(site.events_file)!r}]))"
     )
     client.put_object(Bucket=bucket, Key="in/CTLUNG/a.zip", Body=body)
     process = site.process(0, code=code, **environment)

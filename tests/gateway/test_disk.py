@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_monai.gateway import announcer, desk
+from airflow_monai.gateway.dicom import desk
+from airflow_monai.intake import announcer
 from airflow_monai.store import space
 from airflow_monai.store.history import history_of
 from airflow_monai.store.payloads import load_payload

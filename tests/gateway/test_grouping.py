@@ -11,8 +11,9 @@ from typing import Any
 import pydicom
 import pytest
 
-from airflow_monai.gateway import announcer, shepherd
-from airflow_monai.gateway.announcer import Announcer
+from airflow_monai.gateway import shepherd
+from airflow_monai.intake import announcer
+from airflow_monai.intake.announcer import Announcer
 from airflow_monai.store.history import history_of
 from airflow_monai.store.intake import Intake
 from airflow_monai.store.payloads import load_payload, run_id_of
@@ -237,7 +238,7 @@ def cut(*args, **more):
         os.kill(os.getpid(), 9)
     return result
 {owner}.{method} = cut
-from airflow_monai.cli.here.gateway import main
+from airflow_monai.gateway.command import main
 sys.exit(main(sys.argv[1:]))
 """
 

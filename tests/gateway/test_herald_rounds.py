@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from airflow_monai.gateway.events import EventLog
-from airflow_monai.gateway.herald import Herald, Receiver
+from airflow_monai.gateway.herald import Herald
 from airflow_monai.hooks.airflow_api import AirflowApi
 from airflow_monai.hooks.airflow_changes import AirflowChanges
+from airflow_monai.intake.events import EventLog
 from airflow_monai.lifecycle.happening import What
+from airflow_monai.lifecycle.receiver import Receiver
 from airflow_monai.lifecycle.watcher import CURSOR
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import run_id_of

@@ -228,9 +228,9 @@ def test_a_store_that_is_away_only_delays(site: Site, place: Path) -> None:
 CODE = """
 import sys, threading
 from airflow_monai.gateway import configured, inbox, service
-from airflow_monai.cli.here import gateway
+from airflow_monai.gateway import command
 inbox.POLL_SECONDS = 0.05
-sys.exit(gateway.main(["--host", "127.0.0.1", "--port", "0", "--events", {events!r}]))
+sys.exit(command.main(["--host", "127.0.0.1", "--port", "0", "--events", {events!r}]))
 """
 
 

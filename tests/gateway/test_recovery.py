@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_monai.gateway import announcer, shepherd
+from airflow_monai.gateway import shepherd
+from airflow_monai.intake import announcer
 from airflow_monai.store.payloads import load_payload, run_id_of
 from tests.conftest import require
 from tests.gateway import rawscu

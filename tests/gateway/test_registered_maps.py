@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_monai.gateway.events import EventLog
-from airflow_monai.gateway.workflows import Workflows
+from airflow_monai.intake.events import EventLog
+from airflow_monai.intake.workflows import Workflows
 from airflow_monai.maps.registry import MapRegistry
 from airflow_monai.store.local import LocalStore
 from airflow_monai.workflows.site import SiteWorkflows

@@ -6,8 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from airflow_monai.gateway.events import EventLog
-from airflow_monai.gateway.workflows import Workflows
+from airflow_monai.intake.events import EventLog
+from airflow_monai.intake.workflows import Workflows
 from airflow_monai.store.local import LocalStore
 from airflow_monai.workflows.registry import NewText, WorkflowRegistry
 from airflow_monai.workflows.site import SiteWorkflows

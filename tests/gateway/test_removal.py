@@ -14,10 +14,10 @@ import pytest
 
 from airflow_monai.batches.selection import select
 from airflow_monai.errors import StoreError
-from airflow_monai.gateway.events import EventLog
 from airflow_monai.gateway.removal import Remover
-from airflow_monai.gateway.starting import NotStarted, Starter
 from airflow_monai.hooks.airflow_api import AirflowApi, RunNotCreated
+from airflow_monai.intake.events import EventLog
+from airflow_monai.intake.starting import NotStarted, Starter
 from airflow_monai.specs.compile import plan_of
 from airflow_monai.specs.plan import Selection
 from airflow_monai.specs.reading import load_text
@@ -35,7 +35,7 @@ tasks:
 """
 KILLED = """
 import os, signal, sys
-from airflow_monai.gateway.events import EventLog
+from airflow_monai.intake.events import EventLog
 from airflow_monai.gateway.removal import Remover
 from airflow_monai.store.local import LocalStore
 LocalStore.delete_tree = lambda self, prefix: os.kill(os.getpid(), signal.SIGKILL)

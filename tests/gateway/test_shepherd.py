@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from airflow_monai.errors import StoreError
-from airflow_monai.gateway.events import EventLog
 from airflow_monai.gateway.shepherd import Patience, Shepherd
+from airflow_monai.intake.events import EventLog
 from airflow_monai.store.intake import Instance, Intake, Placed
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.part10 import Identity

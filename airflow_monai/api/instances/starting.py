@@ -18,7 +18,7 @@ from airflow_monai.hooks.airflow_api import DagNotThere, RunNotCreated
 
 class RunsHere:
     """Makes runs in Airflow's database: what the gateway does through Airflow's REST API
-    (:class:`airflow_monai.gateway.announcer.RunCreator`).
+    (:class:`airflow_monai.hooks.airflow_api.AirflowApi`).
 
     :param user: in whose name.
     """

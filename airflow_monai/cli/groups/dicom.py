@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow_monai.cli.table import JSON, Topic, flag, option, port, positional, positive
 
-_LISTENING = Topic("", "airflow_monai.cli.here.gateway")
+_LISTENING = Topic("", "airflow_monai.gateway.command")
 _IMPORTING = Topic("", "airflow_monai.cli.here.imports")
 _SENDING = Topic("", "airflow_monai.cli.here.send")
 

@@ -15,7 +15,7 @@ from airflow_monai.cli.ending import ends, warn
 from airflow_monai.cli.here.configured import this_store
 from airflow_monai.cli.progress import Progress
 from airflow_monai.errors import InvalidArgument
-from airflow_monai.gateway.deposit import Deposit, Depositor, DepositReport, Outcome
+from airflow_monai.intake.deposit import Deposit, Depositor, DepositReport, Outcome, default_calling_aet
 from airflow_monai.store.base import Store
 from airflow_monai.store.history import history_of
 from airflow_monai.store.intake import PENDING
@@ -44,13 +44,12 @@ SeeThrough = Callable[[str, float], bool]
 @ends(refused=2)
 def import_files(args: Namespace) -> int:
 
-    from airflow_monai.gateway import configured
-    from airflow_monai.gateway.intake_here import IntakeHere
+    from airflow_monai.intake.here import IntakeHere
 
     options = ImportOptions(
         paths=tuple(map(Path, args.paths)),
         called_aet=args.called,
-        calling_aet=args.calling or configured.load().calling_aet,
+        calling_aet=args.calling or default_calling_aet(),
         wait_seconds=60.0 * args.timeout if args.wait or args.announce else None,
         as_json=args.json,
     )

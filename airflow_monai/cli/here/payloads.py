@@ -30,7 +30,7 @@ from airflow_monai.store.history import (
 )
 
 if TYPE_CHECKING:
-    from airflow_monai.gateway.starting import Starter
+    from airflow_monai.intake.starting import Starter
 
 RunState = Callable[[str, str], str]
 """DAG id and run id -> what Airflow says of the run, or why it says nothing."""
@@ -74,7 +74,7 @@ def _state_in_airflow(dag_id: str, run_id: str) -> str:
 
 @ends()
 def start(args: Namespace) -> int:
-    from airflow_monai.gateway.intake_here import IntakeHere
+    from airflow_monai.intake.here import IntakeHere
 
     store = this_store()
     with IntakeHere(store) as here:

@@ -15,8 +15,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from airflow_monai.api.workflow_manager import health
-from airflow_monai.gateway.events import EventLog
 from airflow_monai.gateway.removal import Remover
+from airflow_monai.intake.events import EventLog
 from airflow_monai.specs.choices import ARTIFACT_TYPES
 from airflow_monai.store.heartbeat import ALIVE_SECONDS
 from airflow_monai.store.local import LocalStore

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from airflow_monai.gateway.events import EventLog
 from airflow_monai.gateway.removal import Remover
+from airflow_monai.intake.events import EventLog
 from airflow_monai.jobs.requests import JobRequests, WantedJob, now_text
 from airflow_monai.mip.ledger import Ledger
 from airflow_monai.mip.model import Run as MipRun

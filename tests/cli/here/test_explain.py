@@ -12,7 +12,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from airflow_monai.cli.standalone import main
-from airflow_monai.gateway.announcer import decide as decide_of_gateway
+from airflow_monai.intake.announcer import decide as decide_of_gateway
 from airflow_monai.specs.folder import load_folder
 from airflow_monai.store.intake import Instance, Intake
 from airflow_monai.store.local import LocalStore

@@ -10,11 +10,11 @@ import pytest
 from airflow_monai.cli.here.payloads import run_list, run_show, run_start
 from airflow_monai.engine import Job
 from airflow_monai.errors import InvalidArgument, PayloadNotFound
-from airflow_monai.gateway.announcer import Announcer
-from airflow_monai.gateway.events import EventLog
-from airflow_monai.gateway.starting import NotStarted, Starter
-from airflow_monai.gateway.workflows import Known
 from airflow_monai.hooks.airflow_api import RunNotCreated
+from airflow_monai.intake.announcer import Announcer
+from airflow_monai.intake.events import EventLog
+from airflow_monai.intake.starting import NotStarted, Starter
+from airflow_monai.intake.workflows import Known
 from airflow_monai.sinks.base import DeliveryState
 from airflow_monai.sinks.ledger import Entry, Ledger
 from airflow_monai.specs.plan import TaskPlan, TaskType, WorkflowPlan

@@ -1,0 +1,1 @@
+"""The DICOM receiver: associations, C-STORE, its limits, TLS and processes."""

@@ -5,6 +5,7 @@ A message says what happened, to what, and what to do. None of them ever holds p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,8 +29,21 @@ class SettingsError(MonaiError):
     failure = FailureKind.INVALID
 
 
+_NAMED = re.compile(
+    r"(payloads/[0-9a-f-]{36}/(?:dcm|workflows(?:/[\w.-]+){3}(?:/[0-9]+)?/g[0-9]+))/(?:[^'\"\n]*(?=['\"])|[^\s'\":]+)"
+)
+"""An object below the received images, which are named by UIDs, or below what an application made."""
+
+
 class StoreError(MonaiError):
-    """The store cannot do what was asked (missing object, unsafe key, disk full)."""
+    """The store cannot do what was asked (missing object, unsafe key, disk full).
+
+    Everybody who sees the UI reads task logs, and applications name files after patients: of an image or a result the
+    message says the folder only.
+    """
+
+    def __init__(self, message: object = ""):
+        super().__init__(_NAMED.sub(r"\1/...", str(message)))
 
 
 class SecretsUnsafe(MonaiError):

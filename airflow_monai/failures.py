@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 
 from airflow_monai.errors import MonaiError, UnexpectedError
@@ -14,6 +14,7 @@ __all__ = [
     "MEANINGS",
     "Answer",
     "FailureKind",
+    "hide_causes",
     "internal_error",
     "is_retried",
     "kind_of",
@@ -87,6 +88,23 @@ def internal_error(what: str, error: BaseException) -> str:
     content."""
     places = "".join(traceback.format_tb(error.__traceback__))
     return f"{what}: internal error, {type(error).__name__}\n{places}"
+
+
+def hide_causes(error: BaseException, is_foreign: Callable[[BaseException], bool]) -> None:
+    """Put what may be told of them in place of the errors of others that led to one of ours.
+
+    Airflow logs all that an error was caused by, and the operating system's own errors name files.
+    """
+    seen: set[int] = set()
+    while id(error) not in seen:
+        seen.add(id(error))
+        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if cause is None:
+            return
+        if is_foreign(cause):
+            error.__cause__ = without_data(cause)  # type: ignore[arg-type]
+            return
+        error = cause
 
 
 def without_data(error: Exception) -> MonaiError:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapError
 from airflow_monai.maps.workspace import is_shared, local
-from airflow_monai.operators.artifacts import ArtifactFiles
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.local import TEMPORARY_PREFIX
+from airflow_monai.tasks.artifacts import ArtifactFiles
 
 if TYPE_CHECKING:
-    from airflow_monai.operators.base import TaskRun
+    from airflow_monai.tasks.run import TaskRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class NamedInput:
 
 def present_inputs(run: TaskRun, inputs: Iterable[Mapping[str, Any]]) -> list[NamedInput]:
     """The input artifacts that are there; :class:`MapError` when a mandatory one is not."""
-    from airflow_monai.operators.artifacts import resolve_artifact
+    from airflow_monai.tasks.artifacts import resolve_artifact
 
     found = []
     for item in inputs:
@@ -98,5 +98,5 @@ def _link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError as error:
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
-            raise MapError(f"The input {target.name} cannot be staged: {error.strerror}.") from error
+            raise MapError(f"An input cannot be staged: {error.strerror}.") from error
         shutil.copyfile(source, target)

@@ -13,12 +13,13 @@ import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, DownstreamTasksSkipped
 
-from airflow_monai.errors import Fenced, MapFailed, MapTimedOut, RunnerUnavailable, UnexpectedError
-from airflow_monai.operators.artifacts import resolve_input
-from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, condition_context, task_run_from
+from airflow_monai.errors import Fenced, MapFailed, MapTimedOut, RunnerUnavailable, StoreError, UnexpectedError
+from airflow_monai.operators.base import MonaiOperator, task_run_from
 from airflow_monai.operators.gate import EdgeNode
 from airflow_monai.operators.map import MapOperator
 from airflow_monai.store.runs import RunFolder
+from airflow_monai.tasks.artifacts import resolve_input
+from airflow_monai.tasks.run import Outcome, TaskRun, condition_context
 from airflow_monai.types import FailureKind, TaskRecord, TaskStatus
 from tests.operators.map_tasks import DAG_ID, context_of, make_payload
 
@@ -228,3 +229,26 @@ def test_what_an_unforeseen_error_quotes_is_told_nowhere(site: Site, policy: dic
     assert "unexpected ValueError" in told and "test_base.py" in told
     assert "JANE" not in told.replace('raise ValueError("DOE^JANE is no number")', "")
     assert "JANE" not in str(site.record("stumbles"))
+
+
+@pytest.mark.parametrize("policy", [{}, {"internal": "fail"}], ids=["tried again", "final"])
+@pytest.mark.parametrize("there", [False, True], ids=["missing", "unreadable"])
+def test_a_result_s_name_is_told_nowhere(site: Site, there: bool, policy: dict[str, str]) -> None:
+    """Applications name files after patients, and the store names what it cannot read."""
+    name = "_".join(("DOE", "JANE")) + " 19700102.dcm"
+
+    class Reads(Measures):
+        def perform(self, run: TaskRun, context: Any) -> Outcome:
+            key = f"{run.output_key}/{name}"
+            if there:
+                run.store.write(f"{key}/x", b"a folder cannot be read")
+            run.store.read(key)
+            raise AssertionError
+
+    with pytest.raises((StoreError, AirflowFailException)) as caught:
+        site.run(Reads(task_id="reads", failure_policy=policy))
+    told = "".join(traceback.format_exception(caught.value))
+    assert f"{site.payload_id}/workflows/ct-lung/" in told and "/reads/g1/..." in told
+    assert ("IsADirectoryError" in told) is there
+    assert "JANE" not in told and "19700102" not in told
+    assert "JANE" not in str(site.record("reads"))

@@ -24,8 +24,7 @@ CHANGE = [(do, name) for do in ("can_create", "can_edit") for name in ("DAG Runs
 
 
 @pytest.fixture(scope="module")
-def site(emptied: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
-    pytest.importorskip("airflow.providers.fab")
+def site(installed: None, emptied: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     with hospital(emptied, tmp_path_factory.mktemp("fab"), MANAGER, free_port()) as found:
         boss = {"authorization": f"Bearer {token(found, ADMIN, ADMIN)}"}
         for role, extra in HEART_ONLY.items():

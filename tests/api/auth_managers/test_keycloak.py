@@ -38,8 +38,9 @@ def realm() -> Iterator[Keycloak]:
 
 
 @pytest.fixture(scope="module")
-def site(emptied: str, realm: Keycloak, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
-    pytest.importorskip("airflow.providers.keycloak")
+def site(
+    installed: None, emptied: str, realm: Keycloak, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Hospital]:
     options = {"SERVER_URL": realm.url, "REALM": REALM, "CLIENT_ID": CLIENT, "CLIENT_SECRET": CLIENT_SECRET}
     settings = {f"AIRFLOW__KEYCLOAK_AUTH_MANAGER__{name}": value for name, value in options.items()}
     with hospital(emptied, tmp_path_factory.mktemp("keycloak"), MANAGER, free_port(), **settings) as found:

@@ -3,6 +3,7 @@
 jobs/open/<request>.json        there is still something to begin
 jobs/requests/<request>.json    the jobs of one request; whoever creates it has asked, all others learn which those are
 jobs/unstarted/<job>.json       a job that never gets a run, and why
+jobs/index/...                  the names of both (:mod:`airflow_monai.jobs.index`)
 jobs/cancelling/<job>.json      somebody cancels it, and it may be getting its run just now, which then has to end
 
 The note below ``open`` comes first: one without a request is of somebody who died before anything was promised.
@@ -12,15 +13,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
 from airflow_monai.errors import MonaiError, StoreError
+from airflow_monai.jobs.index import Entry, JobIndex, Why
 from airflow_monai.store.base import Store
 from airflow_monai.store.payloads import instance_id_of, job_run_id
 
@@ -125,6 +128,7 @@ class JobRequests:
 
     def __init__(self, store: Store):
         self.store = store
+        self.index = JobIndex(store)
 
     def place(self, request: str, asked: str, jobs: Callable[[], Sequence[WantedJob]]) -> tuple[Request, bool]:
         """Make a request durable, once.
@@ -137,6 +141,7 @@ class JobRequests:
         if known is None:
             made = Request(request, asked, tuple(jobs()))
             self.store.write_json(_open_key(request), {"time": time.time()})
+            self.index.add(_entries(made))
             if self.store.create_json(_request_key(request), made.to_dict()):
                 return made, True
             known = self.find(request)
@@ -158,41 +163,66 @@ class JobRequests:
     def is_open(self, request: str) -> bool:
         return self.store.exists(_open_key(request))
 
-    def open(self) -> Iterator[Request]:
-        """Those with jobs that are still to be begun; what nobody stands by any more is cleared away."""
-        for name in self.store.children("jobs/open"):
+    def open(self, most: int | None = None) -> Iterator[Request]:
+        """Those with jobs that are still to be begun; what nobody stands by any more is cleared away.
+
+        :param most: any so many of them; None: all.
+        """
+        names = list(self.store.children("jobs/open"))
+        for name in names if most is None else random.sample(names, min(most, len(names))):
             request = name.removesuffix(".json")
             try:
                 found = self.find(request)
                 if found is not None:
                     yield found
                 elif time.time() - float(self.store.read_json(_open_key(request))["time"]) > ABANDONED_SECONDS:
+                    self.index.remove([entry for entry in self.index.entries() if entry.request == request])
                     self.store.delete(_open_key(request))
             except (StoreError, ValueError, KeyError, TypeError):
                 continue  # done with meanwhile, or damaged: neither may keep the others
 
     def close(self, request: Request) -> None:
         """All of its jobs have begun, or never will."""
+        self.index.remove(_entries(request))
         self.store.delete(_open_key(request.id))
+
+    def begun(self, request: Request, job: WantedJob) -> None:
+        """One of its jobs has its run now."""
+        self.index.remove([Entry.of(job, Why.WAITS, request.id)])
 
     def waiting_job(self, job_id: str) -> tuple[Request, WantedJob] | None:
         """A job of an open request."""
-        return next(((request, job) for request in self.open() for job in request.jobs if job.job_id == job_id), None)
+        for entry in self.index.entries():
+            if entry.job_id == job_id and entry.request and (found := self.of_entry(entry)):
+                return found
+        return None
+
+    def of_entry(self, entry: Entry) -> tuple[Request, WantedJob] | None:
+        """The job that waits; None when it does not (any more, or yet)."""
+        request = self.find(entry.request) if self.is_open(entry.request) else None
+        job = next((job for job in request.jobs if job.job_id == entry.job_id), None) if request else None
+        return (request, job) if request and job else None
+
+    def tidy(self, entries: Iterable[Entry], with_run: Container[Entry]) -> None:
+        """Remove those of the entries that nobody is going to remove: of requests that are done with, as those that
+        somebody was quicker to place, and of jobs that have their run after all."""
+        for entry in entries:
+            if entry.request:
+                over = not self.is_open(entry.request)  # its note was there before the entry
+            else:
+                over = entry in with_run or self.store.exists(_unstarted_key(entry.job_id))
+            if over:
+                self.index.remove([entry])
 
     def unstarted(self, job_id: str) -> Unstarted | None:
         """What is noted of a job that never gets a run; None for another."""
         key = _unstarted_key(job_id)
         return _unstarted(self.store.read_json(key)) if self.store.exists(key) else None
 
-    def all_unstarted(self) -> Iterator[Unstarted]:
-        for name in self.store.children("jobs/unstarted"):
-            found = self.unstarted(name.removesuffix(".json"))
-            if found is not None:
-                yield found
-
     def never_start(self, job: WantedJob, *, reason: str, cancelled_by: str = "") -> Unstarted:
         """Note that a job gets no run; the first one who says why counts."""
         noted = Unstarted(job, bool(cancelled_by), reason, now_text(), cancelled_by)
+        self.index.add([Entry.of(job, Why.CANCELLED if cancelled_by else Why.NEVER_BEGUN)])
         self.store.create_json(_unstarted_key(job.job_id), asdict(noted))
         return self.unstarted(job.job_id) or noted
 
@@ -218,6 +248,10 @@ class JobRequests:
 
 def _unstarted(data: Mapping[str, Any]) -> Unstarted:
     return Unstarted(**{**data, "job": WantedJob(**data["job"])})
+
+
+def _entries(request: Request) -> list[Entry]:
+    return [Entry.of(job, Why.WAITS, request.id) for job in request.jobs]
 
 
 def _open_key(request: str) -> str:

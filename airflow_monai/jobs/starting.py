@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +18,10 @@ from airflow_monai.store.payloads import manifest_key, payload_key
 log = logging.getLogger(__name__)
 PATIENCE = 3
 """After so many runs of a workflow that could not be made the others are left for later."""
+
+
+MOST_AT_ONCE = 1000
+"""Requests that are looked at before anything else is done."""
 
 
 class RunCreator(Protocol):
@@ -46,9 +49,7 @@ class JobStarter:
         """
         self._see_cancelling_through()
         done, refused = 0, Counter[str]()
-        requests = list(JobRequests(self.store).open())
-        random.shuffle(requests)
-        for request in requests:
+        for request in JobRequests(self.store).open(MOST_AT_ONCE):
             try:
                 done += self._start(request, refused)
             except MonaiError as error:
@@ -64,6 +65,8 @@ class JobStarter:
         results = []
         for job in request.jobs:
             began = self._is_settled(job) or (refused[job.dag_id] < PATIENCE and self._begin(job))
+            if began and len(request.jobs) > 1:
+                JobRequests(self.store).begun(request, job)
             if not began:
                 refused[job.dag_id] += 1
             results.append(began)

@@ -9,5 +9,7 @@ from airflow_monai.store.base import Store
 
 def waiting_on(store: Store, payload_id: str) -> int:
     """How many have been asked for and have not ended, as the store says; some may have a run in Airflow by now."""
-    jobs = sum(job.payload_id == payload_id for request in JobRequests(store).open() for job in request.jobs)
+    requests = JobRequests(store)
+    entries = (entry for entry in requests.index.entries() if entry.request and entry.payload_id == payload_id)
+    jobs = sum(requests.of_entry(entry) is not None for entry in entries)
     return jobs + sum(run.payload_id == payload_id for run in Ledger(store).waiting_runs())

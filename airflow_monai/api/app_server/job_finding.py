@@ -13,6 +13,7 @@ from airflow_monai.api.app_server.job_views import FoundJob
 from airflow_monai.api.common.access import Caller, Right
 from airflow_monai.api.instances.ids import RunName, ids
 from airflow_monai.api.instances.jobs import job_of, jobs_of
+from airflow_monai.jobs.index import Entry, JobIndex, Why, moment_mark, workflow_mark
 from airflow_monai.jobs.requests import JobRequests
 from airflow_monai.jobs.status import JobStatus
 from airflow_monai.maps.workflows import PREFIX
@@ -63,31 +64,49 @@ class JobFilter:
     since: datetime | None = None
     until: datetime | None = None
 
-    def takes(self, job: FoundJob) -> bool:
-        """Whether a job without a run is one of them."""
-        wanted = job.wanted
-        assert wanted is not None
-        created = datetime.fromisoformat(wanted.created)
-        return (
-            (self.status is None or job.status is self.status)
-            and (self.dag_ids is None or wanted.dag_id in self.dag_ids)
-            and (self.dataset is None or wanted.payload_id == self.dataset)
-            and (self.since is None or created >= self.since)
-            and (self.until is None or created < self.until)
-        )
+    def entries(self, index: JobIndex) -> list[Entry]:
+        """Those without a run that it takes, the newest first."""
+        states = [why for why, status in _STATUS.items() if self.status in (None, status)]
+        dags = None if self.dag_ids is None else frozenset(map(workflow_mark, self.dag_ids))
+        since = moment_mark(self.since) if self.since else ""
+        until = moment_mark(self.until) if self.until else "~"
+        return [
+            entry
+            for entry in (index.latest_first(states) if states else ())
+            if (dags is None or entry.workflow in dags)
+            and (self.dataset is None or entry.payload_id == self.dataset)
+            and since <= entry.at < until
+        ]
 
 
-def jobs_without_run(store: Store, session: Session, wanted: JobFilter) -> list[FoundJob]:
-    """Jobs that wait for their run or never get one, the newest first. There are few at any time."""
-    if wanted.status in (JobStatus.RUNNING, JobStatus.SUCCEEDED):
-        return []
+_STATUS = {Why.WAITS: JobStatus.QUEUED, Why.CANCELLED: JobStatus.CANCELLED, Why.NEVER_BEGUN: JobStatus.FAILED}
+
+
+def jobs_without_run(
+    store: Store, session: Session, wanted: JobFilter, *, limit: int, offset: int
+) -> tuple[list[FoundJob], int]:
+    """A page of the jobs that wait for their run or never get one, the newest first, and how many there are. Reads the
+    names of all, and the page."""
     requests = JobRequests(store)
-    found = {item.job.job_id: FoundJob(None, item.job, item) for item in requests.all_unstarted()}
-    for request in requests.open():
-        for job in request.jobs:
-            found.setdefault(job.job_id, FoundJob(None, job))
-    names = {RunName(job.dag_id, job.run_id): job_id for job_id, job in found.items()}
-    for name in jobs_of(session, names):
-        del found[names[name]]
-    jobs = [job for job in found.values() if wanted.takes(job)]
-    return sorted(jobs, key=lambda job: job.wanted.created if job.wanted else "", reverse=True)
+    entries = wanted.entries(requests.index)
+    while True:
+        page = entries[offset : offset + limit]
+        found = {entry: job for entry in page if (job := _job_of(entry, requests)) is not None}
+        names = {entry: RunName(job.dag_id, job.run_id) for entry, job in found.items()}
+        begun = jobs_of(session, set(names.values()))
+        gone = {entry for entry in page if entry not in found or names[entry] in begun}
+        if not gone:
+            return list(found.values()), len(entries)
+        requests.tidy(gone, with_run=names)
+        entries = [entry for entry in entries if entry not in gone]
+
+
+def _job_of(entry: Entry, requests: JobRequests) -> FoundJob | None:
+    """None for an entry of what is not so any more."""
+    if entry.request:
+        waiting = requests.of_entry(entry)
+        return FoundJob(None, waiting[1]) if waiting else None
+    unstarted = requests.unstarted(entry.job_id)
+    if unstarted is None or unstarted.cancelled is not (entry.why is Why.CANCELLED):
+        return None
+    return FoundJob(None, unstarted.job, unstarted)

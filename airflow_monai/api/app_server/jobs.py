@@ -124,13 +124,12 @@ def show_jobs(
             asked = dag_id_for(map)
             dag_ids = frozenset({asked} if asked and (dag_ids is None or asked in dag_ids) else ())
         wanted = JobFilter(status, dag_ids, dataset, _aware(since), _aware(until))
-        first = jobs_without_run(store, session, wanted)
-        shown = first[offset : offset + limit]
+        shown, without = jobs_without_run(store, session, wanted, limit=limit, offset=offset)
         runs = RunFilter(dag_ids=dag_ids, payload_id=dataset, since=wanted.since, until=wanted.until)
-        rest = list_jobs(session, runs, status, limit=limit - len(shown), offset=max(0, offset - len(first)))
+        rest = list_jobs(session, runs, status, limit=limit - len(shown), offset=max(0, offset - without))
         jobs = [*shown, *(FoundJob(row) for row in rest.items)]
         return JobPage(
-            jobs=[summary(store, job) for job in jobs], total=len(first) + rest.total, offset=offset, limit=limit
+            jobs=[summary(store, job) for job in jobs], total=without + rest.total, offset=offset, limit=limit
         )
 
 

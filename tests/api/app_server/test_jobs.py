@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -16,7 +17,8 @@ from airflow_monai.api.instances.starting import RunsHere, end_run
 from airflow_monai.datasets.associations import Associations
 from airflow_monai.errors import MonaiError
 from airflow_monai.hooks.airflow_api import AirflowApi, RunNotCreated
-from airflow_monai.jobs.requests import JobRequests
+from airflow_monai.jobs.index import Entry, JobIndex, Why, workflow_mark
+from airflow_monai.jobs.requests import JobRequests, WantedJob
 from airflow_monai.jobs.starting import JobStarter
 from airflow_monai.maps.registry import MapRegistry
 from airflow_monai.maps.workflows import TASK
@@ -526,3 +528,52 @@ def test_one_request_that_cannot_begin_keeps_no_other(api: Api, dataset: str, si
             start(api("user"), payload_id)
     assert JobStarter(site_store, Choosy("gateway"), end_run).start_open() == 1
     assert runs() == 1 and len(list(requests.open())) == 1
+
+
+def test_a_list_reads_no_more_of_jobs_without_a_run_than_its_page(
+    api: Api, dataset: str, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many were cancelled before they began, or wait."""
+    requests, client = JobRequests(site_store), api("user")
+    other = job_scene.dataset(site_store)
+    label, begins = job_scene.register(site_store, "heart", "2.0.0"), datetime(2026, 3, 1, tzinfo=timezone.utc)
+    made = []
+    for number in range(60):
+        created = (begins + timedelta(seconds=number)).isoformat(timespec="milliseconds")
+        job = WantedJob(
+            "map.heart.2.0.0" if number % 2 else DAG, f"monai__{dataset}__jr{number:x}",
+            dataset if number < 40 else other, label, 1, "", "routine", "user", created,
+        )  # fmt: skip
+        made.append(job.job_id)
+        requests.place(f"{number:032x}", "asked", lambda job=job: [job])  # type: ignore[misc]
+        if number < 30:
+            requests.never_start(job, reason="no", cancelled_by="user" if number < 10 else "")
+            requests.close(requests.find(f"{number:032x}"))  # type: ignore[arg-type]
+    read, reads = LocalStore.read, list[str]()
+
+    def counted(self: LocalStore, key: str) -> bytes:
+        reads.append(key)
+        return read(self, key)
+
+    def listed(**query: Any) -> tuple[list[str], int]:
+        reads.clear()
+        answer = client.get(URL, params=query).json()
+        return [job["id"] for job in answer["jobs"]], answer["total"]
+
+    monkeypatch.setattr(LocalStore, "read", counted)
+    assert listed(limit=5) == (made[:-6:-1], 60) and len(reads) <= 10
+    assert listed(limit=5, offset=57) == (made[2::-1], 60) and len(reads) <= 10
+    assert listed(status="CANCELLED") == (made[9::-1], 10)
+    assert listed(status="FAILED", limit=3) == (made[29:26:-1], 20)
+    assert listed(status="QUEUED", dataset=other, limit=1) == ([made[-1]], 20)
+    assert listed(map=LABEL, limit=2) == ([made[58], made[56]], 30)
+    since, until = begins + timedelta(seconds=57), begins + timedelta(seconds=59)
+    assert listed(since=since.isoformat(), until=until.isoformat()) == ([made[58], made[57]], 2)
+    assert listed(status="RUNNING") == ([], 0) and reads == []
+    reads.clear()
+    assert client.get(f"{URL}/{made[45]}").json()["status"] == "QUEUED" and len(reads) <= 12
+    # two servers placed a request at once, and the one that was too late died then
+    index = JobIndex(site_store)
+    late = Entry("20990101000000000", Why.WAITS, workflow_mark(DAG), dataset, made[0][::-1], f"{0:032x}")
+    index.add([late])
+    assert listed(limit=1) == ([made[-1]], 60) and late not in list(index.entries())

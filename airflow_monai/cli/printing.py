@@ -37,7 +37,7 @@ def print_facts(found: Mapping[str, Any], out: TextIO) -> None:
 
 def _words(name: str) -> str:
     """Of the name of a field, whichever way it is written."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").lower()
 
 
 def text_of(value: object) -> str:

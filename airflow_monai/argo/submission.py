@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow_monai.operators.base import TaskRun
+    from airflow_monai.tasks.run import TaskRun
 
 LABEL = "monai"
 GPU = "nvidia.com/gpu"

@@ -17,7 +17,7 @@ from airflow_monai.maps.workspace import local
 from airflow_monai.store.base import safe_name
 
 if TYPE_CHECKING:
-    from airflow_monai.operators.base import TaskRun
+    from airflow_monai.tasks.run import TaskRun
 
 
 @dataclass(frozen=True, slots=True)

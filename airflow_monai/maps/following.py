@@ -16,7 +16,7 @@ from airflow_monai.errors import MonaiError
 from airflow_monai.store.runs import RunFolder
 
 if TYPE_CHECKING:
-    from airflow_monai.operators.base import TaskRun
+    from airflow_monai.tasks.run import TaskRun
 
 BEAT_SECONDS = 30.0
 FRESH_SECONDS = 300.0

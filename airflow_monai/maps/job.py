@@ -18,9 +18,9 @@ from airflow_monai.maps.staging import NamedInput, input_folder, planned
 from airflow_monai.maps.workspace import local, notes_of
 
 if TYPE_CHECKING:
-    from airflow_monai.operators.base import TaskRun
     from airflow_monai.store.base import Store
     from airflow_monai.store.runs import RunFolder
+    from airflow_monai.tasks.run import TaskRun
 
 LABEL = "monai"
 GPU_KEYS = ("gpu", "gpu_memory", "gpuMemory")

@@ -11,7 +11,7 @@ from airflow_monai.maps.registry import MapKind, MapRegistry, RegisteredMap, spl
 from airflow_monai.maps.runners.base import FoundMap, Runner
 
 if TYPE_CHECKING:
-    from airflow_monai.operators.base import TaskRun
+    from airflow_monai.tasks.run import TaskRun
 
 NOTE = "map"
 """Note of a generation: the revision that it began with, and stays with whatever becomes of the registration."""

@@ -27,7 +27,7 @@ from airflow_monai.store.base import Store
 from airflow_monai.store.local import TEMPORARY_PREFIX, flush_tree
 
 if TYPE_CHECKING:
-    from airflow_monai.operators.base import TaskRun
+    from airflow_monai.tasks.run import TaskRun
 
 PLACE = ".place"
 """Suffix of the note that tells where a job was started."""

@@ -29,8 +29,9 @@ from airflow_monai.errors import (
     RunnerUnavailable,
     StoreError,
 )
-from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, condition_context, one_line
+from airflow_monai.operators.base import MonaiOperator
 from airflow_monai.operators.facts import told_with
+from airflow_monai.tasks.run import Outcome, TaskRun, condition_context, one_line
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

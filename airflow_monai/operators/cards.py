@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from airflow_monai.gpu.leases import Holder, Leased, Leases, Want
     from airflow_monai.maps.runners.base import MapJob, Runner
     from airflow_monai.operators.application import ApplicationOperator
-    from airflow_monai.operators.base import TaskRun
+    from airflow_monai.tasks.run import TaskRun
 
 
 @dataclass(slots=True)

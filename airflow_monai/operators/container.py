@@ -10,7 +10,7 @@ from airflow_monai.operators.application import ApplicationOperator
 if TYPE_CHECKING:
     from airflow_monai.maps.runners.base import MapJob, Runner
     from airflow_monai.maps.staging import NamedInput
-    from airflow_monai.operators.base import TaskRun
+    from airflow_monai.tasks.run import TaskRun
 
 
 class ContainerOperator(ApplicationOperator):

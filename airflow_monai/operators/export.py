@@ -21,7 +21,7 @@ from airflow_monai.errors import (
     MonaiError,
 )
 from airflow_monai.failures import Answer, FailureKind
-from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun
+from airflow_monai.operators.base import MonaiOperator
 from airflow_monai.operators.export_files import OTHER_STUDY, RECEIVED_SERIES, ExportFile, collect, for_dicom
 from airflow_monai.operators.orphan import watch_parent
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, Sink
@@ -30,6 +30,7 @@ from airflow_monai.sinks.ledger import Ledger
 from airflow_monai.sinks.order import ExportOrder
 from airflow_monai.sinks.registry import open_sink
 from airflow_monai.sinks.report import SinkReport
+from airflow_monai.tasks.run import Outcome, TaskRun
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import ExportError, ExportRefused, NothingToExport
-from airflow_monai.operators.artifacts import resolve_artifact
 from airflow_monai.sinks.base import Instance
 from airflow_monai.sinks.part10 import Head, read_head
 from airflow_monai.store.base import safe_name
 from airflow_monai.store.payloads import payload_key, run_id_of, run_key
+from airflow_monai.tasks.artifacts import resolve_artifact
 
 if TYPE_CHECKING:
-    from airflow_monai.operators.base import TaskRun
     from airflow_monai.store.base import Store
+    from airflow_monai.tasks.run import TaskRun
     from airflow_monai.types import Payload, PayloadFile
 
 OTHER_STUDY, RECEIVED_SERIES = "allow_other_study", "allow_received_series"

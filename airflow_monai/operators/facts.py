@@ -15,7 +15,7 @@ from airflow_monai.errors import MonaiError
 
 if TYPE_CHECKING:
     from airflow_monai.maps.runners.base import Exit, MapJob
-    from airflow_monai.operators.base import TaskRun
+    from airflow_monai.tasks.run import TaskRun
 
 
 def facts_of(job: MapJob, ended: Exit) -> dict[str, Any]:

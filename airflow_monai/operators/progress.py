@@ -18,7 +18,7 @@ from airflow_monai.maps.progress import Progress
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_monai.operators.base import TaskRun
+    from airflow_monai.tasks.run import TaskRun
 
 KEY = "progress"
 """Of the task state store, and the name of the note in the store: ``g<N>.progress.json``."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.providers.standard.operators.hitl import HITLOperator
 
 from airflow_monai.errors import InvalidArgument, JobTimedOut, NothingToReview, ReviewError
-from airflow_monai.operators.base import MonaiOperator, Outcome, TaskRun, series_name, task_record
+from airflow_monai.operators.base import MonaiOperator, series_name
 from airflow_monai.operators.links import ReviewedTaskLink, task_page
 from airflow_monai.operators.review_text import NO_REASON, ReviewText, Shown, form_of
+from airflow_monai.tasks.run import Outcome, TaskRun, task_record
 from airflow_monai.types import TaskStatus
 
 if TYPE_CHECKING:
@@ -169,8 +170,8 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
 
     def _reviewed(self, run: TaskRun) -> dict[str, str]:
         """What is shown: the results of tasks, each with its execution id."""
-        from airflow_monai.operators.artifacts import result_name
         from airflow_monai.specs.templates import parse_artifact
+        from airflow_monai.tasks.artifacts import result_name
 
         tasks = {self.reviewed_task_id, *(parse_artifact(str(item["value"])).task or "" for item in self.inputs)}
         found: dict[str, str] = {}
@@ -199,7 +200,7 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
         )
 
     def _artifacts(self, run: TaskRun) -> list[Shown]:
-        from airflow_monai.operators.artifacts import resolve_artifact
+        from airflow_monai.tasks.artifacts import resolve_artifact
 
         found = []
         for item in self.inputs:
@@ -245,7 +246,7 @@ class ClinicalReviewOperator(MonaiOperator, HITLOperator):
         raise ReviewError(f"Airflow could not get the answer to review {self.task_id}. Clear the task to ask again.")
 
     def _outcome(self, run: TaskRun, answer: Answer) -> Outcome:
-        from airflow_monai.operators.artifacts import REVIEWED
+        from airflow_monai.tasks.artifacts import REVIEWED
 
         self._rejected = not answer.acceptance
         word = "Rejected" if self._rejected else "Accepted"

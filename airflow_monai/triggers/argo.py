@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_monai.errors import Fenced, JobInterrupted, MonaiError
-from airflow_monai.operators.base import Outcome
+from airflow_monai.tasks.run import Outcome
 from airflow_monai.triggers.light import LightRun, LightTrigger
 from airflow_monai.triggers.patience import T, patiently
 
@@ -98,8 +98,8 @@ class ArgoTrigger(LightTrigger):
         await asyncio.to_thread(lambda: run.keep(submitted=followed.name))
 
     def _prepared(self, run: LightRun, site: ArgoSite, followed: _Followed) -> Submission:
-        from airflow_monai.argo.inputs import argo_text, parameters, prepare_output
         from airflow_monai.argo.submission import Submission, run_labels, task_labels
+        from airflow_monai.triggers.argo_inputs import argo_text, parameters, prepare_output
 
         task, number = self.light_task, run.state.get("number", 1)
         if run.note_once(f"output{number}", {"workflow": followed.name}):

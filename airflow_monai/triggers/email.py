@@ -7,7 +7,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from airflow_monai.errors import OutcomeUnknown, ServiceRefused, ServiceUnavailable
-from airflow_monai.operators.base import Outcome
+from airflow_monai.tasks.run import Outcome
 from airflow_monai.triggers.light import LightRun, LightTrigger
 
 if TYPE_CHECKING:

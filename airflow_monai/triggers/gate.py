@@ -80,11 +80,11 @@ class GateTrigger(BaseTrigger):
         :raises MonaiError: when the run names no payload, or the store cannot be read.
         """
         from airflow_monai import settings
-        from airflow_monai.operators.base import TaskRun, condition_context
         from airflow_monai.specs.edges import judge_edge
         from airflow_monai.store import open_store
         from airflow_monai.store.payloads import load_payload
         from airflow_monai.store.runs import RunFolder
+        from airflow_monai.tasks.run import TaskRun, condition_context
         from airflow_monai.triggers.light import given_params
 
         if not self.payload_id:

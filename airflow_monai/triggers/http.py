@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from airflow_monai.operators.base import Outcome
+from airflow_monai.tasks.run import Outcome
 from airflow_monai.triggers.light import LightRun, LightTrigger
 
 

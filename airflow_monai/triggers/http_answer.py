@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 
 from airflow_monai.errors import MissingOutput, ServiceRefused
 from airflow_monai.hooks.http_client import HttpAnswer
-from airflow_monai.operators.base import Outcome, TaskRun
 from airflow_monai.specs.http_request import RequestSpec, ResponseKind
 from airflow_monai.specs.json_path import look_up
+from airflow_monai.tasks.run import Outcome, TaskRun
 
 _SUFFIXES = {
     "application/json": "json",

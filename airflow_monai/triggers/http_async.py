@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import InvalidArgument, JobFailed, MonaiError, ServiceRefused
-from airflow_monai.operators.base import Outcome
+from airflow_monai.tasks.run import Outcome
 from airflow_monai.triggers.light import LightRun, LightTrigger
 from airflow_monai.triggers.patience import patiently
 from airflow_monai.types import FailureKind

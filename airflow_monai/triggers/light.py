@@ -17,7 +17,7 @@ from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSuccessEvent
 
 from airflow_monai.errors import Fenced, JobTimedOut, MonaiError
 from airflow_monai.failures import is_retried, kind_of, without_data
-from airflow_monai.operators.base import Outcome, one_line, return_value, task_record
+from airflow_monai.tasks.run import Outcome, one_line, return_value, task_record
 from airflow_monai.triggers.light_run import TOLD, LightRun, begin, given_params, note_key
 from airflow_monai.types import FailureKind, TaskStatus
 

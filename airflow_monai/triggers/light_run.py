@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_monai.errors import NoPayload
-from airflow_monai.operators.base import TaskRun
 from airflow_monai.specs.context import ExecutionContext
+from airflow_monai.tasks.run import TaskRun
 
 STATE = "state"
 
@@ -82,7 +82,7 @@ def begin(where: Mapping[str, Any], task: Mapping[str, Any]) -> LightRun:
     :raises NoPayload: or ``PayloadNotFound``: there is nothing to work on.
     :raises Fenced: when a newer try has the task.
     """
-    from airflow_monai.operators.base import condition_context
+    from airflow_monai.tasks.run import condition_context
 
     run = _task_run(where, task)
     run = run.with_generation(run.fence.claim_after(lambda generation: _goes_on(run, generation, where, task)))
@@ -96,10 +96,10 @@ def begin(where: Mapping[str, Any], task: Mapping[str, Any]) -> LightRun:
 
 def _task_run(where: Mapping[str, Any], task: Mapping[str, Any]) -> TaskRun:
     from airflow_monai import settings
-    from airflow_monai.operators.base import sortable_time
     from airflow_monai.store import open_store
     from airflow_monai.store.payloads import load_payload
     from airflow_monai.store.runs import RunFolder
+    from airflow_monai.tasks.run import sortable_time
 
     if not where["payload_id"]:
         raise NoPayload

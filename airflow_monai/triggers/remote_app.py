@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import InvalidArgument, JobFailed, MissingOutput, NothingToExport
-from airflow_monai.operators.base import Outcome
+from airflow_monai.tasks.run import Outcome
 from airflow_monai.triggers.light import LightRun, LightTrigger
 
 if TYPE_CHECKING:
@@ -57,9 +57,9 @@ class RemoteAppTrigger(LightTrigger):
         from airflow_monai import settings
         from airflow_monai.broker.buckets import Buckets
         from airflow_monai.broker.outbox import Outbox
-        from airflow_monai.operators.artifacts import resolve_artifact
         from airflow_monai.operators.export_files import folder_of
         from airflow_monai.store.base import safe_name
+        from airflow_monai.tasks.artifacts import resolve_artifact
 
         buckets = Buckets(settings.load_broker().buckets)
         outbox = Outbox(run.run.store, next(iter(buckets.urls)) if len(buckets.urls) == 1 else "", buckets)

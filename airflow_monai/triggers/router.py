@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_monai.operators.base import Outcome
+from airflow_monai.tasks.run import Outcome
 from airflow_monai.triggers.light import LightRun, LightTrigger
 
 

@@ -24,8 +24,9 @@ class BranchByModality(BaseOperator):
     def execute(self, context) -> None:
         from airflow.sdk.exceptions import DownstreamTasksSkipped
 
-        from airflow_monai.operators.base import condition_context, task_run_from
+        from airflow_monai.operators.base import task_run_from
         from airflow_monai.specs.edges import judge_edge
+        from airflow_monai.tasks.run import condition_context
 
         if not judge_edge([IS_CT], condition_context(task_run_from(context))).taken:
             raise DownstreamTasksSkipped(tasks=["segment"])

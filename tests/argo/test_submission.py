@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_monai.argo.submission import Submission, label_value, task_labels, workflow_name
-from airflow_monai.operators.base import TaskRun
 from airflow_monai.store.runs import RunFolder
+from airflow_monai.tasks.run import TaskRun
 from tests.specs.samples import payload
 
 PAYLOAD_ID = "0a1b2c3d-0000-4000-8000-000000000003"

@@ -92,7 +92,8 @@ def _build(text: str, scripts: dict[str, Any]) -> Any:
 def _scripted(request: Any, script: dict[str, Any]) -> Any:
     from airflow_monai.errors import MonaiError
     from airflow_monai.factory.kinds.base import monai_arguments
-    from airflow_monai.operators.base import MonaiOperator, Outcome, condition_context
+    from airflow_monai.operators.base import MonaiOperator
+    from airflow_monai.tasks.run import Outcome, condition_context
 
     class ScriptedOperator(MonaiOperator):
         spec_type = "map"

@@ -148,8 +148,8 @@ def test_mapped_tasks_are_told_apart():
 def test_the_execution_id_is_the_one_of_the_task_s_record():
     from unittest.mock import Mock
 
-    from airflow_monai.operators.base import TaskRun
     from airflow_monai.store.runs import RunFolder
+    from airflow_monai.tasks.run import TaskRun
 
     look = Looks()
     look(RUN, task("running", 3))

@@ -17,9 +17,9 @@ from airflow_monai.maps.runners.kubernetes.pod import pod_manifest
 from airflow_monai.maps.runners.kubernetes.runner import KubernetesRunner
 from airflow_monai.maps.staging import NamedInput, input_folder
 from airflow_monai.maps.workspace import PLACE, Notes, clear, is_shared, local, publish, shared
-from airflow_monai.operators.artifacts import ArtifactFiles
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.s3 import S3Store
+from airflow_monai.tasks.artifacts import ArtifactFiles
 from tests.maps.test_process import job
 from tests.s3_server import S3Server, s3  # noqa: F401
 

@@ -17,11 +17,11 @@ import pytest
 
 from airflow_monai.errors import Fenced, RunnerUnavailable, StoreError
 from airflow_monai.maps.workspace import local, remove_stale
-from airflow_monai.operators.artifacts import resolve_input
 from airflow_monai.operators.base import task_run_from
 from airflow_monai.operators.map import MapOperator
 from airflow_monai.store.runs import Fence
 from airflow_monai.store.s3 import S3Store
+from airflow_monai.tasks.artifacts import resolve_input
 from tests.conftest import require
 from tests.fixtures_maps import MAPS_FOLDER
 from tests.operators.conftest import Site

@@ -11,13 +11,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_monai.errors import InvalidArgument
-from airflow_monai.operators.artifacts import resolve_input
-from airflow_monai.operators.base import TaskRun, condition_context, series_name
+from airflow_monai.operators.base import series_name
 from airflow_monai.operators.series import SeriesOperator
 from airflow_monai.specs.conditions.parser import evaluate
 from airflow_monai.store import Store, open_store
 from airflow_monai.store.payloads import manifest_key, payload_key, tags_key
 from airflow_monai.store.runs import RunFolder
+from airflow_monai.tasks.artifacts import resolve_input
+from airflow_monai.tasks.run import TaskRun, condition_context
 from airflow_monai.types import Payload, PayloadFile, TaskRecord, TaskStatus
 
 PAYLOAD_ID = "0a1b2c3d-0000-4000-8000-0000000000aa"

@@ -18,11 +18,12 @@ from airflow_monai.maps import sweep as module
 from airflow_monai.maps.runners import create_runner
 from airflow_monai.maps.sweep import Task, TaskState
 from airflow_monai.operators import sweep as operators_sweep
-from airflow_monai.operators.base import TaskRun, task_run_from
+from airflow_monai.operators.base import task_run_from
 from airflow_monai.operators.map import MapOperator
 from airflow_monai.operators.sweep import is_due, state_told_to_a_task, sweep
 from airflow_monai.settings import load
 from airflow_monai.store.runs import Fence
+from airflow_monai.tasks.run import TaskRun
 from tests.operators.conftest import Site
 from tests.operators.map_tasks import context_of
 

@@ -13,9 +13,9 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import TaskFailedEvent, TaskSuccessEvent, TriggerEvent
 
 from airflow_monai.errors import Fenced, MonaiError, ServiceRefused, ServiceUnavailable, StoreError
-from airflow_monai.operators.base import Outcome, sortable_time
 from airflow_monai.operators.light import LightOperator
 from airflow_monai.store.runs import Fence, RunFolder
+from airflow_monai.tasks.run import Outcome, sortable_time
 from airflow_monai.triggers.light import LightRun, LightTrigger
 from airflow_monai.types import TaskRecord, TaskStatus
 from tests.triggers.conftest import PAYLOAD_ID, SECRET, Tries, first_event

@@ -15,8 +15,8 @@ from airflow_monai.store.payloads import dicom_key, payload_key
 from airflow_monai.types import TaskStatus
 
 if TYPE_CHECKING:
-    from airflow_monai.operators.base import TaskRun
     from airflow_monai.specs.templates import ArtifactReference
+    from airflow_monai.tasks.run import TaskRun
     from airflow_monai.types import TaskRecord
 
 
@@ -120,9 +120,9 @@ def _is_withheld(run: TaskRun, made: TaskRecord, reviews: Sequence[str]) -> bool
 
 def _that_have_come(run: TaskRun, task: str, conditions: Sequence[str]) -> Iterator[TaskRecord]:
     """Records of the series that have come the way with these conditions, judged anew as their gates have judged it."""
-    from airflow_monai.operators.base import condition_context
     from airflow_monai.specs.edges import judge_edge
     from airflow_monai.store.payloads import load_series_tags
+    from airflow_monai.tasks.run import condition_context
 
     tags = cache(lambda: load_series_tags(run.store, run.payload.payload_id))
     for record in run.folder.records(task):

@@ -18,7 +18,7 @@ from airflow_monai.maps.workspace import shared
 from airflow_monai.store.base import safe_name
 
 if TYPE_CHECKING:
-    from airflow_monai.operators.base import TaskRun
+    from airflow_monai.tasks.run import TaskRun
     from airflow_monai.triggers.light_run import LightRun
 
 OUTPUT_PATH = "output_path"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import requests
 from airflow_monai.local.environment import USER
 from airflow_monai.local.stack import LocalStack
 from tests.conftest import require
+from tests.e2e.walks import Walk
 
 NOWHERE = "/dags/none/runs/none/tasks/none"
 """A page whose answer to who may see it is that it is not there."""
@@ -55,14 +55,16 @@ def test_the_document_of_the_apis(stack: LocalStack) -> None:
 
 
 def test_the_walk_of_the_page(stack: LocalStack, tmp_path: Path) -> None:
-    """docs/api.md, as a user would type it."""
+    """docs/api.md, as a user would type it; its commands of ``airflow monai`` are in test_walks.py."""
     require("curl")
-    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
-    steps = re.findall(r"<!-- walk -->\n```bash\n(.*?)```", page, re.DOTALL)
-    assert len(steps) == 2
+    signing_in, _, credentials = Walk.of("api.md").steps
     known = {"SERVER": stack.ui, "NAME": USER, "PASSWORD": stack.secrets.password, "PATH": os.environ["PATH"]}
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", "\n".join(steps)], env=known, cwd=tmp_path, capture_output=True, text=True
+        ["bash", "-euo", "pipefail", "-c", f"{signing_in}\n{credentials}"],
+        env=known,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "openapi.json").read_text())["openapi"].startswith("3.")

@@ -1,10 +1,14 @@
-"""The App Server API's life of a job, from a MAP's registration to the end of its outputs, on a real Airflow."""
+"""A job of the App Server API that is cancelled, on a real Airflow. A whole life is told of in test_walks.py."""
 
 from __future__ import annotations
 
-import io
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -43,64 +47,61 @@ def start(stack: LocalStack, label: str, dataset: str, key: str) -> str:
     return str(job["id"])
 
 
-def wait_for(stack: LocalStack, job: str, *statuses: str, seconds: float = 120) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-
-    def is_so() -> bool:
-        found.update(told(call(stack, "GET", f"/jobs/{job}")))
-        return found["status"] in statuses
-
-    stack.wait_for(is_so, seconds=seconds, what=f"a job that is {statuses}")
-    return found
-
-
 def upload(stack: LocalStack, folder: Path) -> str:
     """A small study as a dataset; its id."""
     files = [("files", (path.name, path.read_bytes(), "application/dicom")) for path in make_study(folder, "X").files]
     return str(told(call(stack, "POST", "/datasets", files=files), 200, 201)["id"])
 
 
-def test_from_a_map_s_registration_to_the_end_of_its_outputs(stack: LocalStack, maps: Maps, tmp_path: Path) -> None:
-    label = register(stack, maps, maps.reference("ok", "1"), "api-seg")
-    dataset = upload(stack, tmp_path)
-    # at once, before Airflow has its DAG: the job is durable, and a gateway begins it
-    job = start(stack, label, dataset, "e2e 1")
-    assert start(stack, label, dataset, "e2e 1") == job
+class Terminal:
+    """What a command writes to a terminal.
 
-    done = wait_for(stack, job, "SUCCEEDED", "FAILED", "CANCELLED")
-    assert done["status"] == "SUCCEEDED", done
-    assert done["resources"]["used"]["seconds"] >= 1 and done["map_digest"] and done["outputs"]["available"]
-    listed = told(call(stack, "GET", "/jobs", params={"map": label}))
-    assert [(one["id"], one["status"]) for one in listed["jobs"]] == [(job, "SUCCEEDED")]
+    :ivar end: that the command gets.
+    """
 
-    files = told(call(stack, "GET", f"/jobs/{job}/results"))["files"]
-    archive = call(stack, "GET", f"/jobs/{job}/results.zip").content
-    with zipfile.ZipFile(io.BytesIO(archive)) as whole:
-        assert sorted(whole.namelist()) == sorted(file["name"] for file in files) != []
-    one = call(stack, "GET", f"/jobs/{job}/results/0")
-    assert len(one.content) == files[0]["size"]
-    assert call(stack, "GET", f"/jobs/{job}/logs").status_code == 200
+    def __init__(self) -> None:
+        self._ours, self.end = pty.openpty()
+        self._text = ""
+        os.set_blocking(self._ours, False)
 
-    assert told(call(stack, "DELETE", f"/jobs/{job}/results"), 204) is None
-    assert call(stack, "GET", f"/jobs/{job}/results.zip").status_code == 410
-    assert told(call(stack, "POST", f"/jobs/{job}/finalize"))["until"]
-    assert call(stack, "POST", f"/jobs/{job}/finalize").status_code == 200
-    assert told(call(stack, "GET", f"/jobs/{job}"))["status"] == "SUCCEEDED"
-    told(call(stack, "DELETE", "/maps/api-seg/1.0.0"), 204)
-    assert call(stack, "POST", "/jobs", json={"map": label, "dataset": dataset}).status_code == 409
+    def shown(self) -> str:
+        """All of it, so far."""
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(self._ours, 4096):
+                self._text += piece.decode()
+        return self._text
 
 
-def test_a_cancelled_job_leaves_nothing_running(stack: LocalStack, maps: Maps, tmp_path: Path) -> None:
+def test_a_job_that_somebody_waits_for_and_cancels(stack: LocalStack, maps: Maps, tmp_path: Path) -> None:
+    """By the commands, as at a terminal. The job is asked for before Airflow has the MAP's DAG."""
     label = register(stack, maps, maps.reference("sleep", "600"), "api-sleep")
     dataset = upload(stack, tmp_path)
-    job = start(stack, label, dataset, "e2e 2")
-    begun = wait_for(stack, job, "RUNNING")
+    env = {**os.environ, "MONAI_URL": stack.ui, "MONAI_USER": USER, "MONAI_PASSWORD": stack.secrets.password}
+    terminal = Terminal()
+    monai = [sys.executable, "-m", "airflow_monai", "jobs"]
+    run = subprocess.Popen(
+        [*monai, "run", "--map", label, "--dataset", dataset, "--key", "e2e 2", "--wait"],
+        env=env, stdout=subprocess.DEVNULL, stderr=terminal.end,
+    )  # fmt: skip
+    stack.wait_for(lambda: f"{label} RUNNING" in terminal.shown(), seconds=90, what="a job that runs")
+    (job,) = (one["id"] for one in told(call(stack, "GET", "/jobs", params={"map": label}))["jobs"])
+    assert start(stack, label, dataset, "e2e 2") == job
+    begun = told(call(stack, "GET", f"/jobs/{job}"))
     if maps.runner == "docker":
         stack.wait_for(lambda: _containers(stack, begun["run"]), seconds=60, what="its container")
-    assert call(stack, "POST", f"/jobs/{job}/finalize").status_code == 409
-    cancelled = told(call(stack, "POST", f"/jobs/{job}/cancel"))
-    assert cancelled["status"] == "CANCELLED" and USER in cancelled["reason"]
-    assert told(call(stack, "POST", f"/jobs/{job}/cancel"))["status"] == "CANCELLED"
+    run.send_signal(signal.SIGINT)
+    assert run.wait(10) == 130 and f"jobs wait {job}" in terminal.shown()
+
+    def command(*words: str, code: int) -> str:
+        done = subprocess.run([*monai, *words], env=env, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    assert "not ended yet" in command("finalize", job, code=1)
+    assert "Cancelled" in command("cancel", job, code=0)
+    command("cancel", job, code=0)
+    waited = command("wait", job, code=1)
+    assert f"{job}  {label}  CANCELLED" in waited and USER in waited
     if maps.runner == "docker":
         stack.wait_for(lambda: not _containers(stack, begun["run"]), seconds=60, what="no container of it")
     assert told(call(stack, "GET", f"/jobs/{job}"))["status"] == "CANCELLED"

@@ -1,9 +1,7 @@
-"""Instances, tasks and payloads over HTTP on a real Airflow: read, ended by hand, deleted."""
+"""Instances, tasks and payloads over HTTP on a real Airflow: ended by hand, acknowledged, deleted, sent again."""
 
 from __future__ import annotations
 
-import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -46,39 +44,9 @@ class Client:
         return {task["task_id"]: task for task in instance["tasks"]}
 
 
-def test_from_the_study_to_its_end(stack: LocalStack, maps: Maps, tmp_path: Path) -> None:
-    client, study = Client(stack), make_study(tmp_path, "E2EWM")
-    add_workflows(stack, workflow("e2e-wm", "E2EWM", work(maps.reference()), export(destinations=("AUDIT",))))
-    send(stack, study)
-    assert wait_for_runs(stack, "e2e-wm", 1)[study.run_id]["state"] == "success"
-    payload = study.payload_id
-    tasks = client.tasks(payload)
-    assert {name: task["status"] for name, task in tasks.items()} == {"work": "Succeeded", "send": "Succeeded"}
-    assert tasks["work"]["result"]["volume_ml"] and tasks["send"]["previous_task_id"] == "work"
-    assert client.get(f"/tasks/{tasks['work']['execution_id']}") == tasks["work"]
-    found = client.get(f"/payload/{payload}")
-    assert (found["file_count"], found["payload_status"]) == (len(study.files), "Complete")
-    archive = zipfile.ZipFile(io.BytesIO(client.call("GET", f"/payload/{payload}/download").content))
-    assert sorted(Path(name).stem for name in archive.namelist()) == sorted(study.sop_uids)
-    health = {item["check"]: item["result"] for item in client.get("/health")["checks"]}
-    assert {"store", "airflow database", "gateway"} <= set(health) and set(health.values()) == {"Healthy"}
-
-    assert client.call("DELETE", f"/payload/{payload}?reason=test").status_code == 202
-    stack.wait_for(
-        lambda: client.get(f"/payload/{payload}")["payload_deleted"] == "Yes", seconds=60, what="the deletion"
-    )
-    store = store_of(stack)
-    assert not list(store.children(payload_key(payload, "dcm")))
-    assert not store.exists(payload_key(payload, "payload.json"))
-    told = client.get(f"/payload/{payload}")
-    assert told["deletion"]["reason"] == "test" and told["patient_details"] is None
-    assert {name: task["status"] for name, task in client.tasks(payload).items()} == dict.fromkeys(tasks, "Succeeded")
-    send(stack, study)  # whoever sends it wants it
-    assert run_id_of(study.payload(1)) in wait_for_runs(stack, "e2e-wm", 2)
-    assert not list(store.children(payload_key(payload, "dcm")))
-
-
-def test_a_task_that_runs_is_ended_by_hand(stack: LocalStack, maps: Maps, tmp_path: Path) -> None:
+def test_a_task_is_ended_by_hand_and_its_payload_deleted_and_sent_again(
+    stack: LocalStack, maps: Maps, tmp_path: Path
+) -> None:
     client, study = Client(stack), make_study(tmp_path, "E2EWMEND")
     spec = workflow("e2e-wm-end", "E2EWMEND", work(maps.reference("ok", "300")), export(destinations=("AUDIT",)))
     add_workflows(stack, spec)
@@ -104,3 +72,21 @@ def test_a_task_that_runs_is_ended_by_hand(stack: LocalStack, maps: Maps, tmp_pa
     note = f"/workflowinstances/{instance['id']}/executions/{task['execution_id']}/acknowledge"
     assert client.call("PUT", note).status_code == 200
     assert instance["id"] not in [one["id"] for one in client.get("/workflowinstances/failed")]
+
+    assert client.call("DELETE", f"/payload/{study.payload_id}?reason=test").status_code == 202
+    stack.wait_for(
+        lambda: client.get(f"/payload/{study.payload_id}")["payload_deleted"] == "Yes", seconds=60, what="the deletion"
+    )
+    store = store_of(stack)
+    assert not list(store.children(payload_key(study.payload_id, "dcm")))
+    assert not store.exists(payload_key(study.payload_id, "payload.json"))
+    left = client.get(f"/payload/{study.payload_id}")
+    assert left["deletion"]["reason"] == "test" and left["patient_details"] is None
+    assert client.tasks(study.payload_id)["work"]["status"] == "Canceled"
+    send(stack, study)  # whoever sends it wants it
+    again = run_id_of(study.payload(1))
+    wait_for_state(stack, "e2e-wm-end", again, "work", "running")
+    assert not list(store.children(payload_key(study.payload_id, "dcm")))
+    again_task = client.tasks(study.payload(1))["work"]["execution_id"]
+    assert client.call("PUT", f"/tasks/{again_task}", {"status": "Canceled"}).status_code == 200
+    assert wait_for_runs(stack, "e2e-wm-end", 2)[again]["state"] == "failed"

@@ -6,13 +6,11 @@ import threading
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from airflow_monai.api.common.mounting import SERVER
+
 _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-
-SERVER = "airflow_monai.server"
-"""Key of a request's scope: the application that ours is mounted in."""
 
 
 class LazyApp:

@@ -11,7 +11,7 @@ from airflow.api_fastapi.app import get_auth_manager
 from fastapi import HTTPException, Request
 from starlette.routing import Mount
 
-from airflow_monai.api.lazy import SERVER
+from airflow_monai.api.common.mounting import SERVER
 
 logger = logging.getLogger(__name__)
 

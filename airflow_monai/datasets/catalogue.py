@@ -4,7 +4,7 @@ datasets/records/<id>.json             what a dataset is, made before its files 
         /by-time/<time>-<id>.json      it is ready; the list, the oldest first
         /by-name/<hash>/<time>-<id>.json    the same for those of one name
         /deleted/<id>.json             it is not any more, and its id is never used again
-        /unfinished/<id>.json          somebody is making or deleting it, seen last at this time
+        /unfinished/<id>.json          somebody is making or deleting it, and writes this anew now and then
         /also-by/<id>/<hash>.json      another person has uploaded just these files
         /keys/<hash>.json              an idempotency key -> the dataset that was made under it
 payloads/<id>/...                      the payload that it is
@@ -35,7 +35,7 @@ from airflow_monai.datasets.model import (
     Page,
     State,
 )
-from airflow_monai.errors import PayloadNotFound
+from airflow_monai.errors import PayloadNotFound, StoreError
 from airflow_monai.store.base import Store
 from airflow_monai.store.deletion import NotDeletable, delete_payload, is_doomed, request_deletion
 from airflow_monai.store.describe import describe
@@ -56,6 +56,7 @@ class Datasets:
 
     def __init__(self, store: Store):
         self.store = store
+        self._signs: dict[str, tuple[bytes, float]] = {}  # last signs of life, and since when they are as they are
 
     def find(self, dataset_id: str) -> Dataset:
         """A dataset, or any closed payload as one.
@@ -268,17 +269,29 @@ class Datasets:
 
         What is ready is listed, what is marked as deleted is removed. Where files were still missing the dataset was
         never to be seen: it is marked as deleted, and its upload starts anew.
+
+        Nobody compares clocks of hosts: who sweeps sees by its own that a sign of life stands still, and so its first
+        look ends nothing.
+
+        :param now: by the clock that nobody sets.
         """
-        swept = 0
+        now, swept = time.monotonic() if now is None else now, 0
+        signs: dict[str, tuple[bytes, float]] = {}
         for name in list(self.store.children(f"{ROOT}/unfinished")):
             dataset_id = name.removesuffix(".json")
-            key = _unfinished(dataset_id)
-            if not self.store.exists(key):
-                continue
-            seen = float(self.store.read_json(key)["time"])
-            if (time.time() if now is None else now) - seen > STALE_SECONDS:
+            try:
+                sign = self.store.read(_unfinished(dataset_id))
+            except StoreError:
+                if self.store.exists(_unfinished(dataset_id)):
+                    raise
+                continue  # it was done just now
+            known, since = self._signs.get(dataset_id, (b"", now))
+            if known == sign and now - since > STALE_SECONDS:
                 self._end(dataset_id)
                 swept += 1
+            else:
+                signs[dataset_id] = (sign, since if known == sign else now)
+        self._signs = signs
         return swept
 
     def _end(self, dataset_id: str) -> None:

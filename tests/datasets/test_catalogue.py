@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -120,9 +121,7 @@ def test_what_nobody_goes_on_with_is_swept_in_the_end(local: LocalStore, part: s
     with pytest.raises(Dies):
         dying(local, method, lambda key: part == ".dcm" or part in key).make(new, name="", by="anna", source="upload")
     assert datasets.sweep() == 0  # it may live
-    import time
-
-    assert datasets.sweep(time.time() + STALE_SECONDS + 1) == 1
+    assert datasets.sweep(time.monotonic() + STALE_SECONDS + 1) == 1
     ready = part == "by-time/"  # all was there but its place in the list
     assert datasets.page(0, 10).total == ready
     assert len([key for key in local.list("payloads") if key.endswith(".dcm")]) == 3 * ready
@@ -133,8 +132,6 @@ def test_what_nobody_goes_on_with_is_swept_in_the_end(local: LocalStore, part: s
 
 @pytest.mark.parametrize("part", ["by-time/", "by-name/", "payload.json", "records/"])
 def test_a_deletion_that_was_cut_is_gone_at_once_and_ended_later(local: LocalStore, part: str) -> None:
-    import time
-
     new, datasets = files(local), Datasets(local)
     dataset_id, _ = make(local, new, "peach")
     with pytest.raises(Dies):
@@ -142,7 +139,8 @@ def test_a_deletion_that_was_cut_is_gone_at_once_and_ended_later(local: LocalSto
     with pytest.raises(DatasetNotFound):
         datasets.find(dataset_id)
     assert make(local, new)[0] != dataset_id
-    datasets.sweep(time.time() + STALE_SECONDS + 1)
+    datasets.sweep()
+    datasets.sweep(time.monotonic() + STALE_SECONDS + 1)
     assert not [key for key in local.list(f"payloads/{dataset_id}") if key.endswith(".dcm")]
     assert datasets.page(0, 10).total == 1
 
@@ -183,16 +181,30 @@ def test_one_is_of_all_who_have_uploaded_it(store: Store) -> None:
     assert list(store.list("datasets/also-by")) == []
 
 
-def test_what_is_told_of_a_deleted_one_outlives_who_died_at_its_last_step(local: LocalStore) -> None:
-    import time
+def test_a_wrong_clock_ends_nothing_that_goes_on(local: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway whose clock is a day ahead must not take somebody who is making a dataset for dead."""
+    new, sweeper = files(local), Datasets(local)
+    with pytest.raises(Dies):
+        dying(local, "create", lambda key: "payload.json" in key).make(new, name="", by="anna", source="upload")
+    (dataset_id,) = (name.removesuffix(".json") for name in local.children("datasets/unfinished"))
+    with monkeypatch.context() as wrong:
+        wrong.setattr(time, "time", lambda: 4e9)
+        assert sweeper.sweep() == 0
+    later = time.monotonic() + STALE_SECONDS + 1
+    Datasets(local)._sign(dataset_id)  # it lives
+    assert sweeper.sweep(later) == 0
+    assert sweeper.sweep(later + STALE_SECONDS + 1) == 1
 
+
+def test_what_is_told_of_a_deleted_one_outlives_who_died_at_its_last_step(local: LocalStore) -> None:
     datasets = Datasets(local)
     dataset_id, _ = make(local, files(local))
     task = f"payloads/{dataset_id}/workflows/map.lung/run/map/task.json"
     local.write_json(task, {"status": "succeeded"})
     with pytest.raises(Dies):
         dying(local, "delete", lambda key: "unfinished/" in key).delete(dataset_id, "anna")
-    assert datasets.sweep(time.time() + STALE_SECONDS + 1) == 1
+    datasets.sweep()
+    assert datasets.sweep(time.monotonic() + STALE_SECONDS + 1) == 1
     assert deletion_of(local, dataset_id).by == "anna" and local.exists(task)
     assert list(local.children("datasets/unfinished")) == []
 

@@ -5,6 +5,7 @@ A message says what happened, to what, and what to do. None of them ever holds p
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -44,6 +45,19 @@ class StoreError(MonaiError):
 
     def __init__(self, message: object = ""):
         super().__init__(_NAMED.sub(r"\1/...", str(message)))
+
+
+class StoreFull(StoreError):
+    """There is no space left where the store, or its spool, is."""
+
+
+def disk_error(what: str, error: OSError) -> StoreError:
+    """The store's error for one of the operating system.
+
+    :param what: could not be done, a sentence without its point.
+    """
+    kind = StoreFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StoreError
+    return kind(f"{what}: {error.strerror or error}.")
 
 
 class SecretsUnsafe(MonaiError):

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import IO, Generic, TypeVar
 
 from airflow_monai.datasets.model import NewFile
-from airflow_monai.errors import MonaiError, StoreError
+from airflow_monai.errors import MonaiError, disk_error
 from airflow_monai.store.archives import ArchiveLimits, ArchiveRefused, is_zip, members
 from airflow_monai.store.foreign import Found
 from airflow_monai.store.spooling import Refusal, Source, Spooled, Spooler, read_up_to, write_spool
@@ -127,7 +127,10 @@ class Upload(Generic[Kept]):
         self.passed_over_count = 0
 
     def __enter__(self) -> Upload[Kept]:
-        self._folder.mkdir()
+        try:
+            self._folder.mkdir()
+        except OSError as error:
+            raise disk_error("The store's spool cannot be written", error) from error
         self._spooler = Spooler(self._folder, self._flush_behind)
         return self
 
@@ -280,7 +283,7 @@ def _flushed(path: Path) -> tuple[str, int]:
     try:
         return _flushed_and_hashed(path)
     except OSError as error:
-        raise StoreError(f"The store's spool cannot be written: {error.strerror or error}.") from error
+        raise disk_error("The store's spool cannot be written", error) from error
 
 
 def _flushed_and_hashed(path: Path) -> tuple[str, int]:
@@ -308,7 +311,7 @@ def _check_flushed(flushing: Future[None]) -> None:
     try:
         flushing.result()
     except OSError as error:
-        raise StoreError(f"The store's spool cannot be written: {error.strerror or error}.") from error
+        raise disk_error("The store's spool cannot be written", error) from error
 
 
 def _problem(name: str) -> str:

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from airflow_monai.errors import StoreError
+from airflow_monai.errors import StoreError, disk_error
 from airflow_monai.store.base import Entry, Store, check_key, copy_file, same_content
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -295,4 +295,4 @@ def _told(key: str) -> Iterator[None]:
     except FileNotFoundError:
         raise StoreError(f"The store holds no object {key!r}.") from None
     except OSError as error:
-        raise StoreError(f"The store cannot handle {key!r}: {error.strerror or error}.") from error
+        raise disk_error(f"The store cannot handle {key!r}", error) from error

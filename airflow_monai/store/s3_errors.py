@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from airflow_monai.errors import StoreError
+from airflow_monai.errors import StoreError, StoreFull
 from airflow_monai.types import FailureKind
+
+_FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"})
 
 
 class NoSuchObject(StoreError):
@@ -30,7 +32,8 @@ def told(key: str, endpoint: str) -> Iterator[None]:
     except ClientError as error:
         if status(error) == 404 and code(error) in ("NoSuchKey", "404", "NotFound", ""):
             raise NoSuchObject(f"The store holds no object {key!r}.") from None
-        raise StoreError(f"The store cannot handle {key!r}: {_reason(error)}, says {endpoint}.") from error
+        made = StoreFull if status(error) == 507 or code(error) in _FULL else StoreError
+        raise made(f"The store cannot handle {key!r}: {_reason(error)}, says {endpoint}.") from error
     except (BotoCoreError, HTTPClientError) as error:
         kind = type(error).__name__
         raise StoreUnreachable(f"The store cannot handle {key!r}: {endpoint} gave no answer ({kind}).") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import uuid
 
+from airflow_monai.errors import disk_error
 from airflow_monai.store.base import Store
 
 
@@ -21,10 +22,14 @@ class SpoolFolder:
         name = uuid.uuid4().hex
         self.path = self._base / f"gateway-{name}"
         making = self._base / f"new-{name}"
-        making.mkdir()
-        self._lock = open(making / "lock", "w")  # noqa: SIM115 - held as long as this process lives
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        making.rename(self.path)  # it is never seen without being locked
+        try:
+            making.mkdir()
+            self._lock = open(making / "lock", "w")  # noqa: SIM115 - held as long as this process lives
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            making.rename(self.path)  # it is never seen without being locked
+        except OSError as error:
+            shutil.rmtree(making, ignore_errors=True)
+            raise disk_error("The store's spool cannot be written", error) from error
 
     def remove_abandoned(self) -> None:
         import fcntl

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from airflow_monai.errors import StoreError
+from airflow_monai.errors import disk_error
 from airflow_monai.store.archives import Unreadable
 from airflow_monai.store.elements import DamagedDataSet
 from airflow_monai.store.foreign import (
@@ -183,7 +183,7 @@ def write_spool(path: Path, begin: list[bytes], rest: Source, written: Callable[
                     written(fd)
                     since = 0
     except OSError as error:
-        raise StoreError(f"The store's spool cannot be written: {error.strerror or error}.") from error
+        raise disk_error("The store's spool cannot be written", error) from error
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -21,7 +21,15 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
 from airflow_monai.api.page import HEADERS, page, row, table
-from airflow_monai.errors import InvalidArgument, MonaiError, PayloadNotFound, SettingsError, StoreError, UnsafeKey
+from airflow_monai.errors import (
+    InvalidArgument,
+    MonaiError,
+    PayloadNotFound,
+    SettingsError,
+    StoreError,
+    StoreFull,
+    UnsafeKey,
+)
 from airflow_monai.failures import without_data
 
 log = logging.getLogger(__name__)
@@ -110,7 +118,11 @@ def _our_error(request: Request, error: MonaiError) -> Response:
     if isinstance(error, InvalidArgument):
         status = 400
     elif isinstance(error, (StoreError, SettingsError)):  # they may name a folder, which is for the site's eyes
-        return _logged(request, error, 503 if isinstance(error, StoreError) else 500)
+        if isinstance(error, StoreFull):
+            return _logged(request, error, 507, "There is no space left for this.", {"Retry-After": "60"})
+        if isinstance(error, StoreError):
+            return _logged(request, error, 503, headers={"Retry-After": "10"})
+        return _logged(request, error, 500)
     return told(request, status, str(error))
 
 
@@ -151,11 +163,17 @@ class _Edge:
             await answer(scope, receive, send)
 
 
-def _logged(request: Request, error: Exception, status: int, detail: str = "This could not be done here.") -> Response:
+def _logged(
+    request: Request,
+    error: Exception,
+    status: int,
+    detail: str = "This could not be done here.",
+    headers: Mapping[str, str] | None = None,
+) -> Response:
     number = uuid.uuid4().hex[:12]
     # without the message of what is none of ours: it may quote a request, or what a database was asked
     log.error("%s %s failed, number %s: %s", request.method, request.url.path, number, without_data(error))
-    return told(request, status, f"{detail} The API server's log has the reason, number {number}.")
+    return told(request, status, f"{detail} The API server's log has the reason, number {number}.", headers=headers)
 
 
 def told(

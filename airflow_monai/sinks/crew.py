@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from airflow_monai.errors import SinkUnavailable
 from airflow_monai.sinks import tries
 from airflow_monai.sinks.base import Delivery, Instance, OnResult, Sink
 
+log = logging.getLogger(__name__)
 _TAKEN = 65_536  # bytes at a time of the bandwidth limit
 
 
@@ -108,6 +110,18 @@ class Crew(ABC):
         raise SinkUnavailable(
             f"{self._name} accepted nothing in {self._setbacks} requests in a row; the last: {news[0].message}."
         )
+
+    def repeat(self, attempt: Callable[[], Delivery]) -> None:
+        """Make an attempt on one instance as often as it may be made, until its verdict is final."""
+        for number in range(tries.TRIES):
+            news = attempt()
+            self.count([news])
+            if not news.retry:
+                return
+            if number + 1 < tries.TRIES:
+                pause = tries.pause_after(number)
+                log.warning("%s; trying again in %g s", news.message, pause)
+                self.pause(pause)
 
     def pause(self, seconds: float) -> None:
         """Wait before another attempt, unless the deadline would pass meanwhile or another thread fails."""

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from airflow_monai.errors import SinkUnavailable
-from airflow_monai.sinks import tries
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, OnResult, Sink
 from airflow_monai.sinks.crew import Crew
 from airflow_monai.sinks.files import digest_of, unreadable
 from airflow_monai.sinks.hl7_message import MAX_BYTES, Message, NoMessage, read_message
 from airflow_monai.sinks.mllp import AnswerLost, Line, Listener
 from airflow_monai.sinks.tls import context_of
-
-log = logging.getLogger(__name__)
 
 
 class MllpSink(Sink):
@@ -90,15 +86,7 @@ class _Sending(Crew):
             problem = "not sent: another message here has the same control id (MSH-10); give each its own"
             self.tell(Delivery(identity, DeliveryState.REFUSED, message=problem))
             return
-        for number in range(tries.TRIES):
-            news = self._once(identity, message)
-            self.count([news])
-            if not news.retry:
-                return
-            if number + 1 < tries.TRIES:
-                pause = tries.PAUSES[min(number, len(tries.PAUSES) - 1)]
-                log.warning("%s; trying again in %g s", news.message, pause)
-                self.pause(pause)
+        self.repeat(lambda: self._once(identity, message))
 
     def _once(self, identity: str, message: Message) -> Delivery:
         self.check()

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 
 from airflow_monai.errors import DeadlinePassed, DestinationError, SinkUnavailable
-from airflow_monai.sinks import tries
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, OnResult, Sink
 from airflow_monai.sinks.crew import Crew, Stopped
 from airflow_monai.sinks.deadline import StillAtIt, longest
 from airflow_monai.sinks.files import digest_of
 from airflow_monai.sinks.s3_bucket import Bucket, BucketBusy, WriteLost, WriteRefused
 from airflow_monai.store.base import check_key, safe_name
-
-log = logging.getLogger(__name__)
 
 _HIDDEN = "an object of this name is there, and the key may not read it; remove it, or set overwrite in the extra"
 _OTHER = "and other content is there; remove it, or set overwrite in the extra"
@@ -82,19 +78,14 @@ class _Uploading(Crew):
     def deliver(self, batch: Sequence[Instance]) -> None:
         (instance,) = batch
         identity = self._sink.identity(instance)
-        for number in range(tries.TRIES):
-            self.check()
-            self.tell(Delivery(identity, DeliveryState.SENT))
-            news = self.tell(self._once(identity, instance))
-            self.count([news])
-            if not news.retry:
-                return
-            if number + 1 < tries.TRIES:
-                pause = tries.PAUSES[min(number, len(tries.PAUSES) - 1)]
-                log.warning("%s; trying again in %g s", news.message, pause)
-                self.pause(pause)
+        self.repeat(lambda: self._once(identity, instance))
 
     def _once(self, identity: str, instance: Instance) -> Delivery:
+        self.check()
+        self.tell(Delivery(identity, DeliveryState.SENT))
+        return self.tell(self._sent(identity, instance))
+
+    def _sent(self, identity: str, instance: Instance) -> Delivery:
         most = longest(_sizes([instance]), self._sink.throttle, self._sink.connections)
         try:
             return self.deadline.within(lambda: self._judged(identity, instance), most)

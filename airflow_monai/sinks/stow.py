@@ -95,7 +95,7 @@ class _Sending(Crew):
         while work:
             instances, tried = work.popleft()
             verdict, wait_seconds = self._request(instances)
-            pause = max(tries.PAUSES[min(tried, len(tries.PAUSES) - 1)], wait_seconds)
+            pause = max(tries.pause_after(tried), wait_seconds)
             verdicts, paused = self._resolved(instances, verdict, pause)
             self.count(news for uid, news in verdicts.items() if not _is_for_company(uid, news, verdict))
             again = [one for one in instances if verdicts[one.sop_instance_uid or ""].retry]

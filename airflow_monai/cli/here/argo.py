@@ -14,6 +14,7 @@ from typing import TextIO
 
 from airflow_monai.argo.templates import read_template
 from airflow_monai.cli.ending import ends
+from airflow_monai.cli.given import texts_of
 from airflow_monai.engine import Engine, Job, JobState, JobStatus
 from airflow_monai.errors import InvalidArgument
 from airflow_monai.hooks.argo import ArgoHook
@@ -85,7 +86,7 @@ def run_launch(
     server: ArgoServer, template: str, parameters: Sequence[str], name: str, wait: bool, as_json: bool, out: TextIO
 ) -> int:
     """Start a template by hand, to try it; exit code 1 when it was waited for and failed."""
-    job = Job(template, name or f"monai-by-hand-{uuid.uuid4().hex[:12]}", parameters=_parameters(parameters))
+    job = Job(template, name or f"monai-by-hand-{uuid.uuid4().hex[:12]}", parameters=texts_of(parameters))
     created, status = _launched(ArgoEngine(server), job, wait)
     _print(server, job, status, as_json, out, created=created)
     return 1 if status is not None and status.state is JobState.FAILED else 0
@@ -137,16 +138,6 @@ def _print(
         return
     print(f"{job.name}: {state}{': ' if message else ''}{message}", file=out)
     print(server.page(job.name), file=out)
-
-
-def _parameters(words: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise InvalidArgument(f"{word!r} is no parameter: write NAME=VALUE.")
-        found[name] = value
-    return found
 
 
 def _text(path: Path) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+from airflow_monai.cli.given import secret_of, values_of
 from airflow_monai.cli.remote.asking import WORKFLOW_MANAGER, answer, asks
-from airflow_monai.cli.remote.given import secret_of, values_of
 from airflow_monai.client.server import Server, place
 from airflow_monai.errors import SettingsError
 

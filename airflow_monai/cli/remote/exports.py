@@ -8,9 +8,9 @@ import os
 from argparse import Namespace
 from pathlib import Path
 
+from airflow_monai.cli.given import secret_of, texts_of, values_of
 from airflow_monai.cli.remote.asking import WORKLOAD_MANAGER, answer, asks
 from airflow_monai.cli.remote.fetching import fetch, fetch_all
-from airflow_monai.cli.remote.given import secret_of, texts_of, values_of
 from airflow_monai.client.server import Server, place
 from airflow_monai.errors import SettingsError
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from airflow_monai.cli.given import secret_of
 from airflow_monai.cli.remote.asking import APP_SERVER, OK, REFUSED, answer, asks
-from airflow_monai.cli.remote.given import secret_of
 from airflow_monai.client.server import Server, place
 
 _AT = "notification-handlers"

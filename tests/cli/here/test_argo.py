@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_monai.cli.here import argo as command
-from airflow_monai.errors import InvalidArgument, ServiceRefused
+from airflow_monai.errors import InvalidArgument, ServiceRefused, SettingsError
 from airflow_monai.hooks.argo_server import ArgoServer
 from tests.argo_server import ArgoProcess, argo_server
 
@@ -73,7 +73,7 @@ def test_a_template_is_tried_by_hand(server: ArgoServer, argo: ArgoProcess, file
     assert command.run_cancel(server, "try-1", False, io.StringIO()) == 1
     with pytest.raises(InvalidArgument, match="There is no WorkflowTemplate 'other'"):
         command.run_launch(server, "other", [], "", False, False, io.StringIO())
-    with pytest.raises(InvalidArgument, match="NAME=VALUE"):
+    with pytest.raises(SettingsError, match="NAME=VALUE"):
         command.run_launch(server, "segment", ["input"], "", False, False, io.StringIO())
     with pytest.raises(ServiceRefused, match=r"input.*required"):
         command.run_launch(server, "segment", [], "", False, False, io.StringIO())

@@ -7,7 +7,7 @@ from argparse import Namespace
 
 import pytest
 
-from airflow_monai.cli.remote.given import secret_of, texts_of, values_of
+from airflow_monai.cli.given import secret_of, texts_of, values_of
 from airflow_monai.errors import SettingsError
 
 

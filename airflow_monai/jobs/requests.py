@@ -143,6 +143,8 @@ class JobRequests:
             self.store.write_json(_open_key(request), {"time": time.time()})
             self.index.add(_entries(made))
             if self.store.create_json(_request_key(request), made.to_dict()):
+                if not self.is_open(request):
+                    self._open_again(request)
                 return made, True
             known = self.find(request)
         if known is None:
@@ -178,8 +180,17 @@ class JobRequests:
                 elif time.time() - float(self.store.read_json(_open_key(request))["time"]) > ABANDONED_SECONDS:
                     self.index.remove([entry for entry in self.index.entries() if entry.request == request])
                     self.store.delete(_open_key(request))
+                    self._open_again(request)
             except (StoreError, ValueError, KeyError, TypeError):
                 continue  # done with meanwhile, or damaged: neither may keep the others
+
+    def _open_again(self, request: str) -> None:
+        """Have it begun where it was placed just while it was cleared away: whoever places it looks after it has done
+        so, who clears it away when that is done, so that one of them sees it. To begin a job again does nothing."""
+        placed = self.find(request)
+        if placed is not None:
+            self.store.write_json(_open_key(request), {"time": time.time()})
+            self.index.add(_entries(placed))
 
     def close(self, request: Request) -> None:
         """All of its jobs have begun, or never will."""

@@ -77,6 +77,48 @@ def test_of_many_that_ask_at_once_all_learn_of_one_request(store: Store) -> None
         JobRequests(store).place("r", "something else", list)
 
 
+@pytest.mark.parametrize("cleared", ["before it is placed", "after it is placed"])
+def test_a_request_that_is_placed_while_a_wrong_clock_clears_it_away_is_begun(
+    store: Store, monkeypatch: pytest.MonkeyPatch, cleared: str
+) -> None:
+    """Its note is there, it itself not yet, and a gateway takes it for one that somebody gave up long ago."""
+    requests, sweeper = JobRequests(store), JobRequests(store)
+    create, find, placed = type(store).create, sweeper.find, []
+
+    def clear_away() -> None:
+        with monkeypatch.context() as ahead:
+            ahead.setattr(time, "time", lambda: 4e9)
+            assert list(sweeper.open()) == []
+
+    def place() -> None:
+        placed.append(requests.place("r", "asked", lambda: [wanted("r")]))
+
+    if cleared == "before it is placed":
+
+        def create_later(self: Store, key: str, data: bytes) -> bool:
+            if key.startswith("jobs/requests/"):
+                monkeypatch.setattr(type(store), "create", create)
+                clear_away()
+            return create(self, key, data)
+
+        monkeypatch.setattr(type(store), "create", create_later)
+        place()
+    else:
+        store.write_json("jobs/open/r.json", {"time": 1.0})
+
+        def find_none(request: str) -> object:
+            sweeper.find = find  # type: ignore[method-assign]
+            place()
+            store.write_json("jobs/open/r.json", {"time": 1.0})  # as it was read a moment ago
+            return None
+
+        sweeper.find = find_none  # type: ignore[method-assign,assignment]
+        clear_away()
+    assert placed[0][1]
+    assert [request.id for request in JobRequests(store).open()] == ["r"]
+    assert requests.waiting_job(placed[0][0].jobs[0].job_id) is not None
+
+
 def test_a_request_is_begun_when_it_can_be_and_once(store: Store) -> None:
     runs, requests = Runs(), JobRequests(store)
     requests.place("r", "asked", lambda: [wanted("r")])

@@ -80,9 +80,14 @@ class Keycloak:
     direct_grants: bool = True
     lifetime: int = 300
     asked: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
-    _codes: dict[str, tuple[Person, str]] = field(default_factory=dict)
+    _codes: dict[str, tuple[Person, Mapping[str, str]]] = field(default_factory=dict)
     _refresh: dict[str, Person] = field(default_factory=dict)
     _key: rsa.RSAPrivateKey = field(default_factory=lambda: rsa.generate_private_key(65537, 2048))
+
+    @property
+    def authorization(self) -> str:
+        """Address of its log-in form."""
+        return str(self.discovery()["authorization_endpoint"])
 
     @property
     def issuer(self) -> str:
@@ -106,9 +111,9 @@ class Keycloak:
         public = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(self._key.public_key()))
         return {"keys": [{**public, "kid": "1", "use": "sig", "alg": "RS256"}]}
 
-    def code_for(self, name: str, password: str, redirect_uri: str) -> str:
+    def code_for(self, name: str, password: str, asked: Mapping[str, str]) -> str:
         code = secrets.token_urlsafe(16)
-        self._codes[code] = (self._by_password(name, password), redirect_uri)
+        self._codes[code] = (self._by_password(name, password), asked)
         return code
 
     def tokens(self, form: Mapping[str, list[str]], headers: Mapping[str, str]) -> Any:
@@ -121,15 +126,15 @@ class Keycloak:
         if grant == "password":
             if not self.direct_grants:
                 raise Refused(400, "unauthorized_client", "Client not allowed for direct access grants")
-            return self._issued(self._by_password(said.get("username", ""), said.get("password", "")), said)
+            return self._issued(self._by_password(said.get("username", ""), said.get("password", "")))
         if grant == "client_credentials":
-            return self._issued(self.people[f"service-account-{CLIENT}"], said, refresh=False)
+            return self._issued(self.people[f"service-account-{CLIENT}"], refresh=False)
         if grant == "refresh_token" and said.get("refresh_token") in self._refresh:
-            return self._issued(self._refresh.pop(said["refresh_token"]), said)
+            return self._issued(self._refresh.pop(said["refresh_token"]))
         if grant == "authorization_code":
-            person, redirect_uri = self._codes.pop(said.get("code", ""), (None, ""))
-            if person is not None and redirect_uri == said.get("redirect_uri"):
-                return self._issued(person, said)
+            person, asked = self._codes.pop(said.get("code", ""), (None, {}))
+            if person is not None and asked["redirect_uri"] == said.get("redirect_uri"):
+                return self._issued(person, nonce=asked.get("nonce", ""))
         raise Refused(400, "invalid_grant", "Not known")
 
     def bearer(self, headers: Mapping[str, str]) -> Person:
@@ -170,13 +175,15 @@ class Keycloak:
             raise Refused(401, "invalid_grant", "Invalid user credentials")
         return person
 
-    def _issued(self, person: Person, said: Mapping[str, str], *, refresh: bool = True) -> dict[str, Any]:
+    def _issued(self, person: Person, *, refresh: bool = True, nonce: str = "") -> dict[str, Any]:
         now = int(time.time())
         claims = {
             "iss": self.issuer, "aud": CLIENT, "azp": CLIENT, "iat": now, "exp": now + self.lifetime,
             "sub": subject(person), "preferred_username": person.name, "email": f"{person.name}@hospital.example",
             "realm_access": {"roles": sorted(person.roles)}, "jti": secrets.token_hex(8),
         }  # fmt: skip
+        if nonce:
+            claims["nonce"] = nonce
         token = jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": "1"})
         answer = {"access_token": token, "id_token": token, "token_type": "Bearer", "expires_in": self.lifetime}
         if refresh:
@@ -224,7 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, self.keycloak.keys())
         elif name == "protocol/openid-connect/userinfo":
             person = self.keycloak.bearer(self.headers)  # type: ignore[arg-type]
-            told = {"sub": subject(person), "preferred_username": person.name, "realm_roles": sorted(person.roles)}
+            told = {"sub": subject(person), "preferred_username": person.name, "groups": sorted(person.roles)}
             self._send(200, {**told, "email": f"{person.name}@hospital.example"})
         elif name == "protocol/openid-connect/auth":
             form = '<form method="post"><input name="username"><input name="password" type="password"></form>'
@@ -239,7 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, self.keycloak.tokens(form, self.headers))  # type: ignore[arg-type]
         elif name == "protocol/openid-connect/auth":
             asked = dict(parse_qsl(urlsplit(self.path).query))
-            code = self.keycloak.code_for(form["username"][0], form["password"][0], asked["redirect_uri"])
+            code = self.keycloak.code_for(form["username"][0], form["password"][0], asked)
             back = urlencode({"code": code, "state": asked.get("state", "")})
             self._send(302, "", location=f"{asked['redirect_uri']}?{back}")
         else:

@@ -41,15 +41,22 @@ class Hospital:
 
 
 @contextmanager
-def hospital(database: str, folder: Path, manager: str, port: int, **settings: str) -> Iterator[Hospital]:
+def hospital(database: str, folder: Path, manager: str, **settings: str) -> Iterator[Hospital]:
     """
     :param manager: class of the auth manager.
     :param settings: further environment variables.
     """
-    workflows, store = folder / "workflows", folder / "store"
-    workflows.mkdir()
+    (folder / "workflows").mkdir()
     for name in ("heart", "lung"):
-        (workflows / f"{name}.yaml").write_text(WORKFLOW.format(name=name))
+        (folder / "workflows" / f"{name}.yaml").write_text(WORKFLOW.format(name=name))
+    with serving(database, folder, manager, **settings) as url:
+        yield Hospital(url, folder, _worked_in(LocalStore(folder / "store")))
+
+
+@contextmanager
+def serving(database: str, folder: Path, manager: str, **settings: str) -> Iterator[str]:
+    """One more API server of a hospital; its address."""
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     env = {
         **os.environ,
@@ -60,17 +67,17 @@ def hospital(database: str, folder: Path, manager: str, port: int, **settings: s
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__API__SECRET_KEY": SECRET,
         "AIRFLOW__API_AUTH__JWT_SECRET": SECRET,
-        "AIRFLOW__MONAI__STORE": str(store),
-        "AIRFLOW__MONAI__WORKFLOW_FOLDER": str(workflows),
+        "AIRFLOW__MONAI__STORE": str(folder / "store"),
+        "AIRFLOW__MONAI__WORKFLOW_FOLDER": str(folder / "workflows"),
         "AIRFLOW__MONAI__API_RATE": "0",
         **settings,
     }
-    with (folder / "server.log").open("wb") as log:
-        command = [sys.executable, "-m", "tests.api.auth_managers.server", str(port), str(workflows)]
+    with (folder / f"server-{port}.log").open("wb") as log:
+        command = [sys.executable, "-m", "tests.api.auth_managers.server", str(port), str(folder / "workflows")]
         server = subprocess.Popen(command, cwd=REPOSITORY, env=env, stdout=log, stderr=log)
     try:
-        _wait(url, server, folder / "server.log")
-        yield Hospital(url, folder, _worked_in(LocalStore(store)))
+        _wait(url, server, folder / f"server-{port}.log")
+        yield url
     finally:
         server.terminate()
         server.wait(30)

@@ -17,8 +17,6 @@ from tests.api.airflow_rows import parse
 
 ADMIN = "admin"
 """Name and password of FAB's first person, as ``airflow users create`` would make them."""
-GUEST = "guest"
-"""A viewer without a password, as one who came by OAuth is kept."""
 
 
 def main() -> None:
@@ -30,11 +28,8 @@ def main() -> None:
     if hasattr(manager, "security_manager"):
         with manager.flask_app.app_context():
             people = manager.security_manager
-            for name, role, password in ((ADMIN, "Admin", ADMIN), (GUEST, "Viewer", "")):
-                people.add_user(name, name, name, f"{name}@hospital.example", people.find_role(role), password)
-            if not password:
-                people.find_user(GUEST).password = None
-                people.session.commit()
+            if people.find_user(ADMIN) is None:
+                people.add_user(ADMIN, ADMIN, ADMIN, "admin@hospital.example", people.find_role("Admin"), ADMIN)
     uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="warning", proxy_headers=False)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import requests
 
-from tests.api.auth_managers.conftest import Hospital, free_port, hospital
+from tests.api.auth_managers.conftest import Hospital, hospital, serving
 from tests.api.auth_managers.rights import CONNECT, SEE, WORK, instances, rights_of, seen
-from tests.api.auth_managers.server import ADMIN, GUEST
+from tests.api.auth_managers.server import ADMIN
+from tests.keycloak_server import CLIENT, CLIENT_SECRET, Person, keycloak
 
 MANAGER = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
 HEART_ONLY = {
@@ -25,7 +26,7 @@ CHANGE = [(do, name) for do in ("can_create", "can_edit") for name in ("DAG Runs
 
 @pytest.fixture(scope="module")
 def site(installed: None, emptied: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
-    with hospital(emptied, tmp_path_factory.mktemp("fab"), MANAGER, free_port()) as found:
+    with hospital(emptied, tmp_path_factory.mktemp("fab"), MANAGER) as found:
         boss = {"authorization": f"Bearer {token(found, ADMIN, ADMIN)}"}
         for role, extra in HEART_ONLY.items():
             wanted = [*READ, *extra, *(CHANGE if "worker" in role else [])]
@@ -92,7 +93,7 @@ def test_what_a_right_on_one_dag_opens(site: Hospital) -> None:
 def test_ways_to_sign_in(site: Hospital) -> None:
     own = site.monai("/workflow-manager/workflowinstances")
     assert requests.get(own, auth=("viewer", "viewer"), timeout=60).status_code == 200
-    for name, password in (("viewer", "user"), ("viewer", ""), ("nobody", "viewer"), (GUEST, ""), (GUEST, "x")):
+    for name, password in (("viewer", "user"), ("viewer", ""), ("nobody", "viewer")):
         refused = requests.get(own, auth=(name, password), timeout=60)
         assert refused.status_code == 401 and "Basic" in refused.headers["www-authenticate"], (name, refused.text)
     assert requests.get(own, headers={"authorization": "Bearer x.y.z"}, timeout=60).status_code == 401
@@ -122,3 +123,34 @@ def test_who_is_not_active_any_more_is_nobody(site: Hospital) -> None:
     ways: list[dict[str, Any]] = [{"headers": hers}, {"auth": ("leaver", "leaver")}]
     for way in ways:
         assert requests.get(site.monai("/app-server/datasets"), timeout=60, **way).status_code == 401
+
+
+WEBSERVER_CONFIG = """
+from flask_appbuilder.const import AUTH_OAUTH
+AUTH_TYPE = AUTH_OAUTH
+AUTH_USER_REGISTRATION = True
+AUTH_ROLES_SYNC_AT_LOGIN = True
+AUTH_ROLES_MAPPING = {{"radiology": ["User"], "cardiology": ["heart-reader"]}}
+OAUTH_PROVIDERS = [{{"name": "keycloak", "token_key": "access_token", "remote_app": {{
+    "client_id": {client!r}, "client_secret": {secret!r}, "client_kwargs": {{"scope": "openid email profile"}},
+    "server_metadata_url": "{issuer}/.well-known/openid-configuration", "api_base_url": "{issuer}/protocol/",
+}}}}]
+"""
+
+
+def test_who_came_by_openid_connect_has_rights_by_roles(site: Hospital, emptied: str) -> None:
+    """A second API server of the hospital, whose FAB signs people in at a stand-in of an OpenID Connect provider."""
+    people = (Person("rita", frozenset({"radiology"}), "pw"), Person("carl", frozenset({"cardiology"}), "pw"))
+    with keycloak(*people) as provider:
+        config = site.folder / "webserver_config.py"
+        config.write_text(WEBSERVER_CONFIG.format(client=CLIENT, secret=CLIENT_SECRET, issuer=provider.issuer))
+        with serving(emptied, site.folder, MANAGER, AIRFLOW__FAB__CONFIG_FILE=str(config)) as url:
+            for person, listed in zip(people, ({"heart", "lung"}, {"heart"}), strict=True):
+                with requests.Session() as browser:
+                    page = browser.get(f"{url}/auth/login/keycloak", timeout=60)
+                    assert page.url.startswith(provider.authorization)
+                    browser.post(page.url, data={"username": person.name, "password": "pw"}, timeout=60)
+                    found = browser.get(f"{url}/monai/workflow-manager/workflowinstances", timeout=60)
+                    assert {one["workflow_name"] for one in found.json()["Data"]} == listed
+                refused = requests.get(f"{url}/monai/app-server/datasets", auth=(person.name, "pw"), timeout=60)
+                assert refused.status_code == 401, "the password is one of the provider"

@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 import pytest
 import requests
 
-from tests.api.auth_managers.conftest import Hospital, free_port, hospital
+from tests.api.auth_managers.conftest import Hospital, hospital
 from tests.api.auth_managers.rights import CONNECT, SEE, WORK, rights_of, seen
 from tests.keycloak_server import CLIENT, CLIENT_SECRET, REALM, Keycloak, Person, keycloak
 
@@ -43,7 +43,7 @@ def site(
 ) -> Iterator[Hospital]:
     options = {"SERVER_URL": realm.url, "REALM": REALM, "CLIENT_ID": CLIENT, "CLIENT_SECRET": CLIENT_SECRET}
     settings = {f"AIRFLOW__KEYCLOAK_AUTH_MANAGER__{name}": value for name, value in options.items()}
-    with hospital(emptied, tmp_path_factory.mktemp("keycloak"), MANAGER, free_port(), **settings) as found:
+    with hospital(emptied, tmp_path_factory.mktemp("keycloak"), MANAGER, **settings) as found:
         yield found
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -38,8 +39,13 @@ class Transaction:
 
 
 class KubeMqServer:
-    def __init__(self, token: str = "", denied: str = "", least_wait: float = 0.1) -> None:
-        self.token, self.denied, self.least_wait = token, denied, least_wait
+    """
+    :param token: that callers must have; ``denied``: begins the names of queues that none may use.
+    :param tls: folder with ``cert.pem`` and ``key.pem``.
+    """
+
+    def __init__(self, token: str = "", denied: str = "", tls: Path | None = None, least_wait: float = 0.1) -> None:
+        self.token, self.denied, self.tls, self.least_wait = token, denied, tls, least_wait
         self.lock = threading.Condition()
         self.waiting: dict[str, dict[int, Any]] = {}
         self.events: list[Any] = []
@@ -66,7 +72,12 @@ class KubeMqServer:
             ),
         }
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("kubemq.kubemq", methods),))
-        self.port = self.server.add_insecure_port(f"127.0.0.1:{self.port}")
+        place = f"127.0.0.1:{self.port}"
+        if self.tls is None:
+            self.port = self.server.add_insecure_port(place)
+        else:
+            pair = ((self.tls / "key.pem").read_bytes(), (self.tls / "cert.pem").read_bytes())
+            self.port = self.server.add_secure_port(place, grpc.ssl_server_credentials([pair]))
         self.server.start()
 
     def stop(self) -> None:
@@ -207,8 +218,8 @@ def _problem(asked: Any) -> str:
 
 
 @contextmanager
-def kubemq_server(token: str = "", denied: str = "") -> Iterator[KubeMqServer]:
-    server = KubeMqServer(token, denied)
+def kubemq_server(token: str = "", denied: str = "", tls: Path | None = None) -> Iterator[KubeMqServer]:
+    server = KubeMqServer(token, denied, tls)
     server.start()
     try:
         yield server

@@ -24,6 +24,7 @@ from airflow_monai.hooks.broker import KubeMqHook, kubemq_connection_type
 from tests.broker.test_rabbitmq import Inbox, event
 from tests.gateway.conftest import wait_for
 from tests.kubemq_server import KubeMqServer, kubemq_server
+from tests.rabbitmq import make_certificates
 
 
 @pytest.fixture(scope="module")
@@ -289,6 +290,15 @@ def test_no_server_no_login_and_no_right_are_told(free_port: int, topic: str, in
         wait_for(lambda: any(inbox.states), 20)
         assert "access denied to resource" in str(next(state for state in inbox.states if state))
         subscribed.close()
+
+
+def test_tls_with_the_authority_of_the_connection(tmp_path: Path) -> None:
+    with kubemq_server(tls=make_certificates(tmp_path / "tls")) as server:
+        good = {"tls": True, "ca_file": str(tmp_path / "tls/ca.pem")}
+        assert "Logged in" in open_broker(server.address(**good)).test()
+        for extra in ({"tls": True}, {}):
+            with pytest.raises(BrokerUnavailable, match="cannot be reached"):
+                open_broker(server.address(**extra)).test()
 
 
 @pytest.mark.parametrize(

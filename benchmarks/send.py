@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from airflow_monai.sinks.base import Destination, Instance
 from airflow_monai.sinks.dicom import DicomSink
-from airflow_monai.sinks.ledger import Ledger
+from airflow_monai.sinks.ledger.pages import Ledger
+from airflow_monai.sinks.ledger.recorder import Recorder
 from airflow_monai.sinks.part10 import read_head
-from airflow_monai.sinks.recorder import Recorder
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import payload_key
 from benchmarks.table import Row, Unavailable, print_table

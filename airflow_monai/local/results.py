@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_monai.sinks.ledger import Ledger
+from airflow_monai.sinks.ledger.pages import Ledger
 from airflow_monai.store import open_store
 from airflow_monai.store.payloads import dicom_key, payload_key
 from airflow_monai.store.runs import RunFolder

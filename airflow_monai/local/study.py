@@ -82,7 +82,7 @@ def send(study: Study, port: int, *, called_aet: str, stop: Callable[[], bool]) 
     :raises StudyError: when an instance is refused or not answered.
     """
     from airflow_monai.local.ports import LOOPBACK
-    from airflow_monai.sinks.dimse import Peer, associate
+    from airflow_monai.sinks.dimse.association import Peer, associate
     from airflow_monai.sinks.part10 import seek_dataset
 
     syntaxes = sorted({(file.sop_class_uid, file.transfer_syntax_uid) for file in study.files})

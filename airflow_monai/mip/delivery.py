@@ -194,7 +194,7 @@ def _posted(
     destination: Destination, run: Run, result: Result, folder: RunFolder, deadline: Deadline
 ) -> tuple[State, str]:
     """Post the outputs as one zip to the address of the connection."""
-    from airflow_monai.sinks.http_site import HttpSite, Upload
+    from airflow_monai.sinks.web.site import HttpSite, Upload
 
     headers = {
         "Idempotency-Key": f"{run.run_id}/{result.module}",

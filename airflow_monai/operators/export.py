@@ -26,7 +26,7 @@ from airflow_monai.operators.export_files import OTHER_STUDY, RECEIVED_SERIES, E
 from airflow_monai.operators.orphan import watch_parent
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, Sink
 from airflow_monai.sinks.delivery import Deliverer, DeliveryTime, told
-from airflow_monai.sinks.ledger import Ledger
+from airflow_monai.sinks.ledger.pages import Ledger
 from airflow_monai.sinks.order import ExportOrder
 from airflow_monai.sinks.registry import open_sink
 from airflow_monai.sinks.report import SinkReport

@@ -17,8 +17,8 @@ from dataclasses import replace
 from airflow_monai.errors import DeadlinePassed, MonaiError, SinkUnavailable
 from airflow_monai.sinks.base import Delivery, DeliveryState, Instance, Sink
 from airflow_monai.sinks.deadline import Deadline
-from airflow_monai.sinks.ledger import Entry, Ledger, unanswered
-from airflow_monai.sinks.recorder import Recorder, enter
+from airflow_monai.sinks.ledger.pages import Entry, Ledger, unanswered
+from airflow_monai.sinks.ledger.recorder import Recorder, enter
 from airflow_monai.sinks.report import SinkReport
 
 log = logging.getLogger(__name__)

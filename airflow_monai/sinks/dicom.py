@@ -8,9 +8,9 @@ from functools import lru_cache
 
 from airflow_monai.errors import ExportError
 from airflow_monai.sinks.base import Destination, Instance, OnResult, Sink
-from airflow_monai.sinks.conversion import IMPLICIT_LITTLE, alternatives
-from airflow_monai.sinks.dicom_lines import TRIES, Sending
-from airflow_monai.sinks.dimse import MAX_CONTEXTS, Peer, associate
+from airflow_monai.sinks.dimse.association import MAX_CONTEXTS, Peer, associate
+from airflow_monai.sinks.dimse.conversion import IMPLICIT_LITTLE, alternatives
+from airflow_monai.sinks.dimse.lines import TRIES, Sending
 from airflow_monai.sinks.tls import context_of
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -59,7 +59,7 @@ class DicomSink(Sink):
         return syntaxes_of(instance, self.converts)
 
     def ask(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
-        from airflow_monai.sinks.query import present
+        from airflow_monai.sinks.dimse.query import present
 
         found = present(self._asked, instances, self.deadline) if self._asked else None
         if found is None:
@@ -67,14 +67,14 @@ class DicomSink(Sink):
         return found
 
     def count(self, study_instance_uid: str) -> int | None:
-        from airflow_monai.sinks.query import count
+        from airflow_monai.sinks.dimse.query import count
 
         return count(self._asked, study_instance_uid, self.deadline) if self._asked else None
 
     def verify(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
         if self.verification != "commitment":
             return self.ask(instances)
-        from airflow_monai.sinks.commitment import commit
+        from airflow_monai.sinks.dimse.commitment import commit
 
         return commit(self.peer, instances, self.deadline, port=self._commitment_port, seconds=self._commitment_timeout)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from airflow_monai.errors import SinkUnavailable
 from airflow_monai.sinks.deadline import Deadline
+from airflow_monai.sinks.dimse.wire import connect
 from airflow_monai.sinks.hl7_message import END, START, Acknowledgement, Message, read_acknowledgement
-from airflow_monai.sinks.wire import connect
 
 _BLOCK = 65_536
 _MAX_ANSWER = 1 << 20

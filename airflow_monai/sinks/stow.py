@@ -12,10 +12,10 @@ from airflow_monai.errors import DestinationError, MonaiError, SinkUnavailable
 from airflow_monai.sinks import tries
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance, OnResult, Sink
 from airflow_monai.sinks.crew import Crew, Stopped
-from airflow_monai.sinks.http_site import AnswerLost, HttpSite, Upload
-from airflow_monai.sinks.multipart import MultipartBody
-from airflow_monai.sinks.qido import Query
-from airflow_monai.sinks.stow_answer import Judged, judged
+from airflow_monai.sinks.web.multipart import MultipartBody
+from airflow_monai.sinks.web.qido import Query
+from airflow_monai.sinks.web.site import AnswerLost, HttpSite, Upload
+from airflow_monai.sinks.web.stow_answer import Judged, judged
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ Identity = str
 class StowSink(Sink):
     """Sends to a DICOMweb server, several instances a request and several requests at a time.
 
-    The connection is an HTTP one, see :class:`airflow_monai.sinks.http_site.HttpSite`. More extras:
+    The connection is an HTTP one, see :class:`airflow_monai.sinks.web.site.HttpSite`. More extras:
     ``instances_per_request`` (20) and ``mb_per_request`` (25; an instance that is larger has a request of its own),
     ``connections`` (2), ``query`` (true): whether QIDO-RS at the same address may be used to ask what is there, and
     ``resend_changed`` (false): send new content under a SOP Instance UID that the server has accepted before.

@@ -11,7 +11,7 @@ from pathlib import Path
 import requests
 
 from airflow_monai.local.stack import LocalStack
-from airflow_monai.sinks.ledger import Ledger
+from airflow_monai.sinks.ledger.pages import Ledger
 from tests.chaos.conftest import amount, report
 from tests.chaos.killer import Killer
 from tests.e2e.helpers import (

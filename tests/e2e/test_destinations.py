@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_monai.local.stack import LocalStack
-from airflow_monai.sinks.ledger import Ledger
+from airflow_monai.sinks.ledger.pages import Ledger
 from airflow_monai.store.payloads import run_id_of
 from airflow_monai.store.runs import RunFolder
 from tests.conftest import require

@@ -23,7 +23,7 @@ import pytest
 from airflow_monai.local.environment import USER
 from airflow_monai.local.ports import choose
 from airflow_monai.local.stack import LocalStack
-from airflow_monai.sinks.ledger import Ledger
+from airflow_monai.sinks.ledger.pages import Ledger
 from airflow_monai.store.payloads import payload_key
 from tests.conftest import require
 from tests.e2e.helpers import Maps, payloads_of, store_of, wait_for_runs

@@ -23,7 +23,7 @@ from airflow_monai.local.stack import LocalStack
 from airflow_monai.local.study import StudyError
 from airflow_monai.local.up import words
 from airflow_monai.sinks.base import DeliveryState
-from airflow_monai.sinks.ledger import Entry, Ledger
+from airflow_monai.sinks.ledger.pages import Entry, Ledger
 from airflow_monai.store import open_store
 from tests.conftest import require
 from tests.local.test_stack import SMALL

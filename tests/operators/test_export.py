@@ -21,7 +21,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_monai.errors import ExportIncomplete, ExportInterrupted, ExportRefused, Fenced
 from airflow_monai.operators.export import ExportOperator, Hl7ExportOperator
 from airflow_monai.sinks.base import DeliveryState
-from airflow_monai.sinks.ledger import Entry, Ledger
+from airflow_monai.sinks.ledger.pages import Entry, Ledger
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import manifest_key, payload_id_of, run_id_of
 from airflow_monai.store.runs import RunFolder
@@ -136,7 +136,7 @@ class Site:
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     monkeypatch.setenv("AIRFLOW__MONAI__STORE", str(tmp_path / "store"))
     monkeypatch.setenv("AIRFLOW__CORE__UNIT_TEST_MODE", "True")
-    monkeypatch.setattr("airflow_monai.sinks.dicom_lines.PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("airflow_monai.sinks.dimse.lines.PAUSES", (0.0, 0.0, 0.0))
     payload_id = payload_id_of(STUDY, "CTLUNG", 0)
     store = LocalStore(tmp_path / "store")
     folder = store.root / "payloads" / payload_id

@@ -23,7 +23,7 @@ from airflow_monai.errors import DeadlinePassed, DestinationError, ExportError, 
 from airflow_monai.sinks.base import DeliveryState, Destination, Instance
 from airflow_monai.sinks.delivery import Deliverer, DeliveryTime
 from airflow_monai.sinks.dicom import DicomSink
-from airflow_monai.sinks.ledger import Entry, Ledger
+from airflow_monai.sinks.ledger.pages import Entry, Ledger
 from airflow_monai.sinks.report import SinkReport
 from airflow_monai.store.local import LocalStore
 from tests.conftest import require

@@ -17,9 +17,9 @@ from airflow_monai.errors import DestinationError, SinkUnavailable
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
 from airflow_monai.sinks.deadline import Deadline
 from airflow_monai.sinks.dicom import DicomSink, batches
-from airflow_monai.sinks.dimse import Association, Peer
+from airflow_monai.sinks.dimse.association import Association, Peer
+from airflow_monai.sinks.dimse.wire import Wire
 from airflow_monai.sinks.part10 import read_head
-from airflow_monai.sinks.wire import Wire
 from tests.conftest import require
 from tests.pacs import CT, Receiver, free_port, make_images, orthanc, storescp
 from tests.sinks.difficult import Difficult, difficult, proxy, silent

@@ -18,7 +18,7 @@ import pytest
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
 from airflow_monai.sinks.delivery import Deliverer
 from airflow_monai.sinks.dicom import DicomSink
-from airflow_monai.sinks.ledger import Ledger
+from airflow_monai.sinks.ledger.pages import Ledger
 from airflow_monai.sinks.report import SinkReport
 from airflow_monai.store.local import LocalStore
 from tests.conftest import require

@@ -11,7 +11,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from airflow_monai.errors import ExportError
-from airflow_monai.sinks.conversion import EXPLICIT_LITTLE, IMPLICIT_LITTLE, converted
+from airflow_monai.sinks.dimse.conversion import EXPLICIT_LITTLE, IMPLICIT_LITTLE, converted
 from airflow_monai.sinks.part10 import read_head, seek_dataset
 from tests.pacs import make_images
 

@@ -14,7 +14,7 @@ from airflow_monai.pulls.tasks import PullTask, PullTasks, Report
 from airflow_monai.sinks import asked as module
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination
 from airflow_monai.sinks.delivery import Deliverer
-from airflow_monai.sinks.ledger import Ledger
+from airflow_monai.sinks.ledger.pages import Ledger
 from airflow_monai.sinks.order import ExportOrder
 from airflow_monai.sinks.pull import PullSink
 from airflow_monai.sinks.registry import open_sink

@@ -21,14 +21,14 @@ from typing import Any
 import pytest
 
 from airflow_monai.errors import DeadlinePassed, DestinationError, Fenced, SinkUnavailable
-from airflow_monai.sinks import http_auth
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
 from airflow_monai.sinks.deadline import Deadline
 from airflow_monai.sinks.delivery import Deliverer
-from airflow_monai.sinks.ledger import Entry, Ledger
+from airflow_monai.sinks.ledger.pages import Entry, Ledger
 from airflow_monai.sinks.part10 import read_head
 from airflow_monai.sinks.report import SinkReport
 from airflow_monai.sinks.stow import StowSink
+from airflow_monai.sinks.web import auth as http_auth
 from airflow_monai.store.local import LocalStore
 from tests.conftest import require
 from tests.pacs import make_images, orthanc
@@ -275,7 +275,7 @@ def test_retry_after_may_be_a_date_and_is_bounded() -> None:
     from datetime import datetime, timedelta, timezone
     from email.utils import format_datetime
 
-    from airflow_monai.sinks.http_site import _retry_after
+    from airflow_monai.sinks.web.site import _retry_after
 
     soon = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
     assert 25 < _retry_after(soon) <= 30

@@ -10,7 +10,7 @@ import pytest
 from airflow_monai.errors import MonaiError
 from airflow_monai.sinks.base import DeliveryState
 from airflow_monai.sinks.delivery import Deliverer
-from airflow_monai.sinks.ledger import Ledger
+from airflow_monai.sinks.ledger.pages import Ledger
 from airflow_monai.sinks.report import SinkReport
 from airflow_monai.sinks.stow import StowSink
 from airflow_monai.store.local import LocalStore

@@ -14,7 +14,7 @@ from airflow_monai.cli.here.configured import this_store
 from airflow_monai.cli.moments import moment
 from airflow_monai.cli.printing import print_json, print_table
 from airflow_monai.errors import InvalidArgument, MonaiError
-from airflow_monai.sinks.deliveries import ExportHistory, exports_of
+from airflow_monai.sinks.ledger.deliveries import ExportHistory, exports_of
 from airflow_monai.store.arrival import Arrival
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.deletion import Deletion, DeletionState

@@ -19,7 +19,7 @@ from airflow_monai.cli.progress import Progress
 from airflow_monai.errors import InvalidArgument, SinkUnavailable
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
 from airflow_monai.sinks.dicom import DicomSink
-from airflow_monai.sinks.wire import NobodyThere
+from airflow_monai.sinks.dimse.wire import NobodyThere
 from airflow_monai.store.base import safe_name
 from airflow_monai.store.elements import DamagedDataSet
 from airflow_monai.store.foreign import HEAD_BYTES, begins_as_dicom, problem_of_stranger, recognise

@@ -16,7 +16,7 @@ from airflow_monai.intake.events import EventLog
 from airflow_monai.intake.starting import NotStarted, Starter
 from airflow_monai.intake.workflows import Known
 from airflow_monai.sinks.base import DeliveryState
-from airflow_monai.sinks.ledger import Entry, Ledger
+from airflow_monai.sinks.ledger.pages import Entry, Ledger
 from airflow_monai.specs.plan import TaskPlan, TaskType, WorkflowPlan
 from airflow_monai.store.finding import NothingFound
 from airflow_monai.store.history import PayloadFilter, summarise

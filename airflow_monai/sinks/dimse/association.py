@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from airflow_monai.errors import DestinationError, ExportError, SinkUnavailable
-from airflow_monai.sinks import negotiation
 from airflow_monai.sinks.deadline import Deadline
+from airflow_monai.sinks.dimse import negotiation
+from airflow_monai.sinks.dimse.wire import Wire, connect, refused_certificate
 from airflow_monai.sinks.throttle import Throttle
-from airflow_monai.sinks.wire import Wire, connect, refused_certificate
 
 MAX_CONTEXTS = 128
 """Presentation context ids are the odd numbers of one byte (PS3.8 section 9.3.2.2)."""

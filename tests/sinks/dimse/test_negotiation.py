@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from airflow_monai.sinks import negotiation
+from airflow_monai.sinks.dimse import negotiation
 from tests.pacs import CT, EXPLICIT_LITTLE
 
 CONTEXTS = {1: (CT, EXPLICIT_LITTLE), 3: (CT, "1.2.840.10008.1.2"), 255: ("1.2.3", "1.2.840.10008.1.2.4.80")}
@@ -83,8 +83,8 @@ def test_an_export_needs_no_dicom_library() -> None:
     import sys
 
     code = (
-        "import sys, airflow_monai.sinks.dicom, airflow_monai.sinks.dicom_lines, airflow_monai.sinks.query\n"
-        "from airflow_monai.sinks.conversion import alternatives\n"
+        "import sys, airflow_monai.sinks.dicom, airflow_monai.sinks.dimse.lines, airflow_monai.sinks.dimse.query\n"
+        "from airflow_monai.sinks.dimse.conversion import alternatives\n"
         "assert alternatives('1.2.840.10008.1.2.4.80') and alternatives('1.2.840.10008.1.2.1')\n"
         "print([name for name in ('pydicom', 'pynetdicom', 'numpy') if name in sys.modules])"
     )

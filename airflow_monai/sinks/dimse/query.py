@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from airflow_monai.errors import DestinationError
 from airflow_monai.sinks.base import Instance
 from airflow_monai.sinks.deadline import Deadline
-from airflow_monai.sinks.dimse import Association, Peer, QueryFailed, associate
+from airflow_monai.sinks.dimse.association import Association, Peer, QueryFailed, associate
 
 STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.1"
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from airflow_monai.sinks.base import Delivery, DeliveryState
-from airflow_monai.sinks.dimse import Answer
+from airflow_monai.sinks.dimse.association import Answer
 
 DUPLICATE = 0x0111
 _SUCCESS_AND_WARNINGS = {

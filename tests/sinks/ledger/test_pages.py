@@ -12,8 +12,8 @@ import pytest
 
 from airflow_monai.errors import Fenced, StoreError
 from airflow_monai.sinks.base import Delivery, DeliveryState
-from airflow_monai.sinks.ledger import Entry, Ledger
-from airflow_monai.sinks.recorder import AHEAD, Recorder, enter
+from airflow_monai.sinks.ledger.pages import Entry, Ledger
+from airflow_monai.sinks.ledger.recorder import AHEAD, Recorder, enter
 from airflow_monai.store import Store
 from airflow_monai.store.local import LocalStore
 from tests.s3_server import s3  # noqa: F401

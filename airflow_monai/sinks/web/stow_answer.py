@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from airflow_monai.sinks.base import Delivery, DeliveryState
-from airflow_monai.sinks.http_site import HttpAnswer
-from airflow_monai.sinks.stow_report import Report, read_report, refusal
+from airflow_monai.sinks.web.site import HttpAnswer
+from airflow_monai.sinks.web.stow_report import Report, read_report, refusal
 
 _BUSY = frozenset({408, 425, 429, 503, 507})
 """Nothing was stored, and a later try may end otherwise."""

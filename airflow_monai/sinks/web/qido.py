@@ -11,8 +11,8 @@ from urllib.parse import quote
 from airflow_monai.errors import ExportError, SinkUnavailable
 from airflow_monai.sinks.base import Instance
 from airflow_monai.sinks.deadline import Deadline
-from airflow_monai.sinks.http_site import HttpAnswer, HttpSite
 from airflow_monai.sinks.part10 import read_head
+from airflow_monai.sinks.web.site import HttpAnswer, HttpSite
 
 PAGE = 500
 """Instances asked for at a time."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_monai.sinks.base import DeliveryState
-from airflow_monai.sinks.ledger import Ledger
+from airflow_monai.sinks.ledger.pages import Ledger
 from airflow_monai.store.base import Store
 from airflow_monai.store.payloads import payload_key
 

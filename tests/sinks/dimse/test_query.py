@@ -13,7 +13,7 @@ import pytest
 from airflow_monai.errors import DestinationError, SinkUnavailable
 from airflow_monai.sinks.base import DeliveryState, Destination
 from airflow_monai.sinks.dicom import DicomSink
-from airflow_monai.sinks.query import STUDY_ROOT
+from airflow_monai.sinks.dimse.query import STUDY_ROOT
 from tests.conftest import require
 from tests.pacs import free_port, make_images, orthanc, storescp
 from tests.sinks.difficult import difficult

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from airflow_monai.sinks.base import DeliveryState
-from airflow_monai.sinks.conversion import EXPLICIT_LITTLE, IMPLICIT_LITTLE, NotConvertible, alternatives, converted
+from airflow_monai.sinks.dimse.conversion import (
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    NotConvertible,
+    alternatives,
+    converted,
+)
 from airflow_monai.sinks.part10 import read_head
 from tests.conftest import require
 from tests.pacs import make_images, storescp

@@ -10,8 +10,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from airflow_monai.sinks.base import Delivery, DeliveryState
-from airflow_monai.sinks.dicom_status import failure, judge
-from airflow_monai.sinks.dimse import Answer
+from airflow_monai.sinks.dimse.association import Answer
+from airflow_monai.sinks.dimse.status import failure, judge
 
 _REFERENCED = "00081199"  # Referenced SOP Sequence: stored
 _FAILED = "00081198"  # Failed SOP Sequence

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from airflow_monai.errors import DeadlinePassed, DestinationError, SinkUnavailable
-from airflow_monai.sinks.commitment import PUSH_INSTANCE, PUSH_MODEL
 from airflow_monai.sinks.deadline import Deadline
+from airflow_monai.sinks.dimse.commitment import PUSH_INSTANCE, PUSH_MODEL
 from tests.conftest import require
 from tests.pacs import free_port, make_images, orthanc, storescp
 from tests.sinks.difficult import trickling

@@ -13,8 +13,8 @@ from types import TracebackType
 
 from airflow_monai.errors import Fenced, MonaiError
 from airflow_monai.sinks.base import Delivery, DeliveryState
-from airflow_monai.sinks.ledger import NOTHING, Entry, Ledger
-from airflow_monai.sinks.page_writer import OpenPage, PageWriter
+from airflow_monai.sinks.ledger.page_writer import OpenPage, PageWriter
+from airflow_monai.sinks.ledger.pages import NOTHING, Entry, Ledger
 
 AHEAD = 128
 """How many instances make a page."""

@@ -17,8 +17,8 @@ from airflow_monai.errors import SinkUnavailable
 from airflow_monai.http_common import nothing_logged, proxy_for
 from airflow_monai.sinks.base import Destination
 from airflow_monai.sinks.deadline import Deadline, longest
-from airflow_monai.sinks.http_auth import authorizer_of
 from airflow_monai.sinks.tls import context_of
+from airflow_monai.sinks.web.auth import authorizer_of
 
 if TYPE_CHECKING:
     import httpx
@@ -70,7 +70,7 @@ class HttpSite:
     The connection's host may be a name, or an address with scheme and path; ``schema`` (http or https), port and the
     extra ``path`` complete it. Extras: ``connect_timeout`` (10 s), ``response_timeout`` (60 s without any progress),
     ``proxy``, those of :func:`airflow_monai.sinks.tls.context_of`, and those of
-    :func:`airflow_monai.sinks.http_auth.authorizer_of`.
+    :func:`airflow_monai.sinks.web.auth.authorizer_of`.
 
     :param connections: how many requests there may be at a time.
     """

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 
-from airflow_monai.sinks.ledger import Entry, Ledger, Page
+from airflow_monai.sinks.ledger.pages import Entry, Ledger, Page
 
 NEWS_SECONDS = 0.1
 """News of so long may be lost with the process; each instance's own write would cost more than its sending."""

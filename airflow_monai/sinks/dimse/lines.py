@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from airflow_monai.errors import DeadlinePassed, DestinationError, ExportError, SinkUnavailable
 from airflow_monai.sinks.base import Delivery, DeliveryState, Instance, OnResult
-from airflow_monai.sinks.conversion import NotConvertible, converted
-from airflow_monai.sinks.dicom_status import judge
-from airflow_monai.sinks.dimse import Association, AssociationLost, Peer, associate
+from airflow_monai.sinks.dimse.association import Association, AssociationLost, Peer, associate
+from airflow_monai.sinks.dimse.conversion import NotConvertible, converted
+from airflow_monai.sinks.dimse.status import judge
 from airflow_monai.sinks.part10 import seek_dataset
 
 if TYPE_CHECKING:

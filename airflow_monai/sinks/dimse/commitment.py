@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_monai.errors import DeadlinePassed, DestinationError, SinkUnavailable
 from airflow_monai.sinks.base import Instance
 from airflow_monai.sinks.deadline import Deadline
-from airflow_monai.sinks.dimse import Peer
+from airflow_monai.sinks.dimse.association import Peer
 
 if TYPE_CHECKING:
     from pydicom import Dataset

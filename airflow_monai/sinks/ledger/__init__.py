@@ -1,0 +1,1 @@
+"""The ledger of exports: its pages, and who writes and reads them."""

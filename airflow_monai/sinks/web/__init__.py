@@ -1,0 +1,1 @@
+"""What sinks that call HTTP services share: addresses, logins, DICOMweb."""

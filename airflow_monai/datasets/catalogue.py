@@ -89,15 +89,37 @@ class Datasets:
         names = sorted(self.store.children(f"{ROOT}/by-time"), reverse=True)
         return [name[16:].removesuffix(".json") for name in names]
 
-    def named(self, name: str) -> Payload | None:
-        """The payload of the newest one of a name; None where there is none. Others are not read."""
+    def named(self, name: str, may: Callable[[str], bool] = lambda dataset_id: True) -> Payload | None:
+        """The payload of the newest one of a name; None where there is none. Others are not read.
+
+        :param may: whether one of them counts.
+        """
         top = _name_folder(name)
         for entry in sorted(self.store.children(top), reverse=True):
+            dataset_id = entry[16:].removesuffix(".json")
             try:
-                return self.ready(entry[16:].removesuffix(".json"))
+                found = self.ready(dataset_id)
+                if may(dataset_id):
+                    return found
             except DatasetNotFound:  # it is being deleted, or was deleted as a payload
                 self.store.delete(f"{top}/{entry}")
         return None
+
+    def name_marks(self) -> frozenset[str]:
+        """What stands for each of the names that datasets have, which is a hash of it."""
+        top = f"{ROOT}/by-name"
+        marks = self.store.children(top)
+        if self.store.local_path(top) is None:
+            return frozenset(marks)
+        # a folder stays when nothing is in it any more
+        return frozenset(mark for mark in marks if next(iter(self.store.children(f"{top}/{mark}")), None))
+
+    def name_of_mark(self, mark: str) -> str:
+        """The name that it stands for; empty where no dataset has it any more."""
+        for entry in sorted(self.store.children(f"{ROOT}/by-name/{mark}"), reverse=True):
+            with suppress(DatasetNotFound):
+                return self.find(entry[16:].removesuffix(".json")).name
+        return ""
 
     def is_of(self, dataset_id: str, person: str) -> bool:
         """Whether somebody has uploaded the files of a dataset, first or again.

@@ -32,8 +32,11 @@ NEVER = tuple(
 allows by name opens them."""
 
 
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
-"""RFC 6052: the last four bytes are an address of IPv4."""
+_ENDS_IN_IPV4 = tuple(
+    map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96"))
+)  # RFC 6052, RFC 8215, RFC 7915, RFC 4291 section 2.5.5.1
+"""Networks of IPv6 that translators map onto IPv4: the last four bytes are an address of it."""
+_NO_ADDRESSES = (ipaddress.IPv6Address("::"), ipaddress.IPv6Address("::1"))
 
 
 class HostUnknown(Exception):
@@ -101,10 +104,11 @@ class HostRules:
 
     def _check(self, host: str, addresses: list[Address]) -> None:
         is_named = self._named(host) or not (self.names or self.networks)
-        for address in map(_plain, addresses):
-            if any(address in network for network in self.networks):
+        for address in addresses:
+            forms = _forms(address)
+            if any(form in network for form in forms for network in self.networks):
                 continue
-            if not is_named or any(address in network for network in NEVER):
+            if not is_named or any(form in network for form in forms for network in NEVER):
                 raise _refused(host, self.option)
 
     def _named(self, host: str) -> bool:
@@ -154,11 +158,17 @@ async def _looked_up(host: str, port: int) -> list[Any]:
     return await answer
 
 
-def _plain(address: Address) -> Address:
-    """An IPv4 address that is written as one of IPv6, as itself."""
-    if address in _NAT64:
-        return ipaddress.IPv4Address(address.packed[-4:])
-    return getattr(address, "ipv4_mapped", None) or address
+def _forms(address: Address) -> list[Address]:
+    """An address, or those of IPv4 that it stands for: the one that it is translated to, or that it is tunnelled to."""
+    if not isinstance(address, ipaddress.IPv6Address) or address in _NO_ADDRESSES:
+        return [address]
+    if address.ipv4_mapped is not None:
+        return [address.ipv4_mapped]
+    if any(address in network for network in _ENDS_IN_IPV4):
+        return [ipaddress.IPv4Address(address.packed[-4:])]
+    if address.sixtofour is not None:
+        return [address.sixtofour]
+    return list(address.teredo) if address.teredo is not None else [address]
 
 
 def _refused(host: str, option: str) -> InvalidArgument:

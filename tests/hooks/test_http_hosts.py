@@ -90,6 +90,24 @@ def test_an_address_behind_nat64_is_the_one_of_ipv4() -> None:
     assert asyncio.run(HostRules().addresses("64:ff9b::a01:203", 80)) == ["64:ff9b::a01:203"]
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "2002:a9fe:a9fe::1",  # 6to4, RFC 3056
+        "::a9fe:a9fe",
+        "::ffff:0:a9fe:a9fe",
+        "64:ff9b:1::a9fe:a9fe",
+        "2001:0:102:304:0:0:5601:5601",  # Teredo, RFC 4380: the client
+    ],
+)
+def test_an_address_that_leads_to_one_of_ipv4_is_that_one(address: str) -> None:
+    with pytest.raises(InvalidArgument):
+        asyncio.run(HostRules().addresses(address, 80))
+    assert not allowed(address, "*")
+    assert allowed("::1", "::1") and allowed("::1", "*") and not allowed("::", "*")
+    assert allowed("2002:a01:203::1", "10.1.0.0/16") and not allowed("2002:a02:203::1", "10.1.0.0/16")
+
+
 @pytest.mark.parametrize("patterns", [("*.hospital.example",), ("ris", "*.x.example")])
 def test_a_name_that_is_not_allowed_is_not_looked_up(
     monkeypatch: pytest.MonkeyPatch, patterns: tuple[str, ...]

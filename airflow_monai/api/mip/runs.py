@@ -108,11 +108,19 @@ def _check_job(desk: Desk, job: str, workflow: WorkflowPlan) -> None:
 
 def _payload_of(desk: Desk, name: str) -> str:
     try:
-        payload_id = payload_of(desk.store, name)
+        payload_id = payload_of(desk.store, name, lambda payload_id: _may_use(desk, payload_id))
         check_data(desk.caller, desk.store, payload_id)
         return payload_id
     except PayloadNotFound:
         raise HTTPException(404, "There is no such map.") from None
+
+
+def _may_use(desk: Desk, payload_id: str) -> bool:
+    try:
+        check_data(desk.caller, desk.store, payload_id)
+    except HTTPException:
+        return False
+    return True
 
 
 def _encrypted(payload: RunPayload) -> bytes | None:

@@ -324,6 +324,19 @@ class TestLists:
         ]
 
 
+def test_who_names_a_dataset_as_another_one_keeps_nobody_from_that(
+    api: Api, site_store: LocalStore, chain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest one of a name counts, of those that the caller may read."""
+    mine = scene.dataset(site_store, by="user")
+    theirs = scene.dataset(site_store, by="anna")
+    with only(monkeypatch, scene.DAG):
+        asked(api("user"), "a")
+        assert Ledger(site_store).run(RunId("alpha", 1)).payload_id == mine  # type: ignore[union-attr]
+    asked(api("op"), "a")
+    assert Ledger(site_store).run(RunId("alpha", 2)).payload_id == theirs  # type: ignore[union-attr]
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         "body",

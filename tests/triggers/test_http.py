@@ -17,11 +17,13 @@ from airflow_monai.hooks.http_endpoint import Endpoint
 from airflow_monai.hooks.http_hosts import HostRules
 from airflow_monai.local.ports import choose
 from airflow_monai.local.processes import wait_until
+from airflow_monai.operators.base import sortable_time
 from airflow_monai.operators.http import HttpRequestOperator
+from airflow_monai.store.runs import Fence, RunFolder
 from airflow_monai.triggers.http_exchange import MAX_RETRY_AFTER
 from airflow_monai.types import TaskRecord, TaskStatus
 from tests.http_service import HttpService
-from tests.triggers.conftest import SECRET, Tries
+from tests.triggers.conftest import PAYLOAD_ID, SECRET, Tries
 
 PATIENT = "{{ context.input.patient_details.id }}"
 NAME = "{{ context.input.patient_details.name }}"
@@ -95,9 +97,6 @@ def test_other_bodies(tries: Tries, service: HttpService, request_: dict[str, An
 
 def test_a_json_value_that_is_one_template_keeps_its_type(tries: Tries, service: HttpService) -> None:
     record = TaskRecord("seg", "map", TaskStatus.SUCCEEDED, "id", result={"volume": 7.5, "is_ok": True, "ids": [1, 2]})
-    from airflow_monai.store.runs import RunFolder
-    from tests.triggers.conftest import PAYLOAD_ID
-
     RunFolder(tries.store, PAYLOAD_ID, "ct", tries.run_id).write_record(record)
     result = "{{ context.executions.seg.result.%s }}"
     body = {name: result % name for name in ("volume", "is_ok", "ids")} | {"text": f"v={result % 'volume'}"}
@@ -360,3 +359,15 @@ def test_a_connection_that_is_not_there(tries: Tries) -> None:
         task = HttpRequestOperator(task_id="call", request={"connection": "no_such", "path": "/"}, retries=1)
     event = tries.event(task)
     assert "no Airflow connection 'no_such'" in event.payload["failed"]
+
+
+def test_a_wrong_clock_makes_nobody_wait_longer_than_a_request_may_take(tries: Tries, service: HttpService) -> None:
+    task = http(service, "/echo", timeout=1, json={"a": 1})
+    tries.store.write_json(tries.note(task, "state"), {"try_id": tries.try_id, "began": "2026-01-02T00:00:00+00:00"})
+    Fence(
+        RunFolder(tries.store, PAYLOAD_ID, "ct", tries.run_id), "call", -1, 1, sortable_time(tries.run_started)
+    ).claim()
+    tries.store.create_json(tries.note(task, "request-sent-1"), {"at": time.time() + 3600})
+    began = time.monotonic()
+    assert not failed(tries, task)[1], "nobody knows whether it had its effect"
+    assert time.monotonic() - began < 20

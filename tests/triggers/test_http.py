@@ -362,7 +362,7 @@ def test_a_connection_that_is_not_there(tries: Tries) -> None:
 
 
 def test_a_wrong_clock_makes_nobody_wait_longer_than_a_request_may_take(tries: Tries, service: HttpService) -> None:
-    task = http(service, "/echo", timeout=1, json={"a": 1})
+    task = http(service, "/echo", timeout_seconds=1, json={"a": 1})
     tries.store.write_json(tries.note(task, "state"), {"try_id": tries.try_id, "began": "2026-01-02T00:00:00+00:00"})
     Fence(
         RunFolder(tries.store, PAYLOAD_ID, "ct", tries.run_id), "call", -1, 1, sortable_time(tries.run_started)

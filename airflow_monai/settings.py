@@ -1,6 +1,6 @@
 """Settings of the ``[monai]`` section of Airflow's configuration, read in this one place.
 
-Every option is described, with its default, in :mod:`airflow_monai.get_provider_info`; an environment variable
+Every option is described, with its default, in :mod:`airflow_monai.options`; an environment variable
 ``AIRFLOW__MONAI__<OPTION>`` sets it too. Secrets are never settings: they live in Airflow connections.
 """
 

@@ -61,6 +61,12 @@ def test_importing_it_imports_nothing_else():
         "airflow_monai.hooks.destination_forms",
         "airflow_monai.hooks.form_fields",
         "airflow_monai.hooks.forms",
+        "airflow_monai.options",
+        "airflow_monai.options.apis",
+        "airflow_monai.options.applications",
+        "airflow_monai.options.option",
+        "airflow_monai.options.site",
+        "airflow_monai.options.ways_in",
     }, done.stderr
 
 

@@ -22,6 +22,7 @@ from airflow_monai.store.heartbeat import ALIVE_SECONDS
 from airflow_monai.store.local import LocalStore
 from tests.api.workflow_manager.scene import BASE
 from tests.kafka_cluster import kafka_cluster
+from tests.kubemq_server import kubemq_server
 from tests.pubsub_server import pubsub_server
 
 Api = Callable[[str | None], TestClient]
@@ -113,6 +114,14 @@ def test_pubsub_is_asked_where_it_is(api: Api, site_store: LocalStore, monkeypat
         broker_is(monkeypatch, "monai_pubsub", **place)
         assert checks(api(None))[2]["broker"] == "Healthy"
     assert checks(api(None))[2]["broker"] == "Unhealthy"
+
+
+def test_kubemq_is_asked_where_it_is(api: Api, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with kubemq_server(token="hush") as server:
+        broker_is(monkeypatch, "monai_kubemq", host="127.0.0.1", port=server.port, password="hush")
+        assert checks(api(None))[2]["broker"] == "Healthy"
+        broker_is(monkeypatch, "monai_kubemq", host="127.0.0.1", port=server.port, password="wrong")
+        assert checks(api(None))[2]["broker"] == "Unhealthy"
 
 
 def test_what_answers_nothing_is_out_of_reach_in_time(

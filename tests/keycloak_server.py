@@ -71,6 +71,7 @@ class Keycloak:
     """The server's state.
 
     :param direct_grants: whether its client may ask for tokens by name and password.
+    :param is_down: it hangs up on whoever asks.
     :param asked: the permissions that were asked for, with the claims.
     """
 
@@ -78,6 +79,7 @@ class Keycloak:
     people: Mapping[str, Person]
     decide: Decide = default_permissions
     direct_grants: bool = True
+    is_down: bool = False
     lifetime: int = 300
     asked: list[tuple[str, str, Mapping[str, Any]]] = field(default_factory=list)
     _codes: dict[str, tuple[Person, Mapping[str, str]]] = field(default_factory=dict)
@@ -254,6 +256,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, act: Callable[[str], None]) -> None:
         prefix, path = f"/realms/{REALM}/", urlsplit(self.path).path
+        if self.keycloak.is_down:
+            self.close_connection = True
+            return
         try:
             if not path.startswith(prefix):
                 raise Refused(404, "Realm does not exist")

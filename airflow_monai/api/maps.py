@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from airflow.api_fastapi.core_api.security import requires_access_dag
+from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
+from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import HTMLResponse
 
+from airflow_monai.api.common.access import Caller, Right
 from airflow_monai.api.page import HEADERS, code, heading, link, listing, marked, page, part, row, size, table
 from airflow_monai.api.runs import FoundTask, site_store
 from airflow_monai.errors import MonaiError
@@ -17,18 +19,21 @@ from airflow_monai.maps.doubts import is_secret
 from airflow_monai.maps.manifest import Manifest
 from airflow_monai.maps.pinning import NOTE
 from airflow_monai.maps.registry import MapRegistry, RegisteredMap, split_label
-from airflow_monai.maps.workflows import workflow_name
+from airflow_monai.maps.workflows import dag_id, workflow_name
 from airflow_monai.store.base import Store
 
 router = APIRouter(prefix="/maps", dependencies=[Depends(requires_access_dag("GET"))])
+Reader = Annotated[BaseUser, Depends(get_user)]
 
 
 @router.get("")
-def show_maps() -> HTMLResponse:
-    """All registered MAPs."""
+def show_maps(user: Reader) -> HTMLResponse:
+    """The registered MAPs that the reader may see."""
     from airflow_monai.operators.links import monai_base
 
-    maps = MapRegistry(site_store()).listing().maps
+    every = MapRegistry(site_store()).listing().maps
+    visible = Caller(user).of_dags(Right.SEE_WORKFLOWS, {dag_id(record) for record in every})
+    maps = [record for record in every if dag_id(record) in visible]
     rows = (
         (
             link(f"{monai_base()}/maps/{part(record.name)}/{part(record.version)}", record.label),
@@ -44,12 +49,13 @@ def show_maps() -> HTMLResponse:
 
 
 @router.get("/{name}/{version}")
-def show_registered(name: str, version: str) -> HTMLResponse:
+def show_registered(name: str, version: str, user: Reader) -> HTMLResponse:
     """The newest revision of a registered MAP."""
     registry = MapRegistry(site_store())
     record = registry.newest(name, version) if split_label(f"{name}:{version}") else None
     if record is None:
         raise HTTPException(404, "There is no such registered MAP.")
+    Caller(user).check(Right.SEE_WORKFLOWS, dag_id(record))
     body = "".join(_registered(record, registry.history(name, version)))
     return HTMLResponse(page(record.label, body), headers=HEADERS)
 

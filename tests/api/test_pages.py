@@ -53,6 +53,7 @@ class Visitor:
 def visitor(monkeypatch: pytest.MonkeyPatch) -> Visitor:
     visitor = Visitor()
     monkeypatch.setattr("airflow.api_fastapi.core_api.security.get_auth_manager", lambda: visitor)
+    monkeypatch.setattr("airflow_monai.api.common.access.get_auth_manager", lambda: visitor)
     monkeypatch.setattr("airflow.models.dag.DagModel.get_team_name", lambda dag_id: None)
     return visitor
 

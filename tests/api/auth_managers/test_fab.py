@@ -144,7 +144,12 @@ def test_who_came_by_openid_connect_has_rights_by_roles(site: Hospital, emptied:
     with keycloak(*people) as provider:
         config = site.folder / "webserver_config.py"
         config.write_text(WEBSERVER_CONFIG.format(client=CLIENT, secret=CLIENT_SECRET, issuer=provider.issuer))
-        with serving(emptied, site.folder, MANAGER, AIRFLOW__FAB__CONFIG_FILE=str(config)) as url:
+        more = {"AIRFLOW__FAB__CONFIG_FILE": str(config), "AIRFLOW__FAB__AUTH_ROLE_PUBLIC": "heart-reader"}
+        with serving(emptied, site.folder, MANAGER, **more) as url:
+            stranger = requests.get(f"{url}/monai/workflow-manager/workflowinstances", timeout=60)
+            assert {one["workflow_name"] for one in stranger.json()["Data"]} == {"heart"}, (
+                "as the site says of strangers"
+            )
             for person, listed in zip(people, ({"heart", "lung"}, {"heart"}), strict=True):
                 with requests.Session() as browser:
                     page = browser.get(f"{url}/auth/login/keycloak", timeout=60)

@@ -112,3 +112,11 @@ def test_a_token_lasts_as_long_as_keycloak_s_own(
     admin = by_token(site, "admin")
     time.sleep(1.1)
     assert rights_of(site, admin) == set()
+
+
+def test_a_keycloak_that_does_not_answer(site: Hospital, realm: Keycloak, monkeypatch: pytest.MonkeyPatch) -> None:
+    admin = by_token(site, "admin")
+    monkeypatch.setattr(realm, "is_down", True)
+    for way in ({"headers": admin}, {"auth": ("op", "op")}):
+        answer = requests.get(site.monai("/app-server/datasets"), timeout=60, **way)  # type: ignore[arg-type]
+        assert answer.status_code == 503 and "auth manager" in answer.json()["detail"]

@@ -66,10 +66,15 @@ def load_options() -> UploadOptions:
     return UploadOptions(
         UploadLimits(most, _whole("upload_max_files", 100_000), _whole("upload_max_ratio", 250)),
         at_a_time,
-        min(_whole("upload_per_caller", max(1, at_a_time // 2)), at_a_time),
+        min(_per_caller() or max(1, at_a_time // 2), at_a_time),
         settings._number("upload_idle_seconds", 60.0),
         _bytes("upload_min_rate", "4Ki"),
     )
+
+
+def _per_caller() -> int:
+    """0 where the site does not say."""
+    return _whole("upload_per_caller", 1) if settings._text("upload_per_caller") else 0
 
 
 def _bytes(option: str, default: str) -> int:
@@ -181,7 +186,7 @@ class UploadSite:
                 await body.feed(data)
             body.end()
         except TimeoutError:
-            told = f"The upload came too slowly: for a time nothing, or less than {self.options.min_rate} bytes a second."
+            told = f"The upload was too slow: for a time nothing, or less than {self.options.min_rate} bytes a second."
             body.give_up(HTTPException(408, told, {"Connection": "close"}))
         except ClientDisconnect:
             body.give_up(UploadCut("The sender has gone before the upload was whole."))

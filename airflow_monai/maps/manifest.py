@@ -15,20 +15,16 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
 from airflow_monai.errors import ManifestError, MapNotFound
-from airflow_monai.specs.units import memory_bytes
+from airflow_monai.maps.manifest_file import MAX_BYTES, UNUSABLE, ManifestFile, normal, plain
 
-MAX_BYTES = 1024 * 1024
 GENERATION_FOLDERS = ("holoscan", "monai")
 """Names below ``/etc``, ``/opt`` and ``/var`` of the generations, newest first."""
 
 _SHELL = re.compile(r"[|&;<>()$`*?~{}\n]|^\s*[A-Za-z_]\w*=")
-_UNUSABLE = re.compile("[\x00\ud800-\udfff]")
-"""Characters that JSON can name and no process can be given."""
 
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f\ud800-\udfff]")
 MAX_MODEL_NAME = 128
@@ -101,7 +97,7 @@ class ManifestFiles:
 
         :raises ManifestError: when one is missing or no JSON object.
         """
-        app, pkg = _File("app.json", self.where, self.app), _File("pkg.json", self.where, self.pkg)
+        app, pkg = ManifestFile("app.json", self.where, self.app), ManifestFile("pkg.json", self.where, self.pkg)
         return app.fields, pkg.fields
 
     def parsed(self) -> Manifest:
@@ -138,8 +134,8 @@ def parse_manifest(app: bytes | None, pkg: bytes | None, *, where: str, generati
     :param generation: of the folder that they lie in, where that is known; what the files say goes first.
     :raises ManifestError: naming file, field and cause.
     """
-    application = _File("app.json", where, app)
-    package = _File("pkg.json", where, pkg)
+    application = ManifestFile("app.json", where, app)
+    package = ManifestFile("pkg.json", where, pkg)
     if _is_kebab(application.raw) or _is_kebab(package.raw):
         generation = "monai"
     generation = generation or "holoscan"
@@ -207,8 +203,8 @@ def with_resources(manifest: Manifest, wanted: Mapping[str, Any] | None) -> Mani
     """
     if not wanted:
         return manifest
-    known = {_plain(key): value for key, value in wanted.items() if value is not None}
-    file = _File.of(known, "resources", "the task")
+    known = {plain(key): value for key, value in wanted.items() if value is not None}
+    file = ManifestFile.of(known, "resources", "the task")
     return replace(manifest, resources=_amounts(file, manifest.resources))
 
 
@@ -224,128 +220,11 @@ def _version_parts(version: str) -> list[str]:
     return parts
 
 
-def _plain(key: str) -> str:
-    """One spelling for ``working-directory``, ``workingDirectory`` and ``working_directory``."""
-    return key.replace("-", "").replace("_", "").lower()
-
-
-class _File:
-    """One manifest file: reads fields in any spelling, complains with the file's name."""
-
-    def __init__(self, name: str, where: str, content: bytes | None):
-        self.name, self.where, self.within = name, where, ""
-        if content is None:
-            raise self.error("is missing")
-        if len(content) > MAX_BYTES:
-            raise self.error(f"is larger than {MAX_BYTES} bytes")
-        self.raw = self._loaded(content)
-        self.fields = {_plain(key): value for key, value in self.raw.items()}
-
-    @classmethod
-    def of(cls, fields: Mapping[str, Any], name: str, where: str, within: str = "") -> _File:
-        """A part of a file, whose field ``within`` it is."""
-        file = cls.__new__(cls)
-        file.name, file.where, file.within = name, where, within
-        file.raw = file.fields = dict(fields)
-        return file
-
-    def _loaded(self, content: bytes) -> dict[str, Any]:
-        try:
-            # Decimal keeps the text of a version that was written as a number: 1.0 is "1.0", 1.10 is "1.10"
-            value = json.loads(content.decode("utf-8-sig"), parse_float=Decimal)
-        except (ValueError, RecursionError) as error:
-            raise self.error(f"is not valid JSON: {error}") from None
-        if not isinstance(value, dict):
-            raise self.error("must hold a JSON object")
-        return value
-
-    def error(self, problem: str, field: str = "") -> ManifestError:
-        path = ".".join(part for part in (self.within, field) if part)
-        where = f" (in {self.within})" if self.within else ""
-        return ManifestError(f"{self.name} of {self.where} {problem}{where}.", field=f"{self.name} {path}".strip())
-
-    def get(self, key: str) -> Any:
-        return self.fields.get(_plain(key))
-
-    def section(self, key: str) -> _File:
-        value = self.get(key)
-        if value is not None and not isinstance(value, Mapping):
-            raise self.error(f"has a {key!r} that is not an object", key)
-        within = ".".join(part for part in (self.within, key) if part)
-        return _File.of({_plain(name): item for name, item in (value or {}).items()}, self.name, self.where, within)
-
-    def text(self, key: str) -> str:
-        value = self.get(key)
-        if isinstance(value, (Mapping, list)):
-            raise self.error(f"has a {key!r} that is not text", key)
-        return "" if value is None else str(value).strip()
-
-    def number(self, key: str, default: float = 0.0) -> float:
-        value = self.get(key)
-        if value is None or value == "":
-            return default
-        try:
-            number = math.nan if isinstance(value, (bool, Mapping, list)) else float(Decimal(str(value).strip()))
-        except (InvalidOperation, ValueError):
-            number = math.nan
-        if not math.isfinite(number) or number < 0:
-            raise self.error(f"has {key} = {value!r}: it must be a number, 0 or more", key)
-        return number
-
-    def memory(self, key: str, default: int) -> int:
-        value = self.get(key)
-        if value is None or value == "":
-            return default
-        try:
-            return memory_bytes(str(value))
-        except ValueError as error:
-            raise self.error(f"has {key}: {error}", key) from None
-
-    def names(self, key: str) -> tuple[str, ...] | None:
-        value = self.get(key)
-        if value is None:
-            return None
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self.error(f"has a {key!r} that is no list of texts", key)
-        return tuple(value)
-
-    def formats(self, key: str) -> tuple[str, ...]:
-        """Formats of the section ``input`` or ``output``, which is ``formats`` or ``format``, as text."""
-        section = self.section(key)
-        value = section.get("formats") if section.get("formats") is not None else section.get("format")
-        items = value if isinstance(value, list) else [value]
-        return tuple(_shown(item) for item in items if item not in (None, "", {}, []))
-
-    def path(self, key: str, default: str) -> str:
-        """An absolute folder, without a final slash."""
-        path = self.text(key) or default
-        if not path.startswith("/") or _UNUSABLE.search(path):
-            raise self.error(f"has {key} = {path!r}: it must be an absolute path", key)
-        return _normal(path)
-
-    def folder(self, key: str, workdir: str) -> str:
-        """Path of the section ``input`` or ``output``, made absolute."""
-        path = self.section(key).text("path") or key
-        if _UNUSABLE.search(path):
-            raise self.error(f"has an {key} path with a null character or half a character", f"{key}.path")
-        return _normal(posixpath.join(workdir, path))
-
-
-def _normal(path: str) -> str:
-    return "/" + posixpath.normpath(path).lstrip("/")
-
-
-def _shown(value: Any) -> str:
-    """A value of a manifest in one short line."""
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return " ".join(text.encode("utf-8", "replace").decode().split())[:200]
-
-
 def _is_io_folder(name: str) -> bool:
     return name in ("HOLOSCAN_INPUT_PATH", "HOLOSCAN_OUTPUT_PATH", "MONAI_INPUTPATH", "MONAI_OUTPUTPATH")
 
 
-def _command(file: _File) -> tuple[str, ...]:
+def _command(file: ManifestFile) -> tuple[str, ...]:
     command: Any = file.get("command")
     if isinstance(command, str) and command.lstrip().startswith("["):
         try:
@@ -360,10 +239,10 @@ def _command(file: _File) -> tuple[str, ...]:
 
 
 def _is_word(part: object) -> bool:
-    return isinstance(part, str) and not _UNUSABLE.search(part)
+    return isinstance(part, str) and not UNUSABLE.search(part)
 
 
-def _split(file: _File, command: str) -> tuple[str, ...]:
+def _split(file: ManifestFile, command: str) -> tuple[str, ...]:
     if _SHELL.search(command):
         return ("/bin/sh", "-c", command)
     try:
@@ -372,13 +251,13 @@ def _split(file: _File, command: str) -> tuple[str, ...]:
         raise file.error(f"has a command that cannot be split into words: {error}", "command") from None
 
 
-def _environment(file: _File) -> dict[str, str]:
+def _environment(file: ManifestFile) -> dict[str, str]:
     value = file.get("environment") or {}
     if not isinstance(value, Mapping):
         raise file.error("has an environment that is not an object", "environment")
     environment: dict[str, str] = {}
     for name, text in value.items():
-        if not _VARIABLE.match(name) or isinstance(text, (Mapping, list)) or _UNUSABLE.search(str(text)):
+        if not _VARIABLE.match(name) or isinstance(text, (Mapping, list)) or UNUSABLE.search(str(text)):
             raise file.error(f"has the environment variable {name!r}, which cannot be set", f"environment.{name}")
         environment[name] = _variable(text)
     return environment
@@ -404,7 +283,7 @@ def _with_config(command: tuple[str, ...], sdk: str, environment: Mapping[str, s
     return (*command, "--config", config)
 
 
-def _models(package: _File, models_path: str) -> dict[str, str]:
+def _models(package: ManifestFile, models_path: str) -> dict[str, str]:
     """Models by name, from a list of objects (the specification) or an object of paths (the packager)."""
     value = package.get("models")
     if not value:
@@ -417,31 +296,31 @@ def _models(package: _File, models_path: str) -> dict[str, str]:
         raise package.error("has models that are neither a list nor an object", "models")
     models: dict[str, str] = {}
     for name, path in items:
-        bad_path = path is not None and (not isinstance(path, str) or _UNUSABLE.search(path))
+        bad_path = path is not None and (not isinstance(path, str) or UNUSABLE.search(path))
         if bad_path or not name or len(name.encode("utf-8", "surrogatepass")) > MAX_MODEL_NAME or _BLANK.search(name):
             raise package.error(
                 f"has the model {name!r} in models: it needs a name of at most {MAX_MODEL_NAME} bytes without blanks, "
                 "and a path",
                 "models",
             )
-        models[name] = _normal(posixpath.join(models_path, path or name))
+        models[name] = normal(posixpath.join(models_path, path or name))
     return models
 
 
-def _model(package: _File, item: Any) -> tuple[str, Any]:
-    fields = {_plain(str(key)): value for key, value in item.items()} if isinstance(item, Mapping) else {"name": item}
+def _model(package: ManifestFile, item: Any) -> tuple[str, Any]:
+    fields = {plain(str(key)): value for key, value in item.items()} if isinstance(item, Mapping) else {"name": item}
     if not isinstance(fields.get("name"), str):
         raise package.error("has a model in models without a name", "models")
     return fields["name"], fields.get("path")
 
 
-def _application_root(package: _File, workdir: str, default: str) -> str:
+def _application_root(package: ManifestFile, workdir: str, default: str) -> str:
     # the packager of generation 0.1 wrote the working directory here
     root = package.path("applicationRoot", default)
     return default if root == workdir else root
 
 
-def _resources(package: _File) -> MapResources:
+def _resources(package: ManifestFile) -> MapResources:
     file = package.section("resources")
     resources = _amounts(file, MapResources())
     for name in file.section("fragments").fields:
@@ -461,7 +340,7 @@ def _values(resources: MapResources) -> tuple[Any, ...]:
     )
 
 
-def _amounts(file: _File, default: MapResources) -> MapResources:
+def _amounts(file: ManifestFile, default: MapResources) -> MapResources:
     cpu = file.number("cpuLimit") or file.number("cpu") or default.cpu
     gpu_memory = file.memory("gpuMemoryLimit", file.memory("gpuMemory", default.gpu_memory_bytes))
     return MapResources(
@@ -476,7 +355,7 @@ def _amounts(file: _File, default: MapResources) -> MapResources:
     )
 
 
-def _with_separate_folders(manifest: Manifest, file: _File) -> Manifest:
+def _with_separate_folders(manifest: Manifest, file: ManifestFile) -> Manifest:
     first, second = f"{manifest.input_path}/", f"{manifest.output_path}/"
     if first.startswith(second) or second.startswith(first):
         raise file.error(

@@ -337,7 +337,7 @@ class ApplicationOperator(MonaiOperator):
         from airflow_monai import settings
         from airflow_monai.maps.job import Wish
         from airflow_monai.maps.policy import Asked, Policy
-        from airflow_monai.maps.runners.base import default_user
+        from airflow_monai.maps.runners.folders import default_user
 
         site = settings.load()
         return Wish(

@@ -48,7 +48,7 @@ def parameters(run: LightRun, task: Mapping[str, Any], store_path: str) -> dict[
 def prepare_output(run: TaskRun) -> None:
     """An empty folder for results, writable for the site's container user, whom the pods have to run as."""
     from airflow_monai import settings
-    from airflow_monai.maps.runners.base import default_user, make_folder
+    from airflow_monai.maps.runners.folders import default_user, make_folder
 
     folder = shared(run.store, run.output_key)
     try:

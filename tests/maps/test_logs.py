@@ -7,7 +7,7 @@ import pytest
 
 from airflow_monai.maps import logs
 from airflow_monai.maps.logs import MASK, LogFilter, StoredLog, TaskLog
-from airflow_monai.maps.runners.base import MAX_LINE_BYTES, LineSplitter
+from airflow_monai.maps.runners.lines import MAX_LINE_BYTES, LineSplitter
 from airflow_monai.types import PatientDetails, Payload
 
 

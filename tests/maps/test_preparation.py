@@ -10,8 +10,9 @@ import pytest
 from airflow_monai.errors import MapError
 from airflow_monai.maps.logs import MAX_LOG_BYTES
 from airflow_monai.maps.manifest import MapResources, parse_manifest
-from airflow_monai.maps.runners.base import FoundMap, MapJob, empty_output
+from airflow_monai.maps.runners.base import FoundMap, MapJob
 from airflow_monai.maps.runners.docker.config import container_config
+from airflow_monai.maps.runners.folders import empty_output
 
 
 def job(output: Path, user: str = "") -> MapJob:

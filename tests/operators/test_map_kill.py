@@ -10,7 +10,8 @@ import pytest
 
 from airflow_monai.errors import Fenced, LeaseError, MapInterrupted, RunnerUnavailable
 from airflow_monai.maps.manifest import parse_manifest
-from airflow_monai.maps.runners.base import Check, Exit, FoundMap, MapJob, OnLine, Runner
+from airflow_monai.maps.runners.base import Check, Exit, FoundMap, MapJob, Runner
+from airflow_monai.maps.runners.lines import OnLine
 from airflow_monai.operators.map import MapOperator
 from airflow_monai.store.runs import Fence
 from tests.operators.map_tasks import STUDY, context_of, make_payload, run_folder

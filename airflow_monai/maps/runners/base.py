@@ -6,13 +6,9 @@ finds the one that runs or has ended. A runner keeps it until it is told to disc
 
 from __future__ import annotations
 
-import os
-import re
-import stat
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +16,12 @@ from typing import TYPE_CHECKING
 from airflow_monai.errors import MapError
 from airflow_monai.maps.manifest import Manifest, MapResources
 from airflow_monai.maps.policy import Confinement
-from airflow_monai.maps.removal import remove_content, remove_tree
+from airflow_monai.maps.removal import remove_tree
+from airflow_monai.maps.runners.lines import OnLine
 
 if TYPE_CHECKING:
     from airflow_monai.maps.workspace import Notes
 
-MAX_LINE_BYTES = 16 * 1024
 CHECK_SECONDS = 2.0
 """How often a waiting runner asks whether it should still wait."""
 
@@ -217,11 +213,6 @@ class Exit:
         return self.code in KILLED_CODES or (self.code == LOST_CODE and self.reattached)
 
 
-_RETURNS = re.compile(rb"\r+")
-_LINE_ENDS = re.compile(rb"\r?\n|(?<=\r)")
-OnLine = Callable[[bytes], None]
-"""Takes a line of an application's output. One that ends with a carriage return is overwritten by the next, as the bars
-of progress are."""
 Check = Callable[[], None]
 
 
@@ -327,92 +318,3 @@ class Runner(ABC):
     @abstractmethod
     def discard_other_generations(self, job: MapJob) -> None:
         """The same for jobs of the task's other generations, which somebody cleared while they ran."""
-
-
-@dataclass(slots=True)
-class LineSplitter:
-    """Cuts a stream of bytes into lines; a line longer than :data:`MAX_LINE_BYTES` is cut into several.
-
-    What a carriage return alone ends is a line too, and keeps that mark: a bar would else come only when it is full.
-    """
-
-    on_line: OnLine
-    _rest: bytes = b""
-
-    def feed(self, data: bytes) -> None:
-        whole = self._rest + data
-        # what follows the carriage returns at the end will tell what they mean
-        body = whole.rstrip(b"\r")
-        *lines, rest = _LINE_ENDS.split(_RETURNS.sub(b"\r", body)) if b"\r" in body else body.split(b"\n")
-        for line in lines:
-            self._emit(line)
-        while len(rest) > MAX_LINE_BYTES:
-            self.on_line(rest[:MAX_LINE_BYTES])
-            rest = rest[MAX_LINE_BYTES:]
-        self._rest = rest + b"\r" if len(body) < len(whole) else rest
-
-    def close(self) -> None:
-        rest, self._rest = self._rest.rstrip(b"\r"), b""
-        if rest:
-            self._emit(rest)
-
-    def _emit(self, line: bytes) -> None:
-        if line == b"\r":
-            return  # before the first bar: it overwrites nothing
-        for start in range(0, max(len(line), 1), MAX_LINE_BYTES):
-            self.on_line(line[start : start + MAX_LINE_BYTES])
-
-
-def default_user(configured: str) -> str:
-    """``uid:gid`` for applications: the configured one, else the worker's own, or 1000:1000 for a root worker."""
-    if configured:
-        return configured
-    return "1000:1000" if os.getuid() == 0 else f"{os.getuid()}:{os.getgid()}"
-
-
-def empty_output(job: MapJob) -> None:
-    """Make the job's output folder empty and writable for its user: what an earlier try left must not mix in."""
-    make_output(job)
-    with _preparing(job):
-        remove_content(job.output)
-    make_output(job)
-
-
-def make_output(job: MapJob) -> None:
-    """Create the job's output folder, and what of it is mounted, for its user."""
-    writable = [mount.source for mount in job.mounts if not mount.read_only and mount.source != job.output]
-    with _preparing(job):
-        for folder in (job.output, *writable):
-            make_folder(folder, job.user)
-
-
-def make_folder(folder: Path, user: str) -> None:
-    """Create a folder that a user may write to.
-
-    :param user: ``uid:gid``; any other text leaves the folder as it is.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    uid, _, gid = user.partition(":")
-    if not uid.isdigit() or int(uid) == folder.stat().st_uid:
-        return
-    if os.getuid() == 0:
-        os.chown(folder, int(uid), int(gid) if gid.isdigit() else -1)
-    else:
-        _open_to_all(folder)
-
-
-def _open_to_all(folder: Path) -> None:
-    """Only root may give a folder away, so everybody may write to this one, and its parent lets no stranger through.
-
-    An engine mounts the folder itself; who runs in the container needs no way to it from above.
-    """
-    folder.parent.chmod(stat.S_IMODE(folder.parent.stat().st_mode) & ~stat.S_IRWXO)
-    folder.chmod(0o777)
-
-
-@contextmanager
-def _preparing(job: MapJob) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MapError(f"The output folder {job.output} cannot be prepared: {error.strerror or error}.") from error

@@ -16,7 +16,8 @@ from typing import Any
 
 from airflow_monai.errors import MapError
 from airflow_monai.maps.removal import remove_tree
-from airflow_monai.maps.runners.base import MapJob, default_user, empty_output, make_output
+from airflow_monai.maps.runners.base import MapJob
+from airflow_monai.maps.runners.folders import default_user, empty_output, make_output
 
 LOOKED_AT = 50
 """Files of an input that are looked at: those of one study are written alike."""

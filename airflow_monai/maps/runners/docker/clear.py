@@ -9,7 +9,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from airflow_monai.errors import MapError
-from airflow_monai.maps.runners.base import MapJob, default_user
+from airflow_monai.maps.runners.base import MapJob
+from airflow_monai.maps.runners.folders import default_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 from airflow_monai.maps.policy import NO_NETWORK
-from airflow_monai.maps.runners.base import MapJob, Mount, default_user, with_deadline
+from airflow_monai.maps.runners.base import MapJob, Mount, with_deadline
+from airflow_monai.maps.runners.folders import default_user
 from airflow_monai.maps.runners.scratch import scratch_folders
 from airflow_monai.maps.runners.visible_cards import with_visible_cards
 

@@ -10,8 +10,8 @@ from docker.types.daemon import CancellableStream
 
 from airflow_monai.errors import MapError
 from airflow_monai.maps.logs import MAX_LOG_BYTES, TAIL_LINES
-from airflow_monai.maps.runners.base import LineSplitter
 from airflow_monai.maps.runners.docker.engine import Engine
+from airflow_monai.maps.runners.lines import LineSplitter
 from airflow_monai.maps.runners.log_thread import LOG_END, LogThread
 
 FOLLOWED_BYTES = MAX_LOG_BYTES

@@ -27,7 +27,6 @@ from airflow_monai.maps.runners.base import (
     Exit,
     FoundMap,
     MapJob,
-    OnLine,
     Runner,
     Trace,
 )
@@ -38,6 +37,7 @@ from airflow_monai.maps.runners.docker.image import as_container, check_image, g
 from airflow_monai.maps.runners.docker.log import ContainerLog
 from airflow_monai.maps.runners.docker.manifest import found_map, is_reader
 from airflow_monai.maps.runners.docker.usage import ContainerUsage
+from airflow_monai.maps.runners.lines import OnLine
 from airflow_monai.maps.runners.log_thread import LOG_END
 from airflow_monai.maps.runners.place import Place
 from airflow_monai.maps.runners.times import time_of

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 
 from airflow_monai.errors import MapError
-from airflow_monai.maps.runners.base import LineSplitter
+from airflow_monai.maps.runners.lines import LineSplitter
 from airflow_monai.maps.runners.log_thread import LOG_END, LogThread
 from airflow_monai.maps.runners.times import time_of
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from airflow_monai.errors import MapError, PolicyRefused, SettingsError
 from airflow_monai.maps.policy import NO_NETWORK
-from airflow_monai.maps.runners.base import STOP_GRACE_SECONDS, MapJob, Mount, default_user, with_deadline
+from airflow_monai.maps.runners.base import STOP_GRACE_SECONDS, MapJob, Mount, with_deadline
+from airflow_monai.maps.runners.folders import default_user
 from airflow_monai.maps.runners.kubernetes import transfer
 from airflow_monai.maps.runners.kubernetes.settings import GPU_RESOURCE, GpuClass, KubernetesSettings
 from airflow_monai.maps.runners.kubernetes.status import CONTAINER

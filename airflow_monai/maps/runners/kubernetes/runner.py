@@ -28,11 +28,10 @@ from airflow_monai.maps.runners.base import (
     Exit,
     FoundMap,
     MapJob,
-    OnLine,
     Runner,
     Trace,
-    default_user,
 )
+from airflow_monai.maps.runners.folders import default_user
 from airflow_monai.maps.runners.kubernetes import settings as kubernetes_settings
 from airflow_monai.maps.runners.kubernetes import status, transfer
 from airflow_monai.maps.runners.kubernetes.harvest import handover_of, harvest
@@ -41,6 +40,7 @@ from airflow_monai.maps.runners.kubernetes.manifest import find_in_cluster, know
 from airflow_monai.maps.runners.kubernetes.pending import NEWS_SECONDS, Pending
 from airflow_monai.maps.runners.kubernetes.pod import Placed, pod_manifest, pod_name, selector
 from airflow_monai.maps.runners.kubernetes.usage import PodUsage
+from airflow_monai.maps.runners.lines import OnLine
 from airflow_monai.maps.runners.log_thread import LOG_END
 from airflow_monai.maps.runners.only_one import only_one
 from airflow_monai.maps.runners.place import Place

@@ -34,16 +34,15 @@ from airflow_monai.maps.runners.base import (
     Check,
     Exit,
     FoundMap,
-    LineSplitter,
     MapJob,
-    OnLine,
     Runner,
     Trace,
     Usage,
-    empty_output,
     with_deadline,
 )
+from airflow_monai.maps.runners.folders import empty_output
 from airflow_monai.maps.runners.gpu_usage import GpuMemory, sampled
+from airflow_monai.maps.runners.lines import LineSplitter, OnLine
 from airflow_monai.maps.runners.place import Place, host_names
 from airflow_monai.maps.runners.process import keeper
 from airflow_monai.maps.runners.process.sandbox import Start, bubblewrap_works, start_of

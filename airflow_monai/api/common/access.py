@@ -126,7 +126,7 @@ class Caller:
             return dag_ids
         if right.value[0] == "GET":  # what may be seen of a DAG that may not be seen is nothing
             dag_ids = self._readable(dag_ids)
-        return dag_ids if right is Right.SEE_WORKFLOWS else {one for one in dag_ids if self.may(right, one)}
+        return {dag_id for dag_id in dag_ids if self.may(right, dag_id)}
 
     def _readable(self, dag_ids: set[str]) -> set[str]:
         """In one question for each team: Keycloak's manager asks its server about many DAGs at once, and keeps it."""

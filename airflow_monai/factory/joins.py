@@ -22,7 +22,7 @@ from airflow_monai.operators.gate import EdgeNode
 from airflow_monai.operators.join import JoinOperator, VerdictNode
 from airflow_monai.operators.series import SeriesOperator
 from airflow_monai.specs.plan import Edge, OnFailure, TaskPlan, WorkflowPlan
-from airflow_monai.specs.regions import Region, regions_of
+from airflow_monai.specs.regions import Region, regions_of, series_task_id
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG, BaseOperator
@@ -74,7 +74,7 @@ def _group_id(region: Region, plan: WorkflowPlan) -> str:
 
 def _nodes_of(dag: DAG, region: Region, group_id: str, common: Mapping[str, Any]) -> RegionNodes:
     series = SeriesOperator(
-        task_id=f"{region.first}.series",
+        task_id=series_task_id(region),
         retries=SERIES_RETRIES,
         retry_delay=SERIES_RETRY_DELAY,
         doc_md=f"Counts the series of the study, for which run: {', '.join(f'`{task}`' for task in region.tasks)}.",

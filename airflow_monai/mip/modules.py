@@ -15,7 +15,7 @@ class Module:
 
     :param version: of the MAP that it runs, else of the workflow.
     :param needs: modules right before it.
-    :param is_repeated: it runs once for each series, so its results are not taken over.
+    :param is_repeated: it runs once for each series; its results are taken over all or none.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Modules:
             if name in decided:
                 return
             module = self.by_name[name]
-            reuse = not (force and name in named) and not module.is_repeated and exists(module)
+            reuse = not (force and name in named) and exists(module)
             decided[name] = Decision.REUSE if reuse else Decision.RUN
             if not reuse:
                 for needed in module.needs:

@@ -28,6 +28,11 @@ class Region:
         return task in self.tasks
 
 
+def series_task_id(region: Region) -> str:
+    """Airflow id of the task that counts the series for a region."""
+    return f"{region.first}.series"
+
+
 def regions_of(mapped: Sequence[str], ways: Iterable[Way]) -> tuple[Region, ...]:
     """The regions of a workflow.
 

@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from airflow.models.dagbag import DBDagBag
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
+from airflow.models.taskmap import TaskMap
+from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select
@@ -32,11 +35,12 @@ from airflow_monai.mip.site import Workflows
 from airflow_monai.operators.base import TaskRun, condition_context
 from airflow_monai.specs.edges import judge_edge
 from airflow_monai.specs.plan import WorkflowPlan
+from airflow_monai.specs.regions import regions_of, series_task_id
 from airflow_monai.store.base import Store
 from airflow_monai.store.deletion import is_doomed
-from airflow_monai.store.payloads import load_payload, manifest_key
+from airflow_monai.store.payloads import load_payload, manifest_key, series_of
 from airflow_monai.store.runs import RunFolder
-from airflow_monai.types import TaskStatus
+from airflow_monai.types import TaskRecord, TaskStatus
 
 PATIENCE = timedelta(hours=12)
 """How long Airflow may not have the workflow of a run, or not take the run, until it has failed."""
@@ -168,12 +172,17 @@ class Engine:
             raise RunNotCreated(f"the workflow of the DAG {run.dag_id!r} is not there now")
         if plan is None:
             plan = self._ledger.settle(run.run_id, self._decide(run, Modules.of(workflow)))
-        folder = self._folder(run)
+        folder, modules = self._folder(run), Modules.of(workflow).by_name
+        repeated: dict[str, frozenset[int]] = {}
         for module, result in plan.reused.items():
-            record = folder_of(self._store, result).record(module)
-            if record is not None:
+            records = records_of(folder_of(self._store, result), module)
+            for record in records:
                 folder.write_record(record)
-        seeded = _SeededRuns(run.user, workflow, plan, self._not_taken(run, workflow, plan))
+            if module in modules and modules[module].is_repeated:
+                repeated[module] = frozenset(record.map_index for record in records)
+        count = len(series_of(load_payload(self._store, run.payload_id))) if repeated else 0
+        series = _Series(count, repeated, _counters(workflow, repeated))
+        seeded = _SeededRuns(run.user, workflow, plan, self._not_taken(run, workflow, plan), series)
         seeded.create_run(run.dag_id, run.run_id.dag_run_id, run.payload_id, f"mip run {run.run_id}")
         return plan
 
@@ -185,8 +194,11 @@ class Engine:
             result = before.good.get(module.name, {}).get(run.map)
             if result is None or (result.payload_id, result.version) != (run.payload_id, module.version):
                 return None
-            record = folder_of(self._store, result).record(module.name)
-            return result if record is not None and record.status is TaskStatus.SUCCEEDED else None
+            records = records_of(folder_of(self._store, result), module.name)
+            indexes = {record.map_index for record in records}
+            if not records or (-1 in indexes) is module.is_repeated:  # it was not, or is not any more, run for each
+                return None
+            return result if all(record.status is TaskStatus.SUCCEEDED for record in records) else None
 
         decisions = modules.decide(run.modules, force=run.force_rerun, exists=lambda module: found(module) is not None)
         reused = {name: found(modules.by_name[name]) for name, made in decisions.items() if made is Decision.REUSE}
@@ -198,7 +210,14 @@ class Engine:
 
     def _not_taken(self, run: Run, workflow: WorkflowPlan, plan: Plan) -> set[str]:
         """Nodes of the ways that tasks which are taken over do not take, by what their results say."""
-        edges = [edge for edge in workflow.edges if edge.node_id and edge.conditions and edge.source in plan.reused]
+        of_each = {
+            task.id for task in workflow.tasks if task.for_each
+        }  # their ways are judged when the run comes there
+        edges = [
+            edge
+            for edge in workflow.edges
+            if edge.node_id and edge.conditions and edge.source in plan.reused and edge.source not in of_each
+        ]
         if not edges:
             return set()
         params = {param.name: param.default for param in workflow.params}
@@ -243,9 +262,7 @@ class Engine:
         )
 
     def _why(self, run: Run, module: str) -> str:
-        folder = self._folder(run)
-        own = folder.record(module)
-        records = [own] if own is not None else folder.records(module)
+        records = records_of(self._folder(run), module)
         return next((record.error_msg for record in records if record.error_msg), "its log in Airflow says why")
 
     def _folder(self, run: Run) -> RunFolder:
@@ -257,14 +274,41 @@ def folder_of(store: Store, result: Result) -> RunFolder:
     return RunFolder(store, result.payload_id, result.dag_id, result.dag_run_id)
 
 
+def records_of(folder: RunFolder, module: str) -> list[TaskRecord]:
+    """Of a module: its one, or one for each series that it has run for."""
+    own = folder.record(module)
+    return [own] if own is not None else folder.records(module)
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """What is taken over of modules that run for each series.
+
+    :param count: series of the map.
+    :param modules: each with the indexes of the series for which it has a result; it passed over the others.
+    :param counters: the tasks that count the series for them.
+    """
+
+    count: int
+    modules: Mapping[str, frozenset[int]]
+    counters: frozenset[str]
+
+
+def _counters(workflow: WorkflowPlan, modules: Iterable[str]) -> frozenset[str]:
+    mapped = [task.id for task in workflow.tasks if task.for_each]
+    regions = regions_of(mapped, [(edge.source, edge.target) for edge in workflow.edges])
+    return frozenset(series_task_id(region) for region in regions if any(module in region for module in modules))
+
+
 class _SeededRuns(RunsHere):
     """Makes runs in which some tasks have ended before they begin.
 
     :param not_taken: nodes of ways that are not gone.
     """
 
-    def __init__(self, user: str, workflow: WorkflowPlan, plan: Plan, not_taken: Iterable[str]):
+    def __init__(self, user: str, workflow: WorkflowPlan, plan: Plan, not_taken: Iterable[str], series: _Series):
         super().__init__(user)
+        self._series = series
         unwanted = set(plan.of(Decision.SKIP))
         self._done = set(plan.of(Decision.REUSE))
         self._skipped = unwanted | {
@@ -280,16 +324,38 @@ class _SeededRuns(RunsHere):
         wanted = select(TaskInstance).where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
         for instance in session.scalars(wanted):
             state = self._state_of(instance)
-            if state is not None:
-                instance.state, instance.start_date, instance.end_date, instance.duration = state, at, at, 0.0
+            if state is not None and instance.task_id not in self._series.modules:
+                _end(instance, state, at)
+        if self._series.modules:
+            self._expand(session, dag_id, run_id, at)
+
+    def _expand(self, session: Session, dag_id: str, run_id: str, at: datetime) -> None:
+        """Have the series counted, and what is taken over there once for each of them, as the scheduler would."""
+        where: Any = {"dag_id": dag_id, "run_id": run_id}
+        for task_id in self._series.counters:
+            numbers = list(range(self._series.count))
+            XComModel.set("return_value", numbers, task_id=task_id, session=session, **where)
+            session.add(TaskMap(task_id=task_id, map_index=-1, length=len(numbers), keys=None, **where))
+        session.flush()
+        dag = DBDagBag().get_latest_version_of_dag(dag_id, session=session)
+        assert dag is not None
+        for module, indexes in self._series.modules.items():
+            made, _ = TaskMap.expand_mapped_task(dag.get_task(module), run_id, session=session)
+            for instance in made:
+                is_there = instance.map_index in indexes
+                _end(instance, TaskInstanceState.SUCCESS if is_there else TaskInstanceState.SKIPPED, at)
 
     def _state_of(self, instance: TaskInstance) -> TaskInstanceState | None:
         task_id = instance.task_id
-        if task_id in self._done:
+        if task_id in self._done or task_id in self._series.counters:
             return TaskInstanceState.SUCCESS
         if task_id in self._skipped or (task_id in self._not_taken and instance.operator == EDGE_NODE):
             return TaskInstanceState.SKIPPED
         return None
+
+
+def _end(instance: TaskInstance, state: TaskInstanceState, at: datetime) -> None:
+    instance.state, instance.start_date, instance.end_date, instance.duration = state, at, at, 0.0
 
 
 def _look(run: Run) -> _Seen | None:

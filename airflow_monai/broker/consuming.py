@@ -50,9 +50,9 @@ class Consumer(ABC):
         :raises BrokerError: or one of ``errors``, to begin anew.
         """
 
-    @abstractmethod
     def _as_ours(self, error: Exception) -> BrokerError:
-        """One of ``errors`` as one of ours."""
+        """One of ``errors`` as one of ours; for those that have some."""
+        raise error
 
     def _run(self) -> None:
         while not self.closing.is_set():

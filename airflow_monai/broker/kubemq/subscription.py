@@ -73,9 +73,6 @@ class _Queue(Consumer):
         self._held: set[Line] = set()
         self._room = threading.Event()
 
-    def _as_ours(self, error: Exception) -> BrokerError:
-        raise error  # there is none but ours
-
     def _consume(self) -> None:
         line = self._line()
         try:

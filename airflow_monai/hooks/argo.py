@@ -11,6 +11,7 @@ from airflow.sdk import BaseHook
 
 from airflow_monai.errors import InvalidArgument, MonaiError
 from airflow_monai.hooks.argo_server import ArgoServer
+from airflow_monai.hooks.connections import aconnection_of
 from airflow_monai.hooks.forms import argo_connection_type as connection_type
 from airflow_monai.hooks.http_endpoint import Endpoint, endpoint_from
 from airflow_monai.hooks.http_hosts import HostRules
@@ -64,16 +65,11 @@ async def argo_site(
 
 
 async def _of_connection(conn_id: str) -> ArgoSite:
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
-    try:
-        connection = await BaseHook.aget_connection(conn_id)
-    except AirflowNotFoundException:
-        raise InvalidArgument(
-            f"There is no Airflow connection {conn_id!r}. Add one of type argo under Admin, Connections, or as "
-            f"AIRFLOW_CONN_{conn_id.upper()}, or write args.server_url."
-        ) from None
-    return site_from(connection, await connection.aextra_dejson())
+    missing = InvalidArgument(
+        f"There is no Airflow connection {conn_id!r}. Add one of type argo under Admin, Connections, or as "
+        f"AIRFLOW_CONN_{conn_id.upper()}, or write args.server_url."
+    )
+    return site_from(*await aconnection_of(conn_id, missing))
 
 
 def site_from(connection: Connection, extra: Mapping[str, Any]) -> ArgoSite:

@@ -68,17 +68,13 @@ async def endpoint_of(conn_id: str) -> Endpoint:
     """
     if not conn_id:
         return Endpoint()
-    from airflow.sdk import BaseHook
-    from airflow.sdk.exceptions import AirflowNotFoundException
+    from airflow_monai.hooks.connections import aconnection_of
 
-    try:
-        connection = await BaseHook.aget_connection(conn_id)
-    except AirflowNotFoundException:
-        raise InvalidArgument(
-            f"There is no Airflow connection {conn_id!r}. Add one of type HTTP under Admin, Connections, or as "
-            f"AIRFLOW_CONN_{conn_id.upper()}."
-        ) from None
-    return endpoint_from(connection, await connection.aextra_dejson())
+    missing = InvalidArgument(
+        f"There is no Airflow connection {conn_id!r}. Add one of type HTTP under Admin, Connections, or as "
+        f"AIRFLOW_CONN_{conn_id.upper()}."
+    )
+    return endpoint_from(*await aconnection_of(conn_id, missing))
 
 
 def endpoint_from(connection: Connection, extra: Mapping[str, Any]) -> Endpoint:

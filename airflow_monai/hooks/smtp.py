@@ -13,10 +13,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
-
 from airflow_monai.errors import InvalidArgument, OutcomeUnknown, ServiceRefused, ServiceUnavailable
+from airflow_monai.hooks.connections import aconnection_of
 from airflow_monai.specs.addresses import is_address
 
 if TYPE_CHECKING:
@@ -65,14 +63,11 @@ async def smtp_server(conn_id: str) -> SmtpServer:
 
     :raises InvalidArgument: when there is no such connection, or it cannot be used.
     """
-    try:
-        connection = await BaseHook.aget_connection(conn_id)
-    except AirflowNotFoundException:
-        raise InvalidArgument(
-            f"There is no Airflow connection {conn_id!r} to send e-mails by. Add one of type smtp under Admin, "
-            "Connections, or name another one in [monai] smtp_conn_id."
-        ) from None
-    extra = connection.extra_dejson if isinstance(connection.extra_dejson, dict) else {}
+    missing = InvalidArgument(
+        f"There is no Airflow connection {conn_id!r} to send e-mails by. Add one of type smtp under Admin, "
+        "Connections, or name another one in [monai] smtp_conn_id."
+    )
+    connection, extra = await aconnection_of(conn_id, missing)
     login = connection.login or ""
     sender = str(extra.get("from_email") or login)
     wrong = _wrong(connection.host, sender, extra)

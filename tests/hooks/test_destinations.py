@@ -154,7 +154,7 @@ def test_the_forms_name_the_hooks_that_exist() -> None:
 def test_every_sink_has_a_form_whose_fields_it_knows() -> None:
     """What a form offers is read by the sink, or by the operator, under this very name."""
     root = Path(__file__).parents[2] / "airflow_monai"
-    sources = "".join(path.read_text() for folder in ("sinks", "operators") for path in (root / folder).glob("*.py"))
+    sources = "".join(path.read_text() for folder in ("sinks", "operators") for path in (root / folder).rglob("*.py"))
     forms = {form["connection-type"]: form for form in get_provider_info()["connection-types"]}
     for kind in SINKS:
         for name in forms[kind]["conn-fields"]:

@@ -128,7 +128,7 @@ class AirflowApi:
             answer = self._call("POST", f"/monai/app-server/jobs/{instance_id_of(dag_id, run_id)}/cancel")
             if answer.status_code in (200, 409):  # 409: it has ended otherwise
                 return answer.status_code == 200
-            if answer.status_code >= 500:
+            if answer.status_code >= 500 or answer.status_code == 429:
                 raise RunNotCreated(f"Airflow's API server did not cancel the job: {_status(answer)}")
         if self.run_state(dag_id, run_id) not in ("queued", "running"):
             return False

@@ -17,6 +17,7 @@ from airflow_monai.api.app_server.job_views import FoundJob, summary, whole
 from airflow_monai.api.app_server.map_names import dag_id_for
 from airflow_monai.api.common.access import Caller, Right, TheCaller
 from airflow_monai.api.common.audit import note
+from airflow_monai.api.common.moments import utc
 from airflow_monai.api.common.problems import responses
 from airflow_monai.api.instances.data_rights import check_data
 from airflow_monai.api.instances.ids import RunName
@@ -123,7 +124,7 @@ def show_jobs(
         if map is not None:
             asked = dag_id_for(map)
             dag_ids = frozenset({asked} if asked and (dag_ids is None or asked in dag_ids) else ())
-        wanted = JobFilter(status, dag_ids, dataset, _aware(since), _aware(until))
+        wanted = JobFilter(status, dag_ids, dataset, utc(since) if since else None, utc(until) if until else None)
         shown, without = jobs_without_run(store, session, wanted, limit=limit, offset=offset)
         runs = RunFilter(dag_ids=dag_ids, payload_id=dataset, since=wanted.since, until=wanted.until)
         rest = list_jobs(session, runs, status, limit=limit - len(shown), offset=max(0, offset - without))
@@ -273,8 +274,3 @@ def _cancel(job: FoundJob, caller: Caller, store: Store) -> bool:
         ended = end_run(job.dag_id, job.run_id, cancelled_by=by)
     requests.close_cancelling(job.job_id)
     return by == caller.name and (ended or (job.row is None and noted is not None and noted.cancelled))
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    """A time without a zone is UTC."""
-    return moment.replace(tzinfo=timezone.utc) if moment and moment.tzinfo is None else moment

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from airflow_monai.api.common.access import Caller, Right, TheCaller
 from airflow_monai.api.common.audit import note
+from airflow_monai.api.common.moments import utc
 from airflow_monai.api.common.problems import responses
 from airflow_monai.api.instances.runs import Run, RunFilter, Task, TaskFilter, list_tasks, run_of, runs_of, tasks_of
 from airflow_monai.api.runs import site_store
@@ -168,15 +169,11 @@ def _canceler(caller: Caller, wanted: TaskEnd) -> str:
 
 def period(start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
     """The time that a request asks for; all of it by default."""
-    begin = _utc(start) if start else datetime(2023, 1, 1, tzinfo=timezone.utc)
-    until = _utc(end) if end else datetime.now(timezone.utc)
+    begin = utc(start) if start else datetime(2023, 1, 1, tzinfo=timezone.utc)
+    until = utc(end) if end else datetime.now(timezone.utc)
     if start and end and begin > until:
         raise HTTPException(400, "startTime comes after endTime.")
     return begin, until
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def _listed(

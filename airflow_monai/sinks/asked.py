@@ -75,21 +75,20 @@ class AskedSink(Sink):
         return instance.sop_instance_uid or safe_name(instance.name)
 
     def ask(self, instances: Sequence[Instance]) -> Mapping[str, bool] | None:
-        """What earlier generations of the task have asked for, and were told to be exported when they had given up."""
-        if self.order is None or not self.waits:
+        """What this task has asked for before and was told to be exported, of which the ledger does not know: an
+        earlier generation had given up when it was, or a try was killed before it had entered it."""
+        if self.order is None:
             return None
         wanted = {self.identity(instance) for instance in instances}
+        note = "answer" if self.waits else "published"
         found: dict[str, bool] = {}
-        for number in range(1, self.order.generation):
-            before = replace(self.order, generation=number)
-            for round_ in self._rounds(before):
-                key = before.note_key(f"{round_.name}-answer")
-                if wanted.isdisjoint(round_.files.values()) or not before.store.exists(key):
-                    continue
-                answer = before.store.read_json(key)["body"]
-                for path, identity in round_.files.items():
-                    if identity in wanted and _verdict(identity, path, answer).state is DeliveryState.ACCEPTED:
-                        found[identity] = True
+        for number in range(1, self.order.generation + 1):
+            order = replace(self.order, generation=number)
+            for round_ in self._rounds(order):
+                known = [identity for identity in round_.files.values() if identity in wanted]
+                if known and order.store.exists(order.note_key(f"{round_.name}-{note}")):
+                    verdicts = self._verdicts(order, round_, known)
+                    found |= {one.identity: True for one in verdicts if one.state is DeliveryState.ACCEPTED}
         return found or None
 
     def send(self, instances: Sequence[Instance], on_result: OnResult) -> None:

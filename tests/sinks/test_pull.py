@@ -125,26 +125,42 @@ def test_a_cleared_task_takes_back_what_nobody_waits_for_any_more(store: LocalSt
     assert offered.waiting is not None and offered.waiting.generation == 2
 
 
+def attempt(store: LocalStore, generation: int, minutes: float, **extra: object) -> SinkReport:
+    """What one try of an export task does."""
+    report = SinkReport("OUTSIDE")
+    target = sink(store, generation, wait_minutes=minutes, **extra)
+    wanted = {str(one.sop_instance_uid): one for one in instances(store, "a", "bb")}
+    ledger = Ledger(store, PAYLOAD, "OUTSIDE")
+    deliverer = Deliverer(target, wanted, ledger, report, task="ct-lung/run/to-pacs", before_request=lambda: None)
+    with suppress(SinkUnavailable):
+        deliverer.run()
+    return report
+
+
 def test_what_was_exported_after_its_task_had_given_up_is_not_offered_again(store: LocalStore) -> None:
-    a, bb = instances(store, "a", "bb")
     told = {"1.2.1": "Success", "1.2.2": "ServiceError"}
-
-    def attempt(generation: int) -> SinkReport:
-        report = SinkReport("OUTSIDE")
-        target = sink(store, generation, wait_minutes=0.01)
-        wanted = {str(one.sop_instance_uid): one for one in (a, bb)}
-        ledger = Ledger(store, PAYLOAD, "OUTSIDE")
-        deliverer = Deliverer(target, wanted, ledger, report, task="ct-lung/run/to-pacs", before_request=lambda: None)
-        with suppress(SinkUnavailable):
-            deliverer.run()
-        return report
-
-    assert not attempt(1).complete
+    assert not attempt(store, 1, 0.01).complete
     late = Client(store, lambda task: Report("PartialFailure", {x.path: told[x.sop_instance_uid] for x in task.files}))
     late.start()
     late.join()
-    report = attempt(2)
+    report = attempt(store, 2, 0.01)
     assert report.verdicts["1.2.1"].state is DeliveryState.ACCEPTED
     assert report.verdicts["1.2.2"].state is not DeliveryState.ACCEPTED
     (offered,) = PullTasks(store, "OUTSIDE").open_ones()
     assert [file.sop_instance_uid for file in offered.files] == ["1.2.2"]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_try_that_was_killed_before_the_ledger_had_its_verdicts_leaves_nothing_to_offer_again(
+    store: LocalStore, waits: bool
+) -> None:
+    client = Client(store, lambda task: Report("Success", {}))
+    client.start()
+    assert attempt(store, 1, 1, wait=waits).complete
+    client.join()
+    ledger = Ledger(store, PAYLOAD, "OUTSIDE")
+    for name in list(store.children(ledger.key())):  # as the kill leaves them: what was sent, and no verdict
+        page = store.read_json(ledger.key(name))
+        store.write_json(ledger.key(name), {uid: {**entry, "state": "sent"} for uid, entry in page.items()})
+    assert attempt(store, 1, 0.01, wait=waits).complete
+    assert len(list(store.children("pulls/OUTSIDE"))) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 import threading
@@ -16,6 +17,8 @@ from tests.gateway import rawscu
 from tests.gateway.conftest import Site, wait_for
 from tests.gateway.rawscu import EXPLICIT, RawScu, data_set_of
 from tests.gateway.studies import CT, study
+
+CONTEXTS = [(CT, EXPLICIT)]
 
 
 @dataclass
@@ -87,4 +90,36 @@ def assert_all_arrived(site: Site, sent: Sent) -> None:
     assert sorted(listed) == sorted(sent.sources)
     assert sent.accepted == set(sent.sources)
     assert set(site.airflow.runs) == {("ct-lung", run_id_of(payload_id)) for payload_id in ids}
+    assert not site.unfinished()
+
+
+def send(port: int, files: list[Path], called: str = "CTLUNG") -> None:
+    with RawScu(port) as scu:
+        scu.associate(called, contexts=CONTEXTS)
+        for file in files:
+            scu.send(rawscu.store_file(1, file))
+            assert scu.status() == 0
+
+
+def kill_in_mid_image(site: Site, folder: Path, port: int) -> None:
+    """A gateway process takes six images of a study and five of another, and is killed within the next."""
+    process = site.process(port)
+    first, second = study(folder / "a", 8, size=30_000), study(folder / "b", 5, size=30_000)
+    with RawScu(port) as scu:
+        scu.associate(contexts=CONTEXTS)
+        for file in [*first[:6], *second]:
+            scu.send(rawscu.store_file(1, file))
+            assert scu.status() == 0
+        scu.send(rawscu.store_file(1, first[6])[:20_000])
+        wait_for(site.unfinished)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def goes_on_after_the_kill(site: Site, port: int) -> None:
+    """Another process makes one run for each of the two studies, with the images that were taken."""
+    site.process(port)
+    events = site.wait_for_event("run-created", 2, seconds=60)
+    assert {len(load_payload(site.store, event["payload_id"]).files) for event in events} == {6, 5}
+    assert set(site.airflow.posts.values()) == {1} and len(site.airflow.runs) == 2
     assert not site.unfinished()

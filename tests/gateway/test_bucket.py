@@ -18,8 +18,8 @@ from tests.gateway import rawscu
 from tests.gateway.conftest import Site, wait_for, write_workflow
 from tests.gateway.rawscu import RawScu
 from tests.gateway.standin import StandInAirflow
+from tests.gateway.stormy import CONTEXTS, goes_on_after_the_kill, kill_in_mid_image, send
 from tests.gateway.studies import image, storescu, study
-from tests.gateway.test_recovery import CONTEXTS, send
 from tests.s3_server import S3Server, s3, s3_server  # noqa: F401
 
 
@@ -68,24 +68,9 @@ def test_a_study_becomes_one_payload_and_one_run(site: Site, tmp_path: Path) -> 
 
 def test_kill_9_in_mid_association_loses_and_doubles_nothing(site: Site, tmp_path: Path, free_port: int) -> None:
     write_workflow(site.workflows, quiet=3.0)
-    process = site.process(free_port)
-    first, second = study(tmp_path / "a", 8, size=30_000), study(tmp_path / "b", 5, size=30_000)
-    with RawScu(free_port) as scu:
-        scu.associate(contexts=CONTEXTS)
-        for file in [*first[:6], *second]:
-            scu.send(rawscu.store_file(1, file))
-            assert scu.status() == 0
-        scu.send(rawscu.store_file(1, first[6])[:20_000])  # in the middle of an image
-        wait_for(site.unfinished)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    kill_in_mid_image(site, tmp_path, free_port)
     assert len(site.files()) == 11, "what a sender heard success for is in the bucket"
-    site.process(free_port)
-    events = site.wait_for_event("run-created", 2, seconds=60)
-    sizes = {len(load_payload(site.store, event["payload_id"]).files) for event in events}
-    assert sizes == {6, 5}
-    assert set(site.airflow.posts.values()) == {1} and len(site.airflow.runs) == 2
-    assert not site.unfinished()
+    goes_on_after_the_kill(site, free_port)
 
 
 def test_two_gateways_on_one_bucket_make_one_payload(

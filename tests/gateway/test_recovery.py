@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,41 +17,16 @@ from tests.gateway import rawscu
 from tests.gateway.conftest import Site, wait_for, write_workflow
 from tests.gateway.rawscu import EXPLICIT, RawScu
 from tests.gateway.standin import StandInAirflow
-from tests.gateway.stormy import assert_all_arrived, storm
+from tests.gateway.stormy import assert_all_arrived, goes_on_after_the_kill, kill_in_mid_image, send, storm
 from tests.gateway.studies import CT, storescu, study
-
-CONTEXTS = [(CT, EXPLICIT)]
-
-
-def send(port: int, files: list[Path], called: str = "CTLUNG") -> None:
-    with RawScu(port) as scu:
-        scu.associate(called, contexts=CONTEXTS)
-        for file in files:
-            scu.send(rawscu.store_file(1, file))
-            assert scu.status() == 0
 
 
 def test_kill_9_in_mid_association_loses_and_doubles_nothing(site: Site, tmp_path: Path, free_port: int) -> None:
     write_workflow(site.workflows, quiet=2.0)
-    process = site.process(free_port)
-    first, second = study(tmp_path / "a", 8, size=30_000), study(tmp_path / "b", 5, size=30_000)
-    with RawScu(free_port) as scu:
-        scu.associate(contexts=CONTEXTS)
-        for file in [*first[:6], *second]:
-            scu.send(rawscu.store_file(1, file))
-            assert scu.status() == 0
-        scu.send(rawscu.store_file(1, first[6])[:20_000])  # in the middle of an image
-        wait_for(site.unfinished)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    kill_in_mid_image(site, tmp_path, free_port)
     assert len(site.files()) == 11
     assert not site.airflow.runs
-    site.process(free_port)
-    events = site.wait_for_event("run-created", 2, seconds=30)
-    sizes = {len(load_payload(site.store, event["payload_id"]).files) for event in events}
-    assert sizes == {6, 5}
-    assert set(site.airflow.posts.values()) == {1} and len(site.airflow.runs) == 2
-    assert not site.unfinished()
+    goes_on_after_the_kill(site, free_port)
     wait_for(lambda: not list(site.store.children("pending")))
 
 

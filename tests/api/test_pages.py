@@ -48,6 +48,9 @@ class Visitor:
         self.asked.append((entity, details.id))
         return method == "GET" and entity not in self.denied and details.id not in self.denied
 
+    def filter_authorized_dag_ids(self, *, dag_ids: set[str], user: Any, team_name: str | None) -> set[str]:
+        return dag_ids - self.denied
+
 
 @pytest.fixture
 def visitor(monkeypatch: pytest.MonkeyPatch) -> Visitor:
@@ -55,6 +58,7 @@ def visitor(monkeypatch: pytest.MonkeyPatch) -> Visitor:
     monkeypatch.setattr("airflow.api_fastapi.core_api.security.get_auth_manager", lambda: visitor)
     monkeypatch.setattr("airflow_monai.api.common.access.get_auth_manager", lambda: visitor)
     monkeypatch.setattr("airflow.models.dag.DagModel.get_team_name", lambda dag_id: None)
+    monkeypatch.setattr("airflow.models.dag.DagModel.get_dag_id_to_team_name_mapping", lambda dag_ids: {})
     return visitor
 
 
@@ -260,6 +264,13 @@ def test_registered_maps_are_listed_and_described(client: TestClient, store: Loc
     assert "&lt;b&gt;" in client.get("/maps").text
     page = client.get("/maps/lung/1.0.0").text
     assert "fast" in page and "hunter2" not in page and "(not shown)" in page
+
+
+def test_maps_are_those_that_the_reader_may_see(client: TestClient, store: LocalStore, visitor: Visitor) -> None:
+    MapRegistry(store).register(image_map())
+    assert "lung:1.0.0" in client.get("/maps").text and client.get("/maps/lung/1.0.0").status_code == 200
+    visitor.denied = {"~", "map.lung.1.0.0"}
+    assert "None yet" in client.get("/maps").text and client.get("/maps/lung/1.0.0").status_code == 403
 
 
 @pytest.mark.parametrize(("kind", "names"), [("map", {"Artifacts", "MAP"}), ("container", {"Artifacts"})])

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from tests.api.auth_managers.conftest import Hospital, hospital, serving
-from tests.api.auth_managers.rights import CONNECT, SEE, WORK, instances, rights_of, seen
+from tests.api.auth_managers.rights import CONNECT, GONE, SEE, WORK, instances, rights_of, seen
 from tests.api.auth_managers.server import ADMIN
 from tests.keycloak_server import CLIENT, CLIENT_SECRET, Person, keycloak
 
@@ -20,7 +20,7 @@ HEART_ONLY = {
     "heart-worker": [("can_read", "DAG:heart"), ("can_edit", "DAG:heart")],
 }
 """Custom roles beside what they share: rights on one DAG."""
-READ = [("can_read", name) for name in ("DAG Runs", "Task Instances", "Task Logs", "Website")]
+READ = [("can_read", name) for name in ("DAG Runs", "Task Instances", "Task Logs", "HITL Detail")]
 CHANGE = [(do, name) for do in ("can_create", "can_edit") for name in ("DAG Runs", "Task Instances")]
 
 
@@ -32,7 +32,7 @@ def site(installed: None, emptied: str, tmp_path_factory: pytest.TempPathFactory
             wanted = [*READ, *extra, *(CHANGE if "worker" in role else [])]
             pairs = [{"action": {"name": action}, "resource": {"name": name}} for action, name in wanted]
             _made(found, "roles", {"name": role, "actions": pairs}, boss)
-        for role in ("Viewer", "User", "Op", *HEART_ONLY):
+        for role in ("Public", "Viewer", "User", "Op", *HEART_ONLY):
             person = {"first_name": role, "last_name": role, "email": f"{role}@x.example", "roles": [{"name": role}]}
             _made(found, "users", {"username": role.lower(), "password": role.lower(), **person}, boss)
         yield found
@@ -67,6 +67,25 @@ def test_who_has_rights_on_one_dag_has_them_on_no_other(site: Hospital) -> None:
         assert seen(site, by_token(site, name)) == dags
         workflows = requests.get(site.monai("/workflow-manager/workflows"), auth=(name, name), timeout=60).json()
         assert len(workflows) == len(dags)
+        listed = requests.get(f"{site.url}/ui/dags", headers=by_token(site, name), timeout=60)
+        assert {dag["dag_id"] for dag in listed.json()["dags"]} == dags, "Airflow's own list"
+
+
+def test_who_has_no_right_gets_nothing_from_any_route(site: Hospital) -> None:
+    own = by_token(site, "public")
+    document = requests.get(site.monai("/openapi.json"), headers=own, timeout=60).json()
+    names = {"payload_id": site.payloads["heart"], "instance_id": site.payloads["heart"], "sink": "OUTSIDE"}
+    told = ("heart", "lung", *site.payloads.values())
+    let_in = 0
+    for path, operations in document["paths"].items():
+        for method in operations:
+            address = site.monai(re.sub(r"{(\w+)}", lambda name: names.get(name.group(1), GONE), path))
+            answer = requests.request(method, address, headers=own, json=None if method == "get" else {}, timeout=60)
+            assert answer.status_code < 500 or path.startswith("/mip/"), (method, path, answer.text)
+            if answer.ok:
+                let_in += 1
+                assert method == "get" and not any(name in answer.text for name in told), (method, path, answer.text)
+    assert let_in > 10, "lists without anything in them, and what tells nothing of the site"
 
 
 def test_what_a_right_on_one_dag_opens(site: Hospital) -> None:

@@ -11,7 +11,7 @@ from airflow_monai.specs.plan import Kind, Param, WorkflowPlan
 PAYLOAD_PATTERN = r"^\s*[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}\s*$"
 _PAYLOAD_HELP = (
     "Id of the payload to run on, as `airflow monai payloads list` shows it; any payload of the store, whatever AE "
-    "title it was sent to. Leave it empty when the partition key is the payload's id."
+    "title it was sent to. A run needs one: leave this empty only when the partition key is the payload's id."
 )
 
 
@@ -20,7 +20,7 @@ def form_params(plan: WorkflowPlan) -> dict[str, AirflowParam]:
 
     Every field has a value without a person: a run that a study starts gives none.
     """
-    schema = {"type": ["null", "string"], "title": "Payload", "pattern": PAYLOAD_PATTERN}
+    schema = {"type": ["null", "string"], "title": "Payload (needed)", "pattern": PAYLOAD_PATTERN}
     payload = AirflowParam(None, description=_PAYLOAD_HELP, source="dag", schema=schema)
     return {"payload_id": payload, **{param.name: _field(param) for param in plan.params}}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow.triggers.base import StartTriggerArgs
 
 from airflow_monai.errors import MonaiError
@@ -108,7 +108,10 @@ class GateOperator(BaseOperator):
         self.defer(trigger=GateTrigger(**self._trigger_kwargs()), method_name="finish", timeout=TRIGGERER_AWAY)
 
     def finish(self, context: Context, event: Any = None) -> None:
-        """End as the trigger's event says; called in DAG test mode only."""
+        """End a task that failed for good although it has tries left, which a trigger alone cannot; in DAG test mode,
+        end as the trigger's event says."""
+        if isinstance(event, Mapping) and "failed" in event:
+            raise AirflowFailException(str(event["failed"]))
         state = str(event)
         if state == "skipped":
             raise AirflowSkipException("The edge is not taken; the trigger's log says why.")

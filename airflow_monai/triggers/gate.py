@@ -9,7 +9,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent, TriggerEvent
 
 from airflow_monai.errors import NoPayload
-from airflow_monai.failures import without_data
+from airflow_monai.failures import is_retried, without_data
 from airflow_monai.specs.edges import EdgeVerdict
 
 _ARGUMENTS = (
@@ -19,7 +19,8 @@ _ARGUMENTS = (
 
 
 class GateTrigger(BaseTrigger):
-    """Ends its task as success (edge taken), skipped (not taken), or failed (the store cannot say).
+    """Ends its task as success (edge taken), skipped (not taken), or failed (the store cannot say). What another try
+    would only repeat, as a run without a payload, a worker ends for good.
 
     :param behind: tasks whose records no longer count when the edge is not taken.
     :param payload_id: (templated) and ``run_id``, ``map_index`` (templated): which workflow instance, and which part of
@@ -66,7 +67,10 @@ class GateTrigger(BaseTrigger):
         except Exception as error:  # noqa: BLE001 - the trigger's edge: Airflow would log a message that may quote data
             told = without_data(error)
             self.log.error("The edge cannot be judged: %s", told)
-            yield TaskFailedEvent(xcoms={"edge": f"cannot be judged: {told}"})
+            if is_retried(error):
+                yield TaskFailedEvent(xcoms={"edge": f"cannot be judged: {told}"})
+            else:  # Airflow retries every failure of a trigger; one that must be final has to end in a worker process
+                yield TriggerEvent({"failed": str(told)})
             return
         self.log.info("%s", verdict.reason)
         if verdict.taken:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import BaseTaskEndEvent, TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent
 
+from airflow_monai.operators.gate import GateOperator
 from airflow_monai.store import open_store
 from airflow_monai.store.payloads import manifest_key
 from airflow_monai.store.runs import RunFolder
@@ -30,7 +32,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return store
 
 
-def ended(*conditions: str, payload_id: str = PAYLOAD_ID, behind: tuple[str, ...] = ()) -> BaseTaskEndEvent:
+def ended(*conditions: str, payload_id: str = PAYLOAD_ID, behind: tuple[str, ...] = ()) -> Any:
     """The event with which a gate ends, after its trigger has been kept in the database and read back."""
     _, kwargs = GateTrigger(
         payload_id=payload_id, dag_id="ct", run_id="run", conditions=conditions, behind=behind, workflow_name="ct"
@@ -81,10 +83,13 @@ def test_what_lies_behind_it_counts_only_when_it_is_taken(store: Any) -> None:
 
 
 @pytest.mark.parametrize("payload_id", ["", "no such payload", "0a1b2c3d-0000-4000-8000-00000000dead"])
-def test_failed_with_what_to_do_when_the_run_has_no_payload(store: Any, payload_id: str) -> None:
+def test_failed_for_good_with_what_to_do_when_the_run_has_no_payload(store: Any, payload_id: str) -> None:
+    """Airflow retries what a trigger fails, so that a worker is told to end it."""
     event = ended("'1' == '1'", payload_id=payload_id)
-    assert isinstance(event, TaskFailedEvent) and event.xcoms
-    assert "rigger" in event.xcoms["edge"]
+    assert not isinstance(event, BaseTaskEndEvent)
+    assert "rigger" in event.payload["failed"]
+    with pytest.raises(AirflowFailException, match="rigger"):
+        GateOperator(task_id="way", conditions=["'1' == '1'"]).finish({}, event.payload)
 
 
 def test_failed_when_the_store_is_damaged(store: Any) -> None:

@@ -47,7 +47,7 @@ def test_the_payload_comes_first_then_the_workflows_own_with_their_types(params:
     assert (threshold.value, threshold.description) == (0.5, "Of the mask.")
     assert params.get_param("mode").schema == {"type": "string", "enum": ["fast", "exact"]}
     assert [params.get_param(name).schema["type"] for name in ("series", "exact")] == ["integer", "boolean"]
-    assert params.get_param("payload_id").schema["title"] == "Payload"
+    assert params.get_param("payload_id").schema["title"] == "Payload (needed)"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from airflow_monai.lifecycle.happening import Happening
+from airflow_monai.maps.workflows import PREFIX
 
 TEST_EVENT = "test"
 
@@ -34,12 +35,18 @@ class Links:
 
     def of(self, event: Happening) -> dict[str, str]:
         dag, run = quote(event.dag_id, safe=""), quote(event.run_id, safe="")
-        job = f"{self.base}/monai/app-server/jobs/{event.instance_id}"
+        job = {"job": f"{self.base}/monai/app-server/jobs/{event.instance_id}"} if is_of_job(event) else {}
         return {
-            "job": job,
+            **job,
             "workflow_instance": f"{self.base}/monai/workflow-manager/workflowinstances/{event.instance_id}",
             "airflow": f"{self.base}/dags/{dag}/runs/{run}",
         }
+
+
+def is_of_job(event: Happening) -> bool:
+    """Whether the App Server API has it as a job: the runs of registered MAPs' workflows are, others are instances of
+    workflows only."""
+    return event.dag_id.startswith(PREFIX)
 
 
 def notification(event: Happening, links: Links) -> Notification:
@@ -48,7 +55,7 @@ def notification(event: Happening, links: Links) -> Notification:
         "id": event.id,
         "event": event.what.value,
         "at": event.at,
-        "job_id": event.instance_id,
+        **({"job_id": event.instance_id} if is_of_job(event) else {}),
         "workflow_instance_id": event.instance_id,
         "workflow": event.workflow,
         "dag_id": event.dag_id,

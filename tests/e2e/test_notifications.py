@@ -51,9 +51,11 @@ class Site:
         return answer.json() if answer.content else None
 
 
-def kinds_of(receiver: Receiver, job_id: str) -> list[str]:
+def kinds_of(receiver: Receiver, instance_id: str) -> list[str]:
     task = [
-        (event, (event.get("task") or {}).get("task_id", "")) for event in receiver.got if event["job_id"] == job_id
+        (event, (event.get("task") or {}).get("task_id", ""))
+        for event in receiver.got
+        if event["workflow_instance_id"] == instance_id
     ]
     return [f"{event['event']} {name}".strip() for event, name in task if event["event"] != "task.updated"]
 
@@ -72,14 +74,14 @@ def test_a_handler_hears_of_a_study_and_of_a_rerun_and_nothing_once_it_is_unregi
 
     study = make_study(tmp_path, "E2ENOTIFY")
     send(stack, study)
-    job_id = instance_id_of(NAME, study.run_id)
+    instance_id = instance_id_of(NAME, study.run_id)
     whole = [
         "workflow.started",
         *(f"task.{what} {name}" for name in ("route", "work", "send") for what in ("started", "completed")),
         "workflow.completed",
     ]
-    stack.wait_for(lambda: len(kinds_of(receiver, job_id)) >= 8, seconds=90, what="all notifications of a study")
-    assert kinds_of(receiver, job_id) == whole
+    stack.wait_for(lambda: len(kinds_of(receiver, instance_id)) >= 8, seconds=90, what="all notifications of a study")
+    assert kinds_of(receiver, instance_id) == whole
     last = receiver.got[-1]
     assert last["status"] == "Succeeded" and last["payload_id"] == study.payload_id
     work_record = record(stack, NAME, study, "work")
@@ -91,8 +93,8 @@ def test_a_handler_hears_of_a_study_and_of_a_rerun_and_nothing_once_it_is_unregi
 
     clear(stack, NAME, study.run_id, "send")
     again = [whole[0], *whole[-3:]]
-    stack.wait_for(lambda: len(kinds_of(receiver, job_id)) >= 12, seconds=90, what="all notifications of a rerun")
-    assert kinds_of(receiver, job_id) == [*whole, *again]
+    stack.wait_for(lambda: len(kinds_of(receiver, instance_id)) >= 12, seconds=90, what="all notifications of a rerun")
+    assert kinds_of(receiver, instance_id) == [*whole, *again]
     assert len(set(receiver.ids)) == len(receiver.ids), "an event was told twice, or has another's id"
 
     site.call("DELETE", f"/{made['id']}")

@@ -183,8 +183,8 @@ def test_of_a_hundred_jobs_everything_arrives_in_order_whatever_is_killed(
     wait_for(lambda: len(unique(receiver)) >= 8 * JOBS, 120)
     wait_for(lambda: len(listener.read()) >= 8 * JOBS, 120)
     events = unique(receiver)
-    in_order([(event["job_id"], event["event"]) for event in events])
-    assert {event["job_id"] for event in events} == {instance_id_of("ct-lung", name) for name in names}
+    in_order([(event["workflow_instance_id"], event["event"]) for event in events])
+    assert {event["workflow_instance_id"] for event in events} == {instance_id_of("ct-lung", name) for name in names}
     assert set(receiver.ids) == {event.id for event in _journal(telling)}
     messages = [item for item in listener.read() if item[0] in SEED]
     in_order([(body["transaction_id"], topic) for topic, _, body in messages])

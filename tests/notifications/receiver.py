@@ -82,7 +82,7 @@ class Receiver:
         if not good or headers[KEY] != event["id"] or headers[EVENT] != event["event"]:
             self.bad.append(body)
             return 401
-        if event.get("job_id") in self.refuse:
+        if event.get("workflow_instance_id") in self.refuse:
             return 422
         if self.status < 300:
             self.got.append(event)

@@ -73,7 +73,9 @@ def test_a_registered_handler_is_tested_told_and_unregistered(api: Api, receiver
     deliver(site_store, made["id"])
     told = receiver.got[1]
     assert told["event"] == "workflow.completed" and told["status"] == "Succeeded"
-    assert told["links"]["job"] == f"https://a.example/monai/app-server/jobs/{told['job_id']}"
+    instance = told["workflow_instance_id"]
+    assert told["links"]["workflow_instance"].endswith(f"/monai/workflow-manager/workflowinstances/{instance}")
+    assert "job_id" not in told and "job" not in told["links"], "it is a run of a workflow, of which no job is known"
     shown = client.get(f"{place}/deliveries").json()["deliveries"]
     assert [(one["state"], one["event_id"]) for one in shown] == [("delivered", told["id"])]
     assert client.get(place).json()["told"] == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from airflow.sdk.plugins_manager import AirflowPlugin
 
+from airflow_monai.api.common.mounting import ROOT
 from airflow_monai.api.lazy import LazyApp, monai_app
 from airflow_monai.operators.links import ApplicationLink, ArtifactsLink
 from airflow_monai.priorities import STRATEGIES
@@ -19,5 +20,5 @@ class MonaiPlugin(AirflowPlugin):
 
     name = "monai"
     operator_extra_links = [ArtifactsLink(), ApplicationLink()]
-    fastapi_apps = [{"name": "monai", "url_prefix": "/monai", "app": LazyApp(monai_app)}]
+    fastapi_apps = [{"name": "monai", "url_prefix": ROOT, "app": LazyApp(monai_app)}]
     priority_weight_strategies = list(STRATEGIES.values())

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from airflow_monai.api.app import create_app
 from airflow_monai.maps.registry import MapRegistry
@@ -157,6 +161,18 @@ def test_who_is_not_signed_in_sees_nothing(client: TestClient, store: LocalStore
         answer = client.get(address)
         assert answer.status_code == 401 and "Sign in" in answer.text
     assert client.get(TASK, headers={"accept": "application/json"}).json()["detail"] == "Not authenticated"
+
+
+@pytest.mark.parametrize("below", ["", "/airflow"])
+def test_who_is_not_signed_in_is_led_to_the_log_in_and_back(client: TestClient, visitor: Visitor, below: str) -> None:
+    visitor.signed_in = False
+    server = Starlette(routes=[Mount(f"{below}/monai", client.app)])
+    for way in ("/maps", "/maps/lung/1.0.0?a=b&c=%22d"):
+        page = TestClient(server, headers=client.headers).get(f"{below}/monai{way}")
+        (address,) = re.findall(r'<a href="([^"]*)">Sign in', page.text)
+        asked = urlsplit(unescape(address))
+        assert page.status_code == 401 and parse_qs(asked.query) == {"next": [f"{below}/monai{way}"]}
+        assert asked.path == f"{below}/api/v2/auth/login"
 
 
 def test_each_page_asks_for_its_right_on_its_dag(client: TestClient, store: LocalStore, visitor: Visitor) -> None:

@@ -2,3 +2,5 @@
 
 SERVER = "airflow_monai.server"
 """Key of a request's scope: the application that ours is mounted in."""
+ROOT = "/monai"
+"""Where in it."""

@@ -20,7 +20,8 @@ from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
-from airflow_monai.api.page import HEADERS, page, row, table
+from airflow_monai.api.common.mounting import ROOT
+from airflow_monai.api.page import HEADERS, Html, link, page, part, row, table
 from airflow_monai.errors import (
     InvalidArgument,
     MonaiError,
@@ -97,9 +98,21 @@ def handle_errors(app: FastAPI) -> None:
 def _http_error(request: Request, error: StarletteHTTPException) -> Response:
     detail = str(error.detail)
     if wants_page(request) and error.status_code == 401:
-        detail = "Sign in to Airflow first, then open this page again."
+        return _sign_in(request)
     errors = error.errors if isinstance(error, ApiProblem) else ()
     return told(request, error.status_code, detail, errors, error.headers)
+
+
+def _sign_in(request: Request) -> Response:
+    """Leads to Airflow's log-in, from where it goes back to what was asked for. Without a challenge, at which a browser
+    would ask for a password in a window of its own."""
+    root = request.scope.get("root_path", "")
+    path = request.scope["path"]
+    here = root + path.removeprefix(root)  # behind a proxy that strips it, the path is without the root
+    query = f"?{request.url.query}" if request.url.query else ""
+    address = f"{root.removesuffix(ROOT)}/api/v2/auth/login?next={part(here + query)}"
+    what = Html(f"{link(address, 'Sign in to Airflow')} first: that leads back to this page.")
+    return HTMLResponse(page("Error 401", table(row("What", what))), 401, headers=HEADERS)
 
 
 def _invalid(request: Request, error: RequestValidationError) -> Response:
@@ -206,6 +219,6 @@ def wants_page(request: Request) -> bool:
 def _place(parts: Iterable[Any]) -> str:
     """``("body", "tasks", 0, "id")`` as ``body.tasks[0].id``."""
     text = ""
-    for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    for piece in parts:
+        text += f"[{piece}]" if isinstance(piece, int) else f".{piece}" if text else str(piece)
     return text

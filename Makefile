@@ -5,7 +5,7 @@ PY        := $(VENV)/bin/python
 PYTHON    ?=
 STATE     ?= .demo/state
 PYTEST    := $(PY) -m pytest $(ARGS)
-PIP       := $(PY) -m pip install -qq --disable-pip-version-check
+PIP       := $(PY) -m pip install --no-color --progress-bar off --disable-pip-version-check
 LOCAL     := $(PY) -m airflow_monai.local
 # setup.cfg and constraints.txt decide what is installed: a change of either installs again, nothing else does
 INSTALLED  = $(VENV)/.installed
@@ -24,6 +24,7 @@ help: ## this list
 	@echo '  STUDY=<folder of DICOM>  the study to send (default: a phantom)      KEEP=1  leave all running'
 	@echo '  RUNNER=docker|process    what runs MAPs    PACS=orthanc|store|none   what receives the result'
 	@echo '  PYTHON=<program>         the Python of .venv (3.10 to 3.13)          ARGS="-k text"  for pytest'
+	@echo '  make test ARGS=tests/specs      one folder or file of tests, or several'
 	@echo
 	@echo '  State is in $(STATE); each `make demo` and `make up` erases what the one before left there.'
 
@@ -57,19 +58,29 @@ lint: $(INSTALLED)-test ## ruff and mypy
 validate: $(INSTALLED)-demo ## check the workflow specs
 	@exec $(PY) -m airflow_monai validate workflow_specs
 
-test-compose: $(INSTALLED)-demo ## build the images, start docker-compose.yaml, run one study through it
+test-compose: $(INSTALLED)-demo ## build the image, start docker-compose.yaml, run two studies, kill the worker's container
 	@exec sh compose/test.sh
 
 clean: stop ## remove .venv, .demo and what tools leave behind
 	rm -rf $(VENV) .demo .monai *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
+# $(call install,<arguments of pip>): tells how far it is; what went wrong is in pip.log
+define install
+{ { $(PIP) $(1) 2>$(VENV)/pip.log; echo $$? >$(VENV)/pip.code; } | { found=0; while read -r word rest; do \
+  case $$word in \
+    Collecting) found=$$((found + 1)); [ $$((found % 25)) != 0 ] || echo "  $$found packages found";; \
+    Installing) [ $$found = 0 ] || echo "  $$found packages found: writing them, which takes the longest";; \
+  esac; done; }; [ "$$(cat $(VENV)/pip.code)" = 0 ]; }
+endef
+
 $(INSTALLED)-%: setup.cfg constraints.txt | python-as-asked $(VENV)/bin/pip
-	@echo 'installing into $(VENV) (a minute the first time)'
-	@$(PIP) -c constraints.txt -e '.[$*]' 2>$(VENV)/pip.log || \
-	  if grep -q ResolutionImpossible $(VENV)/pip.log; then \
-	    echo 'constraints.txt does not fit this Python: installing what does'; $(PIP) -e '.[$*]'; \
-	  else cat $(VENV)/pip.log >&2; exit 1; fi
+	@echo 'installing into $(VENV) (one to two minutes the first time)'
+	@$(call install,-c constraints.txt -e '.[$*]') || \
+	  { grep -q ResolutionImpossible $(VENV)/pip.log && \
+	    echo 'constraints.txt does not fit this Python: installing what does' && $(call install,-e '.[$*]'); } || \
+	  { cat $(VENV)/pip.log >&2; exit 1; }
+	@echo '  compiling'
 	@$(PY) -m compileall -q airflow_monai
 	@touch $(INSTALLED)-demo $@
 

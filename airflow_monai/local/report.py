@@ -61,6 +61,7 @@ class DemoReport:
 class Access:
     """How a person looks at the run.
 
+    :param url: of the run in Airflow's UI, while the stack runs.
     :param shell: the file that points a shell at the stack; ``kept``: whether the stack stays.
     """
 
@@ -71,12 +72,15 @@ class Access:
     kept: bool
 
 
+_LOOK = "to look at it there: KEEP=1 make demo, which ends with its address, user and password"
+
+
 def summary(report: DemoReport, access: Access, *, segmentation: Path | None, report_path: Path) -> str:
     """The closing lines on the terminal."""
     steps = ", ".join(f"{name} {value:.1f} s" for name, value in asdict(report.seconds).items() if value is not None)
     rows = [
-        ("workflow run", access.url if access.kept else f"{access.url} (while it runs: KEEP=1 make demo)"),
-        ("", f"user {access.user}, password {access.password}") if access.kept else ("", ""),
+        ("workflow run", access.url if access.kept else f"{report.run_id} of {report.dag_id}; Airflow is stopped now"),
+        ("", f"user {access.user}, password {access.password}" if access.kept else _LOOK),
         ("command line", shell_example(access.shell) if access.kept else ""),
         ("segmentation", str(segmentation or "")),
         ("picture", report.picture or ""),
@@ -88,13 +92,13 @@ def summary(report: DemoReport, access: Access, *, segmentation: Path | None, re
     return "\n".join(f"  {title:<13} {text}" for title, text in rows if text)
 
 
-def shell_example(shell: Path) -> str:
+def shell_example(shell: Path, command: str = "payloads list") -> str:
     """How to run Airflow's commands on a stack that was left running."""
-    program = shlex.quote(_near(Path(sys.executable).parent / "airflow"))
-    return f". {shlex.quote(_near(shell))} && {program} monai payloads list"
+    program = shlex.quote(near(Path(sys.executable).parent / "airflow"))
+    return f". {shlex.quote(near(shell))} && {program} monai {command}"
 
 
-def _near(path: Path) -> str:
+def near(path: Path) -> str:
     """The path from here where it is below, with a slash in it: a shell looks names without one up in PATH."""
     near = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
     return near if "/" in near else f"./{near}"

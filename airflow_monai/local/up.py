@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
+from airflow_monai.local import study as studies
 from airflow_monai.local.demo import CALLED_AET, DAG_ID, ERASED, Demo, DemoOptions, stack_options
 from airflow_monai.local.environment import USER
-from airflow_monai.local.report import shell_example
+from airflow_monai.local.report import near, shell_example
 from airflow_monai.local.runner import choose_runner
 from airflow_monai.local.stack import LocalStack, make_state_folder, project_folder
 
@@ -22,6 +24,7 @@ def up(state: Path, *, without: frozenset[str] = frozenset()) -> int:
     log = state.resolve() / "logs" / "image.log"
     choice = choose_runner(project_folder() / "examples" / "maps", wishes.runner, log, say)
     say(f"runner: {choice.name} ({choice.reason})")
+    studies.phantom(example_study(state.resolve()))
     stack = LocalStack(state, replace(options, runner=choice.name, without=options.without | without), say=say)
     stack.start(fresh=False)
     try:
@@ -34,13 +37,19 @@ def up(state: Path, *, without: frozenset[str] = frozenset()) -> int:
     return 0
 
 
+def example_study(state: Path) -> Path:
+    """Where there is a study to send."""
+    return state / "phantom"
+
+
 def words(stack: LocalStack) -> str:
     """What to do with a stack that was started, for the terminal."""
-    # --no-halt: it goes on after a file of the folder that is no DICOM
-    send = f"storescu -aec {CALLED_AET} --no-halt --scan-directories --recurse 127.0.0.1 {stack.ports.dicom} FOLDER"
+    folder = shlex.quote(near(example_study(stack.layout.state)))
+    send = f"send {folder} --to 127.0.0.1:{stack.ports.dicom} --called {CALLED_AET}"
     rows = [
         ("Airflow", f"{stack.ui}  (user {USER}, password {stack.secrets.password})"),
-        ("send a study", f"TCP_NODELAY=1 {send}"),
+        ("send a study", shell_example(stack.layout.shell, send)),
+        ("", "that folder holds a phantom; give one of your own instead, or send from any DICOM node"),
         ("events", stack.layout.events),
         ("logs", stack.logs),
         ("archive", stack.layout.archive),
@@ -48,5 +57,5 @@ def words(stack: LocalStack) -> str:
         ("stop", "make stop; the state stays until the next start, which erases it"),
     ]
     if "pacs" not in stack.options.without:
-        rows.insert(2, ("PACS", f"{stack.pacs.kind.value} on port {stack.ports.pacs}"))
+        rows.insert(3, ("PACS", f"{stack.pacs.kind.value} on port {stack.ports.pacs}"))
     return "\n" + "\n".join(f"  {title:<13} {text}" for title, text in rows)

@@ -84,7 +84,7 @@ def test_a_study_goes_through_the_whole_chain(tmp_path: Path) -> None:
     _check_archive(tmp_path / "demo" / "state" / "archive")
     for line in ("60 of 60 images received", "study complete", "workflow ct-lung started", "task segment: success"):
         assert line in output
-    assert f"/dags/ct-lung/runs/{report['run_id']}" in output
+    assert f"{report['run_id']} of ct-lung; Airflow is stopped now" in output
     assert left_behind(tmp_path) == []
 
 

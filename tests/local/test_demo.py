@@ -21,11 +21,10 @@ from airflow_monai.local.phantom import generate
 from airflow_monai.local.report import Access, DemoReport, summary
 from airflow_monai.local.stack import LocalStack
 from airflow_monai.local.study import StudyError
-from airflow_monai.local.up import words
+from airflow_monai.local.up import example_study, words
 from airflow_monai.sinks.base import DeliveryState
 from airflow_monai.sinks.ledger.pages import Entry, Ledger
 from airflow_monai.store import open_store
-from tests.conftest import require
 from tests.local.test_stack import SMALL
 
 PAYLOAD = "6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21"
@@ -97,15 +96,19 @@ def test_what_the_pacs_holds_needs_no_note(layout: Layout) -> None:
     assert demo.report.note is None
 
 
-def test_the_summary_of_a_stack_that_stays_says_how_to_ask_it(tmp_path: Path) -> None:
+def test_the_summary_of_a_stack_that_stays_says_how_to_ask_it_and_of_one_that_does_not_gives_no_dead_address(
+    tmp_path: Path,
+) -> None:
     for kept in (True, False):
         text = summary(
-            DemoReport(),
+            DemoReport(dag_id="ct-lung", run_id="monai__1"),
             Access("http://127.0.0.1:1", "admin", "secret", tmp_path / "env.sh", kept),
             segmentation=None,
             report_path=tmp_path / "report.json",
         )
         assert (f". {tmp_path}/env.sh && " in text and "airflow monai payloads list" in text) == kept
+        assert ("http://127.0.0.1:1" in text and "user admin, password secret" in text) == kept
+        assert ("Airflow is stopped now" in text and "KEEP=1 make demo" in text and "monai__1" in text) != kept
         assert "None" not in text
 
 
@@ -147,10 +150,11 @@ def test_the_command_line_that_is_printed_works_on_the_stack(stack: LocalStack) 
     assert str(stack.ports.pacs) in done.stdout, "the stack's connections are seen"
 
 
-def test_the_send_line_that_is_printed_passes_over_what_is_no_dicom(stack: LocalStack, tmp_path: Path) -> None:
-    require("dcmtk")
-    generate(tmp_path / "study", slices=2, rows=16)
-    (tmp_path / "study" / "0-notes.txt").write_text("not DICOM")
-    line = _row(words(stack), "send a study").replace("FOLDER", str(tmp_path / "study"))
-    subprocess.run(["sh", "-c", line.replace(str(stack.ports.dicom), str(stack.ports.pacs))], capture_output=True)
-    assert len(stack.pacs_instances()) == 2
+def test_the_send_line_that_is_printed_works_and_passes_over_what_is_no_dicom(stack: LocalStack) -> None:
+    folder = example_study(stack.layout.state)
+    generate(folder, slices=2, rows=16)
+    (folder / "0-notes.txt").write_text("not DICOM")
+    line = _row(words(stack), "send a study").replace(str(stack.ports.dicom), str(stack.ports.pacs))
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    done = subprocess.run(["sh", "-c", line], env=clean, cwd=stack.layout.state, capture_output=True, text=True)
+    assert len(stack.pacs_instances()) == 2, done.stderr

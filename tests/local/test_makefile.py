@@ -56,3 +56,34 @@ def test_clean_leaves_nothing_that_was_made(checkout: Path) -> None:
 
 def test_the_help_says_that_a_start_erases_the_state(checkout: Path) -> None:
     assert "erases" in make(checkout, "help").stdout
+
+
+def fake_pip(folder: Path, script: str) -> None:
+    """A .venv whose Python does this when asked for pip, and nothing else; stands in for minutes of installing."""
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\n[ "$2" != pip ] || {{ {script}; }}\n')
+    (folder / ".venv" / "bin" / "pip").touch()
+    (folder / ".venv" / "bin" / "python").chmod(0o755)
+
+
+def test_installing_says_how_far_it_is(checkout: Path) -> None:
+    fake_pip(checkout, "seq -f 'Collecting p%.0f' 60; echo Installing collected packages: all of them")
+    done = make(checkout, "validate")
+    assert done.returncode == 0, done.stderr
+    assert [line.strip() for line in done.stdout.splitlines() if "packages" in line] == [
+        "25 packages found", "50 packages found", "60 packages found: writing them, which takes the longest",
+    ]  # fmt: skip
+
+
+def test_installing_that_fails_is_told_and_tried_again_only_for_the_constraints(checkout: Path) -> None:
+    fake_pip(checkout, "echo no network >&2; exit 1")
+    failed = make(checkout, "validate")
+    assert failed.returncode != 0 and "no network" in failed.stderr and "does not fit" not in failed.stdout
+    shutil.rmtree(checkout / ".venv")
+    fake_pip(checkout, "case $* in *constraints*) echo ResolutionImpossible >&2; exit 1;; esac")
+    done = make(checkout, "validate")
+    assert done.returncode == 0 and "does not fit this Python" in done.stdout
+
+
+def test_the_help_says_how_to_run_one_folder_of_tests(checkout: Path) -> None:
+    assert "make test ARGS=tests/specs" in make(checkout, "help").stdout

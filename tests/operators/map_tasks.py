@@ -110,8 +110,8 @@ def main(store_url: str, payload_id: str, arguments: str, try_number: int = 1) -
     os.environ["AIRFLOW__MONAI__STORE"] = store_url
     child = os.fork()
     if child:
-        print(child, flush=True)
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os.write(1, f"{os.getpid()}\n".encode())  # at once, and before anything else is written there
     given = json.loads(arguments)
     operator = ContainerOperator(**given) if "image" in given else MapOperator(**given)
     signal.signal(signal.SIGTERM, lambda *_: operator.on_kill())  # as Airflow's task runner does

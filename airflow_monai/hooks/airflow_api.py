@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -25,6 +26,20 @@ class RunNotCreated(MonaiError):
 
 class DagNotThere(RunNotCreated):
     """Airflow answers that it has no such DAG: not yet, or not any more."""
+
+
+class Cleared(Enum):
+    """Whether a task runs once more."""
+
+    YES = "runs again"
+    COMING = "waits to run already"
+    RUNNING = "is running now"
+    GONE = "is not in Airflow any more"
+
+
+_BEGUN = {"running", "restarting", "deferred", "awaiting_input"}
+_COMING = {"None", "scheduled", "queued", "up_for_retry", "up_for_reschedule"}
+"""States of tasks; one without any will be scheduled when its turn comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +153,39 @@ class AirflowApi:
             raise RunNotCreated(f"Airflow did not end the run: {_reason(answer)}")
         return True
 
+    def clear_task(self, dag_id: str, run_id: str, task_id: str, note: str) -> Cleared:
+        """Have one task of a run run once more, and nothing after it.
+
+        :param note: shown with the task in the UI.
+        :raises RunNotCreated: when Airflow does not do it.
+        """
+        dag = f"/api/v2/dags/{quote(dag_id, safe='')}"
+        query = {"task_id": task_id, "limit": "1000"}
+        there = self._call("GET", f"{dag}/dagRuns/{quote(run_id, safe='')}/taskInstances", query=query)
+        if there.status_code == 404 and not there.is_redirect:
+            return Cleared.GONE
+        states = _states_of(there, task_id)
+        if not states:
+            return Cleared.GONE
+        if states & _BEGUN:
+            return Cleared.RUNNING
+        if states & _COMING:
+            return Cleared.COMING
+        wanted = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": [task_id],
+            "only_failed": False,
+            "prevent_running_task": True,
+            "note": note[:1000],
+        }
+        answer = self._call("POST", f"{dag}/clearTaskInstances", wanted)
+        if answer.status_code == 409:
+            return Cleared.RUNNING
+        if not _states_of(answer, task_id):
+            raise RunNotCreated(f"Airflow did not clear task {task_id} of run {run_id}: {_status(answer)}")
+        return Cleared.YES
+
     def dag(self, dag_id: str) -> dict[str, Any] | None:
         """What Airflow says of a DAG; None when it has none such.
 
@@ -206,6 +254,21 @@ class AirflowApi:
             return self._local.session.request(method, url, timeout=_TIMEOUT, allow_redirects=False, **arguments)
         except requests.RequestException as error:
             raise RunNotCreated(f"Airflow's API server cannot be reached: {type(error).__name__}") from error
+
+
+def _states_of(response: requests.Response, task_id: str) -> set[str]:
+    """The states of a task's instances in an answer that lists them; of another answer none.
+
+    :raises RunNotCreated: when the answer is no such list.
+    """
+    try:
+        found = response.json()["task_instances"] if response.ok else None
+        states = None if found is None else {str(item["state"]) for item in found if item["task_id"] == task_id}
+    except (ValueError, KeyError, TypeError):
+        states = None
+    if states is None:
+        raise RunNotCreated(f"Airflow does not tell about task {task_id}: {_status(response)}")
+    return states
 
 
 def _is_run(response: requests.Response, run_id: str) -> bool:

@@ -154,7 +154,7 @@ class Deliverer:
         unclear = {
             identity: instance
             for identity, instance in self._instances.items()
-            if (entry := self._known.get(identity)) and entry.is_unanswered and entry.digest != instance.digest
+            if (entry := self._known.get(identity)) and entry.may_be_there and entry.digest != instance.digest
         }
         if not unclear or self._sink.resends_changed:
             return

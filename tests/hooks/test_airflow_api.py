@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from airflow_monai.hooks.airflow_api import AirflowApi, DagNotThere, RunNotCreated
+from airflow_monai.hooks.airflow_api import AirflowApi, Cleared, DagNotThere, RunNotCreated
 
 TOKEN = json.dumps({"access_token": "t"})
 Answer = tuple[int, str, dict[str, str]]
@@ -111,3 +111,36 @@ def test_a_redirect_of_the_login_is_told(server: Scripted) -> None:
     server.answers["POST", "token"] = 302, TOKEN, {"Location": "https://airflow.example.org/auth/token"}
     with pytest.raises(RunNotCreated, match=r"https://airflow\.example\.org"):
         create()
+
+
+def tasks(*states: str | None) -> Answer:
+    found = [{"task_id": "send", "map_index": index, "state": state} for index, state in enumerate(states)]
+    return 200, json.dumps({"task_instances": found}), {}
+
+
+@pytest.mark.parametrize(
+    ("there", "cleared"),
+    [
+        (tasks("success"), Cleared.YES),
+        (tasks("success", "failed"), Cleared.YES),
+        (tasks("success", "running"), Cleared.RUNNING),
+        (tasks("deferred"), Cleared.RUNNING),
+        (tasks("success", "queued"), Cleared.COMING),
+        (tasks(None), Cleared.COMING),
+        (tasks(), Cleared.GONE),
+        ((404, "{}", {}), Cleared.GONE),
+    ],
+)
+def test_a_task_is_cleared_where_it_has_ended(server: Scripted, there: Answer, cleared: Cleared) -> None:
+    server.answers["GET", "taskInstances?task_id=send&limit=1000"] = there
+    server.answers["POST", "clearTaskInstances"] = tasks(None)
+    assert AirflowApi("scripted").clear_task("dag", "run-1", "send", "why") is cleared
+    asked = ("POST", "clearTaskInstances") in server.asked
+    assert asked is (cleared is Cleared.YES)
+    server.answers["POST", "clearTaskInstances"] = 409, "{}", {}
+    if cleared is Cleared.YES:  # it has begun since
+        assert AirflowApi("scripted").clear_task("dag", "run-1", "send", "why") is Cleared.RUNNING
+    server.answers["POST", "clearTaskInstances"] = 403, "{}", {}
+    if cleared is Cleared.YES:
+        with pytest.raises(RunNotCreated, match="HTTP 403"):
+            AirflowApi("scripted").clear_task("dag", "run-1", "send", "why")

@@ -23,6 +23,7 @@ from airflow_monai.errors import DeadlinePassed, DestinationError, ExportError, 
 from airflow_monai.sinks.base import DeliveryState, Destination, Instance
 from airflow_monai.sinks.delivery import Deliverer, DeliveryTime
 from airflow_monai.sinks.dicom import DicomSink
+from airflow_monai.sinks.ledger.again import resendable
 from airflow_monai.sinks.ledger.pages import Entry, Ledger
 from airflow_monai.sinks.report import SinkReport
 from airflow_monai.store.local import LocalStore
@@ -359,3 +360,46 @@ def test_an_image_is_on_one_association_at_a_time(site: Site) -> None:
         assert 2 <= receiver.associations <= 4
         assert Counter(receiver.seen) == dict.fromkeys(site.instances, 1)
     assert doubled == []
+
+
+@pytest.mark.parametrize("says", [None, 0x0111], ids=["takes it", "calls it a duplicate"])
+def test_what_a_pacs_has_lost_is_sent_again_when_a_person_wants_it(site: Site, says: int | None) -> None:
+    with pacs(site.archive) as receiver:
+        assert site.attempt(receiver.port).complete
+        receiver.seen.clear()
+        resendable(site.ledger).mark("wanted again by a test")
+        assert resendable(site.ledger).mark("and once more") == 0
+    with pacs(site.archive, lambda *_: says) as receiver:
+        report = site.attempt(receiver.port)
+        assert report.complete
+        assert sorted(receiver.seen) == sorted(site.instances)
+        receiver.seen.clear()
+        assert site.attempt(receiver.port).complete
+        assert receiver.seen == []
+    assert {(entry.attempts, entry.again) for _, entry in site.ledger.entries()} == {(2, False)}
+    assert site.in_archive() == dict.fromkeys(site.instances, 1)
+
+
+def test_being_there_does_not_do_for_what_a_person_wants_sent_again(site: Site) -> None:
+    """The PACS' index still has what its disks have lost, and the first attempt is never answered."""
+    with pacs(site.archive) as receiver:
+        assert site.attempt(receiver.port).complete
+    resendable(site.ledger).mark("wanted again by a test")
+    with pacs(site.archive, lambda _, event: event.assoc.abort()) as receiver:
+        assert not site.attempt(receiver.port).complete
+    assert site.states() == {"unknown": 12}
+    with pacs(site.archive) as receiver:
+        assert site.attempt(receiver.port).complete
+        assert sorted(receiver.seen) == sorted(site.instances)
+
+
+def test_new_content_is_no_more_sent_than_before_when_the_old_is_wanted_again(site: Site) -> None:
+    with pacs(site.archive) as receiver:
+        assert site.attempt(receiver.port).complete
+        resendable(site.ledger).mark("wanted again by a test")
+        receiver.seen.clear()
+        site.instances = {name: replace(item, digest="new") for name, item in site.instances.items()}
+        report = site.attempt(receiver.port)
+        assert receiver.seen == []
+    assert set(report.failed()) == set(site.instances)
+    assert "may have arrived" in str(report)

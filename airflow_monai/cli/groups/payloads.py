@@ -6,6 +6,7 @@ from airflow_monai.cli.table import ELSEWHERE, Topic, choice, flag, limit, optio
 
 _PAYLOADS = Topic("payloads", "airflow_monai.cli.here.payloads")
 _THERE = Topic("payloads", "airflow_monai.cli.remote.payloads")
+_RESEND = Topic("payloads", "airflow_monai.cli.here.resend")
 _ID = "6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21"
 _PAYLOAD = positional(
     "payload", "PAYLOAD", "Payload id or its first characters, run id, Study Instance UID, or accession number."
@@ -63,6 +64,20 @@ PAYLOADS = _PAYLOADS.group(
         description="Start the runs that a payload should have: where no workflow wanted it, those that want it "
         "now. --workflow starts one whether it wants the payload or not. Where a run is there, "
         "nothing happens, unless --again asks for another (monai__PAYLOAD__r2).",
+    ),
+    _RESEND.command(
+        "resend",
+        "Send to a destination once more what it has accepted, and lost.",
+        f"{_ID} --sink MAINPACS --reason restored",
+        _PAYLOAD,
+        option("--sink", "NAME", "The destination.", required=True),
+        option("--task", "ID", "Only what the export task of this id delivered."),
+        option("--reason", "TEXT", "Is kept; name no patient in it."),
+        flag("--yes", "Do not ask."),
+        description="Send to a destination once more what it has accepted of a payload: the same objects under the "
+        "same SOP Instance UIDs, by the export tasks that delivered them, which run again for it. Nothing is computed "
+        "again, and nothing that comes after those tasks runs again. Exit code 1: a task is running now, or is not in "
+        "Airflow any more.",
     ),
     _THERE.asking(
         "upload",

@@ -182,7 +182,7 @@ def _lines(
         yield f"  {one.dag_id or 'it'} waits since {one.since[:19]}: {one.reason} (last tried {one.tried[:19]})"
     yield from _all_run_lines(history, state)
     for export in exports:
-        yield from _export_lines(export)
+        yield from _export_lines(summary.payload_id, export)
 
 
 def _arrival_lines(arrival: Arrival) -> Iterator[str]:
@@ -213,12 +213,16 @@ def _all_run_lines(history: PayloadHistory, state: RunState | None) -> Iterator[
         yield from _task_lines(run)
 
 
-def _export_lines(export: ExportHistory) -> Iterator[str]:
+def _export_lines(payload_id: str, export: ExportHistory) -> Iterator[str]:
     counts = ", ".join(f"{count} {state}" for state, count in sorted(export.states.items()))
     last = f", last news {export.last[:19]}" if export.last else ""
     yield f"Export to {export.sink}: {counts or 'nothing yet'}{last}"
     for reason, count in export.refusals.items():
         yield f"  refused {reason}: {count}"
+    if export.again:
+        yield f"  {export.again} of them are sent once more, because a person wants it"
+    elif export.states.get("accepted"):
+        yield f"  if it has lost them: airflow monai payloads resend {payload_id} --sink {export.sink}"
 
 
 def _deletion_lines(deletion: Deletion) -> Iterator[str]:

@@ -20,12 +20,14 @@ class ExportHistory:
     :param states: word of :class:`DeliveryState` -> instances.
     :param refusals: status and its meaning -> instances that were refused so.
     :param last: time of the latest news.
+    :param again: instances that a person wants sent once more.
     """
 
     sink: str
     states: Mapping[str, int]
     refusals: Mapping[str, int]
     last: str
+    again: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -39,10 +41,11 @@ def exports_of(store: Store, payload_id: str) -> tuple[ExportHistory, ...]:
 def _history(store: Store, payload_id: str, sink: str) -> ExportHistory:
     states: Counter[str] = Counter()
     refusals: Counter[str] = Counter()
-    last = ""
+    last, again = "", 0
     for _, entry in Ledger(store, payload_id, sink).entries():
         states[entry.state.value] += 1
         last = max(last, entry.time)
+        again += entry.again
         if entry.state is DeliveryState.REFUSED:
             refusals[f"{entry.status or '-'} {entry.message}".strip()] += 1
-    return ExportHistory(sink, dict(states), dict(refusals.most_common(10)), last)
+    return ExportHistory(sink, dict(states), dict(refusals.most_common(10)), last, again)

@@ -43,6 +43,7 @@ class Entry:
     :param mixed: other content was sent under this name before, so that being asked for it proves nothing.
     :param verified: the far side was asked afterwards, and has it.
     :param missed: the far side had accepted it, was asked afterwards, and had it not; until it accepts it again.
+    :param again: a person wants it sent once more, whatever the far side says that it has; until it accepts it again.
     """
 
     state: DeliveryState
@@ -56,6 +57,7 @@ class Entry:
     mixed: bool = False
     verified: bool = False
     missed: bool = False
+    again: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Its fields without those that say nothing."""
@@ -69,6 +71,11 @@ class Entry:
     @property
     def is_unanswered(self) -> bool:
         return self.state in UNANSWERED
+
+    @property
+    def may_be_there(self) -> bool:
+        """Whether the far side has content under the name, as far as nobody can tell."""
+        return self.is_unanswered or self.again
 
 
 NOTHING = Entry(DeliveryState.PENDING)
@@ -143,13 +150,13 @@ def later(one: Entry | None, other: Entry) -> Entry:
     """The later news of an instance: that of more requests, and the verdict rather than the request.
 
     What has been accepted stays so, whatever became of a request of the same content that was sent at the same time,
-    unless it was missed since.
+    unless it was missed since, or is wanted again.
     """
     if one is None:
         return other
     for accepted, entry in ((one, other), (other, one)):
         is_same = accepted.state is DeliveryState.ACCEPTED and accepted.digest == entry.digest
-        if is_same and entry.state is not DeliveryState.ACCEPTED and not (entry.missed or entry.mixed):
+        if is_same and entry.state is not DeliveryState.ACCEPTED and not (entry.missed or entry.mixed or entry.again):
             return accepted
     return max(one, other, key=_age)
 
@@ -162,5 +169,7 @@ def unanswered(known: Mapping[str, Entry], digests: Mapping[str, str | None]) ->
     """Those of which nobody knows whether the far side has them, and of which only this content was ever sent."""
     for identity, digest in digests.items():
         entry = known.get(identity)
-        if entry is not None and entry.is_unanswered and entry.digest == digest and not entry.mixed:
+        if entry is None or not entry.is_unanswered or entry.digest != digest:
+            continue
+        if not (entry.mixed or entry.again):  # else being there proves nothing
             yield identity

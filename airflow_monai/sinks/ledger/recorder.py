@@ -119,9 +119,9 @@ class Recorder:
 
     def _next_attempt(self, identity: str) -> Entry:
         latest, digest = self.latest.get(identity, NOTHING), self._digests.get(identity)
-        there = latest.is_unanswered or latest.state is DeliveryState.ACCEPTED
+        there = latest.may_be_there or latest.state is DeliveryState.ACCEPTED
         mixed = latest.mixed or (there and latest.digest != digest)
-        if latest.is_unanswered and not mixed:
+        if latest.may_be_there and not mixed:
             self._unanswered.add(identity)
         return Entry(
             DeliveryState.SENT,
@@ -131,6 +131,7 @@ class Recorder:
             digest=digest,
             mixed=mixed,
             missed=latest.missed,
+            again=latest.again,
         )
 
     def _judged(self, delivery: Delivery) -> None:
@@ -170,7 +171,7 @@ class Recorder:
         instance is there when asked for means nothing where other content was sent under its name before.
         """
         latest = self.latest.get(delivery.identity, NOTHING)
-        if latest.mixed and delivery.verified and not delivery.status:
+        if (latest.mixed or latest.again) and delivery.verified and not delivery.status:
             message = "not answered, and what is there may be what was sent before"
             return replace(delivery, state=DeliveryState.UNKNOWN, message=message, verified=False, retry=True)
         if delivery.status != _DUPLICATE or delivery.identity not in self._unanswered:
@@ -237,6 +238,7 @@ def _entry(delivery: Delivery, latest: Entry, digest: str | None, task: str) -> 
         mixed=latest.mixed and not accepted,
         verified=delivery.verified,
         missed=(latest.missed or was_accepted) and not accepted,
+        again=latest.again and not accepted,
     )
 
 

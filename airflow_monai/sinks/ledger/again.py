@@ -1,0 +1,97 @@
+"""Has a destination that accepted something get it once more, because a person wants it: it has lost it, say."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+
+from airflow_monai.errors import InvalidArgument
+from airflow_monai.sinks.base import DeliveryState
+from airflow_monai.sinks.ledger.pages import Entry, Ledger
+
+_PAGE = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ExportTask:
+    """The task of a run that delivered something."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+
+    @classmethod
+    def of(cls, text: str) -> ExportTask | None:
+        """What the ledger calls ``<dag>/<run>/<task>``."""
+        dag_id, _, rest = text.partition("/")
+        run_id, _, task_id = rest.rpartition("/")
+        return cls(dag_id, run_id, task_id) if dag_id and run_id and task_id else None
+
+    def __str__(self) -> str:
+        return f"{self.dag_id}/{self.run_id}/{self.task_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Resendable:
+    """What a destination has accepted of a payload, or is to get again already.
+
+    :param entries: identity at the destination -> what the ledger knows.
+    """
+
+    ledger: Ledger
+    entries: dict[str, Entry]
+
+    @property
+    def tasks(self) -> list[ExportTask]:
+        """Those that delivered it, whose next try sends it again."""
+        found = (ExportTask.of(task) for task in sorted({entry.task for entry in self.entries.values()}))
+        return [task for task in found if task is not None]
+
+    def mark(self, why: str) -> int:
+        """Enter that all of it is to be sent once more; durable when this returns, and harmless when done twice.
+
+        :param why: for the ledger; names no patient.
+        :return: how many were not marked yet.
+        """
+        new = {name: _again(entry, why) for name, entry in self.entries.items() if not entry.again}
+        names = list(new)
+        for start in range(0, len(names), _PAGE):
+            page = {name: new[name] for name in names[start : start + _PAGE]}
+            self.ledger.write_page(uuid.uuid4().hex, page)
+        return len(new)
+
+
+def resendable(ledger: Ledger, task: str = "") -> Resendable:
+    """
+    :param task: only what a task of this id delivered; empty for all.
+    :raises InvalidArgument: when there is nothing.
+    """
+    found = {
+        name: entry
+        for name, entry in ledger.entries()
+        if (entry.state is DeliveryState.ACCEPTED or entry.again) and _is_of(entry, task)
+    }
+    if not found:
+        by = f" of what task {task!r} delivered" if task else ""
+        raise InvalidArgument(
+            f"{ledger.sink} has accepted nothing of this payload{by}. What is not accepted is sent by the export "
+            "task's next try: clear it in Airflow."
+        )
+    return Resendable(ledger, found)
+
+
+def _is_of(entry: Entry, task: str) -> bool:
+    made_by = ExportTask.of(entry.task)
+    return made_by is not None and task in ("", made_by.task_id)
+
+
+def _again(entry: Entry, why: str) -> Entry:
+    """Later than what it marks, whatever this host's clock says."""
+    now = datetime.now(timezone.utc)
+    if entry.time:
+        now = max(now, datetime.fromisoformat(entry.time) + timedelta(milliseconds=1))
+    time = now.isoformat(timespec="milliseconds")
+    return replace(
+        entry, state=DeliveryState.PENDING, status="", message=why, comment="", time=time, verified=False, again=True
+    )

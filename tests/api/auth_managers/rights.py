@@ -7,7 +7,7 @@ from typing import Any
 import requests
 
 from airflow_monai.api.common.access import Right
-from tests.api.auth_managers.conftest import Hospital
+from tests.api.auth_managers.conftest import Server
 
 GONE = "00000000-0000-4000-8000-000000000000"
 ROUTES: dict[Right, tuple[str, str, dict[str, Any]]] = {
@@ -29,7 +29,7 @@ WORK = {Right.EDIT_WORKFLOWS, Right.START_RUNS, Right.CHANGE_RUNS, Right.CHANGE_
 CONNECT = (Right.SEE_CONNECTIONS, Right.ADD_CONNECTIONS, Right.CHANGE_CONNECTIONS, Right.DELETE_CONNECTIONS)
 
 
-def rights_of(site: Hospital, headers: dict[str, str]) -> set[Right]:
+def rights_of(site: Server, headers: dict[str, str]) -> set[Right]:
     """Those that the caller has on all; fails where an answer is neither 403 nor one of a route that was let in."""
     found = set()
     for right, (method, path, body) in ROUTES.items():
@@ -40,13 +40,13 @@ def rights_of(site: Hospital, headers: dict[str, str]) -> set[Right]:
     return found
 
 
-def instances(site: Hospital, headers: dict[str, str]) -> list[dict[str, Any]]:
+def instances(site: Server, headers: dict[str, str]) -> list[dict[str, Any]]:
     """Those that are listed for who asks."""
     answer = requests.get(site.monai("/workflow-manager/workflowinstances"), headers=headers, timeout=60)
     assert answer.status_code == 200, answer.text
     return list(answer.json()["Data"])
 
 
-def seen(site: Hospital, headers: dict[str, str]) -> set[str]:
+def seen(site: Server, headers: dict[str, str]) -> set[str]:
     """The workflows of which instances are listed."""
     return {one["workflow_name"] for one in instances(site, headers)}

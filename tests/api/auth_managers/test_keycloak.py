@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from urllib.parse import urljoin
 
 import pytest
 import requests
 
-from tests.api.auth_managers.conftest import Hospital, hospital
+from tests.api.auth_managers.conftest import Server
 from tests.api.auth_managers.rights import CONNECT, SEE, WORK, rights_of, seen
-from tests.keycloak_server import CLIENT, CLIENT_SECRET, REALM, Keycloak, Person, keycloak
-
-MANAGER = "airflow.providers.keycloak.auth_manager.keycloak_auth_manager.KeycloakAuthManager"
-
-
-def person(name: str, *roles: str, only: str = "") -> Person:
-    return Person(name, frozenset(roles), password=name, only=frozenset({only}) if only else None)
-
-
-PEOPLE = (
-    person("viewer", "Viewer"),
-    person("user", "User"),
-    person("op", "User", "Op"),  # the permissions of Op hold nothing of DAGs
-    person("admin", "Admin"),
-    person("stranger"),
-    person("heart-worker", "User", only="heart"),
-    Person(f"service-account-{CLIENT}", frozenset({"User"})),
-)
+from tests.keycloak_server import CLIENT, CLIENT_SECRET, REALM, Keycloak
 
 
 @pytest.fixture(scope="module")
-def realm() -> Iterator[Keycloak]:
-    with keycloak(*PEOPLE) as server:
-        yield server
+def site(servers: tuple[Server, Server]) -> Server:
+    return servers[1].wait()
 
 
-@pytest.fixture(scope="module")
-def site(
-    installed: None, emptied: str, realm: Keycloak, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Hospital]:
-    options = {"SERVER_URL": realm.url, "REALM": REALM, "CLIENT_ID": CLIENT, "CLIENT_SECRET": CLIENT_SECRET}
-    settings = {f"AIRFLOW__KEYCLOAK_AUTH_MANAGER__{name}": value for name, value in options.items()}
-    with hospital(emptied, tmp_path_factory.mktemp("keycloak"), MANAGER, **settings) as found:
-        yield found
-
-
-def token(site: Hospital, body: dict[str, str]) -> dict[str, str]:
+def token(site: Server, body: dict[str, str]) -> dict[str, str]:
     answer = requests.post(f"{site.url}/auth/token", json=body, timeout=60)
     assert answer.status_code == 201, answer.text
     return {"authorization": f"Bearer {answer.json()['access_token']}"}
 
 
-def by_token(site: Hospital, name: str) -> dict[str, str]:
+def by_token(site: Server, name: str) -> dict[str, str]:
     return token(site, {"username": name, "password": name})
 
 
-def test_rights_of_its_roles(site: Hospital, realm: Keycloak) -> None:
+def test_rights_of_its_roles(site: Server, realm: Keycloak) -> None:
     assert rights_of(site, by_token(site, "stranger")) == set()
     assert rights_of(site, by_token(site, "viewer")) == SEE | {CONNECT[0]}, "read-only there is: to read all"
     assert rights_of(site, by_token(site, "user")) == SEE | WORK | {CONNECT[0]}
@@ -67,7 +38,7 @@ def test_rights_of_its_roles(site: Hospital, realm: Keycloak) -> None:
     assert {("Dag", "GET"), ("Dag", "POST", "RUN"), ("Dag", "GET", "TASK_LOGS"), ("Connection", "DELETE")} <= asked
 
 
-def test_a_policy_of_single_dags(site: Hospital) -> None:
+def test_a_policy_of_single_dags(site: Server) -> None:
     worker = by_token(site, "heart-worker")
     assert rights_of(site, worker) == set()
     assert seen(site, worker) == {"heart"} and seen(site, by_token(site, "viewer")) == {"heart", "lung"}
@@ -76,12 +47,12 @@ def test_a_policy_of_single_dags(site: Hospital) -> None:
         assert answer.status_code == (200 if dag == "heart" else 404)
 
 
-def test_a_service_and_its_client_credentials(site: Hospital) -> None:
+def test_a_service_and_its_client_credentials(site: Server) -> None:
     said = {"grant_type": "client_credentials", "client_id": CLIENT, "client_secret": CLIENT_SECRET}
     assert rights_of(site, token(site, said)) == SEE | WORK | {CONNECT[0]}
 
 
-def test_a_name_and_a_password(site: Hospital, realm: Keycloak, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_and_a_password(site: Server, realm: Keycloak, monkeypatch: pytest.MonkeyPatch) -> None:
     own = site.monai("/app-server/datasets")
     assert requests.get(own, auth=("viewer", "viewer"), timeout=60).status_code == 200
     assert requests.get(own, auth=("stranger", "stranger"), timeout=60).status_code == 403
@@ -91,7 +62,7 @@ def test_a_name_and_a_password(site: Hospital, realm: Keycloak, monkeypatch: pyt
     assert refused.status_code == 401 and "use a token" in refused.json()["detail"]
 
 
-def test_the_session_of_a_browser(site: Hospital) -> None:
+def test_the_session_of_a_browser(site: Server) -> None:
     with requests.Session() as browser:
         page = browser.get(f"{site.url}/auth/login", timeout=60)
         assert page.url.startswith(f"{urljoin(page.url, '/')}realms/{REALM}/") and 'name="password"' in page.text
@@ -106,7 +77,7 @@ def test_the_session_of_a_browser(site: Hospital) -> None:
 
 
 def test_a_token_lasts_as_long_as_keycloak_s_own(
-    site: Hospital, realm: Keycloak, monkeypatch: pytest.MonkeyPatch
+    site: Server, realm: Keycloak, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(realm, "lifetime", 1)
     admin = by_token(site, "admin")
@@ -114,7 +85,7 @@ def test_a_token_lasts_as_long_as_keycloak_s_own(
     assert rights_of(site, admin) == set()
 
 
-def test_a_keycloak_that_does_not_answer(site: Hospital, realm: Keycloak, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_keycloak_that_does_not_answer(site: Server, realm: Keycloak, monkeypatch: pytest.MonkeyPatch) -> None:
     admin = by_token(site, "admin")
     monkeypatch.setattr(realm, "is_down", True)
     for way in ({"headers": admin}, {"auth": ("op", "op")}):

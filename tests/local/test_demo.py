@@ -150,11 +150,14 @@ def test_the_command_line_that_is_printed_works_on_the_stack(stack: LocalStack) 
     assert str(stack.ports.pacs) in done.stdout, "the stack's connections are seen"
 
 
-def test_the_send_line_that_is_printed_works_and_passes_over_what_is_no_dicom(stack: LocalStack) -> None:
+def test_the_send_line_that_is_printed_works_and_passes_over_what_is_no_dicom(
+    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the line is for where it was printed, and notes there what was sent
     folder = example_study(stack.layout.state)
     generate(folder, slices=2, rows=16)
     (folder / "0-notes.txt").write_text("not DICOM")
     line = _row(words(stack), "send a study").replace(str(stack.ports.dicom), str(stack.ports.pacs))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
-    done = subprocess.run(["sh", "-c", line], env=clean, cwd=stack.layout.state, capture_output=True, text=True)
+    done = subprocess.run(["sh", "-c", line], env=clean, capture_output=True, text=True)
     assert len(stack.pacs_instances()) == 2, done.stderr

@@ -4,9 +4,9 @@
     compose/build.py [--base-image IMAGE] [--tag TAG]
 
 The base image is ``--base-image`` or ``$BASE_IMAGE``: any Debian-like image with Python 3.11 and pip; the build then
-downloads its packages itself, as ``docker compose build`` does. Where none is given, the base of the sample MAPs is
-used (``examples/maps/build.py`` makes it, as root, of Debian packages), the packages are downloaded outside by this
-Python's pip and its configuration, and the build has no network.
+downloads its packages itself, as ``docker compose build`` does. Where none is given, one is made of Debian packages
+(root, mmdebstrap; about 40 s, once) and kept as ``airflow-monai-base:bookworm``, the packages are downloaded outside by
+this Python's pip and its configuration, and the build has no network.
 
 The image is built again only when a file that goes into it has changed (label ``airflow-monai.compose-content``).
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -23,12 +24,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from requirements import requirements
 
 ROOT = Path(__file__).resolve().parents[1]
 TAG = "airflow-monai:0.1.0"
-OWN_BASE = "airflow-monai-map-base:bookworm"
+OWN_BASE = "airflow-monai-base:bookworm"
+OWN_BASE_PACKAGES = "python3,python3-pip,bubblewrap"
 OWN_BASE_PYTHON = "3.11"
 # as in .dockerignore, which `docker compose build` goes by
 CONTENT = (
@@ -37,7 +40,6 @@ CONTENT = (
     "airflow_monai",
     "compose",
     "constraints.txt",
-    "examples/maps",
     "pyproject.toml",
     "setup.cfg",
 )
@@ -112,14 +114,29 @@ def _build(tag: str, base_image: str | None, content: str) -> None:
 
 
 def _own_base() -> str:
-    """The base image of the sample MAPs, made now where it is not there."""
+    """A base image of Debian packages, made now where it is not there."""
     if _docker("image", "inspect", OWN_BASE).returncode != 0:
-        done = _run(sys.executable, str(ROOT / "examples/maps/build.py"), "noop")
-        if done.returncode != 0:
-            raise CannotBuild(_tail(done))
-    if _docker("image", "inspect", OWN_BASE).returncode != 0:
-        raise CannotBuild(f"there is no image {OWN_BASE}: set BASE_IMAGE to one with Python 3.11 and pip")
+        if os.geteuid() != 0 or not shutil.which("mmdebstrap"):
+            raise CannotBuild(
+                "there is no base image: set BASE_IMAGE to one with Python 3.11 and pip, "
+                "or be root on Debian with mmdebstrap (apt-get install mmdebstrap)"
+            )
+        maps = _build_of_maps()
+        try:
+            maps.make_base(OWN_BASE, OWN_BASE_PACKAGES)
+        except maps.CannotBuild as error:
+            raise CannotBuild(str(error)) from error
     return OWN_BASE
+
+
+def _build_of_maps() -> ModuleType:
+    """The script beside the sample MAPs, which can make a base image."""
+    spec = importlib.util.spec_from_file_location("build_of_maps", ROOT / "examples/maps/build.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
 
 
 def _download_wheels(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""One study through the services of docker-compose.yaml; `compose/test.sh` runs it."""
+"""Two studies through docker-compose.yaml, the second with its worker killed; `compose/test.sh` runs it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SERVICES = ("postgres", "api-server", "scheduler", "dag-processor", "triggerer", "gateway", "pacs")
 AE_TITLE = "CTLUNG"
 DAG = "ct-lung"
-EXPORT_TASK = "to-pacs"
+MAP_TASK, EXPORT_TASK = "segment", "to-pacs"
+ENDED = ("success", "failed")
 RECEIVED_LOG = "/var/lib/pacs/received.log"
 T = TypeVar("T")
 
@@ -74,8 +75,8 @@ def main() -> int:
 def _try(scratch: Path, started: float) -> None:
     ui, dicom = _free_ports()
     env_file = scratch / "env"
-    env_file.write_text(subprocess.check_output(["sh", ROOT / "compose/env.sh"], text=True))
-    password = dict(line.split("=", 1) for line in env_file.read_text().splitlines())["MONAI_PASSWORD"]
+    subprocess.run(["sh", ROOT / "compose/env.sh", env_file], check=True, stderr=subprocess.DEVNULL)
+    password = dict(line.split("=", 1) for line in env_file.read_text().splitlines() if "=" in line)["MONAI_PASSWORD"]
     ports = {"MONAI_UI_PORT": str(ui), "MONAI_DICOM_PORT": str(dicom)}
     compose = Compose(f"monai-test-{os.getpid()}", env_file, ports)
     try:
@@ -89,6 +90,10 @@ def _try(scratch: Path, started: float) -> None:
         _say(started, f"run {run['dag_run_id']} ended: {run['state']}")
         _check(api, run, compose)
         _say(started, "the PACS has the results")
+        _check_commands(compose)
+        _say(started, f"maps inspect and register work; {_isolation(compose)}")
+        _survive(compose, api, scratch / "second", dicom)
+        _say(started, "a study whose worker's container was killed is in the PACS too, once")
     except BaseException:
         for service in SERVICES:
             print(
@@ -130,20 +135,56 @@ def _sent(found: study.Study, port: int) -> bool:
 
 def _finished(api: AirflowApi) -> dict[str, Any] | None:
     runs = api.runs(DAG)
-    return runs[0] if runs and runs[0]["state"] in ("success", "failed") else None
+    return runs[0] if runs and runs[0]["state"] in ENDED else None
 
 
-def _check(api: AirflowApi, run: Mapping[str, Any], compose: Compose) -> None:
-    """One successful run, and every result in the PACS exactly once."""
+def _check(api: AirflowApi, run: Mapping[str, Any], compose: Compose, runs: int = 1) -> None:
+    """So many runs, this one successful, and every result of them in the PACS exactly once."""
     run_id = run["dag_run_id"]
     states = {task["task_id"]: task["state"] for task in api.task_instances(DAG, run_id)}
-    if run["state"] != "success" or len(api.runs(DAG)) != 1:
-        raise MonaiError(f"expected one successful run; its tasks: {json.dumps(states)}")
+    if run["state"] != "success" or len(api.runs(DAG)) != runs:
+        raise MonaiError(f"expected {runs} runs, the last successful; its tasks: {json.dumps(states)}")
     received = compose.run("exec", "-T", "pacs", "cat", RECEIVED_LOG).split("\n")
     uids = [line.split("\t")[0] for line in received if line]
-    exported = json.dumps(api.xcom(DAG, run_id, EXPORT_TASK))
-    if not uids or len(set(uids)) != len(uids) or any(uid not in exported for uid in uids):
-        raise MonaiError(f"the PACS holds {uids}, and the export says {exported}")
+    exported = json.dumps([api.xcom(DAG, each["dag_run_id"], EXPORT_TASK) for each in api.runs(DAG)])
+    if len(uids) < runs or len(set(uids)) != len(uids) or any(uid not in exported for uid in uids):
+        raise MonaiError(f"the PACS holds {uids}, and the exports say {exported}")
+
+
+def _check_commands(compose: Compose) -> None:
+    """The commands that look into a MAP and register it need no Docker engine here."""
+    for words in (("inspect", "lung-seg"), ("register", "noop")):
+        compose.run("exec", "-T", "scheduler", "airflow", "monai", "maps", *words)
+
+
+def _isolation(compose: Compose) -> str:
+    """What the worker said at its start of whether it can shut MAPs in."""
+    said = [line for line in compose.run("logs", "--no-color", "scheduler").splitlines() if "worker: " in line]
+    if not said:
+        raise MonaiError("the worker does not say whether it can shut MAPs in.")
+    return said[0].partition("worker: ")[2]
+
+
+def _survive(compose: Compose, api: AirflowApi, folder: Path, port: int) -> None:
+    """Kill the worker's container while it runs the MAP of a second study."""
+    before = {run["dag_run_id"] for run in api.runs(DAG)}
+    _send(folder, port)
+    run_id = _wait(
+        lambda: next((r["dag_run_id"] for r in api.runs(DAG) if r["dag_run_id"] not in before), None), 60, "its run"
+    )
+    _wait(lambda: _state(api, run_id, MAP_TASK) == "running", 60, "its MAP")
+    compose.run("kill", "scheduler")
+    compose.run("up", "-d", "--no-build", "scheduler")
+    _wait(lambda: _run(api, run_id)["state"] in ENDED, 300, "the end of the run whose worker was killed")
+    _check(api, _run(api, run_id), compose, len(before) + 1)
+
+
+def _state(api: AirflowApi, run_id: str, task_id: str) -> str | None:
+    return next((task["state"] for task in api.task_instances(DAG, run_id) if task["task_id"] == task_id), None)
+
+
+def _run(api: AirflowApi, run_id: str) -> dict[str, Any]:
+    return next(run for run in api.runs(DAG) if run["dag_run_id"] == run_id)
 
 
 def _wait(question: Callable[[], T | None], seconds: float, what: str) -> T:

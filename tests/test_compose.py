@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -33,19 +34,52 @@ def _module(name: str):
     return module
 
 
-def _secrets() -> dict[str, str]:
-    printed = subprocess.check_output(["sh", str(ROOT / "compose/env.sh")], text=True)
-    return dict(line.split("=", 1) for line in printed.splitlines())
+def _make_env(file: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["sh", str(ROOT / "compose/env.sh"), str(file)], capture_output=True, text=True)
 
 
-def test_secrets_are_fresh_and_airflow_can_use_them():
+def _secrets(folder: Path) -> dict[str, str]:
+    file = folder / "env"
+    file.unlink(missing_ok=True)
+    assert _make_env(file).returncode == 0
+    return dict(line.split("=", 1) for line in file.read_text().splitlines() if not line.startswith("#") and line)
+
+
+def test_secrets_are_fresh_and_airflow_can_use_them(tmp_path):
     from cryptography.fernet import Fernet
 
-    first, second = _secrets(), _secrets()
+    first, second = _secrets(tmp_path), _secrets(tmp_path)
     assert set(first) == set(re.findall(r"\$\{(\w+):\?", TEXT)), "every required variable, and no other"
     assert not set(first.values()) & set(second.values())
     Fernet(first["MONAI_FERNET_KEY"].encode())
     assert all(re.fullmatch(r"[0-9a-f]+", value) for name, value in first.items() if "FERNET" not in name)
+    assert len(set(first.values())) == len(first), "no secret serves two purposes"
+
+
+def test_nobody_else_can_read_the_secrets_and_none_is_overwritten(tmp_path):
+    file = tmp_path / "env"
+    _secrets(tmp_path)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    made = file.read_text()
+    again = _make_env(file)
+    assert again.returncode != 0 and "left as it is" in again.stderr and file.read_text() == made
+
+
+def test_an_older_file_keeps_its_secrets_and_gets_what_it_lacks(tmp_path):
+    file = tmp_path / "env"
+    file.write_text("MONAI_PASSWORD=mine\nMONAI_DATABASE_PASSWORD=ours\n")
+    done = _make_env(file)
+    assert done.returncode == 0 and "MONAI_GATEWAY_PASSWORD" in done.stderr
+    lines = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    assert lines["MONAI_PASSWORD"] == "mine" and lines["MONAI_DATABASE_PASSWORD"] == "ours"
+    assert set(lines) == set(re.findall(r"\$\{(\w+):\?", TEXT))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_every_setting_that_is_explained_is_one_that_the_file_reads(tmp_path):
+    _secrets(tmp_path)
+    explained = set(re.findall(r"^#(MONAI_\w+)=", (tmp_path / "env").read_text(), re.MULTILINE))
+    assert explained and explained <= set(re.findall(r"\$\{(\w+):-", TEXT))
 
 
 def test_settings_and_connections_are_ones_that_exist():
@@ -87,18 +121,43 @@ def test_the_gateway_is_started_by_a_command_that_there_is():
 
 def test_services_have_no_privileges_no_socket_and_only_loopback_ports():
     for name, service in SERVICES.items():
-        assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"], name
+        profile = ["seccomp:compose/seccomp.json"] if name == "scheduler" else []  # it runs MAPs in namespaces
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true", *profile], name
         assert not [volume for volume in service.get("volumes", ()) if "docker.sock" in volume]
         for published in service.get("ports", ()):
             assert published.startswith(("127.0.0.1:", "${MONAI_DICOM_ADDRESS:-127.0.0.1}:")), name
 
 
 def test_only_who_needs_a_secret_gets_it():
-    assert "MONAI_PASSWORD" not in json.dumps(_environment("scheduler"))
+    assert "_PASSWORD}" not in json.dumps(_environment("scheduler")).replace("MONAI_DATABASE_PASSWORD", "")
+    assert "MONAI_PASSWORD" not in json.dumps(_environment("gateway"))
     assert "SQL_ALCHEMY_CONN" not in json.dumps(_environment("gateway"))
 
 
-def test_docker_compose_reads_the_file():
+def test_all_parts_know_the_same_destinations_and_applications():
+    common = {name: value for name, value in _environment("scheduler").items() if "_MONAI_" in name or "_CONN_" in name}
+    assert "AIRFLOW_CONN_PACS" in common
+    for service in ("api-server", "dag-processor", "triggerer", "gateway"):
+        assert common.items() <= _environment(service).items(), service
+        assert SERVICES[service]["volumes"] == SERVICES["scheduler"]["volumes"], service
+
+
+def test_every_service_is_watched_and_has_limits():
+    for name, service in SERVICES.items():
+        assert service["mem_limit"] and service["logging"]["options"]["max-size"], name
+        assert name == "init" or (service["healthcheck"]["test"] and service["restart"] == "unless-stopped"), name
+
+
+def test_the_profile_of_the_worker_refuses_what_reaches_into_other_processes_or_the_kernel():
+    profile = json.loads((ROOT / "compose/seccomp.json").read_text())
+    (rule,) = profile["syscalls"]
+    assert rule["action"] == "SCMP_ACT_ERRNO"
+    assert {"ptrace", "process_vm_readv", "bpf", "keyctl", "kexec_load", "open_by_handle_at"} <= set(rule["names"])
+    assert not {"clone", "unshare", "mount", "pivot_root"} & set(rule["names"]), "bubblewrap needs them"
+
+
+def test_docker_compose_reads_the_file(tmp_path):
     require("docker-compose")
     words = [
         "docker-compose",
@@ -110,7 +169,7 @@ def test_docker_compose_reads_the_file():
         "-q",
     ]
     environment = {"PATH": os.environ["PATH"]}
-    done = subprocess.run(words, env=environment | _secrets(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, env=environment | _secrets(tmp_path), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     without = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
     assert without.returncode != 0 and "run sh compose/env.sh" in without.stderr

@@ -148,6 +148,9 @@ def inspect_asked(settings: Settings, store: Store, asked: Asked, alive: Callabl
                 "runs a folder: register its image."
             )
         return inspect_folder(folder)
+    unpacked = None if asked.pull else unpacked_map(settings, asked.image)
+    if unpacked is not None:
+        return inspect_folder(unpacked)
     from airflow_monai.maps.runners.docker.engine import Engine
 
     policy = Policy.of(settings)
@@ -159,6 +162,18 @@ def inspect_asked(settings: Settings, store: Store, asked: Asked, alive: Callabl
         policy.check_pull(asked.image)
         pull(engine, asked.image, alive)
     return inspect_image(engine, store, asked.image)
+
+
+def unpacked_map(settings: Settings, reference: str) -> Path | None:
+    """The folder below ``[monai] map_path`` that the process runner takes for a name; None where there is none."""
+    from airflow_monai.maps.resolve import find_folder
+
+    if settings.runner != "process":
+        return None
+    try:
+        return find_folder(reference, settings.map_path)[0]
+    except MapNotFound:
+        return None
 
 
 def allowed_folder(settings: Settings, name: str) -> Path:

@@ -129,7 +129,7 @@ def _build(sample: SampleMap, base_image: str | None) -> None:
     if not sample.is_built(base_image):
         base = base_image or OWN_BASE
         if base == OWN_BASE and not _exists(OWN_BASE):
-            _make_base()
+            make_base(OWN_BASE, BASE_PACKAGES)
         with tempfile.TemporaryDirectory(prefix="map-build-") as scratch:
             context = Path(scratch) / sample.folder.name
             shutil.copytree(sample.folder, context, ignore=shutil.ignore_patterns("__pycache__"))
@@ -166,16 +166,16 @@ def _download_wheels(requirements: Path, folder: Path) -> None:
         raise CannotBuild(f"pip could not download the packages of {requirements.parent.name}:\n{_tail(done)}")
 
 
-def _make_base() -> None:
-    """Make a small Debian with Python and pip and give it to the engine."""
-    _note(f"making the base image {OWN_BASE}, once")
-    options = ["--variant=minbase", f"--include={BASE_PACKAGES}", "--quiet"]
+def make_base(tag: str, packages: str) -> None:
+    """Make a small Debian with these packages (separated by commas) and give it to the engine; root, with mmdebstrap."""
+    _note(f"making the base image {tag}, once")
+    options = ["--variant=minbase", f"--include={packages}", "--quiet"]
     options += [f"--dpkgopt=path-exclude={pattern}" for pattern in WITHOUT_DOCUMENTATION]
     with tempfile.TemporaryDirectory(prefix="map-base-") as scratch:
         tar = Path(scratch) / "base.tar"
         for command in (
             ("mmdebstrap", *options, SUITE, str(tar), _archive()),
-            ("docker", "import", "--change", 'CMD ["/bin/bash"]', str(tar), OWN_BASE),
+            ("docker", "import", "--change", 'CMD ["/bin/bash"]', str(tar), tag),
         ):
             done = _run(*command)
             if done.returncode != 0:

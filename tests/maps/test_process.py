@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -347,3 +348,36 @@ def test_sandbox_shows_programs_of_the_worker_s_environment_but_not_what_lies_be
     argv = start_of(job(tmp_path, ""), tmp_path, isolated=True).argv
     assert str(prefix / "lib") in argv
     assert str(prefix) not in argv
+
+
+def test_where_no_new_proc_can_be_had_the_sandbox_shows_the_container_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for an engine that hides parts of /proc; `make test-compose` has a real one."""
+    monkeypatch.setattr(sandbox, "_sandbox_starts", lambda *options: "--proc" not in options)
+    sandbox.proc_options.cache_clear()
+    argv = start_of(job(tmp_path, ""), tmp_path, isolated=True).argv
+    sandbox.proc_options.cache_clear()
+    assert "--proc" not in argv and "--ro-bind /proc /proc --dev /dev" in " ".join(argv)
+
+
+def test_an_application_that_sees_another_process_cannot_look_into_it(
+    isolated: ProcessRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "proc_options", lambda: ("--ro-bind", "/proc", "/proc"))
+    source = f"""
+import os
+for name in ("environ", "mem", "maps"):
+    try:
+        open("/proc/{os.getpid()}/" + name, "rb").read(1)
+        print(name, "was read")
+    except PermissionError:
+        print(name, "refused")
+try:
+    os.kill({os.getpid()}, 0)
+except ProcessLookupError:
+    print("nobody to signal")
+"""
+    ended, lines = run(isolated, job(tmp_path, source))
+    assert ended.code == 0, lines
+    assert lines == ["environ refused", "mem refused", "maps refused", "nobody to signal"]

@@ -117,7 +117,7 @@ def run_register(
     from airflow_monai.workflows.site import SiteWorkflows
 
     store = _store(settings)
-    inspected = inspect_folder(Path(target)) if _is_folder(target) else _image(settings, store, target, pull)
+    inspected = inspect_folder(Path(target)) if _is_folder(target) else _not_registered(settings, store, target, pull)
     folder = load_folder(settings.workflow_folder, more=SiteWorkflows(store).files)
     done = registered(MapRegistry(store), inspected, wanted, folder.workflows)
     record = done.record
@@ -215,7 +215,7 @@ def _inspected(settings: Settings, store: Store, target: str, pull: bool) -> Ins
     record = MapRegistry(store).of_label(target)
     if record is not None and record.is_registered and not pull:
         return inspect_registered(record)
-    return _image(settings, store, target, pull)
+    return _not_registered(settings, store, target, pull)
 
 
 def _is_folder(target: str) -> bool:
@@ -223,9 +223,13 @@ def _is_folder(target: str) -> bool:
     return os.path.isdir(target) or target.startswith((".", "/", "~"))
 
 
-def _image(settings: Settings, store: Store, reference: str, pull: bool) -> Inspected:
+def _not_registered(settings: Settings, store: Store, reference: str, pull: bool) -> Inspected:
+    from airflow_monai.maps.registrations import unpacked_map
     from airflow_monai.maps.runners.docker.engine import Engine
 
+    unpacked = None if pull else unpacked_map(settings, reference)
+    if unpacked is not None:
+        return inspect_folder(unpacked)
     engine = Engine(settings.docker_url, settings.docker_conn_id, settings.docker_tls_folder)
     if pull:
         from airflow_monai.maps.runners.docker.pull import pull as get

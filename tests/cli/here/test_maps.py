@@ -137,6 +137,17 @@ def test_inspect_names_the_field_of_a_broken_manifest(maps: Shell, tmp_path: Pat
     assert "is no unpacked MAP" in maps("inspect", tmp_path / "empty", code=1)
 
 
+def test_the_process_runner_s_own_folder_is_found_by_name_without_an_engine(
+    maps: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked(tmp_path / "maps" / "quick", version="2.1.0")
+    monkeypatch.setenv("AIRFLOW__MONAI__MAP_PATH", str(tmp_path / "maps"))
+    monkeypatch.setenv("AIRFLOW__MONAI__DOCKER_URL", f"unix://{tmp_path}/nobody.sock")
+    assert str(tmp_path / "maps" / "quick") in maps("inspect", "quick")
+    assert "Registered quick:2.1.0" in maps("register", "quick:2.1.0")
+    assert "cannot be reached" in maps("inspect", "quick:3", code=1), "what is no folder is looked for as an image"
+
+
 @pytest.mark.usefixtures("map_images")
 def test_an_image_is_inspected_and_registered(maps: Shell) -> None:
     told = maps("inspect", "noop:1.0.0")

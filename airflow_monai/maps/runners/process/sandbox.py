@@ -7,6 +7,7 @@ the real ones in its command and environment.
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import os
 import re
@@ -56,14 +57,32 @@ class Start:
 
 def bubblewrap_works() -> bool:
     """Whether this host has bubblewrap and lets this user make namespaces with it."""
+    return _sandbox_starts("--ro-bind", "/", "/")
+
+
+@functools.cache
+def proc_options() -> tuple[str, ...]:
+    """How the sandbox gets its /proc: a new one, with nothing in it but the application.
+
+    Within a container the kernel refuses that, as an engine hides parts of /proc. There the application is given the
+    container's own: it sees that other processes run and their command lines, but neither what is in their environment,
+    files or memory, nor can it signal them: its namespaces have no right over theirs.
+    """
+    new = ("--proc", "/proc")
+    return new if _sandbox_starts("--ro-bind", "/", "/", *new) else ("--ro-bind", "/proc", "/proc")
+
+
+def _sandbox_starts(*options: str) -> bool:
     program = shutil.which("bwrap")
     if program is None:
         return False
-    probe = [program, "--unshare-all", "--ro-bind", "/", "/", "true"]
     try:
-        return subprocess.run(probe, capture_output=True, timeout=10, check=False).returncode == 0
+        done = subprocess.run(
+            [program, "--unshare-all", *options, "true"], capture_output=True, timeout=10, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
+    return done.returncode == 0
 
 
 def start_of(job: MapJob, scratch: Path, *, isolated: bool) -> Start:
@@ -125,7 +144,7 @@ def _bubblewrap(job: MapJob) -> list[str]:
     command = [_program(), "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"]
     if job.confinement.network == HOST_NETWORK:  # the only one that there is: bubblewrap has none of its own
         command += ["--share-net", "--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]
-    command += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
+    command += [*proc_options(), "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]
     for folder in _SYSTEM_FOLDERS:
         if os.path.islink(folder):
             command += ["--symlink", os.readlink(folder), folder]

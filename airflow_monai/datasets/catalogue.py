@@ -39,11 +39,18 @@ from airflow_monai.errors import PayloadNotFound, StoreError
 from airflow_monai.store.base import Store
 from airflow_monai.store.deletion import NotDeletable, delete_payload, is_doomed, request_deletion
 from airflow_monai.store.describe import describe
-from airflow_monai.store.payloads import load_payload, manifest_key, payload_key, payload_uuid, tags_key
+from airflow_monai.store.payloads import (
+    DATASETS_AET,
+    load_payload,
+    manifest_key,
+    payload_key,
+    payload_uuid,
+    tags_key,
+)
 from airflow_monai.types import Payload
 
 ROOT = "datasets"
-AE_TITLE = "MONAI-DATASETS"
+AE_TITLE = DATASETS_AET
 """What the manifest of a dataset says of where it was sent: nowhere."""
 STALE_SECONDS = 900.0
 """After so long without a sign of life whoever was making or deleting a dataset is taken for dead."""

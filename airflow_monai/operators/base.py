@@ -31,6 +31,7 @@ from airflow_monai.tasks.run import (
     Outcome,
     TaskRun,
     condition_context,
+    note_run,
     one_line,
     return_value,
     sortable_time,
@@ -197,6 +198,7 @@ class MonaiOperator(BaseOperator):
     def _begun(self, context: Context) -> TaskRun:
         """The task in terms of the store, taken over from all earlier tries."""
         run = task_run_from(context).claimed()
+        note_run(run)
         if run.for_each_series:
             context["monai_series"] = series_name(run)  # type: ignore[typeddict-unknown-key]
         return run

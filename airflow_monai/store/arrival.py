@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_monai.store.base import Store
+from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.payloads import payload_key
 from airflow_monai.types import Payload
 
@@ -69,7 +70,7 @@ def arrival_of(store: Store, payload_id: str, payload: Payload | None) -> Arriva
 
 
 def starts_of(store: Store, payload_id: str) -> tuple[RunStart, ...]:
-    """The runs that gateways and persons have created, the oldest first."""
+    """The runs that gateways and persons have created, and those that Airflow began by itself, the oldest first."""
     keys = [*_below(store, payload_key(payload_id, "runs"))]
     top = payload_key(payload_id, "reruns")
     for dag in store.children(top):
@@ -85,6 +86,22 @@ def starts_of(store: Store, payload_id: str) -> tuple[RunStart, ...]:
         )
         for item in sorted(found, key=lambda item: item["time"])
     )
+
+
+def note_foreign_run(store: Store, payload_id: str, dag_id: str, run_id: str, started: str) -> None:
+    """Note a run that Airflow, or a person there, has created; called by its tasks, the first of which notes it.
+
+    Who creates a run of ours notes it: those are named after the payload.
+
+    :param started: when the run began, ISO 8601; empty where that is not known.
+    """
+    if run_id.startswith(f"monai__{payload_id}"):
+        return
+    key = payload_key(payload_id, "reruns", safe_name(dag_id), f"run-{safe_name(run_id)}.json")
+    if not store.exists(key):
+        began = datetime.fromisoformat(started).timestamp() if started else time.time()
+        by_hand = run_id.startswith("manual__")
+        store.create_json(key, {"dag_id": dag_id, "run_id": run_id, "time": began, "by_hand": by_hand})
 
 
 def _below(store: Store, folder: str) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from airflow_monai.errors import PayloadNotFound, StoreError
@@ -12,6 +12,7 @@ from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.deletion import Deletion, deletion_of
 from airflow_monai.store.groups import member_id, opened_payload, whole_id
 from airflow_monai.store.payloads import (
+    DATASETS_AET,
     deleted_key,
     load_payload,
     manifest_key,
@@ -20,7 +21,10 @@ from airflow_monai.store.payloads import (
     payload_key,
 )
 from airflow_monai.store.waiting import Waiting, waiting_of
-from airflow_monai.types import Payload, TaskRecord
+from airflow_monai.types import Payload, TaskRecord, TaskStatus
+
+CANCELED = "canceled"
+"""Name of the note of a generation that tells a task which somebody canceled from one that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class PayloadSummary:
     :param announced: those of them whose run exists.
     :param not_started: those of them whose run will not be -> why.
     :param by_hand: DAG ids of others that a person has started on it.
+    :param is_dataset: somebody has uploaded it for jobs; no workflow is to get it.
     """
 
     payload_id: str
@@ -44,17 +49,18 @@ class PayloadSummary:
     announced: tuple[str, ...]
     not_started: Mapping[str, str] = field(default_factory=dict)
     by_hand: tuple[str, ...] = ()
+    is_dataset: bool = False
 
     @property
     def standing(self) -> str:
         """How far it is: ``open``, ``waiting`` for a run to be created, ``unrouted``, or ``started``; ``not-started``
-        when that was given up for all; ``deleted`` when it is gone."""
+        when that was given up for all; ``deleted`` when it is gone. A ``dataset`` without a job is just that."""
         if self.state != "closed":
             return self.state
         if self.wanted is None or set(self.wanted) - set(self.announced) - set(self.not_started):
             return "waiting"
         if not self.wanted:
-            return "started" if self.by_hand else "unrouted"
+            return "started" if self.by_hand else "dataset" if self.is_dataset else "unrouted"
         return "started" if self.announced else "not-started"
 
     def to_dict(self) -> dict[str, Any]:
@@ -219,6 +225,9 @@ def summarise(store: Store, payload_id: str) -> PayloadSummary:
     runs = set(store.children(payload_key(payload_id, "runs")))
     announced = tuple(dag_id for dag_id in wanted or () if f"{safe_name(dag_id)}.json" in runs)
     others = runs - {f"{safe_name(dag_id)}.json" for dag_id in announced}
+    by_hand = [str(store.read_json(payload_key(payload_id, "runs", name))["dag_id"]) for name in sorted(others)]
+    if not wanted:
+        by_hand += _asked_for(store, payload_id)
     payload = load_payload(store, payload_id) if store.exists(manifest_key(payload_id)) else None
     left = {} if payload else _tombstone(store, payload_id)
     return PayloadSummary(
@@ -231,8 +240,18 @@ def summarise(store: Store, payload_id: str) -> PayloadSummary:
         wanted=wanted,
         announced=announced,
         not_started=_not_started(store, payload_id, set(wanted or ()) - set(announced)),
-        by_hand=tuple(store.read_json(payload_key(payload_id, "runs", name))["dag_id"] for name in sorted(others)),
+        by_hand=tuple(dict.fromkeys(by_hand)),
+        is_dataset=payload is not None and payload.called_aet == DATASETS_AET,
     )
+
+
+def _asked_for(store: Store, payload_id: str) -> Iterator[str]:
+    """DAG ids of jobs, and of runs that a person has started in Airflow."""
+    top = payload_key(payload_id, "reruns")
+    for dag in store.children(top):
+        name = next(iter(store.children(f"{top}/{dag}")), None)
+        if name is not None:
+            yield str(store.read_json(f"{top}/{dag}/{name}")["dag_id"])
 
 
 def _tombstone(store: Store, payload_id: str) -> dict[str, Any]:
@@ -286,7 +305,16 @@ def _records(store: Store, folder: str) -> Iterator[TaskRecord]:
         places = [f"{folder}/{task}", *(f"{folder}/{task}/{part}" for part in _parts(store, f"{folder}/{task}"))]
         for place in places:
             if store.exists(f"{place}/task.json"):
-                yield _record(store, f"{place}/task.json")
+                yield _as_it_ended(store, place, _record(store, f"{place}/task.json"))
+
+
+def _as_it_ended(store: Store, place: str, record: TaskRecord) -> TaskRecord:
+    """A task that a person has cancelled did not fail, whatever its process saw of that."""
+    key = f"{place}/g{record.generation}.{CANCELED}.json"
+    if record.status is not TaskStatus.FAILED or not store.exists(key):
+        return record
+    said = f"cancelled by {store.read_json(key).get('by') or 'a person'}"
+    return replace(record, status=TaskStatus.CANCELED, error_msg=said)
 
 
 def _parts(store: Store, folder: str) -> list[str]:

@@ -9,6 +9,8 @@ from airflow_monai.errors import PayloadDeleted, PayloadNotFound, StoreError
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.types import Payload, SeriesTags
 
+DATASETS_AET = "MONAI-DATASETS"
+"""What datasets have for a called AE title: no workflow gets them."""
 _NAMESPACE = uuid.UUID("6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21")
 
 

@@ -130,6 +130,13 @@ class TaskRun:
         return str(uuid.uuid5(uuid.NAMESPACE_OID, self.output_key))
 
 
+def note_run(run: TaskRun) -> None:
+    """Have the payload's history know a run that Airflow, or a person there, has created."""
+    from airflow_monai.store.arrival import note_foreign_run
+
+    note_foreign_run(run.store, run.payload.payload_id, run.folder.dag_id, run.folder.run_id, run.run_started)
+
+
 def condition_context(run: TaskRun, tags: Callable[[], SeriesTags] | None = None) -> ExecutionContext:
     """Resolver of condition paths over the run's payload and the tasks of its workflow instance, from the store.
 

@@ -82,10 +82,11 @@ def begin(where: Mapping[str, Any], task: Mapping[str, Any]) -> LightRun:
     :raises NoPayload: or ``PayloadNotFound``: there is nothing to work on.
     :raises Fenced: when a newer try has the task.
     """
-    from airflow_monai.tasks.run import condition_context
+    from airflow_monai.tasks.run import condition_context, note_run
 
     run = _task_run(where, task)
     run = run.with_generation(run.fence.claim_after(lambda generation: _goes_on(run, generation, where, task)))
+    note_run(run)
     begun = LightRun(run, condition_context(run), _state(run, run.generation), uuid.uuid4().hex)
     new: dict[str, Any] = {"life": begun.life}
     if begun.state.get("try_id") != where["try_id"]:

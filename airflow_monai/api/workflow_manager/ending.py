@@ -12,9 +12,10 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select
 
 from airflow_monai.api.instances.runs import Run, Task
-from airflow_monai.api.workflow_manager.executions import CANCELED, facts_of, folder_of
+from airflow_monai.api.workflow_manager.executions import facts_of, folder_of
 from airflow_monai.api.workflow_manager.statuses import UNFINISHED
 from airflow_monai.store.base import Store
+from airflow_monai.store.history import CANCELED
 
 
 class HasEnded(Exception):

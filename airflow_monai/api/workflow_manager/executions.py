@@ -31,12 +31,11 @@ from airflow_monai.maps.doubts import is_secret
 from airflow_monai.specs.plan import TaskPlan, WorkflowPlan
 from airflow_monai.store.acknowledgements import acknowledged
 from airflow_monai.store.base import Store
+from airflow_monai.store.history import CANCELED
 from airflow_monai.store.payloads import dicom_key, payload_key
 from airflow_monai.store.runs import Fence, RunFolder
 from airflow_monai.types import TaskRecord, TaskStatus
 
-CANCELED = "canceled"
-"""Name of the note that tells a task which somebody canceled from one that failed."""
 _READERS = 16
 _NOT_SHOWN = "(not shown)"
 _USER = re.compile(r"//[^/@\s]+@")

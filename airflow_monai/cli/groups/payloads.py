@@ -27,7 +27,7 @@ PAYLOADS = _PAYLOADS.group(
         "--state unrouted --since 3d",
         choice(
             "--state",
-            ("open", "closed", "waiting", "unrouted", "started", "not-started", "deleted"),
+            ("open", "closed", "waiting", "unrouted", "dataset", "started", "not-started", "deleted"),
             "Only those that are so.",
         ),
         option("--called", "AE", "Only those that were sent to this AE title."),
@@ -37,8 +37,8 @@ PAYLOADS = _PAYLOADS.group(
         *ELSEWHERE,
         function="list_all",
         description="List the payloads in the store, open ones first, then the newest. A payload is open, waiting "
-        "for a run to be created, unrouted (no workflow wants it), started, not-started (it was given "
-        "up), or deleted. With --url, of a server: --state is for the store only, what is known of "
+        "for a run to be created, unrouted (no workflow wants it), a dataset (uploaded for jobs, without one yet), "
+        "started, not-started (it was given up), or deleted. With --url, of a server: --state is for the store only, what is known of "
         "the patient for a server only.",
     ),
     _PAYLOADS.command(

@@ -143,7 +143,7 @@ def _cells(summary: PayloadSummary) -> tuple[str, ...]:
 def _workflows(summary: PayloadSummary) -> str:
     by_hand = [f"{dag} (by hand)" for dag in summary.by_hand]
     if not summary.wanted:
-        return ", ".join(by_hand) or ("-" if summary.wanted is None else "none wants it")
+        return ", ".join(by_hand) or ("-" if summary.wanted is None or summary.is_dataset else "none wants it")
     return ", ".join([*(f"{dag}{_run_state(summary, dag)}" for dag in summary.wanted), *by_hand])
 
 
@@ -220,7 +220,7 @@ def _export_lines(payload_id: str, export: ExportHistory) -> Iterator[str]:
     for reason, count in export.refusals.items():
         yield f"  refused {reason}: {count}"
     if export.again:
-        yield f"  {export.again} of them are sent once more, because a person wants it"
+        yield f"  {export.again} of them are sent once more, where their task still has them: a person wants it"
     elif export.states.get("accepted"):
         yield f"  if it has lost them: airflow monai payloads resend {payload_id} --sink {export.sink}"
 

@@ -18,10 +18,19 @@ from airflow_monai.intake.workflows import Known
 from airflow_monai.sinks.base import DeliveryState
 from airflow_monai.sinks.ledger.pages import Entry, Ledger
 from airflow_monai.specs.plan import TaskPlan, TaskType, WorkflowPlan
+from airflow_monai.store.arrival import note_foreign_run
+from airflow_monai.store.base import safe_name
 from airflow_monai.store.finding import NothingFound
 from airflow_monai.store.history import PayloadFilter, summarise
 from airflow_monai.store.local import LocalStore
-from airflow_monai.store.payloads import manifest_key, not_started_key, payload_id_of, payload_key, run_id_of
+from airflow_monai.store.payloads import (
+    DATASETS_AET,
+    manifest_key,
+    not_started_key,
+    payload_id_of,
+    payload_key,
+    run_id_of,
+)
 from airflow_monai.store.runs import RunFolder
 from airflow_monai.types import PatientDetails, Payload, PayloadFile, TaskRecord, TaskStatus
 
@@ -305,3 +314,48 @@ def test_the_beginning_of_an_id_will_do_where_it_is_of_one_payload_only(store: L
         run_show(store, CLOSED[:8], False, io.StringIO())
     with pytest.raises(NothingFound):
         run_show(store, CLOSED[:3], False, io.StringIO())
+
+
+def test_a_task_that_a_person_cancelled_has_not_failed(store: LocalStore) -> None:
+    _ran(store)
+    folder = RunFolder(store, CLOSED, "ct-lung", run_id_of(CLOSED))
+    record = TaskRecord("quality", "map", TaskStatus.FAILED, "z", error_msg="The container was removed", generation=2)
+    folder.write_record(record)
+    assert "quality  Failed" in _printed(run_show, store, CLOSED, False)
+    store.write_json(folder.note_key("quality", -1, 1, "canceled"), {"by": "somebody, earlier"})
+    assert "quality  Failed" in _printed(run_show, store, CLOSED, False), "it was cleared since"
+    store.write_json(folder.note_key("quality", -1, 2, "canceled"), {"by": "ada", "at": "2026-01-02T03:04:05+00:00"})
+    text = _printed(run_show, store, CLOSED, False)
+    assert "quality  Canceled" in text and "cancelled by ada" in text and "was removed" not in text
+
+
+def test_a_run_that_was_started_in_airflow_is_told_and_found_by_its_id(store: LocalStore) -> None:
+    run_id, dag_id = "manual__2026-11-28T00:01:22.799640+00:00", "ct lung 2"
+    folder = RunFolder(store, CLOSED, dag_id, run_id)
+    for _ in range(2):
+        note_foreign_run(store, CLOSED, dag_id, run_id, "2026-11-28T00:01:23+00:00")
+        note_foreign_run(store, CLOSED, "ct-lung", run_id_of(CLOSED), "2026-11-28T00:01:23+00:00")
+    folder.write_record(TaskRecord("segment", "map", TaskStatus.SUCCEEDED, "x", start_time="1"))
+    for which in (run_id, safe_name(run_id), f" {run_id} "):
+        out = io.StringIO()
+        run_show(store, which, False, out, lambda dag, run: "success" if (dag, run) == (dag_id, run_id) else "?")
+        assert f"Run {dag_id} {run_id}, created 2026-11-28T00:01:23 by hand, success" in out.getvalue()
+        assert out.getvalue().count("Run ") == 1
+    with pytest.raises(NothingFound, match="this id, run id"):
+        run_show(store, "manual__2026-11-28T00:01:23", False, io.StringIO())
+
+
+def test_a_dataset_is_not_unrouted(store: LocalStore) -> None:
+    """Nobody has forgotten a workflow for it; one that had a job is what that has made of it."""
+    ids = [payload_id_of(f"1.2.{number}", DATASETS_AET, 0) for number in (7, 8)]
+    for dataset in ids:
+        payload = Payload(dataset, "1.2.7", DATASETS_AET, ("UPLOAD",), 0, (), "", "", "2026-01-02T03:04:16+00:00")
+        store.write_json(manifest_key(dataset), payload.to_dict())
+        store.write_json(payload_key(dataset, "routing.json"), [])
+    record = {"dag_id": "lung-seg", "run_id": "x", "time": 1.0, "by_hand": True}
+    store.write_json(payload_key(ids[1], "reruns", "lung-seg", "jr1.json"), record)
+    assert [summarise(store, dataset).standing for dataset in ids] == ["dataset", "started"]
+    text = _printed(run_list, store, 50, False)
+    assert "none wants it" not in text and "lung-seg (by hand)" in text
+    store.write_json(payload_key(CLOSED, "routing.json"), [])
+    assert summarise(store, CLOSED).standing == "unrouted"

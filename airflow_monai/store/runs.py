@@ -82,9 +82,13 @@ class RunFolder:
             self.store.write(key.replace("task.json", "task.retired.json"), record)
 
 
+FENCES, ONE_FENCE = "fences", "fence.json"
+"""Folder of the claims of a task; the file that an earlier release had instead."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What the fence's file says of the newest try that claimed.
+    """What a try said of itself when it claimed its task.
 
     :param skipped: how far the generations of the store are ahead of those that Airflow's tries tell.
     """
@@ -101,6 +105,8 @@ class Fence:
 
     Try numbers only grow, also when a person clears the task, so the highest one that claimed is the one that counts.
     They begin anew only in a run that was deleted and made again under the same id; that one has begun later.
+    Each claim is a file with the next free number, and whoever finds that number taken looks again: a try that was held
+    up just here, for however long, cannot put its claim over a newer one.
 
     :param run_started: UTC time at which the run began, as text that sorts by time.
     """
@@ -112,8 +118,8 @@ class Fence:
     run_started: str = ""
 
     @property
-    def _key(self) -> str:
-        return f"{self.folder.task_key(self.task_id, self.map_index)}/fence.json"
+    def _place(self) -> str:
+        return self.folder.task_key(self.task_id, self.map_index)
 
     def claim(self, generation: int = 1) -> int:
         """Take over the task from all older tries; :class:`Fenced` when a newer one has it.
@@ -121,14 +127,14 @@ class Fence:
         :param generation: as the try numbers of this run tell it.
         :return: the generation to use: a higher one when that would be one of an earlier run of the same id.
         """
-        last = self.last()
-        self._compare(last)
-        skipped = last.skipped
-        if last.run_started != self.run_started and generation + skipped <= last.generation:
-            skipped = last.generation + 1 - generation
-        claim = Claim(self.run_started, self.try_number, generation + skipped, skipped)
-        self.folder.store.write_json(self._key, asdict(claim))
-        return claim.generation
+
+        def next_claim(last: Claim) -> Claim:
+            skipped = last.skipped
+            if last.run_started != self.run_started and generation + skipped <= last.generation:
+                skipped = last.generation + 1 - generation
+            return Claim(self.run_started, self.try_number, generation + skipped, skipped)
+
+        return self._claim(next_claim)
 
     def claim_after(self, goes_on: Callable[[int], bool]) -> int:
         """Take over the task where nobody tells whether this try begins a generation; :class:`Fenced` as ``claim``.
@@ -136,13 +142,22 @@ class Fence:
         :param goes_on: whether this try goes on with that generation, which is the last one.
         :return: the generation: the last one when this try goes on with it, else the next.
         """
-        last = self.last()
-        self._compare(last)
-        is_same_try = (last.run_started, last.try_number) == (self.run_started, self.try_number)
-        again = last.generation > 0 and (is_same_try or goes_on(last.generation))
-        generation = last.generation if again else last.generation + 1
-        self.folder.store.write_json(self._key, asdict(Claim(self.run_started, self.try_number, generation)))
-        return generation
+
+        def next_claim(last: Claim) -> Claim:
+            is_same_try = (last.run_started, last.try_number) == (self.run_started, self.try_number)
+            again = last.generation > 0 and (is_same_try or goes_on(last.generation))
+            return Claim(self.run_started, self.try_number, last.generation if again else last.generation + 1)
+
+        return self._claim(next_claim)
+
+    def _claim(self, next_claim: Callable[[Claim], Claim]) -> int:
+        while True:
+            number, last = self._newest()
+            self._compare(last)
+            claim = next_claim(last)
+            key = f"{self._place}/{FENCES}/{number + 1:06d}.json"
+            if claim == last or self.folder.store.create_json(key, asdict(claim)):
+                return claim.generation
 
     def check(self) -> None:
         """Raise :class:`Fenced` when a newer try has claimed the task."""
@@ -158,8 +173,16 @@ class Fence:
 
     def last(self) -> Claim:
         """What the newest try that claimed said of itself; try number 0 where none has."""
+        return self._newest()[1]
+
+    def _newest(self) -> tuple[int, Claim]:
+        """The last claim and its number."""
         store = self.folder.store
-        return Claim(**store.read_json(self._key)) if store.exists(self._key) else Claim()
+        names = list(store.children(f"{self._place}/{FENCES}"))
+        if names:
+            return int(names[-1].removesuffix(".json")), Claim(**store.read_json(f"{self._place}/{FENCES}/{names[-1]}"))
+        key = f"{self._place}/{ONE_FENCE}"
+        return 0, Claim(**store.read_json(key)) if store.exists(key) else Claim()
 
     def _compare(self, last: Claim) -> None:
         if (last.run_started, last.try_number) > (self.run_started, self.try_number):

@@ -24,7 +24,7 @@ from airflow_monai.sinks.base import DeliveryState
 from airflow_monai.sinks.ledger.pages import Entry, Ledger
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import manifest_key, payload_id_of, run_id_of
-from airflow_monai.store.runs import RunFolder
+from airflow_monai.store.runs import Fence, RunFolder
 from airflow_monai.types import PatientDetails, Payload, PayloadFile, TaskRecord, TaskStatus
 from tests.conftest import require
 from tests.pacs import CT, EXPLICIT_LITTLE, make_images, storescp
@@ -374,7 +374,7 @@ def test_an_older_try_sends_nothing_more(site: Site) -> None:
 
     def newer_try_starts(receiver: Any, _: Any) -> int:
         if len(receiver.seen) == 2:
-            site.store.write_json(f"{site.run.task_key('to-pacs')}/fence.json", {"try_number": 2})
+            Fence(site.run, "to-pacs", -1, try_number=2).claim()
         return 0
 
     with difficult(newer_try_starts) as receiver:

@@ -94,8 +94,7 @@ def test_orphan_that_wakes_up_late_does_no_harm(site: Site) -> None:
 
 
 def _newest_try(site: Site) -> int:
-    key = f"{site.folder.task_key('segment')}/fence.json"
-    return int(site.folder.store.read_json(key)["try_number"])
+    return Fence(site.folder, "segment", -1, 0).last().try_number
 
 
 def test_verdict_is_harvested_when_all_ended_meanwhile(site: Site) -> None:

@@ -13,7 +13,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 _STYLE = """
-:root{color-scheme:light dark;--line:#8884;--dim:#777}
+:root{color-scheme:light dark;--line:#8884;--dim:#666}
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem}
 h1{font-size:1.35rem;margin:0 0 .2rem}h2{font-size:1.05rem;margin:1.6rem 0 .4rem}
 p{margin:.2rem 0;color:var(--dim)}
@@ -21,7 +21,8 @@ table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:t
 border-bottom:1px solid var(--line);overflow-wrap:anywhere}th{font-weight:600;white-space:nowrap;width:12rem}
 table.list th{width:auto}td.n,th.n{text-align:right;white-space:nowrap}
 code{font-family:ui-monospace,monospace;font-size:.92em}
-.error{color:#c33}.warning{color:#b70}a{color:#0a6cbd}
+.error{color:#c33}.warning{color:#a60}a{color:#0a6cbd}
+@media(prefers-color-scheme:dark){:root{--dim:#aaa}.error{color:#f77}.warning{color:#fb5}a{color:#6bb5f2}}
 """
 
 
@@ -36,12 +37,16 @@ def escaped(value: object) -> str:
     return value if isinstance(value, Html) else escape(str(value), quote=True)
 
 
-def page(title: str, *parts: str, note: str = "") -> str:
-    """A whole page; the parts are HTML already."""
+def page(title: str, *parts: str, note: str = "", style: str = "") -> str:
+    """A whole page; the parts are HTML already.
+
+    :param style: more of it than all pages have.
+    """
     below = f"<p>{escaped(note)}</p>" if note else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>{escaped(title)}</title><style>{_STYLE}</style></head>"
+        f'<title>{escaped(title)}</title><meta name="viewport" content="width=device-width">'
+        f"<style>{_STYLE}{style}</style></head>"
         f"<body><h1>{escaped(title)}</h1>{below}{''.join(parts)}</body></html>"
     )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
-from html import escape
+from html import escape, unescape
 from typing import Any
 
 import pytest
@@ -90,7 +92,32 @@ def test_it_is_a_page_to_read_too(api: Api, operations: dict[str, dict[str, Any]
     shown = api("viewer").get("/docs")
     assert "<script" not in shown.text and shown.headers["content-security-policy"].startswith("default-src 'none'")
     for name, operation in operations.items():
-        assert f"<code>{name}</code>" in shown.text and escape(operation["summary"]) in shown.text
+        method, _, path = name.partition(" ")
+        head = f"{method}</b><code>/monai{path}</code><span>{escape(operation['summary'])}</span>"
+        assert head in shown.text and escape(operation["x-who-may"]) in shown.text
+
+
+def test_the_page_shows_fields_and_examples_of_what_is_looked_for(api: Api) -> None:
+    shown = api("viewer").get("/docs", params={"find": "POST /mip/runs"}).text
+    assert shown.count('<details class="way" open>') == 1 and "1 of " in shown
+    example = '{"force_rerun": false, "job": "alpha", "map": "WY_CO_Peach", "modules": ["map_crop"]}'
+    assert f"-d {escape(repr(example))}" in shown and "$SERVER/monai/mip/runs" in shown
+    assert "<code>extra_args</code>" in shown and "list of text" in shown and "404 Not Found" in shown
+    assert escape('"run_id": "alpha-1"') in shown and escape("Module -> words") in shown
+    evil = api("viewer").get("/docs", params={"find": '"><script>'}).text
+    assert "<script" not in evil and "0 of " in evil
+
+
+def test_every_example_of_the_page_can_be_typed(api: Api, operations: dict[str, dict[str, Any]]) -> None:
+    """In the forms that a shell and a JSON parser take, with nothing left that is written as a place."""
+    shown = api("viewer").get("/docs").text
+    examples = [unescape(text) for text in re.findall(r"<pre>(curl .*?)</pre>", shown, re.DOTALL)]
+    assert len(examples) == len(operations)
+    for example in examples:
+        words = shlex.split(example.replace("\\\n", " "))
+        assert not re.search(r"\{[a-z_]+\}", words[-1] if "-d" not in words else ""), example
+        if "-d" in words and "Content-Type: application/json" in words:
+            json.loads(words[words.index("-d") + 1])
 
 
 def test_every_operation_is_described(operations: dict[str, dict[str, Any]]) -> None:

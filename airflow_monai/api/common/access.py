@@ -181,6 +181,7 @@ def needs(*rights: Right) -> Any:
         for right in rights:
             caller.check(right, request.path_params.get("dag_id") if right.value[1] != "connection" else None)
 
+    check.rights = rights  # type: ignore[attr-defined]  # for the page of all routes
     return Depends(check)
 
 

@@ -6,15 +6,17 @@ It is for who is signed in, as everything else: what is installed at a site, and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 
 from airflow_monai.api.common.access import TheCaller, caller_of
+from airflow_monai.api.common.mounting import ROOT
 from airflow_monai.api.common.problems import FieldError, Problem, responses
-from airflow_monai.api.common.reference import reference_page
+from airflow_monai.api.common.reference.page import Reference
+from airflow_monai.api.common.who_may import who_may
 from airflow_monai.api.page import HEADERS
 
 DESCRIPTION = """\
@@ -55,10 +57,12 @@ def operation_id(route: APIRoute) -> str:
 def publish(app: FastAPI) -> None:
     """Write the app's document as said above, and serve it to who is signed in."""
     made = app.openapi
+    pages: dict[str, Reference] = {}
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = completed(made(), anonymous=set(_anonymous(app)))
+            _tell_who_may(app, app.openapi_schema)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -69,8 +73,12 @@ def publish(app: FastAPI) -> None:
         return JSONResponse({**app.openapi(), "servers": [{"url": root or "/"}]})
 
     @app.get("/docs", include_in_schema=False)
-    def reference(_: TheCaller) -> HTMLResponse:
-        return HTMLResponse(reference_page(app.openapi()), headers=HEADERS)
+    def reference(request: Request, _: TheCaller, find: Annotated[str, Query(max_length=200)] = "") -> HTMLResponse:
+        root = request.scope.get("root_path") or ROOT
+        if root not in pages:
+            pages[root] = Reference(app.openapi(), root)
+        server = f"{request.url.scheme}://{request.url.netloc}"
+        return HTMLResponse(pages[root].page(find, server), headers=HEADERS)
 
 
 def completed(document: dict[str, Any], anonymous: set[tuple[str, str]]) -> dict[str, Any]:
@@ -108,6 +116,14 @@ def _complete(operation: dict[str, Any], *, anonymous: bool) -> None:
     for status, answer in responses(*always, anonymous=anonymous).items():
         answers.setdefault(str(status), answer)
     operation["responses"] = {status: answers[status] for status in sorted(answers)}
+
+
+def _tell_who_may(app: FastAPI, document: dict[str, Any]) -> None:
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            for method in map(str.lower, route.methods):
+                anonymous = not asks_who(route.dependant)
+                document["paths"][route.path][method]["x-who-may"] = who_may(route, method, anonymous=anonymous)
 
 
 def _anonymous(app: FastAPI) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from airflow_monai.mip.modules import Modules
 from airflow_monai.mip.names import map_names
 from airflow_monai.store.runs import RunFolder
 
-router = APIRouter(tags=["mip"])
+router = APIRouter(tags=["Job server (mip)"])
 
 
 @route(router, "GET", "/jobs")

@@ -16,7 +16,7 @@ router.include_router(runs.router)
 router.include_router(jobs.router)
 
 
-@router.get("/mip_client.py", response_class=Response, responses=responses(), tags=["mip"])
+@router.get("/mip_client.py", response_class=Response, responses=responses(), tags=["Job server (mip)"])
 def client(caller: TheCaller) -> Response:
     """The command line client, one file that needs only Python and requests."""
     text = files("airflow_monai.mip").joinpath("client.py").read_bytes()

@@ -26,7 +26,7 @@ from airflow_monai.mip.names import payload_of
 from airflow_monai.specs.plan import WorkflowPlan
 
 log = logging.getLogger(__name__)
-router = APIRouter(tags=["mip"])
+router = APIRouter(tags=["Job server (mip)"])
 
 
 @route(router, "POST", "/runs", 400, 404, 409, 503)

@@ -37,7 +37,7 @@ from airflow_monai.workflows.registry import WorkflowRegistry
 _MOST_REVISIONS = 100
 """In a bare list."""
 
-router = APIRouter(prefix=PREFIX, tags=["workflow manager: workflows"])
+router = APIRouter(prefix=PREFIX, tags=["Workflow Manager: workflows"])
 
 
 @router.post("/workflows", responses=responses(400, 409, 413, 415), openapi_extra=BODY_DOCS)

@@ -3,6 +3,7 @@
 datasets/records/<id>.json             what a dataset is, made before its files are in the store
         /by-time/<time>-<id>.json      it is ready; the list, the oldest first
         /by-name/<hash>/<time>-<id>.json    the same for those of one name
+        /also-named/<id>/<hash>.json   just these files were uploaded under this name too
         /deleted/<id>.json             it is not any more, and its id is never used again
         /unfinished/<id>.json          somebody is making or deleting it, and writes this anew now and then
         /also-by/<id>/<hash>.json      another person has uploaded just these files
@@ -125,8 +126,13 @@ class Datasets:
         """The name that it stands for; empty where no dataset has it any more."""
         for entry in sorted(self.store.children(f"{ROOT}/by-name/{mark}"), reverse=True):
             with suppress(DatasetNotFound):
-                return self.find(entry[16:].removesuffix(".json")).name
+                found = self.find(entry[16:].removesuffix(".json"))
+                return found.name if _mark(found.name) == mark else self._other_name(found, mark)
         return ""
+
+    def _other_name(self, dataset: Dataset, mark: str) -> str:
+        key = _also_named(dataset.id, mark)
+        return str(self.store.read_json(key)["name"]) if self.store.exists(key) else ""  # it is being deleted
 
     def is_of(self, dataset_id: str, person: str) -> bool:
         """Whether somebody has uploaded the files of a dataset, first or again.
@@ -159,7 +165,7 @@ class Datasets:
         """Make a dataset of files; when this returns it is ready. The dataset, and whether this made it.
 
         :param files: at least one, each path once. They are not changed, and not removed.
-        :param name: for people; the one that was first given to these files counts.
+        :param name: for people. The one that was first given to these files is the dataset's; it is found by all.
         :raises StoreError: when the store fails. Nothing is to be seen then, and to do it again goes on.
         """
         chosen = sorted(files, key=lambda file: file.path)
@@ -176,6 +182,9 @@ class Datasets:
                 self._list(made)
                 if made.created_by != by:
                     self.store.create_json(_also_by(made.id, by), {})
+                if name not in ("", made.name):
+                    self.store.create_json(_also_named(made.id, _mark(name)), {"name": name})
+                    self.store.create_json(f"{_name_folder(name)}/{_place(made)}", {})
                 return made, created
             self._remove(made)
         raise AssertionError("count() does not end")
@@ -259,6 +268,9 @@ class Datasets:
             delete_payload(self.store, dataset.id)
         except PayloadNotFound:  # it was never ready
             self.store.delete_tree(payload_key(dataset.id))
+        for entry in list(self.store.children(_also_named(dataset.id))):
+            self.store.delete(f"{ROOT}/by-name/{entry.removesuffix('.json')}/{_place(dataset)}")
+        self.store.delete_tree(_also_named(dataset.id))
         Associations(self.store).remove_all(dataset.id)
         self.store.delete_tree(_also(dataset.id))
         self.store.delete(_record(dataset.id))
@@ -390,8 +402,16 @@ def _by_name(dataset: Dataset) -> str:
 
 
 def _name_folder(name: str) -> str:
+    return f"{ROOT}/by-name/{_mark(name)}"
+
+
+def _mark(name: str) -> str:
     encoded = name.encode(errors="surrogatepass")  # a caller may ask for any text
-    return f"{ROOT}/by-name/{hashlib.sha256(encoded).hexdigest()}"
+    return hashlib.sha256(encoded).hexdigest()
+
+
+def _also_named(dataset_id: str, mark: str = "") -> str:
+    return f"{ROOT}/also-named/{dataset_id}{f'/{mark}.json' if mark else ''}"
 
 
 def _place(dataset: Dataset) -> str:

@@ -171,6 +171,19 @@ def test_one_is_found_by_its_name_and_no_other_is_read_for_it(
     assert datasets.named("peach") is None
 
 
+def test_one_is_found_by_every_name_that_it_was_uploaded_under(store: Store) -> None:
+    new, datasets = files(store, 1), Datasets(store)
+    dataset_id, _ = make(store, new, "phantom")
+    assert [make(store, new, name) for name in ("peach", "peach", "phantom", "")] == [(dataset_id, False)] * 4
+    assert datasets.find(dataset_id).name == "phantom" and datasets.page(0, 10).total == 1
+    for name in ("phantom", "peach"):
+        found = datasets.named(name)
+        assert found is not None and found.payload_id == dataset_id
+    assert sorted(map(datasets.name_of_mark, datasets.name_marks())) == ["peach", "phantom"]
+    datasets.delete(dataset_id, "anna")
+    assert datasets.name_marks() == frozenset() and list(store.list("datasets/also-named")) == []
+
+
 def test_one_is_of_all_who_have_uploaded_it(store: Store) -> None:
     new, datasets = files(store, 1), Datasets(store)
     dataset_id, _ = make(store, new)

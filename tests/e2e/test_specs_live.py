@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -184,3 +186,15 @@ def test_clearing_makes_a_new_result_and_exporting_again_sends_only_what_is_miss
     clear(stack, "live", finished.run_id, "send")
     stack.wait_for(lambda: settled("send", 3), seconds=120, what="the second export")
     assert auditor.deliveries() == counts
+
+    words = ["payloads", "resend", finished.payload_id, "--sink", "AUDIT", "--reason", "restored", "--yes"]
+    done = subprocess.run(
+        [sys.executable, "-m", "airflow_monai", *words], env=stack.env, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    stack.wait_for(lambda: settled("send", 4), seconds=120, what="the export that a person wanted again")
+    (newest,) = set(auditor.results_of(finished.uid)) - delivered
+    more = auditor.deliveries() - counts
+    assert more[newest] == 1
+    assert set(more) <= set(auditor.results_of(finished.uid)) and set(more.values()) == {1}
+    assert set(auditor.deliveries()) == set(counts), "the same objects, under their own UIDs"

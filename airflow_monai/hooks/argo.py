@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
-from airflow_monai.errors import InvalidArgument, MonaiError
+from airflow_monai.errors import InvalidArgument, MonaiError, SettingsError
 from airflow_monai.hooks.argo_server import ArgoServer
-from airflow_monai.hooks.connections import aconnection_of
+from airflow_monai.hooks.connections import aconnection_of, connection_of
 from airflow_monai.hooks.forms import argo_connection_type as connection_type
 from airflow_monai.hooks.http_endpoint import Endpoint, endpoint_from
 from airflow_monai.hooks.http_hosts import HostRules
@@ -112,8 +112,11 @@ class ArgoHook(BaseHook):
         """The server, for coroutines."""
         from airflow_monai import settings
 
-        connection = self.get_connection(self.argo_conn_id)
-        site = site_from(connection, connection.extra_dejson)
+        missing = SettingsError(
+            f"There is no Airflow connection {self.argo_conn_id!r}: add one of type argo under Admin, Connections, or as "
+            f"AIRFLOW_CONN_{self.argo_conn_id.upper()}."
+        )
+        site = site_from(*connection_of(self.argo_conn_id, missing))
         return site.server(HostRules.parse(settings.load().http_allowed_hosts))
 
     def test_connection(self) -> tuple[bool, str]:

@@ -116,7 +116,10 @@ class LocalStore(Store):
 
     def spool(self) -> Path:
         folder = self.root / "incoming"
-        make_folder(folder)
+        try:
+            make_folder(folder)
+        except OSError as error:
+            raise disk_error(f"The store {self.root} cannot be made", error) from error
         return folder
 
     def _make_durable(self, folder: Path) -> None:

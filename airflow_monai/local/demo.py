@@ -26,6 +26,7 @@ from airflow_monai.local.study import Study, StudyError
 
 CALLED_AET = "CTLUNG"  # of workflow_specs/ct-lung.yaml
 DAG_ID = "ct-lung"
+_SITE = {"AIRFLOW__MONAI__MIP_WORKFLOW": DAG_ID}  # docs/mip.md can be followed, also with workflows beside it
 MAP_TASK, ARTIFACT, EXPORT_TASK, SINK = "segment", "seg", "to-pacs", "PACS"
 MODALITY = "CT"
 RECEIVE_SECONDS = 120
@@ -271,13 +272,13 @@ class Demo:
 def stack_options(pacs: str) -> StackOptions:
     """Options of a stack whose PACS is the one named; a name that there is not raises :class:`MonaiError`."""
     if pacs == "none":  # to see what a failure looks like
-        return StackOptions(without=frozenset({"pacs"}))
+        return StackOptions(environment=_SITE, without=frozenset({"pacs"}))
     if pacs not in ("", *(kind.value for kind in PacsKind)):
         raise MonaiError(f"PACS={pacs}: choose orthanc, store or none.")
     kind = PacsKind(pacs) if pacs else available_kind()
     if kind is PacsKind.ORTHANC and available_kind() is not kind:
         raise MonaiError("PACS=orthanc: Orthanc is not installed here (apt-get install orthanc).")
-    return StackOptions(pacs=kind)
+    return StackOptions(environment=_SITE, pacs=kind)
 
 
 def _telling_logs(stack: LocalStack, follower: Follower) -> Iterator[Path]:

@@ -20,7 +20,6 @@ import yaml
 from sqlalchemy import create_engine, inspect, text
 
 from airflow_monai.local.environment import USER
-from airflow_monai.local.phantom import generate
 from airflow_monai.local.stack import LocalStack
 from airflow_monai.mip.ledger import Ledger
 from airflow_monai.mip.model import RunId
@@ -31,6 +30,32 @@ from tests.mip.service import Service
 PAGE = (Path(__file__).parents[2] / "docs" / "mip.md").read_text("utf-8")
 KEY = "sk-planted-53c1fd02ab9977e1"
 WORKFLOW = "maps-to-features"
+SPEC = f"""\
+name: {WORKFLOW}
+version: 1.0.0
+informatics_gateway: {{ae_title: MIP}}
+tasks:
+  - id: segment
+    type: map
+    args: {{map: "noop:1.0.0"}}
+    artifacts:
+      input: [{{name: study, value: "{{{{ context.input.dicom }}}}"}}]
+      output: [{{name: result, type: OT}}]
+    task_destinations: [{{name: features}}]
+  - id: features
+    type: map
+    args: {{map: "noop:1.0.0"}}
+    artifacts:
+      input: [{{name: crop, value: "{{{{ context.executions.segment.artifacts.result }}}}"}}]
+      output: [{{name: result, type: OT}}]
+    task_destinations: [{{name: report}}]
+  - id: report
+    type: map
+    args: {{map: "noop:1.0.0"}}
+    artifacts:
+      input: [{{name: features, value: "{{{{ context.executions.features.artifacts.result }}}}"}}]
+      output: [{{name: result, type: OT}}]
+"""
 ENDED = ("passed", "failed")
 
 
@@ -82,8 +107,8 @@ def report(maps: Maps) -> str:
 
 @pytest.fixture(scope="module")
 def server(stack: LocalStack, maps: Maps, report: str) -> Iterator[Server]:
-    """The page's workflow is there."""
-    (spec,) = (yaml.safe_load(code) for code in blocks("yaml"))
+    """A workflow whose first module is called as that of the demo's."""
+    spec = yaml.safe_load(SPEC)
     for task, reference in zip(spec["tasks"], (maps.reference(), maps.reference("tell"), report), strict=True):
         task["args"]["map"] = reference
     add_workflows(stack, spec)
@@ -91,10 +116,6 @@ def server(stack: LocalStack, maps: Maps, report: str) -> Iterator[Server]:
 
 
 def test_the_page_s_commands(server: Server, tmp_path: Path) -> None:
-    study = generate(tmp_path / "study", slices=2, rows=32)
-    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
-        for file in study.files:
-            archive.write(file, file.name)
     commands = "\n".join(blocks("bash")).replace("http://localhost:8080", server.stack.ui)
     commands = commands.replace("MIP_PASSWORD=...", f"MIP_PASSWORD={server.auth[1]}")
     commands = commands.replace("MIP_USER=admin", f"MIP_USER={USER}")
@@ -107,30 +128,30 @@ def test_the_page_s_commands(server: Server, tmp_path: Path) -> None:
     assert '"WY_CO_Peach"' in done.stdout and '"module_name": "report"' in done.stdout
     run = json.loads((tmp_path / "c.json").read_text())
     assert (run["status"], run["run_id"]) == ("passed", "alpha-1"), run
-    assert json.loads((tmp_path / "d.json").read_text())["modules"] == ["map_crop"]
+    assert json.loads((tmp_path / "d.json").read_text())["modules"] == ["segment"]
     with zipfile.ZipFile(tmp_path / "e.zip") as archive:
         assert "result.dcm" in {name.rpartition("/")[2] for name in archive.namelist()}
     with zipfile.ZipFile(tmp_path / "d.zip") as archive:
-        assert b"noop: wrote result.dcm" in archive.read("map_crop.log")
+        assert b"noop: wrote result.dcm" in archive.read("segment.log")
 
 
 def test_a_job_through_failure_and_rerun(
     server: Server, maps: Maps, report: str, results: Service, stack: LocalStack
 ) -> None:
     first = server.ended(server.ask("features"))
-    assert first["log"].startswith("map_crop: passed\nfeatures: passed\nrun: passed"), first
+    assert first["log"].startswith("segment: passed\nfeatures: passed\nrun: passed"), first
     again = server.ended(server.ask("features"))
     assert again["log"].startswith("features: taken over from run beta-1\nrun: passed")
     started = stack.api.task_instances(WORKFLOW, "mip__beta-2")
     assert {one["task_id"]: one["state"] for one in started} == {
-        "map_crop": "skipped",
+        "segment": "skipped",
         "features": "success",
         "report": "skipped",
     }
     forced = server.ask("features", force_rerun=True, extra_args={"features": ["--note", "two words"]}, openai_key=KEY)
     assert KEY.encode() not in everything_in(stack.layout.store), "only encrypted while the run lasts"
     log = server.ended(forced)["log"]
-    assert log.startswith("map_crop: taken over from run beta-1\nfeatures: passed\nrun: passed"), log
+    assert log.startswith("segment: taken over from run beta-1\nfeatures: passed\nrun: passed"), log
     told = server.zip("/modules/beta/features/logs")["features.log"].decode()
     assert "--note two words" in told and f"ends with {KEY[-4:]}" in told and KEY not in told
 
@@ -148,14 +169,14 @@ def test_a_job_through_failure_and_rerun(
     mended = server.ended(server.ask("ALL"))
     assert mended["status"] == "passed", mended
     assert "features: taken over from run beta-3" in mended["log"]
-    assert server.get("/modules/beta").json() == ["map_crop", "features", "report"]
+    assert server.get("/modules/beta").json() == ["segment", "features", "report"]
     for place in ("jobs", "modules"):
         assert any(name.endswith("result.dcm") for name in server.zip(f"/{place}/beta/report/outputs"))
         assert server.zip(f"/{place}/beta/report/temps") == {}
 
     def delivered() -> bool:
         got = {headers["Idempotency-Key"] for headers, _ in results.got}
-        return {"beta-1/map_crop", "beta-1/features", "beta-3/features", "beta-5/report"} <= got
+        return {"beta-1/segment", "beta-1/features", "beta-3/features", "beta-5/report"} <= got
 
     stack.wait_for(delivered, seconds=30, what="deliveries")
     got = [headers["Idempotency-Key"] for headers, _ in results.got if headers["X-Mip-Job"] == "beta"]

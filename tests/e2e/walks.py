@@ -22,7 +22,7 @@ curl() {
   command curl $mind --max-time 60 -w '\\n' "$@"
 }
 """
-"""Where a person would see that a request is refused, a script has to be told to mind, unless the page does so itself."""
+"""Where a person would see that a request is refused, a script has to be told to mind, where the page does not."""
 _AIRFLOW = """#!/bin/sh
 shift
 exec {python} -m airflow_monai "$@"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from airflow_monai.local import study as studies
-from airflow_monai.local.demo import Demo, DemoFailed, DemoOptions
+from airflow_monai.local.demo import DAG_ID, Demo, DemoFailed, DemoOptions, stack_options
 from airflow_monai.local.environment import Layout, write_shell
 from airflow_monai.local.follow import Follower
 from airflow_monai.local.phantom import generate
@@ -22,11 +23,14 @@ from airflow_monai.local.report import Access, DemoReport, summary
 from airflow_monai.local.stack import LocalStack
 from airflow_monai.local.study import StudyError
 from airflow_monai.local.up import example_study, words
+from airflow_monai.mip.modules import Modules
+from airflow_monai.mip.site import Workflows
 from airflow_monai.sinks.base import DeliveryState
 from airflow_monai.sinks.ledger.pages import Entry, Ledger
 from airflow_monai.store import open_store
 from tests.local.test_stack import SMALL
 
+EXAMPLES = Path(__file__).parents[2] / "examples" / "workflows"
 PAYLOAD = "6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21"
 
 
@@ -161,3 +165,17 @@ def test_the_send_line_that_is_printed_works_and_passes_over_what_is_no_dicom(
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
     done = subprocess.run(["sh", "-c", line], env=clean, capture_output=True, text=True)
     assert len(stack.pacs_instances()) == 2, done.stderr
+
+
+@pytest.mark.parametrize("pacs", ["", "none"])
+def test_the_modules_of_the_job_server_are_the_tasks_of_the_demo_s_workflow(
+    pacs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where somebody has added workflows, so that docs/mip.md can be followed."""
+    options = stack_options(pacs)
+    for name, value in options.environment.items():
+        monkeypatch.setenv(name, value)
+    shutil.copytree(options.workflows, tmp_path / "specs")
+    shutil.copy(EXAMPLES / "first.yaml", tmp_path / "specs")
+    plan = Workflows(str(tmp_path / "specs"), open_store(str(tmp_path / "store"))).of_the_site()
+    assert "segment" in Modules.of(plan).by_name and plan.dag_id == DAG_ID

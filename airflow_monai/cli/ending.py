@@ -47,7 +47,7 @@ def ends(refused: int = 1) -> Callable[[Callable[[Namespace], int]], Callable[[N
 
 
 def quiet_masker() -> None:
-    """Have Airflow not warn of short passwords among what a command prints: whoever runs it can do nothing about them."""
+    """Have Airflow not warn of short passwords among what a command prints: nobody can mend that here."""
     for name in _MASKERS:
         logging.getLogger(name).addFilter(_no_warning)
 

@@ -113,8 +113,8 @@ class ArgoHook(BaseHook):
         from airflow_monai import settings
 
         missing = SettingsError(
-            f"There is no Airflow connection {self.argo_conn_id!r}: add one of type argo under Admin, Connections, or as "
-            f"AIRFLOW_CONN_{self.argo_conn_id.upper()}."
+            f"There is no Airflow connection {self.argo_conn_id!r}: add one of type argo under Admin, Connections, or "
+            f"as AIRFLOW_CONN_{self.argo_conn_id.upper()}."
         )
         site = site_from(*connection_of(self.argo_conn_id, missing))
         return site.server(HostRules.parse(settings.load().http_allowed_hosts))

@@ -38,8 +38,8 @@ PAYLOADS = _PAYLOADS.group(
         function="list_all",
         description="List the payloads in the store, open ones first, then the newest. A payload is open, waiting "
         "for a run to be created, unrouted (no workflow wants it), a dataset (uploaded for jobs, without one yet), "
-        "started, not-started (it was given up), or deleted. With --url, of a server: --state is for the store only, what is known of "
-        "the patient for a server only.",
+        "started, not-started (it was given up), or deleted. With --url, of a server: --state is for the store only, "
+        "what is known of the patient for a server only.",
     ),
     _PAYLOADS.command(
         "show",

@@ -167,7 +167,7 @@ def _download_wheels(requirements: Path, folder: Path) -> None:
 
 
 def make_base(tag: str, packages: str) -> None:
-    """Make a small Debian with these packages (separated by commas) and give it to the engine; root, with mmdebstrap."""
+    """Give the engine a small Debian with these packages, separated by commas. Needs root and mmdebstrap."""
     _note(f"making the base image {tag}, once")
     options = ["--variant=minbase", f"--include={packages}", "--quiet"]
     options += [f"--dpkgopt=path-exclude={pattern}" for pattern in WITHOUT_DOCUMENTATION]

@@ -53,6 +53,11 @@ def paths_of(text: str) -> list[str]:
     return [found.strip() for found in _TEMPLATE.findall(text)]
 
 
+def placed_paths(text: str) -> Iterator[tuple[str, int]]:
+    """The paths of :func:`paths_of`, each with where its braces begin."""
+    return ((found[1].strip(), found.start()) for found in _TEMPLATE.finditer(text))
+
+
 def unclosed(text: str) -> int | None:
     """Where a ``{{`` stands that begins no template, None where there is none such."""
     if "{{" not in text:

@@ -27,6 +27,7 @@ from airflow_monai.specs.templates import (
     leaves,
     parse_artifact,
     paths_of,
+    placed_paths,
     unclosed,
 )
 from airflow_monai.specs.view import SpecView
@@ -68,6 +69,8 @@ def _condition(view: SpecView, at: Location, text: str, done: set[str]) -> Itera
         hint = f"for example: {_EXAMPLE}"
         message = f"the condition cannot be read: {error.message}"
         yield Finding(at, "bad-condition", message, hint, offset=error.column - 1)
+        for path, start in placed_paths(text):  # else who mends the one fault meets the next
+            yield from _path(view, at, path, done, start)
         return
     for template in templates(tree):
         yield from _path(view, at, template.path, done, template.column - 1)

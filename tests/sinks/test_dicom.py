@@ -292,7 +292,8 @@ def test_300_images_over_a_connection_that_breaks_in_the_middle(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("aet", "message"), [("OTHER", "rejected the association of MONAI: Called AE title not recognised.*called_aet")]
+    ("aet", "message"),
+    [("OTHER", "rejected the association of MONAI: Called AE title not recognised.*called_aet.*--called")],
 )
 def test_a_wrong_ae_title_is_said_to_be_that(aet: str, message: str, tmp_path: Path) -> None:
     (image,) = make_images(tmp_path / "in", 1)

@@ -12,6 +12,7 @@ from airflow_monai.cli.remote.fetching import fetch
 from airflow_monai.cli.remote.uploading import tell_left_out
 from airflow_monai.cli.remote.uploading import upload as uploaded
 from airflow_monai.client.server import Server, place
+from airflow_monai.errors import ServerRefused
 
 
 @asks(APP_SERVER)
@@ -53,7 +54,11 @@ def download(server: Server, args: Namespace) -> int:
 
 @asks(APP_SERVER)
 def delete(server: Server, args: Namespace) -> int:
-    server.call("DELETE", place("datasets", args.dataset), with_results=str(args.with_results).lower())
+    try:
+        server.call("DELETE", place("datasets", args.dataset), with_results=str(args.with_results).lower())
+    except ServerRefused as error:  # the API's own word is none of the command line
+        said = str(error).replace("with_results=true", "--with-results")
+        raise ServerRefused(said, status=error.status, errors=error.errors) from None
     return answer(args, {"id": args.dataset}, line=f"Deleted {args.dataset}.")
 
 

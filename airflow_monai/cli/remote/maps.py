@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Mapping
 from typing import Any
 
+from airflow_monai.cli.printing import text_of
 from airflow_monai.cli.progress import Progress
-from airflow_monai.cli.remote.asking import APP_SERVER, answer, asks
+from airflow_monai.cli.remote.asking import APP_SERVER, OK, answer, asks
 from airflow_monai.client.server import Server, place
 from airflow_monai.errors import MapNotFound, ServerRefused, SettingsError
 
@@ -34,8 +36,10 @@ def register(server: Server, args: Namespace) -> int:
     done = server.call("POST", "/maps", body={name: value for name, value in wanted.items() if value is not None})
     if "state" in done:  # it takes long
         done = _waited(server, done)
-    word = "Registered" if done["created_now"] else "Already registered:"
-    return answer(args, done, line=f"{word} {done['map']}.")
+    if not args.json:
+        _tell_registered(server, done)
+        return OK
+    return answer(args, done)
 
 
 @asks(APP_SERVER)
@@ -55,6 +59,24 @@ def describe(server: Server, args: Namespace) -> int:
 def unregister(server: Server, args: Namespace) -> int:
     server.call("DELETE", _place(args.map))
     return answer(args, {"map": args.map}, line=f"Unregistered {args.map}: nothing starts it any more.")
+
+
+def _tell_registered(server: Server, done: Mapping[str, Any]) -> None:
+    """As the command of this host does: what its workflow is, and what is doubtful."""
+    word = "Registered" if done["created_now"] else "Already registered:"
+    found = server.call("GET", _place(done["map"]))
+    exports = ", ".join(found["export_destinations"]) or "none; its results stay in the store"
+    lines = [
+        f"{word} {done['map']}: {found['kind']} {found['digest']}",
+        f"  workflow  {found['workflow']}, for studies sent to AE title {found['ae_title']}, or by hand",
+        f"  exports   {exports}",
+    ]
+    if done.get("beside"):
+        lines.append(f"  note      {', '.join(done['beside'])} listens to AE title {found['ae_title']} too")
+    for doubt in found["facts"].get("problems", ()):
+        lines.append(f"  {doubt['level']}: {doubt['field']}: {doubt['message']}")
+    for line in lines:
+        print(line[: len(line) - len(line.lstrip())] + text_of(line.lstrip()))
 
 
 def _waited(server: Server, asked: dict[str, Any]) -> dict[str, Any]:

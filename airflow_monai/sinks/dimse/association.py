@@ -291,7 +291,10 @@ def _rejection(peer: Peer, body: bytes) -> SinkUnavailable | DestinationError:
     text = f"{peer} rejected the association of {peer.calling_aet}: {reason}"
     if transient:
         return SinkUnavailable(f"{text} (for now).")
-    return DestinationError(f"{text}. Set called_aet and calling_aet of the connection to what the far side expects.")
+    return DestinationError(
+        f"{text}. The AE titles must be those that the far side expects: called_aet and calling_aet of the connection, or "
+        "--called and --calling of `airflow monai send`."
+    )
 
 
 def _pdu(kind: int, body: bytes) -> bytes:

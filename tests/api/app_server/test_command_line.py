@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from airflow_monai import settings
 from airflow_monai.cli.standalone import main
+from airflow_monai.store import open_store
+from airflow_monai.store.payloads import run_key
 from tests.api.app_server.conftest import Served, study_files, zipped
 
 
@@ -51,6 +54,13 @@ def test_a_dataset_from_folder_to_archive(here: Path, capsys: pytest.CaptureFixt
     assert len(zipfile.ZipFile(io.BytesIO((here / "back.zip").read_bytes())).namelist()) == 5
     command("associate", made["id"], "none:1.0", code=1)
     capsys.readouterr()
+    store = open_store(settings.load().store)
+    result = f"{run_key(made['id'], 'lung', 'x')}/t/g1/result.txt"
+    store.write(result, b"42")
+    command("delete", made["id"], code=1)
+    told = capsys.readouterr().err
+    assert "say --with-results to delete them too" in told and "with_results" not in told
+    store.delete(result)
     command("delete", made["id"], "--json")
     assert json.loads(capsys.readouterr().out) == {"id": made["id"]}
     command("describe", made["id"], code=1)

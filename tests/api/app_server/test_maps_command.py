@@ -19,7 +19,10 @@ from tests.api.app_server.test_maps import noop as noop
 def test_the_life_of_a_map(command: Callable[..., str], noop: Path, site_store: LocalStore) -> None:
     maps = partial(command, "maps")
     words = ("register", "./noop", "--version", "1.0.0", "--ae-title", "NOOP", "--export", "PACS", "--no-gpu")
-    assert maps(*words) == "Registered noop:1.0.0.\n"
+    told = maps(*words)
+    assert told.startswith("Registered noop:1.0.0: folder ")
+    assert "for studies sent to AE title NOOP, or by hand" in told and "exports   PACS" in told
+    assert " warning: " in told, "what is doubtful of it"
     record = MapRegistry(site_store).of_label("noop:1.0.0")
     assert record is not None and (record.ae_title, record.export_destinations) == ("NOOP", ("PACS",))
     assert "Already registered: noop:1.0.0" in maps(*words)
@@ -43,7 +46,7 @@ def test_a_registration_that_takes_long_is_waited_for(
     asked: list[str] = []
     waited = remote._waited
     monkeypatch.setattr(remote, "_waited", lambda server, one: waited(server, asked.append(one["state"]) or one))
-    assert command("maps", "register", "./noop", "--version", "1.0.0") == "Registered noop:1.0.0.\n"
+    assert "Registered noop:1.0.0: folder" in command("maps", "register", "./noop", "--version", "1.0.0")
     (noop / "app.json").write_text("no JSON")
     assert "app.json" in command("maps", "register", "./noop", "--version", "2.0.0", code=1)
     assert asked == ["running", "running"]

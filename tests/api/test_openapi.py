@@ -115,6 +115,7 @@ def test_every_example_of_the_page_can_be_typed(api: Api, operations: dict[str, 
     assert len(examples) == len(operations)
     for example in examples:
         words = shlex.split(example.replace("\\\n", " "))
+        assert "…" not in example and "%E2%80%A6" not in example
         assert not re.search(r"\{[a-z_]+\}", words[-1] if "-d" not in words else ""), example
         if "-d" in words and "Content-Type: application/json" in words:
             json.loads(words[words.index("-d") + 1])

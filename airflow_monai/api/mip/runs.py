@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import uuid
+from typing import Annotated
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, HTTPException, Path
 from sqlalchemy.exc import SQLAlchemyError
 
 from airflow_monai import settings
@@ -72,7 +73,7 @@ def list_runs(desk: TheDesk) -> list[str]:
 
 
 @route(router, "GET", "/runs/{run_id}", 404)
-def show_run(run_id: str, desk: TheDesk) -> RunStatus:
+def show_run(run_id: Annotated[str, Path(examples=["alpha-1"])], desk: TheDesk) -> RunStatus:
     """How far a run is."""
     return run_status(desk.view(RunId.parse(run_id)), desk)
 

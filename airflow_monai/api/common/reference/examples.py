@@ -12,6 +12,16 @@ UUID = "6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21"
 UID = "1.2.826.0.1.3680043.8.498.1"
 DEPTH = 6
 _FORMATS = {"date-time": "2026-03-02T09:14:05Z", "uuid": UUID, "uri": "https://ris.hospital.example/", "binary": "…"}
+_NAMED = {
+    "map_label": "lung-seg:1.0.0",
+    "version": "1.0.0",
+    "ae_title": "CTLUNG",
+    "title": "CTLUNG",
+    "sink": "OUTSIDE",
+    "job_name": "alpha",
+    "module_name": "segment",
+}
+"""What is the same wherever it is asked for."""
 _PLAIN: Mapping[str, Any] = {"integer": 1, "number": 0.5, "boolean": True, "null": None, "string": "…"}
 
 
@@ -74,4 +84,4 @@ def _plain(schema: Schema, name: str) -> Any:
     name = name.lower()
     if name.endswith("uid"):
         return UID
-    return UUID if name == "id" or name.endswith("_id") else "…"
+    return _NAMED.get(name) or (UUID if name == "id" or name.endswith("_id") else "…")

@@ -26,15 +26,16 @@ class Requests:
 
     def curl(self, method: str, path: str, operation: Mapping[str, Any]) -> str:
         """A command line. ``$SERVER`` and ``$USER_AND_PASSWORD`` stand for what is the reader's."""
-        words = ["curl -f"]
+        saved = _saved(operation)
+        words = ["curl -f" if saved else "curl"]  # else the screen shows the reason of an error
         if operation.get("security"):
             words.append('-u "$USER_AND_PASSWORD"')
         body = list(self._body(operation))
         if method != ("POST" if body else "GET"):
             words.append(f"-X {method}")
         words += [self._address(path, operation), *body]
-        if name := _saved(operation):
-            words.append(f"-o {name}")
+        if saved:
+            words.append(f"-o {saved}")
         return _folded(words)
 
     def _address(self, path: str, operation: Mapping[str, Any]) -> str:

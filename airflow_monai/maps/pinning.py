@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_monai.errors import MapChanged, MapError, MapNotFound, MapUnregistered, RegistryUnavailable
+from airflow_monai.errors import MapChanged, MapError, MapNotFound, MapUnregistered, RegistryError, RegistryUnavailable
 from airflow_monai.maps.contents import folder_digest
 from airflow_monai.maps.registry import MapKind, MapRegistry, RegisteredMap, split_label
 from airflow_monai.maps.runners.base import FoundMap, Runner
@@ -35,13 +35,27 @@ def _pinned(run: TaskRun, reference: str) -> RegisteredMap | None:
     noted = run.note(NOTE)
     if noted:
         return registry.revision(*parts, noted["revision"])
-    record = registry.newest(*parts)
+    record = _in_use(registry, *parts)
     if record is None:
         return None
-    if not record.is_registered:
-        raise unregistered(record)
     run.write_note(NOTE, {"label": record.label, "revision": record.revision, "digest": record.digest})
     return record
+
+
+def _in_use(registry: MapRegistry, name: str, version: str) -> RegisteredMap | None:
+    """What is registered, marked as used before anybody can give its version to another content.
+
+    :raises MapUnregistered: when it is not registered any more.
+    """
+    while True:
+        record = registry.newest(name, version)
+        if record is None:
+            return None
+        if not record.is_registered:
+            raise unregistered(record)
+        registry.mark_used(record)
+        if registry.newest(name, version) == record:
+            return record
 
 
 def unregistered(record: RegisteredMap) -> MapUnregistered:
@@ -87,6 +101,20 @@ def misfit(record: RegisteredMap, runner: str) -> str:
             "Set [monai] runner = process, or register its image under another version."
         )
     return ""
+
+
+def check_kind(kind: MapKind, runner: str) -> None:
+    """:class:`RegistryError` for a kind of MAP of which this site could run none."""
+    if kind is MapKind.FOLDER and runner != "process":
+        raise RegistryError(
+            f"This site runs MAPs as containers ([monai] runner = {runner}), and only the process runner runs a "
+            "folder: register its image. Nothing was changed."
+        )
+    if kind is MapKind.IMAGE and runner == "process":
+        raise RegistryError(
+            "This site runs MAPs as folders ([monai] runner = process), and images need a runner of containers: "
+            "register the unpacked folder. Nothing was changed."
+        )
 
 
 def problem_here(record: RegisteredMap, runner: str) -> str:

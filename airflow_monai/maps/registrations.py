@@ -17,11 +17,12 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import MapNotFound, PolicyRefused, RegistryError
+from airflow_monai.errors import MapNotFound, PolicyRefused
 from airflow_monai.maps.inspection import Inspected, inspect_folder, inspect_image
+from airflow_monai.maps.pinning import check_kind
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.registration import Registration, Wanted, register
-from airflow_monai.maps.registry import MapRegistry
+from airflow_monai.maps.registry import MapKind, MapRegistry
 from airflow_monai.store.base import Store
 
 if TYPE_CHECKING:
@@ -142,11 +143,7 @@ def inspect_asked(settings: Settings, store: Store, asked: Asked, alive: Callabl
     """The MAP that is to be registered, unless the site does not allow it, or could never run it."""
     if asked.folder:
         folder = allowed_folder(settings, asked.folder)
-        if settings.runner != "process":
-            raise RegistryError(
-                f"This site runs MAPs as containers ([monai] runner = {settings.runner}), and only the process runner "
-                "runs a folder: register its image."
-            )
+        check_kind(MapKind.FOLDER, settings.runner)
         return inspect_folder(folder)
     unpacked = None if asked.pull else unpacked_map(settings, asked.image)
     if unpacked is not None:

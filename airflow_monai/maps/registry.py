@@ -2,6 +2,7 @@
 
 maps/<name>/<version>.json        the first revision
 maps/<name>/<version>@<N>.json    the N-th: registered again, with other options, or unregistered
+maps-used/<name>/<version>.json   exists once a task has run it: from then on the version means this content for ever
 
 A revision is created if it is not there, and never changes: of two who register at once one is told what the other did,
 and a task that has begun on a revision can read it as long as it runs.
@@ -21,7 +22,7 @@ from airflow_monai.maps.manifest import Manifest, ManifestFiles
 from airflow_monai.person import person_here
 from airflow_monai.store.base import Store
 
-ROOT = "maps"
+ROOT, USED = "maps", "maps-used"
 MAX_NAME, MAX_VERSION = 100, 64
 _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
 _VERSION = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9._+-]{{0,{MAX_VERSION - 1}}}")
@@ -51,6 +52,7 @@ class RegisteredMap:
     :param changed_at: when this revision was made (UTC, ISO 8601), and ``changed_by``: by which user of the host, or of
         Airflow where it came through an API.
     :param is_registered: False for a revision that says that it is not any more.
+    :param marks_use: the first task that runs it leaves a mark; of revisions that an earlier release made nobody knows.
     """
 
     name: str
@@ -71,6 +73,7 @@ class RegisteredMap:
     registered_at: str = ""
     registered_by: str = ""
     is_registered: bool = True
+    marks_use: bool = False
 
     @property
     def label(self) -> str:
@@ -209,13 +212,15 @@ class MapRegistry:
         :param replace_options: give one that is registered already the options of this one.
         :param by: who wants it; by default the host's user.
         :return: what is registered now, and whether that is new. The same again changes nothing.
-        :raises RegistryConflict: when another image or folder is registered under this name and version, or the same
-            with other options.
+        :raises RegistryConflict: when another image or folder is registered under this name and version, or was and a
+            task has run it, or the same is with other options.
         """
         while True:
             current = self.newest(wanted.name, wanted.version)
             if current is not None and not current.same_content(wanted):
-                raise RegistryConflict(_other_content(current, wanted))
+                is_used = self.is_used(wanted.name, wanted.version)
+                if current.is_registered or is_used:
+                    raise RegistryConflict(_other_content(current, wanted, is_used))
             if current is not None and current.is_registered:
                 if current.same_options(wanted):
                     return current, False
@@ -224,6 +229,19 @@ class MapRegistry:
             record = _stamped(wanted, current, by)
             if self._create(record):
                 return record, True
+
+    def mark_used(self, record: RegisteredMap) -> None:
+        """Note that a task is about to run it. Whoever runs it must find it registered afterwards, too: then nobody
+        has taken it out of use before seeing the mark."""
+        key = _used_key(record.name, record.version)
+        if not self.store.exists(key):
+            self.store.create_json(key, {"revision": record.revision, "digest": record.digest})
+
+    def is_used(self, name: str, version: str) -> bool:
+        """Whether a task may have run what was registered so."""
+        if self.store.exists(_used_key(name, version)):
+            return True
+        return any(not item.marks_use for item in self.history(name, version) if item.is_registered)
 
     def unregister(self, name: str, version: str, *, by: str = "") -> tuple[RegisteredMap, bool]:
         """Take a MAP out of use: nothing starts it any more. Its revisions stay.
@@ -283,6 +301,10 @@ def _key(name: str, version: str, revision: int) -> str:
     return f"{ROOT}/{check_name(name)}/{check_version(version)}{suffix}.json"
 
 
+def _used_key(name: str, version: str) -> str:
+    return f"{USED}/{check_name(name)}/{check_version(version)}.json"
+
+
 def _stamped(record: RegisteredMap, before: RegisteredMap | None, by: str) -> RegisteredMap:
     """The record as the next revision, made now."""
     now, user = datetime.now(timezone.utc).isoformat(timespec="seconds"), by or person_here()
@@ -295,14 +317,19 @@ def _stamped(record: RegisteredMap, before: RegisteredMap | None, by: str) -> Re
         registered_at=before.registered_at if before and goes_on else now,
         registered_by=before.registered_by if before and goes_on else user,
         is_registered=True,
+        marks_use=True,
     )
 
 
-def _other_content(current: RegisteredMap, wanted: RegisteredMap) -> str:
+def _other_content(current: RegisteredMap, wanted: RegisteredMap, is_used: bool) -> str:
+    mistake = (
+        f" No task has run what is registered: if it was a mistake, `airflow monai maps unregister {current.label}` "
+        "frees the version."
+    )
     return (
         f"{current.label} {'is already' if current.is_registered else 'was'} registered as {_told(current)}, and this "
-        f"is {_told(wanted)}. A version means one content for ever: register this one under another version "
-        "(--version). Nothing was changed."
+        f"is {_told(wanted)}. A version {'that was run ' if is_used else ''}means one content for ever: register this "
+        f"one under another version (--version).{'' if is_used else mistake} Nothing was changed."
     )
 
 

@@ -73,12 +73,38 @@ def test_unregistered_it_stays_known_and_can_be_registered_anew(registry: MapReg
     assert is_new and not gone.is_registered and gone.digest == digest("a")
     assert registry.unregister("lung", "1.0.0") == (gone, False)
     assert labels(registry) == []
-    with pytest.raises(RegistryError, match=r"was registered as .*A version means one content for ever"):
+    registry.mark_used(gone)
+    with pytest.raises(RegistryError, match=r"was registered as .*A version that was run means one content for ever"):
         registry.register(image_map(content="b"))
     back, _ = registry.register(image_map(ae_title="ELSE"))
     assert back.revision == 3 and labels(registry) == ["lung:1.0.0"]
     states = [(item.revision, item.is_registered, item.digest) for item in registry.history("lung", "1.0.0")]
     assert states == [(1, True, digest("a")), (2, False, digest("a")), (3, True, digest("a"))]
+
+
+def test_a_version_that_was_registered_by_mistake_is_free_as_long_as_no_task_has_run_it(registry: MapRegistry) -> None:
+    registry.register(image_map())
+    with pytest.raises(RegistryError, match=r"maps unregister lung:1\.0\.0` frees the version"):
+        registry.register(image_map(content="b"))
+    registry.unregister("lung", "1.0.0")
+    right, is_new = registry.register(image_map(content="b"))
+    assert is_new and right.digest == digest("b") and right.revision == 3
+    registry.mark_used(right)
+    registry.mark_used(right)
+    registry.unregister("lung", "1.0.0")
+    with pytest.raises(RegistryError, match="under another version"):
+        registry.register(image_map(content="a"))
+
+
+def test_what_an_earlier_release_registered_may_have_been_run(registry: MapRegistry, store: Store) -> None:
+    registry.register(image_map())
+    record = store.read_json("maps/lung/1.0.0.json")
+    del record["marks_use"]
+    store.write_json("maps/lung/1.0.0.json", record)
+    later = MapRegistry(store)
+    later.unregister("lung", "1.0.0")
+    with pytest.raises(RegistryError, match="under another version"):
+        later.register(image_map(content="b"))
 
 
 def test_of_many_at_once_one_content_wins_and_the_others_are_told(store: Store) -> None:

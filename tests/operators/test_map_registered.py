@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_monai.cli.here.maps import run_register, run_unregister
 from airflow_monai.maps.registration import Wanted
+from airflow_monai.maps.registry import MapRegistry
 from airflow_monai.settings import load
 from airflow_monai.types import TaskStatus
 from tests.fixtures_maps import MAPS_FOLDER
@@ -68,8 +69,11 @@ def test_a_tag_that_was_moved_does_not_change_what_runs(site: Site) -> None:
 @on_process
 def test_a_folder_runs_only_as_long_as_it_is_what_was_registered(site: Site, folder: Path) -> None:
     register(folder, name="mine", version="1")
+    registry = MapRegistry(site.folder.store)
+    assert not registry.is_used("mine", "1")
     record = site.run(**site.arguments(map="mine:1", outputs=OUTPUT))
     assert record.stats["location"] == str(folder)
+    assert registry.is_used("mine", "1")
     (folder / "app" / "more.py").write_text("x = 1\n")
     with pytest.raises(AirflowFailException, match=r"has changed since it was registered.*new version"):
         site.run(**site.arguments(map="mine:1", outputs=OUTPUT), try_number=2, cleared=1)
@@ -103,7 +107,6 @@ def test_what_had_begun_goes_on_after_its_worker_died(site: Site, folder: Path) 
 
 @on_process
 def test_a_runner_that_cannot_run_what_is_registered_says_so(site: Site, folder: Path) -> None:
-    from airflow_monai.maps.registry import MapRegistry
     from tests.maps.registered import image_map
 
     MapRegistry(site.folder.store).register(image_map("lung", "1"))

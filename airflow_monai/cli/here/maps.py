@@ -17,7 +17,7 @@ from airflow_monai.errors import ManifestError, MapNotFound
 from airflow_monai.maps.doubts import ERROR, Doubt, doubts_of
 from airflow_monai.maps.facts import doubt_dict, facts_of, record_dict, revision_dict
 from airflow_monai.maps.inspection import Inspected, inspect_folder, inspect_image, inspect_registered
-from airflow_monai.maps.pinning import problem_here
+from airflow_monai.maps.pinning import check_kind, problem_here
 from airflow_monai.maps.policy import Policy
 from airflow_monai.maps.registration import Wanted
 from airflow_monai.maps.registration import register as registered
@@ -118,6 +118,7 @@ def run_register(
 
     store = _store(settings)
     inspected = inspect_folder(Path(target)) if _is_folder(target) else _not_registered(settings, store, target, pull)
+    check_kind(inspected.kind, settings.runner)
     folder = load_folder(settings.workflow_folder, more=SiteWorkflows(store).files)
     done = registered(MapRegistry(store), inspected, wanted, folder.workflows)
     record = done.record

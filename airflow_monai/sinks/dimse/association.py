@@ -292,8 +292,8 @@ def _rejection(peer: Peer, body: bytes) -> SinkUnavailable | DestinationError:
     if transient:
         return SinkUnavailable(f"{text} (for now).")
     return DestinationError(
-        f"{text}. The AE titles must be those that the far side expects: called_aet and calling_aet of the connection, or "
-        "--called and --calling of `airflow monai send`."
+        f"{text}. The AE titles must be those that the far side expects: called_aet and calling_aet of the connection, "
+        "or --called and --calling of `airflow monai send`."
     )
 
 

@@ -111,6 +111,24 @@ def test_another_content_or_title_is_refused_and_nothing_changes(maps: Shell, tm
     assert maps.json("register", other, "--version", "5", "--ae-title", "ELSE", "--replace")["revision"] == 2
 
 
+def test_a_folder_is_not_registered_where_only_containers_run(
+    maps: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__MONAI__RUNNER", "docker")
+    told = maps("register", unpacked(tmp_path / "quick"), code=1)
+    assert "only the process runner runs a folder: register its image" in told and "Registered" not in told
+    assert "No MAP is registered yet" in maps("list", "--all")
+
+
+def test_a_folder_that_was_registered_by_mistake_gives_its_version_back(maps: Shell, tmp_path: Path) -> None:
+    maps("register", unpacked(tmp_path / "one" / "quick"))
+    right = unpacked(tmp_path / "two" / "quick", timeout=90)
+    assert "`airflow monai maps unregister quick:1.0.0` frees the version" in maps("register", right, code=1)
+    maps("unregister", "quick:1.0.0")
+    assert "Registered quick:1.0.0" in maps("register", right)
+    assert "time limit         90 s" in maps("describe", "quick")
+
+
 def test_inspect_says_what_would_run_and_what_is_wrong(maps: Shell, tmp_path: Path) -> None:
     cards = parse_inventory({"hosts": {"gpu01": [{"model": "T4", "memory": "15 GiB"}]}})
     save_inventory(open_store(str(tmp_path / "store")), cards)
@@ -149,9 +167,11 @@ def test_the_process_runner_s_own_folder_is_found_by_name_without_an_engine(
 
 
 @pytest.mark.usefixtures("map_images")
-def test_an_image_is_inspected_and_registered(maps: Shell) -> None:
+def test_an_image_is_inspected_and_registered(maps: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     told = maps("inspect", "noop:1.0.0")
     assert "platform           linux/" in told and "time limit         300 s" in told
+    assert "[monai] runner = process" in maps("register", "noop:1.0.0", code=1)
+    monkeypatch.setenv("AIRFLOW__MONAI__RUNNER", "docker")
     done = maps.json("register", "noop:1.0.0")
     assert done["label"] == "noop:1.0.0" and done["kind"] == "image" and done["digest"].startswith("sha256:")
     assert done["digest"] in maps("inspect", "noop:1.0.0")

@@ -15,6 +15,8 @@ from airflow_monai.errors import MonaiError
 from airflow_monai.store.payloads import instance_id_of
 from airflow_monai.types import FailureKind
 
+CANCELLED = "monai_cancelled"
+"""In the conf of a run that a person ended through our API: when, and who."""
 _TIMEOUT = (5.0, 30.0)
 
 
@@ -114,12 +116,20 @@ class AirflowApi:
 
         :raises RunNotCreated: when Airflow does not answer.
         """
+        found = self.run(dag_id, run_id)
+        return None if found is None else str(found["state"])
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any] | None:
+        """What Airflow says of a run; None when there is none such.
+
+        :raises RunNotCreated: when Airflow does not answer.
+        """
         answer = self._call("GET", f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}")
         if answer.status_code == 404 and not answer.is_redirect:
             return None
         if not _is_run(answer, run_id):
             raise RunNotCreated(f"Airflow does not tell the state of the run: {_reason(answer)}")
-        return str(answer.json()["state"])
+        return dict(answer.json())
 
     def is_worked_on(self, payload_id: str) -> bool:
         """Whether a run that has not ended has this payload as its partition key.

@@ -16,13 +16,12 @@ from urllib.parse import quote
 
 import requests
 
-from airflow_monai.hooks.airflow_api import AirflowApi, RunNotCreated
+from airflow_monai.hooks.airflow_api import CANCELLED, AirflowApi, RunNotCreated
 from airflow_monai.lifecycle.observed import AirflowAway, ChangedRuns, RunSeen, TaskSeen
 
 PAGE = 100
 _MOST_PAGES = 1000
 _ASK_AGAIN = 300.0
-_CANCELLED = "monai_cancelled"  # in the conf of a run that a person ended through our API
 _RUN_ID = re.compile(r"monai__([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:__.*)?")
 
 
@@ -107,7 +106,7 @@ class AirflowChanges:
         if workflow is None or not payload_id:
             return None
         started, state = _time(item.get("start_date")), str(item.get("state") or "")
-        cancelled = conf.get(_CANCELLED)
+        cancelled = conf.get(CANCELLED)
         at = _time(cancelled.get("at")) if isinstance(cancelled, dict) else ""
         return RunSeen(
             dag_id=item["dag_id"],

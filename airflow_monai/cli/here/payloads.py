@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TextIO
 
 from airflow_monai.cli.elsewhere import or_elsewhere
 from airflow_monai.cli.ending import ends
@@ -28,12 +30,25 @@ from airflow_monai.store.history import (
     history_of,
     newest,
 )
+from airflow_monai.types import TaskStatus
 
 if TYPE_CHECKING:
     from airflow_monai.intake.starting import Starter
 
-RunState = Callable[[str, str], str]
-"""DAG id and run id -> what Airflow says of the run, or why it says nothing."""
+
+@dataclass(frozen=True, slots=True)
+class RunNow:
+    """
+    :param said: what Airflow says of a run, or why it says nothing.
+    :param cancelled: when somebody cancelled it, ISO 8601; empty for one that was not.
+    """
+
+    said: str
+    cancelled: str = ""
+
+
+RunState = Callable[[str, str], RunNow]
+"""DAG id and run id -> how the run is."""
 _WHY_CLOSED = {
     "quiet": "no image came for its quiet time",
     "association-end": "its sender had ended the association, and no image came after that",
@@ -61,15 +76,39 @@ def show(args: Namespace) -> int:
     return run_show(this_store(), args.payload, args.json, sys.stdout, state)
 
 
-def _state_in_airflow(dag_id: str, run_id: str) -> str:
+def _state_in_airflow(dag_id: str, run_id: str) -> RunNow:
     """What Airflow says of a run."""
     from airflow_monai import settings
     from airflow_monai.hooks.airflow_api import AirflowApi, RunNotCreated
 
     try:
-        return AirflowApi(settings.load().api_conn_id).run_state(dag_id, run_id) or "not in Airflow any more"
+        found = AirflowApi(settings.load().api_conn_id).run(dag_id, run_id)
     except RunNotCreated as error:
-        return f"state unknown: {error}"
+        return RunNow(f"state unknown: {error}")
+    return RunNow("not in Airflow any more") if found is None else run_now(found)
+
+
+def run_now(found: Mapping[str, Any]) -> RunNow:
+    """
+    :param found: a run, as Airflow's API gives it.
+    """
+    from airflow_monai.hooks.airflow_api import CANCELLED
+
+    conf, state = found.get("conf"), str(found["state"])
+    noted = conf.get(CANCELLED) if isinstance(conf, Mapping) else None
+    at = str(noted.get("at") or "") if isinstance(noted, Mapping) else ""
+    # one that was cleared since has begun anew
+    if state != "failed" or not _is_later(at, str(found.get("start_date") or "")):
+        return RunNow(state)
+    return RunNow("cancelled", at)
+
+
+def _is_later(one: str, other: str) -> bool:
+    """Of two times, as ISO 8601; False where one of them is none."""
+    try:
+        return datetime.fromisoformat(one) >= datetime.fromisoformat(other)
+    except (ValueError, TypeError):
+        return False
 
 
 @ends()
@@ -203,11 +242,12 @@ def _all_run_lines(history: PayloadHistory, state: RunState | None) -> Iterator[
     by_place = {(run.dag, run.run): run for run in history.runs}
     for start in history.starts:
         run = by_place.pop((safe_name(start.dag_id), safe_name(start.run_id)), None)
-        said = f", {state(start.dag_id, start.run_id)}" if state else ""
+        now = state(start.dag_id, start.run_id) if state else RunNow("")
+        said = f", {now.said}" if now.said else ""
         by_hand = " by hand" if start.by_hand else ""
         yield f"Run {start.dag_id} {start.run_id}, created {start.time[:19]}{by_hand}{said}"
         if run:
-            yield from _task_lines(run)
+            yield from _task_lines(run, now.cancelled)
     for run in by_place.values():
         yield f"Run {run.dag} {run.run}"
         yield from _task_lines(run)
@@ -250,8 +290,13 @@ def _kin_lines(kin: PayloadKin) -> Iterator[str]:
         yield f"  images that came too late for it are in {kin.followed_by}"
 
 
-def _task_lines(run: RunHistory) -> Iterator[str]:
+def _task_lines(run: RunHistory, cancelled: str = "") -> Iterator[str]:
+    """
+    :param cancelled: when somebody cancelled the run: what its tasks saw of that is no failure of theirs.
+    """
     for record in run.tasks:
+        if cancelled and record.status is TaskStatus.FAILED and _is_later(record.end_time or "", cancelled):
+            record = replace(record, status=TaskStatus.CANCELED, error_msg="cancelled with its run")
         name = record.task_id if record.map_index < 0 else f"{record.task_id}[{record.map_index}]"
         times = f"{(record.start_time or '-')[:19]} - {(record.end_time or '-')[:19]}"
         yield f"  {name}  {record.status.value}  {times}  {record.error_msg or ''}".rstrip()

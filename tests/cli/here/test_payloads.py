@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from airflow_monai.cli.here.payloads import run_list, run_show, run_start
+from airflow_monai.cli.here.payloads import RunNow, run_list, run_now, run_show, run_start
 from airflow_monai.engine import Job
 from airflow_monai.errors import InvalidArgument, PayloadNotFound
 from airflow_monai.hooks.airflow_api import RunNotCreated
@@ -202,7 +202,7 @@ def test_arrival_closing_runs_and_deliveries_are_told(store):
     }
     Ledger(store, CLOSED, "MAINPACS").write_page("one", page)
     out = io.StringIO()
-    run_show(store, CLOSED, False, out, lambda dag_id, run_id: "running")
+    run_show(store, CLOSED, False, out, lambda dag_id, run_id: RunNow("running"))
     text = out.getvalue()
     assert "received 2026-01-02T03:04:05 to 2026-01-02T03:04:06, 1 series" in text
     assert "2 images came again, 1 of them with other content" in text
@@ -338,7 +338,9 @@ def test_a_run_that_was_started_in_airflow_is_told_and_found_by_its_id(store: Lo
     folder.write_record(TaskRecord("segment", "map", TaskStatus.SUCCEEDED, "x", start_time="1"))
     for which in (run_id, safe_name(run_id), f" {run_id} "):
         out = io.StringIO()
-        run_show(store, which, False, out, lambda dag, run: "success" if (dag, run) == (dag_id, run_id) else "?")
+        run_show(
+            store, which, False, out, lambda dag, run: RunNow("success" if (dag, run) == (dag_id, run_id) else "?")
+        )
         assert f"Run {dag_id} {run_id}, created 2026-11-28T00:01:23 by hand, success" in out.getvalue()
         assert out.getvalue().count("Run ") == 1
     with pytest.raises(NothingFound, match="this id, run id"):
@@ -359,3 +361,27 @@ def test_a_dataset_is_not_unrouted(store: LocalStore) -> None:
     assert "none wants it" not in text and "lung-seg (by hand)" in text
     store.write_json(payload_key(CLOSED, "routing.json"), [])
     assert summarise(store, CLOSED).standing == "unrouted"
+
+
+def test_the_tasks_of_a_cancelled_run_have_not_failed(store: LocalStore) -> None:
+    _ran(store)
+    folder = RunFolder(store, CLOSED, "ct-lung", run_id_of(CLOSED))
+    ends = {"before": "2026-01-02T04:00:00+00:00", "stopped": "2026-01-02T04:00:06.500+00:00"}
+    for name, end in ends.items():
+        folder.write_record(TaskRecord(name, "map", TaskStatus.FAILED, "z", end_time=end, error_msg="removed"))
+    found = {
+        "state": "failed",
+        "start_date": "2026-01-02T03:59:00Z",
+        "conf": {"monai_cancelled": {"at": "2026-01-02T04:00:05+00:00", "by": "ada"}},
+    }
+
+    def shown(**changes: object) -> str:
+        out = io.StringIO()
+        run_show(store, CLOSED, False, out, lambda dag_id, run_id: run_now({**found, **changes}))
+        return out.getvalue()
+
+    text = shown()
+    assert ", cancelled\n" in text
+    assert "before  Failed" in text and "stopped  Canceled" in text and "cancelled with its run" in text
+    assert "Canceled" not in shown(start_date="2026-01-02T04:00:06Z"), "it was cleared since"
+    assert ", success\n" in shown(state="success", conf=None)

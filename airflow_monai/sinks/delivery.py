@@ -140,6 +140,12 @@ class Deliverer:
                 verdicts[identity] = Delivery(identity, DeliveryState.UNKNOWN, message=message, retry=True)
             elif entry.state is DeliveryState.REFUSED:
                 verdicts[identity] = Delivery(identity, entry.state, entry.status, entry.message, retry=True)
+        if self._report.before:
+            log.info(
+                "%s had accepted %d of these before, which are not sent again. If it has lost them: airflow monai "
+                "payloads resend %s --sink %s",
+                *(self._ledger.sink, self._report.before, self._ledger.payload_id, self._ledger.sink),
+            )
         if not self._sink.resends_changed:
             self._bar(other, OTHER_THERE)
 

@@ -21,6 +21,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_monai.errors import ExportIncomplete, ExportInterrupted, ExportRefused, Fenced
 from airflow_monai.operators.export import ExportOperator, Hl7ExportOperator
 from airflow_monai.sinks.base import DeliveryState
+from airflow_monai.sinks.ledger.again import resendable
 from airflow_monai.sinks.ledger.pages import Entry, Ledger
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import manifest_key, payload_id_of, run_id_of
@@ -174,14 +175,21 @@ def test_results_reach_the_pacs_and_the_folder(site: Site) -> None:
     assert record.result == {"accepted": {"PACS": 3, "ARCHIVE": 3}}
 
 
-def test_a_cleared_task_sends_nothing_twice(site: Site) -> None:
+def test_a_cleared_task_sends_nothing_twice(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     site.made(*make_images(site.output, 3, study=STUDY))
     with difficult(lambda *_: 0) as receiver:
         site.dicom("PACS", receiver.port)
         first = site.export("PACS")
+        assert "payloads resend" not in caplog.text
         again = site.export("PACS", try_number=2)
         assert len(receiver.seen) == 3
-    assert again["exported"] == first["exported"]
+        assert "PACS had accepted 3 of these before" in caplog.text
+        assert "payloads resend" in caplog.text and "--sink PACS" in caplog.text
+        resendable(Ledger(site.store, site.payload.payload_id, "PACS")).mark("wanted again by a test")
+        last = site.export("PACS", try_number=3)
+        assert Counter(receiver.seen) == {row["SOPInstanceUID"]: 2 for row in first["exported"]}
+    assert last["exported"] == again["exported"] == first["exported"]
 
 
 def test_a_retry_sends_only_what_is_missing(site: Site) -> None:

@@ -49,7 +49,7 @@ def test_a_form_of_images_becomes_a_dataset_that_any_workflow_can_run_on(api: Ap
     payload = load_payload(site_store, told["id"])
     assert payload.patient.id == "SECRET-ID" and len(payload.files) == 3
     assert load_series_tags(site_store, told["id"])
-    assert summarise(site_store, told["id"]).standing == "unrouted"  # nobody waits for a workflow to take it
+    assert summarise(site_store, told["id"]).standing == "dataset"  # nobody waits for a workflow to take it
     assert [name for name in left_in(site_store) if name.startswith("incoming")] == []
     assert list(site_store.children("pending")) == []
     assert "SECRET" not in "".join(entries("monai.dataset.upload"))

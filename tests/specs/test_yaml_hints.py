@@ -39,6 +39,10 @@ COLUMNS = (
             "tasks:\n  - id: a\n    args:\n      map: x\n   - id: b\n",
             "check the indentation: line 5 begins in column 4, line 2 in column 3; the dashes of one list begin in",
         ),
+        (
+            "tasks:\n  - id: a\n    list:\n      - x\n     - y\n",
+            "check the indentation: line 5 begins in column 6, line 4 in column 7; the dashes of one list begin in",
+        ),
         ("tasks:\n\t- id: a\n", "indent with blanks, not with tabs"),
         ("name:lung\nversion: 1\n", "leave a blank after the colon on line 1: name: ..."),
         ("tasks:\n  - id:seg\n    type: map\n", "leave a blank after the colon on line 2: id: ..."),

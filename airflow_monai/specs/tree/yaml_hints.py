@@ -117,7 +117,7 @@ def _indentation(at: _Stumble) -> str:
     above = at.before()
     if above is None or ("block" not in at.told and "mapping values" not in at.told):
         return ""
-    if _is_item(at.here) and at.began < at.line and _is_item(at.lines[at.began]):
+    if "block collection" in at.told and at.began < at.line and _is_item(at.here) and _is_item(at.lines[at.began]):
         above = at.began  # the list's first dash; the line above is of its last item, however deep
     are_dashes = _is_item(at.here) and _is_item(at.lines[above])
     here, there = (_begin(line, are_dashes) for line in (at.here, at.lines[above]))

@@ -141,9 +141,9 @@ def test_a_job_of_the_app_server_and_the_notification_of_its_end(stack: LocalSta
     assert "segmented" in (folder / "log.txt").read_text()
     assert any(one.get("id") == job and one.get("until") for one in answers)
 
-    test, *events = [json.loads(line) for line in (folder / "received.txt").read_text().splitlines()]
-    assert test["event"] == "test"
-    (end,) = [one for one in events if one["job_id"] == job]
+    events = [json.loads(line) for line in (folder / "received.txt").read_text().splitlines()]
+    assert "test" in {one["event"] for one in events}  # what else ran meanwhile may have ended before it was asked for
+    (end,) = [one for one in events if one.get("job_id") == job]
     assert (end["event"], end["status"], end["dag_id"]) == ("workflow.completed", "Succeeded", "map.lungs.1.0.0")
     assert any("deliveries" in one for one in answers)
 

@@ -6,7 +6,6 @@ import json
 import sys
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from airflow_monai.broker.base import REASON_HEADER, BrokerAddress, Delivered, M
 from airflow_monai.broker.kafka import DEAD_LETTER
 from airflow_monai.errors import BrokerMisused, BrokerUnavailable
 from airflow_monai.hooks.broker import KafkaHook, kafka_connection_type
-from tests.broker.test_rabbitmq import Inbox, event
+from tests.broker.inbox import Inbox, event, names
 from tests.gateway.conftest import wait_for
 from tests.kafka_cluster import KafkaCluster, kafka_cluster
 
@@ -34,16 +33,6 @@ def cluster() -> Iterator[KafkaCluster]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ours, "CREATE_SECONDS", 0.2)
     monkeypatch.setattr(ours, "LOOK_SECONDS", 0.5)
-
-
-@pytest.fixture
-def topic() -> str:
-    return f"md.{uuid.uuid4().hex[:10]}"
-
-
-@pytest.fixture
-def inbox() -> Inbox:
-    return Inbox()
 
 
 @pytest.fixture
@@ -65,10 +54,6 @@ def publish(cluster: KafkaCluster, topic: str, count: int = 1, correlation_id: s
     with open_broker(cluster.address()).publisher() as publisher:
         for number in range(count):
             publisher.publish(message_of(topic, event(number), correlation_id=correlation_id, message_id=f"m{number}"))
-
-
-def names(inbox: Inbox) -> list[str]:
-    return [delivered.message.message_id for delivered in inbox.got]
 
 
 def test_a_message_comes_as_it_was_published(

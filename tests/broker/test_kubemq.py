@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from airflow_monai.broker.kubemq.deliveries import BEHIND
 from airflow_monai.broker.kubemq.subscription import POLL_SECONDS
 from airflow_monai.errors import BrokerMisused, BrokerUnavailable
 from airflow_monai.hooks.broker import KubeMqHook, kubemq_connection_type
-from tests.broker.test_rabbitmq import Inbox, event
+from tests.broker.inbox import Inbox, event, names
 from tests.gateway.conftest import wait_for
 from tests.kubemq_server import KubeMqServer, kubemq_server
 from tests.rabbitmq import make_certificates
@@ -36,16 +35,6 @@ def server() -> Iterator[KubeMqServer]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliveries, "READ_SECONDS", 0.1)
-
-
-@pytest.fixture
-def topic() -> str:
-    return f"md.{uuid.uuid4().hex[:10]}"
-
-
-@pytest.fixture
-def inbox() -> Inbox:
-    return Inbox()
 
 
 @pytest.fixture
@@ -67,10 +56,6 @@ def publish(server: KubeMqServer, topic: str, count: int = 1) -> None:
     with open_broker(server.address()).publisher() as publisher:
         for number in range(count):
             publisher.publish(message_of(topic, event(number), correlation_id="c", message_id=f"m{number}"))
-
-
-def names(inbox: Inbox) -> list[str]:
-    return [delivered.message.message_id for delivered in inbox.got]
 
 
 def test_a_message_comes_as_it_was_published_and_not_again(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from airflow_monai.broker.base import REASON_HEADER, BrokerAddress, Message, mes
 from airflow_monai.broker.pubsub import DEAD_LETTER
 from airflow_monai.errors import BrokerMisused, BrokerUnavailable
 from airflow_monai.hooks.broker import PubSubHook, pubsub_connection_type
-from tests.broker.test_rabbitmq import Inbox, event
+from tests.broker.inbox import Inbox, event, names
 from tests.gateway.conftest import wait_for
 from tests.pubsub_server import PubSubServer, pubsub_server
 
@@ -31,16 +30,6 @@ def server() -> Iterator[PubSubServer]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ours, "LOOK_SECONDS", 0.3)
-
-
-@pytest.fixture
-def topic() -> str:
-    return f"md.{uuid.uuid4().hex[:10]}"
-
-
-@pytest.fixture
-def inbox() -> Inbox:
-    return Inbox()
 
 
 @pytest.fixture
@@ -61,10 +50,6 @@ def publish(server: PubSubServer, topic: str, *correlations: str) -> None:
     with open_broker(server.address()).publisher() as publisher:
         for number, correlation in enumerate(correlations or ("c",)):
             publisher.publish(message_of(topic, event(number), correlation_id=correlation, message_id=f"m{number}"))
-
-
-def names(inbox: Inbox) -> list[str]:
-    return [delivered.message.message_id for delivered in inbox.got]
 
 
 def test_a_message_comes_as_it_was_published_and_not_again(

@@ -13,38 +13,16 @@ import pytest
 
 from airflow_monai.broker import rabbitmq as ours
 from airflow_monai.broker.base import REASON_HEADER, BrokerAddress, Delivered, Message, message_of, open_broker
-from airflow_monai.broker.events import ExportCompleteEvent, ExportStatus
 from airflow_monai.errors import BrokerMisused, BrokerUnavailable, InvalidEvent
+from tests.broker.inbox import Inbox, event
 from tests.gateway.conftest import wait_for
 from tests.rabbitmq import DEAD, RabbitNode
-
-
-def event(number: int = 0) -> ExportCompleteEvent:
-    return ExportCompleteEvent(workflow_instance_id="w", export_task_id=str(number), status=ExportStatus.SUCCESS)
 
 
 def publish(node: RabbitNode, exchange: str, topic: str, count: int = 1) -> None:
     with open_broker(node.address(exchange)).publisher() as publisher:
         for number in range(count):
             publisher.publish(message_of(topic, event(number), correlation_id="c", message_id=f"m{number}"))
-
-
-class Inbox:
-    """Keeps what is delivered."""
-
-    def __init__(self) -> None:
-        self.got: list[Delivered] = []
-        self.states: list[str | None] = []
-        self.lock = threading.Lock()
-
-    def __call__(self, delivered: Delivered) -> None:
-        with self.lock:
-            self.got.append(delivered)
-
-
-@pytest.fixture
-def inbox() -> Inbox:
-    return Inbox()
 
 
 @pytest.fixture

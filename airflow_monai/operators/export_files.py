@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 OTHER_STUDY, RECEIVED_SERIES = "allow_other_study", "allow_received_series"
 """Extras of a connection that permit what is refused otherwise."""
+_DICOM_SUFFIXES = (".dcm", ".dicom")
 _START = 16_384
 """Bytes at the beginning of a result that surely hold its UIDs."""
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
@@ -190,7 +191,10 @@ def _made(origin: _Origin, artifact: str, instance: Instance) -> ExportFile:
     except ExportError as error:
         return ExportFile(artifact, instance, problem=str(error))
     if head is None:
-        return ExportFile(artifact, instance)
+        damaged = instance.name.lower().endswith(_DICOM_SUFFIXES)
+        return ExportFile(
+            artifact, instance, "its name says DICOM and it is none: cut off or empty" if damaged else None
+        )
     sop_instance, sop_class, syntax = head.sop_instance_uid, head.sop_class_uid, head.transfer_syntax_uid
     if not all(map(_is_uid, (sop_instance, sop_class, syntax))):
         problem = "it lacks a valid SOP Instance UID, SOP Class UID or Transfer Syntax UID"

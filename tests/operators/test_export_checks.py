@@ -52,6 +52,19 @@ def test_a_result_without_a_series_of_its_own_is_not_sent(site: Site, elements: 
         assert receiver.seen == []
 
 
+@pytest.mark.parametrize("content", [b"", b"\0" * 100])
+def test_a_result_that_was_cut_off_holds_up_the_others(site: Site, content: bytes) -> None:
+    """A result is whole or not sent: nobody at the far side would see that a part is missing."""
+    good, bad = make_images(site.output, 2, study=STUDY)
+    bad.write_bytes(content)
+    site.made(good, bad)
+    with difficult(lambda *_: 0) as receiver:
+        site.dicom("PACS", receiver.port)
+        with pytest.raises(AirflowFailException, match=r"1 of 2 DICOM files must not be sent, .*its name says DICOM"):
+            site.export("PACS")
+        assert receiver.seen == []
+
+
 def test_a_connection_may_permit_the_series_of_the_input(site: Site) -> None:
     (result,) = make_images(site.output, 1, study=STUDY)
     site.made(changed(result, SeriesInstanceUID="1.2.3"))

@@ -40,14 +40,14 @@ def write_workflow(folder: Path, name: str = "ct-lung", ae: str = "CTLUNG", quie
     return file
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 20.0) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 20.0, pause: float = 0.02) -> Any:
     """The first true value that ``what`` gives."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = what()
         if value:
             return value
-        time.sleep(0.02)
+        time.sleep(pause)
     raise AssertionError(f"not so within {seconds} s")
 
 

@@ -263,7 +263,7 @@ def test_a_prefix_that_grows_for_ever_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_a_gateway_that_is_killed_loses_and_doubles_nothing(site: Site, tmp_path: Path, s3: S3Server) -> None:  # noqa: F811
     write_workflow(site.workflows, quiet=60)
     client, bucket = s3.client(), s3.bucket()
-    count = 40
+    count = 120
     body = zipped(study(tmp_path / "a", count, size=65536))
     environment = {
         "AIRFLOW__MONAI__INBOX_S3": f"s3://{bucket}/in/{{ae}}/",
@@ -278,7 +278,7 @@ def test_a_gateway_that_is_killed_loses_and_doubles_nothing(site: Site, tmp_path
     )
     client.put_object(Bucket=bucket, Key="in/CTLUNG/a.zip", Body=body)
     process = site.process(0, code=code, **environment)
-    wait_for(lambda: len(site.files()) > 3)
+    wait_for(lambda: len(site.files()) > 3, pause=0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert len(site.files()) < count

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from tests.gateway import rawscu
 from tests.gateway.conftest import Site, wait_for, write_workflow
 from tests.gateway.rawscu import EXPLICIT, RawScu
 from tests.gateway.studies import CT, study
+from tests.small_disk import mounted
 
 CONTEXTS = [(CT, EXPLICIT)]
 GB = 10**9
@@ -127,11 +128,7 @@ def test_a_large_image_is_not_let_in_to_the_end_when_the_disk_runs_full_meanwhil
 
 
 def test_a_real_disk_that_fills_is_guarded_before_it_is_full(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "store").mkdir(exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(tmp_path / "store")]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("cannot mount a small file system here")
-    try:
+    with mounted(tmp_path / "store", "20m"), closing(site):
         write_workflow(site.workflows, quiet=4.0)
         gateway = site.gateway(disk_used_percent=50.0)
         files = study(tmp_path / "in", 20, size=1_000_000)
@@ -150,6 +147,3 @@ def test_a_real_disk_that_fills_is_guarded_before_it_is_full(site: Site, tmp_pat
         subprocess.run(["mount", "-o", "remount,size=200m", str(tmp_path / "store")], check=True)
         (created,) = site.wait_for_event("run-created")
         assert len(load_payload(site.store, created["payload_id"]).files) == taken
-    finally:
-        site.close()
-        subprocess.run(["umount", str(tmp_path / "store")], check=True)

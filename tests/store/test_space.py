@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from airflow_monai.errors import SettingsError
 from airflow_monai.store import space
 from airflow_monai.store.space import DiskGuard, Space
+from tests.small_disk import mounted
 
 GB = 10**9
 
@@ -87,13 +86,8 @@ def test_settings_that_are_none_are_refused(tmp_path: Path, percent: float, rese
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("cannot mount a small file system here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with mounted(tmp_path / "disk", "10m") as folder:
+        yield folder
 
 
 def test_a_real_disk(small_disk: Path) -> None:

@@ -37,14 +37,21 @@ async def log_in(request: Request, name: str, password: str) -> str | None:
     except Exception as error:  # noqa: BLE001 - whatever a log-in that is not ours may raise
         if getattr(error, "response_code", None) == 400:  # Keycloak's word for "not by this way"
             raise TakesNoPasswords from None
-        logger.error("the auth manager's log-in failed: %s", type(error).__name__)
-        raise HTTPException(503, "Airflow's auth manager cannot log anybody in now.") from None
+        raise _fails(type(error).__name__) from None
     if answer.status_code in (404, 405):
         raise TakesNoPasswords
+    if answer.status_code >= 500:
+        raise _fails(str(answer.status_code))
     try:
         return str(answer.json()["access_token"])
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _fails(how: str) -> HTTPException:
+    logger.error("the auth manager's log-in failed: %s", how)
+    told = "Airflow's auth manager cannot log anybody in now: try again in a moment, or come with a token."
+    return HTTPException(503, told, {"Retry-After": "5"})
 
 
 def _login_app(request: Request) -> Any:

@@ -8,8 +8,6 @@ The store is a real folder whose writing methods are made to fail; that a disk w
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +22,7 @@ from airflow_monai.store.local import LocalStore
 from tests.api.app_server import job_scene
 from tests.api.app_server.conftest import dicom, left_in, study_files, zipped
 from tests.api.app_server.job_scene import LABEL
+from tests.small_disk import mounted
 
 Api = Callable[..., TestClient]
 WRITES = ("write", "create", "create_all", "put_all", "append", "delete", "delete_tree")
@@ -134,14 +133,8 @@ def test_a_store_that_fails_at_any_step(
 @pytest.fixture
 def small_disk(site_store: LocalStore) -> Iterator[Path]:
     """The store is on a file system of two mebibytes."""
-    site_store.root.mkdir(exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(site_store.root)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("cannot mount a small file system here")
-    try:
-        yield site_store.root
-    finally:
-        subprocess.run(["umount", "-l", str(site_store.root)], check=True)
+    with mounted(site_store.root, "2m") as folder:
+        yield folder
 
 
 @pytest.mark.parametrize("what", ["datasets", "jobs", "workflows"])

@@ -126,8 +126,9 @@ def test_what_a_right_on_one_dag_opens(site: Server) -> None:
             run = f"monai__{payload}"
             assert status(name, f"/workflow-manager/payload/{payload}") == (200 if mine else 404)
             assert status(name, f"/workflow-manager/payload/{payload}/download") == (200 if mine else 404)
-            assert status(name, f"/dags/{dag}/runs/{run}/tasks/work") == (200 if mine else 403)
-            assert status(name, f"/dags/{dag}/runs/{run}/tasks/work/artifacts/seg/0") == (200 if mine else 403)
+            task = f"/dags/{dag}/runs/{run}/tasks/work"
+            assert status(name, task) == (200 if mine else 403)
+            assert status(name, f"{task}/artifacts/seg/0") == (200 if mine else 403)
     executions = {one["workflow_name"]: one["tasks"][0]["execution_id"] for one in instances(site, tokens["viewer"])}
     ending = {"json": {"status": "Canceled"}}
     for name, (heart, lung) in {"heart-worker": (409, 404), "heart-reader": (403, 404), "viewer": (403, 403)}.items():

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import resource
-import shutil
 import subprocess
 import threading
 import warnings
@@ -32,6 +31,7 @@ from tests.gateway import rawscu
 from tests.gateway.conftest import Site, wait_for, write_workflow
 from tests.gateway.rawscu import EXPLICIT, RELEASE, RawScu, data_set_of
 from tests.gateway.studies import CT, image, storescu, study
+from tests.small_disk import mounted
 
 CONTEXTS = [(CT, EXPLICIT)]
 
@@ -458,11 +458,7 @@ def test_a_full_disk_is_out_of_resources_and_leaves_nothing(site: Site, tmp_path
 
 
 def test_a_full_file_system_is_out_of_resources(site: Site, tmp_path: Path) -> None:
-    (tmp_path / "store").mkdir(exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(tmp_path / "store")]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("cannot mount a small file system here")
-    try:
+    with mounted(tmp_path / "store", "600k"):
         gateway = site.gateway()
         files = study(tmp_path / "in", 6, size=200_000)
         with RawScu(gateway.port) as scu:
@@ -474,8 +470,6 @@ def test_a_full_file_system_is_out_of_resources(site: Site, tmp_path: Path) -> N
         assert statuses[0] == 0 and statuses[-1] == 0xA700
         assert len(site.files()) == statuses.count(0) and not site.unfinished()
         gateway.stop(1)
-    finally:
-        subprocess.run(["umount", str(tmp_path / "store")], check=True)
 
 
 def test_the_number_of_associations_is_limited(site: Site, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
@@ -12,6 +14,7 @@ from airflow_monai.errors import BrokerError
 DEAD_LETTER = "-dead-letter"
 """Behind a topic's name: where its dead letters lie."""
 REASON_CHARACTERS = 2000
+log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 1.0
 
 
@@ -62,6 +65,10 @@ class Consumer(ABC):
                 self.tell(str(error))
             except self.errors as error:
                 self.tell(str(self._as_ours(error)))
+            except Exception as error:  # noqa: BLE001 - the thread's edge: it would end, and nobody would hear of it
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                log.error("a consumer of %s failed: %s in %s", self.wanted.topics, type(error).__name__, place.name)
+                self.tell(f"an error that nobody foresaw ({type(error).__name__}); it begins anew, see the log")
             self.closing.wait(_PAUSE_SECONDS)
 
 

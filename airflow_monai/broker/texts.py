@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,7 +31,7 @@ def message_from(topic: str, body: bytes, texts: Mapping[str, str]) -> Message:
         app_id=headers.pop("app_id", ""),
         content_type=headers.pop("content_type", ""),
         type=headers.pop("type", ""),
-        timestamp=int(timestamp) if timestamp.isascii() and timestamp.isdecimal() else None,
+        timestamp=int(timestamp) if re.fullmatch("[0-9]{1,18}", timestamp) else None,
         headers=headers,
     )
 

@@ -41,9 +41,10 @@ def site_receivers(store: Store) -> Receivers:
             del kept[handler_id]
         for handler_id in ids:
             handler = kept.get(handler_id) or handlers.get(handler_id)  # a handler never changes
-            if handler is not None and not lapsed.has(handler):
+            if handler is not None:
                 kept[handler_id] = handler
-                found[handler.channel] = _receiver(handlers, handler, hosts, links)
+                if not lapsed.has(handler):
+                    found[handler.channel] = _receiver(handlers, handler, hosts, links)
         return found
 
     return receivers

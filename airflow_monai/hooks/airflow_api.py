@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from airflow_monai.errors import MonaiError
 from airflow_monai.store.payloads import instance_id_of
 from airflow_monai.types import FailureKind
 
+log = logging.getLogger(__name__)
 CANCELLED = "monai_cancelled"
-"""In the conf of a run that a person ended through our API: when, and who."""
+"""In the conf of a run that a person ended through our API: ``{"at", "by", "clear_number"}``."""
 _TIMEOUT = (5.0, 30.0)
 
 
@@ -155,6 +157,7 @@ class AirflowApi:
                 return answer.status_code == 200
             if answer.status_code >= 500 or answer.status_code == 429:
                 raise RunNotCreated(f"Airflow's API server did not cancel the job: {_status(answer)}")
+            log.warning("our API did not cancel run %s of %s (%s): it ends as failed", run_id, dag_id, _status(answer))
         if self.run_state(dag_id, run_id) not in ("queued", "running"):
             return False
         path = f"/api/v2/dags/{quote(dag_id, safe='')}/dagRuns/{quote(run_id, safe='')}"

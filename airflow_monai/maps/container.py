@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from airflow_monai.errors import MapError
 from airflow_monai.maps.job import Wish, job_input, make_job, staging_folder
 from airflow_monai.maps.manifest import Manifest, with_resources
+from airflow_monai.maps.manifest_file import normal
 from airflow_monai.maps.runners.base import ContainerImage, FoundMap, MapJob, Mount
 from airflow_monai.maps.staging import NamedInput
 from airflow_monai.maps.workspace import local
@@ -58,7 +58,7 @@ def container_job(
     mounted, fetched = _inputs(run, container, inputs, wish)
     mounts = (*mounted, *_outputs(run, container))
     job = make_job(run, FoundMap(image.reference, image.location, manifest, image.digest), mounts, wish, {})
-    scratch = (_plain(container.scratch),) if container.scratch else ()
+    scratch = (normal(container.scratch),) if container.scratch else ()
     return replace(job, scratch=scratch, fetched=fetched)
 
 
@@ -86,7 +86,7 @@ def _inputs(
     fetched: list[tuple[str, Path]] = []
     for item in inputs:
         source, pairs = job_input(run, [item], staging / safe_name(item.name), wish)
-        mounts.append(Mount(source, _plain(container.paths[item.name])))
+        mounts.append(Mount(source, normal(container.paths[item.name])))
         fetched += pairs
     return mounts, tuple(fetched)
 
@@ -94,14 +94,9 @@ def _inputs(
 def _outputs(run: TaskRun, container: Container) -> list[Mount]:
     top = local(run.store, run.output_key)
     return [
-        Mount(_inside(top, folder), _plain(container.paths[name]), read_only=False)
+        Mount(_inside(top, folder), normal(container.paths[name]), read_only=False)
         for name, folder in container.outputs.items()
     ]
-
-
-def _plain(path: str) -> str:
-    """A path of the container without final slash or dots."""
-    return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def _inside(top: Path, folder: str) -> Path:

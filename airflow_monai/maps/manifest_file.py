@@ -128,6 +128,7 @@ def plain(key: str) -> str:
 
 
 def normal(path: str) -> str:
+    """A path of the container without final slash or dots."""
     return "/" + posixpath.normpath(path).lstrip("/")
 
 

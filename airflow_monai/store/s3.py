@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from airflow_monai.errors import SettingsError, StoreError
+from airflow_monai.errors import SettingsError, StoreError, disk_error
 from airflow_monai.store.base import Entry, Store, check_key, plain_files
 from airflow_monai.store.s3_access import S3Access, client_of
 from airflow_monai.store.s3_errors import NoSuchObject, status
@@ -133,9 +133,7 @@ class S3Store(Store):
         try:
             self._spool.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(
-                f"[monai] spool_folder {self._spool} cannot be made: {error.strerror or error}."
-            ) from error
+            raise disk_error(f"[monai] spool_folder {self._spool} cannot be made", error) from error
         return self._spool
 
     def exists(self, key: str) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_monai.errors import PayloadNotFound, StoreError
@@ -61,9 +61,6 @@ class Summary:
         known["calling_aets"], known["series"] = tuple(known["calling_aets"]), tuple(known["series"])
         known["patient"] = PatientDetails(**known["patient"])
         return cls(**known)
-
-    def without_patient(self) -> Summary:
-        return replace(self, patient=PatientDetails(), accession_number="")
 
 
 @dataclass(frozen=True, slots=True)

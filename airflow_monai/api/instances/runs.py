@@ -15,13 +15,12 @@ from sqlalchemy.orm import Session
 
 from airflow_monai.api.common.access import Caller, Right
 from airflow_monai.api.instances.ids import RunName
+from airflow_monai.hooks.airflow_api import CANCELLED
 from airflow_monai.store.payloads import instance_id_of
 
 MAX_PAGE = 1000
 ENDED = frozenset({"success", "failed"})
 ENDED_TASK = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
-CANCELLED = "monai_cancelled"
-"""In the conf of a run that a person cancelled: ``{"at", "by", "clear_number"}``."""
 
 _created_at: Any = func.coalesce(DagRun.created_at, DagRun.run_after)
 RUN_COLUMNS: tuple[Any, ...] = (

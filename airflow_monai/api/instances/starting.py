@@ -12,8 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from airflow_monai.api.instances.runs import CANCELLED
-from airflow_monai.hooks.airflow_api import DagNotThere, RunNotCreated
+from airflow_monai.hooks.airflow_api import CANCELLED, DagNotThere, RunNotCreated
 
 
 class RunsHere:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from airflow_monai.cli.ending import ends
 from airflow_monai.cli.here.configured import this_store
 from airflow_monai.errors import InvalidArgument, MonaiError
+from airflow_monai.person import person_here
 from airflow_monai.sinks.ledger.again import ExportTask, Resendable, resendable
 from airflow_monai.sinks.ledger.pages import Ledger
 from airflow_monai.store.base import Store, safe_name
@@ -69,7 +69,7 @@ def run(found: Resendable, clear: Clear, reason: str, out: TextIO) -> int:
 
     if not found.tasks:
         raise MonaiError("The ledger does not say which tasks delivered it, so that none can send it again.")
-    sink, why = found.ledger.sink, f"wanted again by {getpass.getuser()}{f': {reason}' if reason else ''}"
+    sink, why = found.ledger.sink, f"wanted again by {person_here() or 'somebody'}{f': {reason}' if reason else ''}"
     found.mark(why)
     print(f"{sink}: {len(found.entries)} objects are to be sent again ({why})", file=out)
     code = 0

@@ -24,7 +24,6 @@ class Help:
 _INPUT = "{{ context.input.dicom }}"
 _CONDITION = "{{ context.executions.segment.result.volume_ml }} > '500'"
 _PREDICATE = "{{ context.dicom.series.any('0008','0060') }} == 'CT'"
-_PRIORITY = ("urgent", "routine", "batch")
 
 FIELD_HELP: Mapping[str, Mapping[str, Help]] = {
     "WorkflowSpec": {

@@ -273,7 +273,9 @@ def associate(
                 "it knows."
             ) from None
         if isinstance(error, (OSError, EOFError)):
-            raise SinkUnavailable(f"{peer} hung up during the association: is it a DICOM port?") from None
+            # A reset can overtake the alert that names the certificate
+            also = ", and does it want another certificate of ours (cert_file and key_file)" if peer.tls else ""
+            raise SinkUnavailable(f"{peer} hung up during the association: is it a DICOM port{also}?") from None
         raise
 
 

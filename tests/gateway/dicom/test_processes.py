@@ -25,10 +25,17 @@ from tests.gateway.studies import CT, storescu, study
 CONTEXTS = [(CT, EXPLICIT)]
 
 
-def receivers() -> list[psutil.Process]:
-    """The receiving processes of this one."""
-    children = psutil.Process().children()
-    return [child for child in children if any("spawn_main" in part for part in child.cmdline())]
+def receivers(parent: int | None = None) -> list[psutil.Process]:
+    """The receiving processes of a process, this one by default."""
+    return [child for child in psutil.Process(parent).children() if "spawn_main" in command_of(child)]
+
+
+def command_of(process: psutil.Process) -> str:
+    """A process's command line; empty for one that has ended, as a test before this one may leave."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def test_four_senders_and_their_studies(site: Site, tmp_path: Path) -> None:
@@ -106,7 +113,7 @@ def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost(site: Site, tm
 
 def test_a_gateway_that_is_killed_takes_its_processes_along(site: Site, tmp_path: Path, free_port: int) -> None:
     process = site.process(free_port, AIRFLOW__MONAI__DICOM_PROCESSES="2")
-    children = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    children = receivers(process.pid)
     assert len(children) == 2
     with RawScu(free_port) as scu:
         scu.associate(contexts=CONTEXTS)

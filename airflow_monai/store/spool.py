@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from contextlib import ExitStack
 
 from airflow_monai.errors import disk_error
 from airflow_monai.store.base import Store
@@ -24,9 +25,11 @@ class SpoolFolder:
         making = self._base / f"new-{name}"
         try:
             making.mkdir()
-            self._lock = open(making / "lock", "w")  # noqa: SIM115 - held as long as this process lives
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-            making.rename(self.path)  # it is never seen without being locked
+            with ExitStack() as lock:
+                self._lock = lock.enter_context(open(making / "lock", "w"))
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+                making.rename(self.path)  # it is never seen without being locked
+                lock.pop_all()  # held as long as this process lives
         except OSError as error:
             shutil.rmtree(making, ignore_errors=True)
             raise disk_error("The store's spool cannot be written", error) from error

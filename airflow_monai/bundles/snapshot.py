@@ -13,10 +13,8 @@ from typing import Any
 from airflow_monai import __version__
 from airflow_monai.bundles.generate import dag_file_text
 from airflow_monai.factory.cache import PLAN_FORMAT
+from airflow_monai.factory.versions import FORMAT, KeptEntry, kept_entries
 from airflow_monai.specs.claims import REGISTERED_SUFFIXES, Claim, Claims
-
-FORMAT = 1
-"""Of the generated files; a new one makes a new version of every bundle."""
 
 MAX_NAME_BYTES = 200
 
@@ -92,14 +90,13 @@ class Snapshot:
         """Plain data; a defaults file that several workflows take is in it once."""
         defaults = {one: place for place, one in enumerate(dict.fromkeys(d for e in self.entries for d in e.defaults))}
         entries = [
-            [entry.source, entry.text, entry.refused, entry.plan, *([places] if places else [])]
+            KeptEntry(entry.source, entry.text, entry.refused, entry.plan, [defaults[one] for one in entry.defaults])
             for entry in self.entries
-            for places in [[defaults[one] for one in entry.defaults]]
         ]
         closing = [entry.source for entry in self.entries if entry.closing]
         return {
             "format": FORMAT,
-            "entries": entries,
+            "entries": [entry.to_list() for entry in entries],
             **({"defaults": list(defaults)} if defaults else {}),
             **({"closing": closing} if closing else {}),
         }
@@ -110,24 +107,22 @@ class Snapshot:
 
         :raises KeyError: or IndexError, ValueError, TypeError: when the data is none.
         """
-        if data["format"] != FORMAT:
-            raise ValueError(f"it has format {data['format']}, this version of airflow_monai reads {FORMAT}")
+        kept = kept_entries(data)
         defaults = [(name, text) for name, text in data.get("defaults", ())]
         closing = frozenset(data.get("closing", ()))
-        entries = (_entry(*entry, defaults=defaults) for entry in data["entries"])
-        return cls(tuple(replace(entry, closing=True) if entry.source in closing else entry for entry in entries))
-
-
-def _entry(
-    source: str,
-    text: str,
-    refused: str,
-    plan: Mapping[str, Any] | None,
-    places: Iterable[int] = (),
-    *,
-    defaults: list[tuple[str, str]],
-) -> SpecEntry:
-    return SpecEntry(source, text, refused, plan, tuple(defaults[place] for place in places))
+        return cls(
+            tuple(
+                SpecEntry(
+                    entry.source,
+                    entry.text,
+                    entry.refused,
+                    entry.plan,
+                    tuple(defaults[place] for place in entry.defaults),
+                    entry.source in closing,
+                )
+                for entry in kept
+            )
+        )
 
 
 def dag_name(source: str) -> str:

@@ -110,9 +110,9 @@ class WorkflowSpecBundle(BaseDagBundle):
         _build(self.path, snapshot.dag_files(), None)
 
     def _key(self, version: str) -> str:
-        from airflow_monai.store import safe_name
+        from airflow_monai.factory.versions import version_key
 
-        return f"bundles/{safe_name(self.name)}/{version}.json"
+        return version_key(self.name, version)
 
     def _registered(self) -> list[RegisteredText]:
         """The registered workflows and those of registered MAPs as they are now, and those that still have runs."""

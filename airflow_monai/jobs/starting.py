@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from airflow_monai.errors import MonaiError
@@ -40,6 +40,8 @@ class JobStarter:
     store: Store
     runs: RunCreator
     end: Callable[[str, str, str], object]
+    _told: dict[str, set[str]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Of open requests the jobs that the index has been told of, so that it is not told at each pass."""
 
     def start_open(self) -> int:
         """Go on with what is open; how many requests are done with now.
@@ -48,12 +50,15 @@ class JobStarter:
         that Airflow has not read yet, is left for the next time.
         """
         self._see_cancelling_through()
-        done, refused = 0, Counter[str]()
+        done, refused, seen = 0, Counter[str](), set[str]()
         for request in JobRequests(self.store).open(MOST_AT_ONCE):
+            seen.add(request.id)
             try:
                 done += self._start(request, refused)
             except MonaiError as error:
                 log.warning("the jobs of request %s cannot be begun now: %s", request.id, error)
+        for request_id in self._told.keys() - seen:
+            del self._told[request_id]
         return done
 
     def start(self, request: Request) -> bool:
@@ -62,17 +67,22 @@ class JobStarter:
 
     def _start(self, request: Request, refused: Counter[str]) -> bool:
         """:param refused: how many runs of each DAG could not be made."""
-        results = []
+        settled = []
         for job in request.jobs:
-            began = self._is_settled(job) or (refused[job.dag_id] < PATIENCE and self._begin(job))
-            if began and len(request.jobs) > 1:
-                JobRequests(self.store).begun(request, job)
-            if not began:
+            if self._is_settled(job) or (refused[job.dag_id] < PATIENCE and self._begin(job)):
+                settled.append(job)
+            else:
                 refused[job.dag_id] += 1
-            results.append(began)
-        if all(results):
+        if len(settled) == len(request.jobs):
             JobRequests(self.store).close(request)
-        return all(results)
+            self._told.pop(request.id, None)
+            return True
+        told = self._told.setdefault(request.id, set())
+        for job in settled:
+            if job.job_id not in told:
+                JobRequests(self.store).begun(request, job)
+                told.add(job.job_id)
+        return False
 
     def _is_settled(self, job: WantedJob) -> bool:
         """Whether it has begun, or never will."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,3 +23,20 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     MapRegistry(made).register(image_map())
     made.write_json(f"payloads/{PAYLOAD}/payload.json", {})
     return made
+
+
+@pytest.fixture
+def asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the store is asked for from now on, as ``<operation> <key>``; empty it to count anew."""
+    found: list[str] = []
+
+    def counted(name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: Store, key: str, *args: Any) -> Any:
+            found.append(f"{name} {key}")
+            return ask(self, key, *args)
+
+        return call
+
+    for name in ("children", "create", "delete", "exists", "read", "write"):
+        monkeypatch.setattr(type(store), name, counted(name, getattr(type(store), name)))
+    return found

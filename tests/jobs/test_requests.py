@@ -208,3 +208,60 @@ def test_a_workflow_that_is_not_there_is_asked_for_a_few_times_only(store: Store
         requests.place(str(number), "asked", lambda: jobs)  # noqa: B023 - called at once
     runs.knows = False
     assert JobStarter(store, runs, runs.end).start_open() == 0 and runs.asked == PATIENCE
+
+
+def test_a_pass_tells_the_index_only_of_what_has_changed(store: Store, asked: list[str]) -> None:
+    """Nine of a request's ten jobs have begun, and one waits for days."""
+    runs, requests = Runs(), JobRequests(store)
+    labels = [f"m{number}:1.0.0" for number in range(10)]
+    jobs = []
+    for label in labels:
+        name = label.partition(":")[0]
+        MapRegistry(store).register(image_map(name))
+        jobs.append(replace(wanted("r", label), dag_id=f"map.{name}.1.0.0"))
+    requests.place("r", "asked", lambda: jobs)
+    late = jobs[4]
+    runs.refused = {late.dag_id}
+    starter = JobStarter(store, runs, runs.end)
+
+    def of_index() -> list[str]:
+        found = [one for one in asked if "jobs/index" in one]
+        asked.clear()
+        return found
+
+    of_index()
+    assert starter.start_open() == 0 and len(runs.made) == 9
+    assert sum(one.startswith("delete ") for one in of_index()) == 9
+    assert [entry.job_id for entry in requests.index.entries()] == [late.job_id]
+    of_index()
+    for _ in range(3):
+        assert starter.start_open() == 0
+        assert of_index() == []
+    # a gateway that has just come up sees to what another may have left undone
+    assert JobStarter(store, runs, runs.end).start_open() == 0 and len(of_index()) == 9
+    runs.refused = set()
+    assert starter.start_open() == 1 and len(runs.made) == 10
+    assert list(requests.index.entries()) == [] and starter._told == {}
+
+
+def test_all_that_begins_at_once_leaves_the_index_once(store: Store, asked: list[str]) -> None:
+    MapRegistry(store).register(image_map("heart"))
+    heart = replace(wanted("r", "heart:1.0.0"), dag_id="map.heart.1.0.0")
+    runs, requests = Runs(), JobRequests(store)
+    request, _ = requests.place("r", "asked", lambda: [wanted("r"), heart])
+    asked.clear()
+    assert JobStarter(store, runs, runs.end).start(request)
+    assert len([one for one in asked if one.startswith("delete jobs/index/")]) == 2
+    assert list(requests.index.entries()) == [] and not requests.is_open("r")
+
+
+def test_of_requests_that_are_gone_nothing_is_remembered(store: Store) -> None:
+    MapRegistry(store).register(image_map("heart"))
+    runs, requests = Runs(), JobRequests(store)
+    heart = replace(wanted("r", "heart:1.0.0"), dag_id="map.heart.1.0.0")
+    request, _ = requests.place("r", "asked", lambda: [wanted("r"), heart])
+    runs.refused = {heart.dag_id}
+    starter = JobStarter(store, runs, runs.end)
+    assert starter.start_open() == 0 and list(starter._told) == ["r"]
+    requests.close(request)  # another gateway was quicker
+    assert starter.start_open() == 0 and starter._told == {}

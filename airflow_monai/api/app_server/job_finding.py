@@ -48,7 +48,7 @@ def _without_run(job_id: str, store: Store) -> FoundJob | None:
     if unstarted is not None:
         return FoundJob(None, unstarted.job, unstarted)
     waiting = requests.waiting_job(wanted)
-    return FoundJob(None, waiting[1]) if waiting else None
+    return FoundJob(None, waiting[1], request=waiting[0]) if waiting else None
 
 
 @dataclass(frozen=True, slots=True)

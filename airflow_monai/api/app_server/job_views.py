@@ -23,7 +23,7 @@ from airflow_monai.api.common.wording import without_places
 from airflow_monai.api.instances.jobs import JobRow, progress_of, queue_position
 from airflow_monai.errors import MonaiError, PayloadNotFound
 from airflow_monai.jobs.clearing import Clearing, ClearingKind, Clearings, newest_generation
-from airflow_monai.jobs.requests import Priority, Unstarted, WantedJob
+from airflow_monai.jobs.requests import Priority, Request, Unstarted, WantedJob
 from airflow_monai.jobs.status import JobStatus
 from airflow_monai.maps.pinning import NOTE
 from airflow_monai.maps.registry import MapRegistry, RegisteredMap, split_label
@@ -46,11 +46,13 @@ class FoundJob:
     :param row: of Airflow's tables; None while it has no run.
     :param wanted: what is noted of a job without one.
     :param unstarted: why it never gets one.
+    :param request: in which it waits for one.
     """
 
     row: JobRow | None
     wanted: WantedJob | None = None
     unstarted: Unstarted | None = None
+    request: Request | None = None
 
     @property
     def dag_id(self) -> str:

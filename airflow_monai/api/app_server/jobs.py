@@ -253,9 +253,8 @@ def _begin(store: Store, request: Request) -> bool:
 
 
 def _try_again(job: FoundJob, store: Store, session: Session) -> FoundJob:
-    waiting = JobRequests(store).waiting_job(job.job_id)
-    if waiting is not None:
-        _begin(store, waiting[0])
+    if job.request is not None:
+        _begin(store, job.request)
     session.rollback()  # see what that has made
     row = job_of(session, RunName(job.dag_id, job.run_id))
     return FoundJob(row, job.wanted, JobRequests(store).unstarted(job.job_id) if row is None else None)

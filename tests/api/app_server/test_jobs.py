@@ -410,6 +410,16 @@ class TestBeforeTheDagIsThere:
         assert api("viewer").get(f"{URL}/{job['id']}").json()["reason"] is None
         assert runs() == 1
 
+    def test_to_ask_for_one_lists_the_index_once(
+        self, api: Api, dataset: str, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It has the names of all jobs that ever went without a run."""
+        job, listed = start(api("user"), dataset), list[str]()
+        children = LocalStore.children
+        monkeypatch.setattr(LocalStore, "children", lambda self, key: listed.append(key) or children(self, key))
+        assert api("user").get(f"{URL}/{job['id']}").json()["status"] == "QUEUED"
+        assert listed.count("jobs/index") == 1
+
     def test_it_can_be_cancelled_and_never_begins(self, api: Api, dataset: str, site_store: LocalStore) -> None:
         client = api("user")
         job = start(client, dataset)

@@ -118,8 +118,6 @@ def exchange() -> str:
 
 @pytest.fixture
 def free_port() -> int:
-    import socket
+    from tests.pacs import free_port
 
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    return free_port()

@@ -49,7 +49,7 @@ class Mailbox:
     @property
     def connection(self) -> str:
         """An Airflow connection to it, as an environment variable has it."""
-        extra = {"from_email": "monai@hospital.example", "disable_tls": True, "disable_ssl": True, "timeout": 5}
+        extra = {"from_email": "monai@hospital.example", "disable_tls": True, "disable_ssl": True, "timeout": 20}
         return json.dumps({"conn_type": "smtp", "host": "127.0.0.1", "port": self.port, "extra": extra})
 
     @property
@@ -62,7 +62,7 @@ class Mailbox:
 def mailbox() -> Iterator[Mailbox]:
     """A server on a free port of this host."""
     box = Mailbox(choose(0))
-    controller = Controller(box, hostname="127.0.0.1", port=box.port)
+    controller = Controller(box, hostname="127.0.0.1", port=box.port, ready_timeout=60)
     controller.start()
     try:
         yield box

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tarfile
 import time
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import docker
+
+from tests.pacs import free_port
 
 SHELL = "shell:1"
 """An image with a shell, ``sleep`` and ``cat``, made of this host's."""
@@ -54,7 +55,7 @@ class OwnEngine:
         # a bridge of its own: without any, an engine removes docker0, which is the shared one's
         command += ["--bridge", self._bridge(), "--iptables=false", "--ip6tables=false"]
         if self.tls:
-            self.port = self.port or _free_port()
+            self.port = self.port or free_port()
             pair = ["--tlscacert", "ca.pem", "--tlscert", "server.pem", "--tlskey", "server-key.pem"]
             files = [word if word.startswith("--") else f"{self.tls}/{word}" for word in pair]
             command += ["-H", self.url, "--tlsverify", *files]
@@ -66,14 +67,16 @@ class OwnEngine:
 
     def _bridge(self) -> str:
         if not self.bridge:
-            number = secrets.randbelow(250)
+            number = secrets.randbelow(5000)
             self.bridge = f"test-{secrets.token_hex(4)}"
             subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
-            subprocess.run(["ip", "addr", "add", f"10.213.{number}.1/24", "dev", self.bridge], check=True)
+            subprocess.run(
+                ["ip", "addr", "add", f"10.{200 + number // 250}.{number % 250}.1/24", "dev", self.bridge], check=True
+            )
         return self.bridge
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while True:
             with suppress(Exception):
                 client = self.client()
@@ -88,7 +91,7 @@ class OwnEngine:
         return (self.folder / f"log{max(0, self.started - 1)}").read_text()[-3000:]
 
     def client(self) -> docker.APIClient:
-        return docker.APIClient(base_url=self.socket, version="1.41", timeout=20)
+        return docker.APIClient(base_url=self.socket, version="1.41", timeout=60)
 
     def stop(self) -> None:
         """End it as a system does that shuts down."""
@@ -101,7 +104,7 @@ class OwnEngine:
         if self.process is None:
             return
         self.process.send_signal(sent)
-        self.process.wait(30)
+        self.process.wait(90)
         self.process = None
         if sent == signal.SIGKILL:  # what it had started goes with it, but for the containers and their keepers
             (self.folder / "pid").unlink(missing_ok=True)
@@ -110,8 +113,10 @@ class OwnEngine:
     def _end_containerd(self, sent: signal.Signals) -> None:
         file = self.folder / "exec/containerd/containerd.pid"
         with suppress(OSError, ValueError):
-            os.kill(int(file.read_text()), sent)
-            time.sleep(0.2)
+            os.kill(pid := int(file.read_text()), sent)
+            end = time.monotonic() + 20
+            while _runs(pid) and time.monotonic() < end:
+                time.sleep(0.05)
         file.unlink(missing_ok=True)  # where nobody reaps the dead, the number would seem to be alive
 
     def containers(self) -> list[str]:
@@ -142,6 +147,12 @@ class OwnEngine:
         if self.bridge:
             subprocess.run(["ip", "link", "delete", self.bridge], capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def make_certificates(folder: Path) -> Path:
@@ -186,9 +197,3 @@ def _shell_image() -> bytes:
             info.size, info.mode = len(data), 0o755
             tar.addfile(info, io.BytesIO(data))
     return stream.getvalue()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airflow_monai.local.ports import choose
 from tests.conftest import ORTHANC_DICOMWEB
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -54,7 +55,7 @@ class Receiver:
 
     def rest(self, path: str) -> Any:
         """The answer of Orthanc's REST API to a GET."""
-        with urllib.request.urlopen(f"{self.http}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.http}{path}", timeout=60) as answer:
             return json.loads(answer.read())
 
     def sop_uids(self) -> list[str]:
@@ -62,10 +63,15 @@ class Receiver:
         return sorted(item["MainDicomTags"]["SOPInstanceUID"] for item in self.rest("/instances?expand"))
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port that nobody listens on, another one each time; no connection of this host gets it meanwhile."""
+    while (port := choose()) in _given:
+        pass
+    _given.add(port)
+    return port
 
 
 @contextmanager
@@ -120,7 +126,7 @@ def _running(command: Sequence[str], log: Path, env: dict[str, str], ready: Call
     with open(log, "wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=env, start_new_session=True)
     try:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while not ready():
             if process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"{command[0]} did not start: {log.read_text(errors='replace')[-2000:]}")

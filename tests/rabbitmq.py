@@ -75,7 +75,7 @@ class RabbitNode:
             self.process = subprocess.Popen(
                 [str(PROGRAM)], stdout=out, stderr=out, env=environment, start_new_session=True, cwd=self.folder
             )
-        end = time.monotonic() + 90
+        end = time.monotonic() + 180
         while True:
             with suppress(Exception):
                 self.connect().close()
@@ -90,7 +90,7 @@ class RabbitNode:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        end = time.monotonic() + 10
+        end = time.monotonic() + 30
         while _listens(self.port) and time.monotonic() < end:
             time.sleep(0.05)
 
@@ -117,7 +117,7 @@ class RabbitNode:
         """A plain client, apart from ours."""
         credentials = pika.PlainCredentials("guest", "guest")
         parameters = pika.ConnectionParameters(
-            "127.0.0.1", self.port, virtual_host, credentials, heartbeat=0, socket_timeout=5, stack_timeout=10
+            "127.0.0.1", self.port, virtual_host, credentials, heartbeat=0, socket_timeout=20, stack_timeout=40
         )
         return pika.BlockingConnection(parameters)
 

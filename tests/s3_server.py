@@ -111,7 +111,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 def _wait(port: int) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while True:
         with socket.socket() as sock:
             sock.settimeout(0.5)

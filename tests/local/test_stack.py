@@ -58,7 +58,7 @@ def pids_of(state: Path) -> dict[str, ProcessRef]:
     return record.processes
 
 
-def ended(refs: dict[str, ProcessRef], seconds: float = 20) -> bool:
+def ended(refs: dict[str, ProcessRef], seconds: float = 60) -> bool:
     return wait_until(lambda: not any(ref.alive() for ref in refs.values()), seconds)
 
 
@@ -97,7 +97,7 @@ def test_a_part_that_ends_by_itself_is_told_with_the_end_of_its_log(stack: Local
     with process.log.open("a") as log:
         log.write("no space left\n")
     os.kill(process.pid, signal.SIGKILL)
-    assert process.wait(5)
+    assert process.wait(30)
     with pytest.raises(StackError, match=r"(?s)pacs ended with exit code -9.*no space left"):
         stack.check()
 
@@ -112,10 +112,10 @@ def test_everything_ends_with_its_owner(tmp_path: Path, number: int) -> None:
     record = StackRecord.load(state)
     assert record is not None and all(ref.alive() for ref in record.processes.values())
     owner.send_signal(number)
-    owner.communicate(timeout=30)
+    owner.communicate(timeout=90)
     assert ended(record.processes)
-    assert wait_until(lambda: marked(record.token) == [], 10)
-    assert wait_until(lambda: not record.path.exists(), 10)
+    assert wait_until(lambda: marked(record.token) == [], 60)
+    assert wait_until(lambda: not record.path.exists(), 60)
 
 
 def test_what_a_part_left_behind_in_a_session_of_its_own_is_ended_too(stack: LocalStack) -> None:
@@ -137,10 +137,10 @@ def test_a_part_that_ignores_the_signal_is_killed(tmp_path: Path) -> None:
     )
     process = Process("stubborn", [sys.executable, "-u", "-c", script], log=tmp_path / "log", env=env)
     process.start()
-    assert wait_until(lambda: process.tail() == "ok", 10)
+    assert wait_until(lambda: process.tail() == "ok", 60)
     assert process.ref is not None
     teardown(StackRecord(tmp_path, "stubborn", None, {"stubborn": process.ref}), grace=1)
-    assert process.wait(1)
+    assert process.wait(30)
 
 
 def test_a_stack_that_is_left_running_is_ended_by_the_stop_command(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_stack_that_is_left_running_is_ended_by_the_stop_command(tmp_path: Pat
         )
         assert done.returncode == 0
         assert said in done.stdout.decode()
-    assert ended(refs, 1)
+    assert ended(refs)
 
 
 def test_a_folder_with_something_else_in_it_is_never_emptied(tmp_path: Path) -> None:
@@ -187,6 +187,12 @@ def test_a_port_that_is_taken_is_left_to_its_owner() -> None:
         sock.listen()
         taken = sock.getsockname()[1]
         assert PortChooser().choose(taken) != taken
+
+
+def test_a_port_that_is_chosen_is_given_to_no_connection_before_its_server_listens() -> None:
+    limits = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    lowest = int(limits.read_text().split()[0]) if limits.exists() else 49_152
+    assert all(port < lowest for port in (PortChooser().choose() for _ in range(20)))
 
 
 def test_two_stacks_that_start_at_once_do_not_choose_the_same_port(free_port: int) -> None:
@@ -233,12 +239,13 @@ def test_a_database_ends_with_the_process_that_owns_it(tmp_path: Path, end: str)
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         pid, sockets = owner.stdout.readline().split()
+        ref = ProcessRef.of(int(pid))
         if end == "is killed":
-            assert psutil.pid_exists(int(pid))
+            assert ref and ref.alive()
             owner.kill()
-        owner.wait(30)
-    assert wait_until(lambda: not psutil.pid_exists(int(pid)), 15)
-    assert wait_until(lambda: not Path(sockets).exists(), 15)
+        owner.wait(60)
+    assert wait_until(lambda: not (ref and ref.alive()), 60)
+    assert wait_until(lambda: not Path(sockets).exists(), 60)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="all the other tests run as an ordinary user then")
@@ -266,7 +273,7 @@ def test_the_database_starts_for_an_ordinary_user(tmp_path: Path) -> None:
             (home / "traceback").write_text(traceback.format_exc())
         finally:
             os._exit(code)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
         time.sleep(0.1)
     traces = [path.read_text() for path in home.glob("traceback")]
@@ -276,8 +283,9 @@ def test_the_database_starts_for_an_ordinary_user(tmp_path: Path) -> None:
 def test_what_gave_its_mark_away_is_ended_with_its_parent(stack: LocalStack) -> None:
     script = "env -i sleep 300 & wait"
     keeper = subprocess.Popen(["sh", "-c", script], env=stack.env, start_new_session=True)
-    assert wait_until(lambda: bool(psutil.Process(keeper.pid).children()), 10)
+    assert wait_until(lambda: bool(psutil.Process(keeper.pid).children()), 60)
     (child,) = psutil.Process(keeper.pid).children()
+    ref = ProcessRef.of(child.pid)
     stack.stop()
-    keeper.wait(5)
-    assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, 5)
+    keeper.wait(60)
+    assert wait_until(lambda: ref is None or not ref.alive(), 60)

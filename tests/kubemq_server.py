@@ -25,6 +25,8 @@ import grpc
 from airflow_monai.broker.base import BrokerAddress
 from airflow_monai.broker.kubemq import wire
 
+BODY_LIMIT = 4 * 1024**2
+
 
 @dataclass
 class Transaction:
@@ -53,11 +55,16 @@ class KubeMqServer:
         self.sequence = 0
         self.broken = False
         """Whether it takes no messages, as with a disk that is full."""
+        self.loses_acknowledgements_of: str | None = None
+        """A queue whose acknowledgements it refuses, as where it has forgotten their transaction."""
+        self.busy = False
+        """Whether it answers that it has reached a limit."""
         self.port = 0
         self.server: grpc.Server | None = None
 
     def start(self) -> None:
-        self.server = grpc.server(ThreadPoolExecutor(100), options=[("grpc.so_reuseport", 0)])
+        options = [("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", BODY_LIMIT)]
+        self.server = grpc.server(ThreadPoolExecutor(100), options=options)
         unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
         methods = {
             "Ping": unary(self._ping, wire.Empty.FromString, wire.PingResult.SerializeToString),
@@ -106,23 +113,25 @@ class KubeMqServer:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "Error 421: authentication verification failed, bad token")
 
     def _ping(self, _: Any, context: grpc.ServicerContext) -> Any:
-        return wire.PingResult(Host="stand-in", Version="v2.0.0")
+        return wire.PingResult(Version="v2.0.0")
 
     def _event(self, event: Any, context: grpc.ServicerContext) -> Any:
         self._let_in(context)
         assert event.ClientID and event.Channel and event.Store
         self.events.append(event)
-        return wire.Result(EventID=event.EventID, Sent=True)
+        return wire.Result(Sent=True)
 
     def _send(self, message: Any, context: grpc.ServicerContext) -> Any:
         self._let_in(context)
+        if self.busy:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests")
         if self.denied and message.Channel.startswith(self.denied):
             context.abort(grpc.StatusCode.UNKNOWN, "Error 412: access denied to resource")
         error = _problem(message)
         if self.broken:
             error = "stan: publish ack timeout"
         if error:
-            return wire.SendQueueMessageResult(MessageID=message.MessageID, IsError=True, Error=error)
+            return wire.SendQueueMessageResult(IsError=True, Error=error)
         with self.lock:
             self.sequence += 1
             message.Attributes.Sequence, message.Attributes.Timestamp = self.sequence, time.time_ns()
@@ -133,7 +142,7 @@ class KubeMqServer:
             else:
                 self.waiting.setdefault(message.Channel, {})[self.sequence] = message
             self.lock.notify_all()
-        return wire.SendQueueMessageResult(MessageID=message.MessageID, SentAt=time.time_ns())
+        return wire.SendQueueMessageResult(SentAt=time.time_ns())
 
     def _close(self, transaction: Transaction) -> None:
         with self.lock:
@@ -191,14 +200,14 @@ class KubeMqServer:
 
     def _changed(self, request: Any, transaction: Transaction | None) -> Any:
         failed = wire.QueuesDownstreamResponse(TransactionId=request.RefTransactionId, IsError=True)
-        if transaction is None:
+        if transaction is None or transaction.channel == self.loses_acknowledgements_of:
             failed.Error = "transaction is completed or transaction id not found"
             return failed
         if not transaction.is_open:
             failed.Error = "cannot ack messages with closed response "
             return failed
         if request.RequestTypeData == wire.ACTIVE_OFFSETS:
-            return wire.QueuesDownstreamResponse(ActiveOffsets=list(transaction.held))
+            return wire.QueuesDownstreamResponse(TransactionId=transaction.name)
         with self.lock:
             for sequence in request.SequenceRange:
                 if transaction.held.pop(sequence, None) is None:

@@ -167,6 +167,16 @@ class BrokerAddress:
             raise self.error(f"{key} = {text!r} is not a whole number from {least} to {most}")
         return value
 
+    def client_certificate(self) -> tuple[str, ...]:
+        """Files of the certificate that we show and of its key, or one that holds both; empty for none.
+
+        :raises BrokerMisused: when there is a key without a certificate.
+        """
+        cert_file, key_file = self.text("cert_file"), self.text("key_file")
+        if key_file and not cert_file:
+            raise self.error("key_file is set without cert_file, the certificate that it belongs to")
+        return tuple(name for name in (cert_file, key_file) if name)
+
     def error(self, problem: str) -> BrokerMisused:
         return BrokerMisused(f"Broker {self.name}: {problem}. Correct the Airflow connection {self.name!r}.")
 

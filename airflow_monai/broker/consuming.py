@@ -6,7 +6,7 @@ import logging
 import threading
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from airflow_monai.broker.base import REASON_HEADER, BrokerAddress, Message, Wanted
 from airflow_monai.errors import BrokerError
@@ -16,6 +16,19 @@ DEAD_LETTER = "-dead-letter"
 REASON_CHARACTERS = 2000
 log = logging.getLogger(__name__)
 _PAUSE_SECONDS = 1.0
+
+
+class State:
+    """Why no message can come now, None when they can; who listens hears each change once."""
+
+    def __init__(self, told: Callable[[str | None], None]):
+        self.reason: str | None = "not connected yet"
+        self._told = told
+
+    def tell(self, reason: str | None) -> None:
+        if reason != self.reason:
+            self.reason = reason
+            self._told(reason)
 
 
 class Consumer(ABC):
@@ -29,7 +42,8 @@ class Consumer(ABC):
     def __init__(self, address: BrokerAddress, wanted: Wanted):
         self.wanted = wanted
         self.closing = threading.Event()
-        self.state: str | None = "not connected yet"
+        self.state = State(wanted.told)
+        self.tell = self.state.tell
         self._thread = threading.Thread(target=self._run, name=f"{address.kind}-{address.name}", daemon=True)
 
     def start(self) -> None:
@@ -39,12 +53,6 @@ class Consumer(ABC):
     def close(self, grace: float = 10.0) -> None:
         self.closing.set()
         self._thread.join(grace)
-
-    def tell(self, reason: str | None) -> None:
-        """Say why no message can come now, or that they can; once for each change."""
-        if reason != self.state:
-            self.state = reason
-            self.wanted.told(reason)
 
     @abstractmethod
     def _consume(self) -> None:

@@ -103,8 +103,10 @@ def _security(address: BrokerAddress) -> dict[str, Any]:
             "sasl.password": address.password,
         }
     if tls:
-        files = {"ssl.ca.location": "ca_file", "ssl.certificate.location": "cert_file", "ssl.key.location": "key_file"}
-        found |= {name: address.text(key) for name, key in files.items() if address.text(key)}
+        if address.text("ca_file"):
+            found["ssl.ca.location"] = address.text("ca_file")
+        if cert := address.client_certificate():
+            found |= {"ssl.certificate.location": cert[0], "ssl.key.location": cert[-1]}
         if not address.flag("check_certificate", default=True):
             found["enable.ssl.certificate.verification"] = False
         if not address.flag("check_host", default=True):
@@ -339,7 +341,7 @@ class _Subscription(Consumer):
 
     def _look_again(self, consumer: Client) -> None:
         """Why no message can come, as long as that is so: a cluster that is away, a topic that is missing."""
-        if self.state is None or time.monotonic() < self._look_at:
+        if self.state.reason is None or time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + LOOK_SECONDS
         try:

@@ -82,7 +82,7 @@ def _tls(address: BrokerAddress) -> ssl.SSLContext | None:
     """TLS as the connection wants it; the broker's certificate is checked unless ``check_certificate`` says false."""
     if not address.flag("tls", default=address.kind == "amqps"):
         return None
-    cert = tuple(file for file in (address.text("cert_file"), address.text("key_file")) if file)
+    cert = address.client_certificate()
     verify: bool | str = address.text("ca_file") or True
     if not address.flag("check_certificate", default=True):
         verify = False

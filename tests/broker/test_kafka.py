@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from airflow_monai.broker import base
 from airflow_monai.broker import kafka as ours
 from airflow_monai.broker.base import REASON_HEADER, BrokerAddress, Delivered, Message, message_of, open_broker
 from airflow_monai.broker.kafka import DEAD_LETTER
@@ -296,6 +297,6 @@ def test_the_connection_of_airflow_is_tried_by_its_test_button(
     form = kafka_connection_type()
     assert form["hook-class-name"] == f"{KafkaHook.__module__}.{KafkaHook.__name__}"
     assert (form["connection-type"], form["hook-name"]) == (KafkaHook.conn_type, KafkaHook.hook_name)
-    source = Path(ours.__file__).read_text()
+    source = Path(ours.__file__).read_text() + Path(base.__file__).read_text()
     for name in form["conn-fields"]:
         assert f'"{name}"' in source, f"nothing reads {name}"

@@ -14,6 +14,7 @@ from airflow_monai.broker.base import BrokerAddress, Message
 from airflow_monai.broker.kubemq import wire
 from airflow_monai.broker.texts import texts_of
 from airflow_monai.errors import BrokerError, BrokerMisused
+from airflow_monai.tls import client_context
 
 CONFIRM_SECONDS = 10.0
 CONNECT_SECONDS = 15.0
@@ -29,12 +30,13 @@ _MISUSED = frozenset(
         grpc.StatusCode.UNAUTHENTICATED,
         grpc.StatusCode.PERMISSION_DENIED,
         grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
     }
 )
 _NUMBERED = re.compile(r"Error (\d{3})\b")
 _NOT_ALLOWED = range(412, 425)
 _NOT_VALID = (*range(101, 121), 122, *range(131, 137))
+_TOO_LARGE = "larger than max"
+"""What both gRPC's client and KubeMQ's server say of a message that is longer than their limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +74,14 @@ class KubeMqOptions:
 def _tls(address: BrokerAddress) -> grpc.ChannelCredentials | None:
     if not address.flag("tls"):
         return None
-    cert_file = address.text("cert_file")
-    names = (address.text("ca_file"), address.text("key_file", cert_file) if cert_file else "", cert_file)
+    ca_file, cert = address.text("ca_file"), address.client_certificate()
+    names = (ca_file, cert[-1], cert[0]) if cert else (ca_file,)
     try:
+        client_context(ca_file or True, cert)  # of files that are none gRPC would say only that it cannot connect
         return grpc.ssl_channel_credentials(*(Path(name).read_bytes() if name else None for name in names))
-    except OSError as error:
-        raise address.error(f"its certificates cannot be used ({error.strerror})") from None
+    except (OSError, ValueError) as error:
+        said = getattr(error, "reason", "") or getattr(error, "strerror", "") or str(error)
+        raise address.error(f"its certificates cannot be used ({said})") from None
 
 
 class Access:
@@ -102,7 +106,7 @@ class Access:
         try:
             return call(request, timeout=seconds, metadata=self.options.metadata)
         except grpc.RpcError as error:
-            raise self.as_ours(error) from None
+            raise self.as_ours(error, request) from None
         except ValueError:  # the channel was closed
             raise self.address.away("the connection was closed") from None
 
@@ -142,8 +146,11 @@ class Access:
             )
         return self.address.away(f"KubeMQ could not do it: {said}")
 
-    def as_ours(self, error: grpc.RpcError) -> BrokerError:
-        """An error of the client's as one of ours."""
+    def as_ours(self, error: grpc.RpcError, request: Any = None) -> BrokerError:
+        """An error of the client's as one of ours.
+
+        :param request: what was asked, None for a stream.
+        """
         code = error.code() if isinstance(error, grpc.Call) else None
         said = (error.details() or "") if isinstance(error, grpc.Call) else type(error).__name__
         if _NUMBERED.search(said) and code is not grpc.StatusCode.UNAUTHENTICATED:
@@ -151,9 +158,25 @@ class Access:
         said = said.strip().rstrip(".")[:200]
         if code in _MISUSED:
             return self.address.error(f"KubeMQ refuses: {said}")
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return self._exhausted(said, request)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return self.address.away(f"KubeMQ at {self.options.target} has not answered in time")
         return self.address.away(f"KubeMQ at {self.options.target} cannot be reached: {said}")
+
+    def _exhausted(self, said: str, request: Any) -> BrokerError:
+        """A message that is too large, which it stays however often it is sent; or a limit that is there for a time."""
+        if _TOO_LARGE not in said:
+            return self.address.away(f"KubeMQ has reached a limit of its own, and takes nothing now: {said}")
+        if request is None:  # what we ask for by a stream is short
+            return BrokerMisused(
+                f"Broker {self.address.name}: a message that waits there is too large to be taken: {said}. Remove it "
+                "from its queue; nothing behind it can come before. Whoever sent it must send less."
+            )
+        return BrokerMisused(
+            f"Broker {self.address.name}: a message of {request.ByteSize()} bytes is too large for KubeMQ: {said}. "
+            "Raise GRPC_BODY_LIMIT of the server (4 MiB where nothing is set)."
+        )
 
 
 def _sound(text: str) -> str:

@@ -2,14 +2,18 @@
 
 A gateway notes each message that was there before it started, before it hands it out: as a message in a queue beside,
 by the sequence number, which a message keeps as long as nobody has answered it. The next one that starts reads all
-notes, and leaves their sum. A message that comes later is new, and only noted by the gateway after one that died.
+notes, and leaves one with what stands in them. A message that comes later is new, and only noted by the gateway after
+one that died.
+
+Each time that a message is handed out has an id of its own. So a note counts once, however often it is written and
+read: when KubeMQ's confirmation of it is lost, or when notes come again beside the one with what stands in them.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+import uuid
 from typing import Any
 
 from airflow_monai.broker.base import Message
@@ -22,8 +26,8 @@ BEHIND = "-deliveries"
 READ_SECONDS = 1.0
 KEPT_SECONDS = 24 * 3600
 _MOST = 1000
-_Counts = dict[int, tuple[int, float]]
-"""Sequence number -> (how often it was handed out, when last)."""
+_Counts = dict[int, dict[str, float]]
+"""Sequence number -> the times that it was handed out: id -> when."""
 
 
 class Deliveries:
@@ -33,6 +37,7 @@ class Deliveries:
         self._access, self._calls = access, calls
         self._channel = f"{topic}{BEHIND}"
         self._counts: _Counts = {}
+        self._unconfirmed: dict[int, str] = {}
         self._started: int | None = None
 
     def read(self, line: Line) -> None:
@@ -49,10 +54,10 @@ class Deliveries:
                 _add(counts, note.Body)
             if len(found.Messages) < _MOST:
                 break
-        counts = {number: kept for number, kept in counts.items() if time.time() - kept[1] < KEPT_SECONDS}
+        counts = {number: times for number, times in counts.items() if time.time() - max(times.values()) < KEPT_SECONDS}
         self._started = self._write(counts)
         self._counts = counts
-        for transaction, sequences in taken:  # where we die before, they count twice
+        for transaction, sequences in taken:
             line.acknowledge(transaction, sequences)
 
     def note(self, message: Any) -> str:
@@ -63,25 +68,29 @@ class Deliveries:
         if self._started is None or message.Attributes.Timestamp >= self._started:
             return ""
         number, limit = int(message.Attributes.Sequence), self._access.options.delivery_limit
-        times = self._counts.get(number, (0, 0.0))[0]
-        if times >= limit:
+        if len(self._counts.get(number, ())) >= limit:
             return f"it was handed out {limit} times, each to a gateway that died with it"
-        self._write({number: (1, time.time())})
-        self._counts[number] = (times + 1, time.time())
+        this_time = {self._unconfirmed.setdefault(number, uuid.uuid4().hex[:12]): time.time()}
+        self._write({number: this_time})
+        del self._unconfirmed[number]
+        self._counts.setdefault(number, {}).update(this_time)
         return ""
 
-    def _write(self, counts: Mapping[int, tuple[int, float]]) -> int:
+    def _write(self, counts: _Counts) -> int:
         """Leave a note; when that was, on the server's clock, in nanoseconds."""
         note = Message(self._channel, json.dumps(counts).encode(), type="deliveries")
         return int(self._access.send(self._calls, self._channel, note, {}).SentAt)
 
 
 def _add(counts: _Counts, body: bytes) -> None:
-    """Add up what a note says; what is none says nothing."""
+    """Add what a note says; what is none says nothing."""
     try:
-        found = [(int(number), int(times), float(when)) for number, (times, when) in json.loads(body).items()]
+        found = {
+            int(number): {name: float(when) for name, when in times.items()}
+            for number, times in json.loads(body).items()
+        }
     except (ValueError, TypeError, AttributeError):
         return
-    for number, times, when in found:
-        before = counts.get(number, (0, 0.0))
-        counts[number] = (before[0] + times, max(before[1], when))
+    for number, times in found.items():
+        if times:
+            counts.setdefault(number, {}).update(times)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from airflow_monai.broker.base import Message, Wanted
-from airflow_monai.broker.consuming import Consumer, Rewritten
+from airflow_monai.broker.consuming import Consumer, Rewritten, State
 from airflow_monai.broker.kubemq import wire
 from airflow_monai.broker.kubemq.access import Access
 from airflow_monai.broker.kubemq.deliveries import Deliveries
@@ -32,7 +32,7 @@ class KubeMqSubscription:
         self._wanted = wanted
         self._lock = threading.Lock()
         self._reasons: dict[str, str | None] = {}
-        self._state: str | None = "not connected yet"
+        self._state = State(wanted.told)
         self._calls = access.calls()
         self._queues = [_Queue(access, self._calls, self._part(topic)) for topic in wanted.topics]
         for consumer in self._queues:
@@ -49,9 +49,8 @@ class KubeMqSubscription:
         with self._lock:
             self._reasons[topic] = reason
             worst = next((one for one in self._reasons.values() if one), None)
-            if worst != self._state and (worst or len(self._reasons) == len(self._queues)):
-                self._state = worst
-                self._wanted.told(worst)
+            if worst or len(self._reasons) == len(self._queues):
+                self._state.tell(worst)
 
     def close(self, grace: float = 10.0) -> None:
         for consumer in self._queues:
@@ -68,7 +67,7 @@ class _Queue(Consumer):
         super().__init__(access.address, wanted)
         self.access, self.calls = access, calls
         (self._topic,) = wanted.topics
-        self._deliveries = Deliveries(access, calls, self._topic)
+        self._deliveries = self._counted_anew()
         self._free: deque[Line] = deque()
         self._held: set[Line] = set()
         self._room = threading.Event()
@@ -92,6 +91,13 @@ class _Queue(Consumer):
             line.close()  # what it holds and nobody has comes again
             if not self.closing.is_set():
                 raise
+        except Exception:
+            line.close()
+            self._deliveries = self._counted_anew()  # else one that nobody can handle would come again for ever
+            raise
+
+    def _counted_anew(self) -> Deliveries:
+        return Deliveries(self.access, self.calls, self._topic)
 
     def _hand_out(self, line: Line, found: Any) -> None:
         (given,) = found.Messages

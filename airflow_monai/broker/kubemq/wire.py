@@ -1,5 +1,7 @@
 """KubeMQ's protocol (gRPC, service ``kubemq.kubemq``) as far as we speak it, its messages made here field by field.
 
+Fields that we neither write nor read are left out; what KubeMQ says in them is passed over.
+
 KubeMQ's own client for Python is not used: its releases want a protobuf older than that which Airflow's OpenTelemetry
 brings, or install a package ``examples`` beside ours. The numbers are those of the protocol's published definition, and
 never change in it. The messages live in a pool of their own, so that they meet no other definition of the same name.
@@ -26,7 +28,7 @@ _SCALARS = {
 # A type's name, "repeated" before it for a list; "map": texts by text. A choice is an int32, the same when it is sent.
 _MESSAGES: Mapping[str, Mapping[int, tuple[str, str]]] = {
     "Empty": {},
-    "PingResult": {1: ("string", "Host"), 2: ("string", "Version")},
+    "PingResult": {2: ("string", "Version")},
     "Event": {
         1: ("string", "EventID"),
         2: ("string", "ClientID"),
@@ -36,7 +38,7 @@ _MESSAGES: Mapping[str, Mapping[int, tuple[str, str]]] = {
         6: ("bool", "Store"),
         7: ("map", "Tags"),
     },
-    "Result": {1: ("string", "EventID"), 2: ("bool", "Sent"), 3: ("string", "Error")},
+    "Result": {2: ("bool", "Sent"), 3: ("string", "Error")},
     "QueueMessage": {
         1: ("string", "MessageID"),
         2: ("string", "ClientID"),
@@ -45,25 +47,9 @@ _MESSAGES: Mapping[str, Mapping[int, tuple[str, str]]] = {
         5: ("bytes", "Body"),
         6: ("map", "Tags"),
         7: ("QueueMessageAttributes", "Attributes"),
-        8: ("QueueMessagePolicy", "Policy"),
     },
-    "QueueMessageAttributes": {
-        1: ("int64", "Timestamp"),
-        2: ("uint64", "Sequence"),
-        4: ("int32", "ReceiveCount"),
-    },
-    "QueueMessagePolicy": {
-        1: ("int32", "ExpirationSeconds"),
-        2: ("int32", "DelaySeconds"),
-        3: ("int32", "MaxReceiveCount"),
-        4: ("string", "MaxReceiveQueue"),
-    },
-    "SendQueueMessageResult": {
-        1: ("string", "MessageID"),
-        2: ("int64", "SentAt"),
-        5: ("bool", "IsError"),
-        6: ("string", "Error"),
-    },
+    "QueueMessageAttributes": {1: ("int64", "Timestamp"), 2: ("uint64", "Sequence")},
+    "SendQueueMessageResult": {2: ("int64", "SentAt"), 5: ("bool", "IsError"), 6: ("string", "Error")},
     "QueuesDownstreamRequest": {
         1: ("string", "RequestID"),
         2: ("string", "ClientID"),
@@ -71,7 +57,6 @@ _MESSAGES: Mapping[str, Mapping[int, tuple[str, str]]] = {
         4: ("string", "Channel"),
         5: ("int32", "MaxItems"),
         6: ("int32", "WaitTimeout"),
-        7: ("bool", "AutoAck"),
         9: ("repeated int64", "SequenceRange"),
         10: ("string", "RefTransactionId"),
     },
@@ -80,10 +65,8 @@ _MESSAGES: Mapping[str, Mapping[int, tuple[str, str]]] = {
         2: ("string", "RefRequestId"),
         3: ("int32", "RequestTypeData"),
         4: ("repeated QueueMessage", "Messages"),
-        5: ("repeated int64", "ActiveOffsets"),
         6: ("bool", "IsError"),
         7: ("string", "Error"),
-        8: ("bool", "TransactionComplete"),
     },
 }
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +34,15 @@ tasks:
 """
 
 
-def write_workflow(folder: Path, name: str = "ct-lung", ae: str = "CTLUNG", quiet: float = 0.5, more: str = "") -> Path:
+def write_workflow(folder: Path, name: str = "ct-lung", ae: str = "CTLUNG", quiet: float = 1.0, more: str = "") -> Path:
     folder.mkdir(exist_ok=True)
     file = folder / f"{name}.yaml"
     file.write_text(WORKFLOW.format(name=name, ae=ae, quiet=quiet, more=more))
     return file
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 20.0, pause: float = 0.02) -> Any:
-    """The first true value that ``what`` gives."""
+def wait_for(what: Callable[[], Any], seconds: float = 60.0, pause: float = 0.02) -> Any:
+    """The first true value that ``what`` gives; only what never comes takes all of the time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = what()
@@ -72,7 +73,7 @@ class Site:
         """
         :param more: options of the gateway.
         """
-        options = GatewayOptions(str(self.workflows), "127.0.0.1", 0, 0.5, self.events_file, **more)
+        options = GatewayOptions(str(self.workflows), "127.0.0.1", 0, 1.0, self.events_file, **more)
         gateway = Gateway(self.store, options, AirflowEngine(AirflowApi("monai_airflow")))
         gateway.start()
         self._gateways.append(gateway)
@@ -90,7 +91,7 @@ class Site:
         with open(self.folder / "gateway.log", "a") as log:
             process = subprocess.Popen(command, stderr=log, text=True, env={**self.environment(), **environment})
         self._processes.append(process)
-        wait_for(lambda: len(self.events("gateway-started")) > started or process.poll() is not None, 60)
+        wait_for(lambda: len(self.events("gateway-started")) > started or process.poll() is not None, 180)
         return process
 
     def environment(self) -> dict[str, str]:
@@ -99,7 +100,7 @@ class Site:
             "AIRFLOW_HOME": str(self.folder / "airflow"),
             "AIRFLOW__MONAI__STORE": self.store.url,
             "AIRFLOW__MONAI__WORKFLOW_FOLDER": str(self.workflows),
-            "AIRFLOW__MONAI__QUIET_SECONDS": "0.5",
+            "AIRFLOW__MONAI__QUIET_SECONDS": "1.0",
             "AIRFLOW_CONN_MONAI_AIRFLOW": self.airflow.connection,
             **self._more,
         }
@@ -110,7 +111,7 @@ class Site:
         *lines, _ = self.events_file.read_text().split("\n")  # the last one is just being written
         return [event for event in map(json.loads, lines) if not kinds or event["event"] in kinds]
 
-    def wait_for_event(self, kind: str, count: int = 1, seconds: float = 20.0) -> list[dict[str, Any]]:
+    def wait_for_event(self, kind: str, count: int = 1, seconds: float = 60.0) -> list[dict[str, Any]]:
         return wait_for(lambda: found if len(found := self.events(kind)) >= count else None, seconds)
 
     def files(self) -> list[str]:
@@ -119,7 +120,18 @@ class Site:
 
     def unfinished(self) -> list[Path]:
         """Files that are still coming in, or were left behind."""
-        return [path for path in self.store.spool().glob("*/**/*") if path.is_file() and path.name != "lock"]
+        top = self.store.spool()
+        # not by `glob`: folders of it come and go meanwhile
+        found = [Path(folder, name) for folder, _, names in os.walk(top) for name in names if name != "lock"]
+        return [path for path in found if path.parent != top and path.is_file()]
+
+    def unfinished_bytes(self) -> int:
+        """How much space they take."""
+        total = 0
+        for path in self.unfinished():
+            with suppress(FileNotFoundError):  # it has just been removed
+                total += path.stat().st_size
+        return total
 
     def close(self) -> None:
         for gateway in self._gateways:

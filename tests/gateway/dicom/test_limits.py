@@ -203,7 +203,7 @@ def send_too_large(site: Site, port: int, size: int, most: int = 1_200_000) -> N
 
     def watch() -> None:
         while not over.wait(0.01):
-            seen.append(sum(path.stat().st_size for path in site.unfinished() if path.exists()))
+            seen.append(site.unfinished_bytes())
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -226,7 +226,7 @@ def send_too_large(site: Site, port: int, size: int, most: int = 1_200_000) -> N
 
 
 def test_who_says_nothing_is_not_waited_for(site: Site) -> None:
-    gateway = site.gateway(dicom=DicomOptions(artim_seconds=0.3, idle_seconds=0.5))
+    gateway = site.gateway(dicom=DicomOptions(artim_seconds=1.0, idle_seconds=1.0))
     with RawScu(gateway.port) as silent, RawScu(gateway.port) as idle:
         idle.associate(contexts=CONTEXTS)
         silent.ends()
@@ -236,7 +236,7 @@ def test_who_says_nothing_is_not_waited_for(site: Site) -> None:
 
 
 def test_who_sends_byte_by_byte_is_not_waited_for(site: Site) -> None:
-    gateway = site.gateway(dicom=DicomOptions(artim_seconds=0.5, idle_seconds=0.5))
+    gateway = site.gateway(dicom=DicomOptions(artim_seconds=1.0, idle_seconds=1.0))
     request = rawscu.associate("CTLUNG", "RAW", CONTEXTS)
 
     def drip(scu: RawScu, data: bytes) -> int:

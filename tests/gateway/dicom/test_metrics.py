@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,22 @@ from tests.gateway.rawscu import EXPLICIT, RELEASE, RawScu
 from tests.gateway.studies import CT, study
 
 CONTEXTS = [(CT, EXPLICIT)]
+ENDS = ("associations_released", "associations_rejected", "connections_failed")
 
 
 class Monitor:
     """Takes metrics as StatsD would."""
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
         self.counts: dict[str, int] = {}
         self.timings: dict[str, float] = {}
         self.tags: list[dict[str, str]] = []
 
     def incr(self, stat: str, count: int = 1, tags: dict[str, str] | None = None, **_: Any) -> None:
-        self.counts[stat] = self.counts.get(stat, 0) + count
-        self.tags.append(tags or {})
+        with self.lock:
+            self.counts[stat] = self.counts.get(stat, 0) + count
+            self.tags.append(tags or {})
 
     def timing(self, stat: str, dt: float, tags: dict[str, str] | None = None, **_: Any) -> None:
         self.timings[stat] = dt
@@ -60,14 +64,17 @@ def test_images_associations_and_times_are_counted(site: Site, tmp_path: Path, m
     with RawScu(gateway.port) as scu:
         scu.send(bytes(100))
         scu.ends()
-    wait_for(lambda: len(monitor.counts) == 6)
-    assert monitor.counts == {
+    wait_for(lambda: sum(monitor.counts.get(f"monai.dicom.{name}", 0) for name in ENDS) >= 4)
+    size = wait_for(lambda: monitor.counts.get("monai.dicom.bytes_received"))
+    expected = {
         "monai.dicom.associations_released": 2,
         "monai.dicom.associations_rejected": 1,
         "monai.dicom.connections_failed": 1,
         "monai.dicom.images_received": 4,
         "monai.dicom.images_refused": 2,
-        "monai.dicom.bytes_received": monitor.counts["monai.dicom.bytes_received"],
+        "monai.dicom.bytes_received": size,
     }
+    # the thread of an association counts what came when its end was told
+    wait_for(lambda: {**monitor.counts, "monai.dicom.bytes_received": size} == expected)
     assert set(monitor.timings) == {"monai.dicom.association_duration", "monai.dicom.image_keep_duration"}
     assert {tag for tags in monitor.tags for tag in tags.items()} == {("called_aet", "CTLUNG"), ("called_aet", "other")}

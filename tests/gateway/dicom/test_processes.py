@@ -51,7 +51,8 @@ def test_four_senders_and_their_studies(site: Site, tmp_path: Path) -> None:
     assert sum(event["count"] for event in site.events("image-received")) == 40
     assert len(site.events("association-ended")) == 8
     gateway.stop(5)
-    assert not receivers() and not list(site.store.spool().iterdir())
+    wait_for(lambda: not receivers())
+    assert not list(site.store.spool().iterdir())
 
 
 def test_limits_hold_for_all_processes_together(site: Site) -> None:
@@ -123,9 +124,9 @@ def test_a_gateway_that_is_killed_takes_its_processes_along(site: Site, tmp_path
         process.kill()
         process.wait()
         scu.ends()
-    wait_for(lambda: not any(child.is_running() for child in children))
+    wait_for(lambda: not any(command_of(child) for child in children))
     site.process(free_port, AIRFLOW__MONAI__DICOM_PROCESSES="2")
-    (event,) = site.wait_for_event("run-created", seconds=30)
+    (event,) = site.wait_for_event("run-created", seconds=90)
     assert len(load_payload(site.store, event["payload_id"]).files) == 2
 
 
@@ -138,7 +139,8 @@ def test_a_gateway_that_cannot_start_leaves_no_process_behind(site: Site, monkey
     monkeypatch.setattr(Shepherd, "start", away)
     with pytest.raises(StoreError):
         site.gateway(dicom=DicomOptions(processes=2))
-    assert not receivers() and not list(site.store.spool().iterdir())
+    wait_for(lambda: not receivers())
+    assert not list(site.store.spool().iterdir())
 
 
 def test_the_board_counts_for_all_and_forgets_the_dead() -> None:

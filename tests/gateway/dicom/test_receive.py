@@ -11,6 +11,8 @@ import subprocess
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +76,10 @@ def test_events_tell_what_happened_and_nothing_of_the_patient(site: Site, tmp_pa
     ds = pydicom.dcmread(files[0])
     for secret in ("SECRET", "19700102", ds.StudyInstanceUID, ds.SOPInstanceUID):
         assert secret not in text
-    kinds = [event["event"] for event in site.events()]
     order = ["gateway-started", "image-received", "study-complete", "run-created"]
-    assert [kind for kind in kinds if kind in order] == order
-    assert {e["count"] for e in site.events("image-received")} == {3}
+    kinds = [event["event"] for event in site.events(*order)]
+    assert [kind for kind, _ in groupby(kinds)] == order
+    assert sum(e["count"] for e in site.events("image-received")) == 3  # those of each second by themselves
     (complete,) = site.events("study-complete")
     assert (complete["payload_id"], complete["images"], complete["series"]) == (payload_id, 3, 1)
 
@@ -190,7 +192,7 @@ def test_echo(site: Site) -> None:
     require("dcmtk")
     gateway = site.gateway()
     command = ["echoscu", "-aec", "CTLUNG", "127.0.0.1", str(gateway.port)]
-    assert subprocess.run(command, timeout=20).returncode == 0
+    assert subprocess.run(command, timeout=90).returncode == 0
 
 
 def test_unknown_called_ae_title_is_refused_by_the_association(site: Site, tmp_path: Path) -> None:
@@ -287,7 +289,7 @@ def test_late_images_make_a_new_payload_with_only_them(site: Site, tmp_path: Pat
 
 
 def test_quiet_time_counts_from_the_last_new_image(site: Site, tmp_path: Path) -> None:
-    write_workflow(site.workflows, quiet=1.0)
+    write_workflow(site.workflows, quiet=2.5)
     write_workflow(site.workflows, "hasty", quiet=0.1)  # the longest of an AE title counts
     gateway = site.gateway()
     files = study(tmp_path / "in", 4)
@@ -296,7 +298,7 @@ def test_quiet_time_counts_from_the_last_new_image(site: Site, tmp_path: Path) -
         for file in files:
             scu.send(rawscu.store_file(1, file))
             assert scu.status() == 0
-            threading.Event().wait(0.6)
+            threading.Event().wait(0.9)
     payload_ids(site, 2)
     (complete,) = site.events("study-complete")
     assert complete["images"] == 4
@@ -311,7 +313,7 @@ def test_a_study_is_not_closed_while_one_of_its_images_is_coming_in(site: Site, 
         scu.send(rawscu.store_file(1, first))
         assert scu.status() == 0
         scu.send(data[:30000])
-        threading.Event().wait(1.5)  # three quiet times
+        threading.Event().wait(3.0)  # three quiet times
         assert not site.events("study-complete")
         scu.send(data[30000:])
         assert scu.status() == 0
@@ -335,6 +337,7 @@ def test_four_senders_at_once(site: Site, tmp_path: Path) -> None:
 
 def test_one_study_from_four_senders_at_once(site: Site, tmp_path: Path) -> None:
     require("dcmtk")
+    write_workflow(site.workflows, quiet=4.0)  # all four have begun by then
     gateway = site.gateway()
     files = study(tmp_path / "in", 12)
     with ThreadPoolExecutor(4) as pool:
@@ -427,7 +430,7 @@ def test_nonsense_on_the_wire_ends_only_its_connection(site: Site, tmp_path: Pat
         rawscu.associate("CTLUNG", "RAW", CONTEXTS) + rawscu.p_data(1, 1, bytes(16000)) * 5,
         rawscu.associate("CTLUNG", "RAW", CONTEXTS) + find_in_store_context,
     ):
-        with RawScu(gateway.port) as scu:
+        with RawScu(gateway.port) as scu, suppress(OSError):  # hung up on before all was sent
             scu.send(junk)
             scu.socket.shutdown(1)
             while scu.receive()[0]:
@@ -453,7 +456,7 @@ def test_a_full_disk_is_out_of_resources_and_leaves_nothing(site: Site, tmp_path
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         scu.send(rawscu.store_file(1, large))
         assert scu.status() == 0
-    (event,) = site.events("image-refused")
+    (event,) = site.wait_for_event("image-refused")
     assert event["status"] == "A700"
 
 
@@ -491,7 +494,7 @@ def test_stop_lets_an_open_association_end(site: Site, tmp_path: Path) -> None:
     files = study(tmp_path / "in", 2)
     with RawScu(gateway.port) as scu:
         scu.associate(contexts=CONTEXTS)
-        stopping = threading.Thread(target=gateway.stop, args=(10,))
+        stopping = threading.Thread(target=gateway.stop, args=(60,))
         stopping.start()
         threading.Event().wait(0.5)
         for file in files:
@@ -499,7 +502,7 @@ def test_stop_lets_an_open_association_end(site: Site, tmp_path: Path) -> None:
             assert scu.status() == 0
         scu.send(RELEASE)
         assert scu.receive()[0] == 6
-    stopping.join(10)
+    stopping.join(90)
     assert not stopping.is_alive()
     assert len(site.files()) == 2
 

@@ -30,6 +30,9 @@ from tests.gateway.conftest import Site, wait_for
 from tests.gateway.rawscu import EXPLICIT
 from tests.gateway.studies import CT, storescu, study
 
+REFUSED = (ssl.SSLError, ConnectionResetError)
+"""A reset can overtake the alert."""
+
 
 @dataclass(frozen=True, slots=True)
 class Papers:
@@ -49,7 +52,7 @@ def papers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Papers]:
 
 def start(site: Site, papers: Papers, *, client_ca: Path | None = None, plain: bool = True) -> Gateway:
     files = TlsFiles(papers.gateway.certificate, papers.gateway.key, client_ca)
-    return site.gateway(dicom=DicomOptions(tls_port=0, tls=files, plain=plain, artim_seconds=5.0))
+    return site.gateway(dicom=DicomOptions(tls_port=0, tls=files, plain=plain, artim_seconds=20.0))
 
 
 def test_dcmtk_sends_with_tls_and_without(site: Site, papers: Papers, tmp_path: Path) -> None:
@@ -92,7 +95,7 @@ def _connect(port: int, papers: Papers, **limits: ssl.TLSVersion) -> ssl.SSLSock
     context.check_hostname = False
     for name, value in limits.items():
         setattr(context, name, value)
-    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=10))
+    return context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=60))
 
 
 def test_old_versions_and_weak_suites_are_refused(site: Site, papers: Papers) -> None:
@@ -104,18 +107,19 @@ def test_old_versions_and_weak_suites_are_refused(site: Site, papers: Papers) ->
     context.check_hostname = False
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers("AES128-SHA:AES256-GCM-SHA384")  # no forward secrecy
-    with pytest.raises(ssl.SSLError), socket.create_connection(("127.0.0.1", gateway.tls_port)) as plain:
+    with pytest.raises(REFUSED), socket.create_connection(("127.0.0.1", gateway.tls_port)) as plain:
         context.wrap_socket(plain)
-    with pytest.warns(DeprecationWarning), pytest.raises(ssl.SSLError):
+    with pytest.warns(DeprecationWarning), pytest.raises(REFUSED):
         _connect(gateway.tls_port, papers, minimum_version=ssl.TLSVersion.TLSv1, maximum_version=ssl.TLSVersion.TLSv1_1)
 
 
 def test_what_is_no_tls_at_the_tls_port_ends_only_itself(site: Site, papers: Papers, tmp_path: Path) -> None:
     gateway = start(site, papers)
     for junk in (rawscu.associate("CTLUNG", "RAW", [(CT, EXPLICIT)]), bytes(300), b"\x16\x03\x01\x40\x00" + bytes(99)):
-        with socket.create_connection(("127.0.0.1", gateway.tls_port), timeout=10) as connection:
-            connection.sendall(junk)
-            connection.shutdown(socket.SHUT_WR)
+        with socket.create_connection(("127.0.0.1", gateway.tls_port), timeout=60) as connection:
+            with suppress(OSError):  # hung up on before all was sent
+                connection.sendall(junk)
+                connection.shutdown(socket.SHUT_WR)
             with suppress(ConnectionResetError):
                 while connection.recv(1024):
                     pass
@@ -129,8 +133,9 @@ def test_a_probe_of_the_port_is_nothing_to_tell(site: Site, papers: Papers) -> N
         socket.create_connection(("127.0.0.1", port)).close()
     with _connect(gateway.tls_port, papers) as connection:
         connection.sendall(bytes(100))
-        while connection.recv(100):
-            pass
+        with suppress(ConnectionResetError):
+            while connection.recv(100):
+                pass
     (event,) = site.wait_for_event("connection-failed")
     assert "A-ASSOCIATE-RQ" in event["reason"] or "PDU" in event["reason"]
 
@@ -145,8 +150,9 @@ def test_an_association_of_many_images_by_tls_and_its_stop(site: Site, papers: P
         wait_for(lambda: len(site.files()) == 20)
         sender.join()
         gateway.stop(grace=0.2)  # which ends it
-        while connection.recv(65536):
-            pass
+        with suppress(ConnectionResetError):
+            while connection.recv(65536):
+                pass
     assert "stopping" in site.wait_for_event("association-aborted")[0]["reason"]
 
 
@@ -222,7 +228,7 @@ def test_a_cut_in_the_midst_of_an_image_keeps_nothing_that_was_not_sent(papers: 
     client = ssl.create_default_context(cafile=papers.ca.certificate)
     client.check_hostname = False
     ours, theirs = socket.socketpair()
-    options = DicomOptions(idle_seconds=10)
+    options = DicomOptions(idle_seconds=60)
     assoc = Association(
         ours, "peer", options=options, admission=Admission(options, lambda title: True), desk=Desk(), context=server
     )
@@ -233,6 +239,6 @@ def test_a_cut_in_the_midst_of_an_image_keeps_nothing_that_was_not_sent(papers: 
         connection.recv(4096)
         with suppress(OSError):
             connection.sendall(rawscu.store(1, CT, "1.2.3", bytes(100_000), piece=110_000))
-        thread.join(20)
+        thread.join(60)
     assert not thread.is_alive() and assoc.is_cut
     assert kept in ([], [bytes(100_000)])

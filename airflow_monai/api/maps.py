@@ -17,10 +17,10 @@ from airflow_monai.api.runs import FoundTask, site_store
 from airflow_monai.errors import MonaiError
 from airflow_monai.maps.doubts import is_secret
 from airflow_monai.maps.manifest import Manifest
-from airflow_monai.maps.pinning import NOTE
 from airflow_monai.maps.registry import MapRegistry, RegisteredMap, split_label
 from airflow_monai.maps.workflows import dag_id, workflow_name
 from airflow_monai.store.base import Store
+from airflow_monai.store.runs import MAP_NOTE
 
 router = APIRouter(prefix="/maps", dependencies=[Depends(requires_access_dag("GET"))])
 Reader = Annotated[BaseUser, Depends(get_user)]
@@ -87,7 +87,7 @@ def _noted(found: FoundTask) -> RegisteredMap | None:
     """The registered revision that the task's newest generation began with."""
     place, folder = found.place, found.folder
     generation = found.record.generation if found.record else 1
-    key = folder.note_key(place.task_id, place.map_index, generation, NOTE)
+    key = folder.note_key(place.task_id, place.map_index, generation, MAP_NOTE)
     if not folder.store.exists(key):
         return None
     note = folder.store.read_json(key)

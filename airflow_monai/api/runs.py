@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from fastapi import HTTPException
 
 from airflow_monai.errors import PayloadNotFound
 from airflow_monai.store.base import Store
-from airflow_monai.store.payloads import payload_key
+from airflow_monai.store.payloads import payload_id_in, payload_key
 from airflow_monai.store.runs import RunFolder
 from airflow_monai.types import TaskRecord
-
-_RUN_ID = re.compile(r"monai__(?P<payload>[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})(__.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,5 +83,4 @@ def payload_of(dag_id: str, run_id: str) -> str:
         raise HTTPException(404, f"There is no run {run_id!r} of {dag_id!r}.")
     key, conf = found
     named = key or (conf.get("payload_id") if isinstance(conf, dict) else None)
-    by_id = _RUN_ID.fullmatch(run_id)
-    return str(named or (by_id["payload"] if by_id else ""))
+    return str(named or payload_id_in(run_id))

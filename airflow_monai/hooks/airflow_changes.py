@@ -6,7 +6,6 @@ in which nothing that changes meanwhile is passed over. The DAGs that are ours h
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -18,11 +17,11 @@ import requests
 
 from airflow_monai.hooks.airflow_api import CANCELLED, AirflowApi, RunNotCreated
 from airflow_monai.lifecycle.observed import AirflowAway, ChangedRuns, RunSeen, TaskSeen
+from airflow_monai.store.payloads import payload_id_in
 
 PAGE = 100
 _MOST_PAGES = 1000
 _ASK_AGAIN = 300.0
-_RUN_ID = re.compile(r"monai__([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:__.*)?")
 
 
 class AirflowChanges:
@@ -101,8 +100,7 @@ class AirflowChanges:
         workflow = self._name_of(item["dag_id"])
         given = item.get("conf")
         conf: dict[str, Any] = given if isinstance(given, dict) else {}
-        by_id = _RUN_ID.fullmatch(item["dag_run_id"])
-        payload_id = str(item.get("partition_key") or conf.get("payload_id") or (by_id[1] if by_id else ""))
+        payload_id = str(item.get("partition_key") or conf.get("payload_id") or payload_id_in(item["dag_run_id"]))
         if workflow is None or not payload_id:
             return None
         started, state = _time(item.get("start_date")), str(item.get("state") or "")

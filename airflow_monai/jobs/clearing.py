@@ -21,11 +21,10 @@ from airflow_monai.jobs.requests import now_text
 from airflow_monai.maps.workflows import TASK
 from airflow_monai.store.base import Store
 from airflow_monai.store.payloads import instance_id_of
-from airflow_monai.store.runs import Fence, RunFolder
+from airflow_monai.store.runs import KEPT_NOTES, Fence, RunFolder
 
 log = logging.getLogger(__name__)
 _OUTPUT = re.compile(r"g(?P<generation>[0-9]{1,9})(?P<rest>\..+)?")
-_KEPT = (".map.json",)  # which MAP it was stays known
 
 
 class ClearingKind(str, Enum):
@@ -149,7 +148,7 @@ class Clearings:
                 continue
             if found["rest"] is None:
                 self.store.delete_tree(f"{top}/{name}")
-            elif whole and found["rest"] not in _KEPT:
+            elif whole and found["rest"] not in KEPT_NOTES:
                 self.store.delete(f"{top}/{name}")
         self._empty_record(folder, wanted.generation)
         name = _name(wanted.job_id, wanted.generation, wanted.kind)

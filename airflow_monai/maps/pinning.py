@@ -9,12 +9,10 @@ from airflow_monai.errors import MapChanged, MapError, MapNotFound, MapUnregiste
 from airflow_monai.maps.contents import folder_digest
 from airflow_monai.maps.registry import MapKind, MapRegistry, RegisteredMap, split_label
 from airflow_monai.maps.runners.base import FoundMap, Runner
+from airflow_monai.store.runs import MAP_NOTE
 
 if TYPE_CHECKING:
     from airflow_monai.tasks.run import TaskRun
-
-NOTE = "map"
-"""Note of a generation: the revision that it began with, and stays with whatever becomes of the registration."""
 
 
 def find_map(run: TaskRun, runner: Runner, reference: str) -> FoundMap:
@@ -32,13 +30,13 @@ def _pinned(run: TaskRun, reference: str) -> RegisteredMap | None:
     if parts is None:
         return None
     registry = MapRegistry(run.store)
-    noted = run.note(NOTE)
+    noted = run.note(MAP_NOTE)
     if noted:
         return registry.revision(*parts, noted["revision"])
     record = _in_use(registry, *parts)
     if record is None:
         return None
-    run.write_note(NOTE, {"label": record.label, "revision": record.revision, "digest": record.digest})
+    run.write_note(MAP_NOTE, {"label": record.label, "revision": record.revision, "digest": record.digest})
     return record
 
 

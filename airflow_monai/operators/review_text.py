@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_monai.wording import counted
+
 REMARK_WARNING = (
     "NAME NO PATIENT HERE, and nothing by which one could be known: Airflow keeps this text in its own database."
 )
@@ -78,7 +80,7 @@ class ReviewText:
 
     def _where(self) -> str:
         return (
-            f"Study of {_count(self.images, 'image')} in {_count(self.series, 'series', 'series')}. Which one it is, "
+            f"Study of {counted(self.images, 'image')} in {counted(self.series, 'series', 'series')}. Which one it is, "
             f"and where the files lie, says `airflow monai payloads show {self.payload_id}`."
         )
 
@@ -92,10 +94,6 @@ _ANSWERS = (
 def plain(text: str) -> str:
     """A text that shows as it is, whatever Markdown makes of its signs."""
     return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def form_of(reasons: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_monai.store.base import Store, safe_name
-from airflow_monai.store.payloads import payload_key
+from airflow_monai.store.payloads import payload_id_in, payload_key
 from airflow_monai.types import Payload
 
 
@@ -95,7 +95,7 @@ def note_foreign_run(store: Store, payload_id: str, dag_id: str, run_id: str, st
 
     :param started: when the run began, ISO 8601; empty where that is not known.
     """
-    if run_id.startswith(f"monai__{payload_id}"):
+    if payload_id_in(run_id) == payload_id:
         return
     key = payload_key(payload_id, "reruns", safe_name(dag_id), f"run-{safe_name(run_id)}.json")
     if not store.exists(key):

@@ -34,7 +34,7 @@ from airflow_monai.store.payloads import (
     summary_key,
     tags_key,
 )
-from airflow_monai.store.runs import FENCES, ONE_FENCE
+from airflow_monai.store.runs import FENCES, KEPT_NOTES, ONE_FENCE
 from airflow_monai.types import FailureKind
 
 DELETIONS = "deletions"
@@ -59,9 +59,6 @@ _KEPT = frozenset(
         "workflows",
     }
 )
-
-
-_KEPT_OF_TASKS = (".map.json", ".canceled.json")
 
 
 class NotDeletable(MonaiError):
@@ -266,7 +263,7 @@ def _strip_task(store: Store, place: str) -> None:
             store.write_json(
                 f"{place}/{name}", {**record, "result": {}, "artifacts": {}, "output_dir": None, "stats": stats}
             )
-        elif name not in (FENCES, ONE_FENCE) and not name.endswith(_KEPT_OF_TASKS) and not name.isdecimal():
+        elif name not in (FENCES, ONE_FENCE) and not name.endswith(KEPT_NOTES) and not name.isdecimal():
             _remove_all(store, f"{place}/{name}")
 
 

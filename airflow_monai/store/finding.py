@@ -8,11 +8,17 @@ from collections.abc import Iterator
 
 from airflow_monai.errors import InvalidArgument, MonaiError
 from airflow_monai.store.base import Store, safe_name
-from airflow_monai.store.payloads import dicom_key, load_series_tags, payload_ids, payload_key
+from airflow_monai.store.payloads import (
+    dicom_key,
+    load_series_tags,
+    payload_id_in,
+    payload_ids,
+    payload_key,
+    run_id_of,
+)
 from airflow_monai.types import FailureKind
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+\Z")
-_RUN_ID = re.compile(r"monai__([0-9a-f-]{36})(__.*)?\Z")
 _BEGINNING = re.compile(r"[0-9a-f][0-9a-f-]{3,34}\Z")
 """Of a payload id; a shorter one would be chance."""
 _ACCESSION_NUMBER = "00080050"
@@ -39,12 +45,11 @@ def find_payloads(store: Store, text: str) -> list[str]:
     :raises SeveralFound: when several ids begin so.
     """
     wanted = text.strip()
-    run = _RUN_ID.match(wanted)
     try:
-        payload_id = str(uuid.UUID(run.group(1) if run else wanted))
+        return [payload_id_in(wanted) or str(uuid.UUID(wanted))]
     except ValueError:
         found = list(_of_study(store, wanted) if _UID.match(wanted) else ()) or list(_of_accession(store, wanted))
-        found = found or _of_beginning(store, wanted.removeprefix("monai__").lower())
+        found = found or _of_beginning(store, wanted.removeprefix(run_id_of("")).lower())
         found = found or list(_of_run(store, wanted))
         if not found:
             raise NothingFound(
@@ -52,7 +57,6 @@ def find_payloads(store: Store, text: str) -> list[str]:
                 "numbers are known of closed payloads only."
             ) from None
         return found
-    return [payload_id]
 
 
 def _of_beginning(store: Store, text: str) -> list[str]:

@@ -20,11 +20,9 @@ from airflow_monai.store.payloads import (
     payload_ids,
     payload_key,
 )
+from airflow_monai.store.runs import CANCELED, note_name
 from airflow_monai.store.waiting import Waiting, waiting_of
 from airflow_monai.types import Payload, TaskRecord, TaskStatus
-
-CANCELED = "canceled"
-"""Name of the note of a generation that tells a task which somebody canceled from one that failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +308,7 @@ def _records(store: Store, folder: str) -> Iterator[TaskRecord]:
 
 def _as_it_ended(store: Store, place: str, record: TaskRecord) -> TaskRecord:
     """A task that a person has cancelled did not fail, whatever its process saw of that."""
-    key = f"{place}/g{record.generation}.{CANCELED}.json"
+    key = f"{place}/{note_name(record.generation, CANCELED)}"
     if record.status is not TaskStatus.FAILED or not store.exists(key):
         return record
     said = f"cancelled by {store.read_json(key).get('by') or 'a person'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from airflow_monai.types import Payload, SeriesTags
 DATASETS_AET = "MONAI-DATASETS"
 """What datasets have for a called AE title: no workflow gets them."""
 _NAMESPACE = uuid.UUID("6f1d7c1e-3a0b-5d4e-9c55-0d6f0a5b7e21")
+_RUN_ID = re.compile(r"monai__([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:__.*)?")
 
 
 def payload_id_of(study_instance_uid: str, called_aet: str, sequence: int) -> str:
@@ -32,6 +34,12 @@ def run_id_of(payload_id: str) -> str:
     return f"monai__{payload_id}"
 
 
+def payload_id_in(run_id: str) -> str:
+    """The id of the payload that a run of ours is named after; empty for a run of another name."""
+    found = _RUN_ID.fullmatch(run_id)
+    return found[1] if found else ""
+
+
 def rerun_id_of(payload_id: str, number: int) -> str:
     """The id of the ``number``-th run that a workflow gets for a payload because a person wants it, from 2."""
     return f"{run_id_of(payload_id)}__r{number}"
@@ -45,7 +53,7 @@ def instance_id_of(dag_id: str, run_id: str) -> str:
 def batch_run_id(payload_id: str, number: int) -> str:
     """The id of the ``number``-th run that batches of a workflow start on a payload. It tells the scheduler that live
     studies go first (:mod:`airflow_monai.priorities`)."""
-    return f"monai__{payload_id}__b{number}"
+    return f"{run_id_of(payload_id)}__b{number}"
 
 
 def job_run_id(payload_id: str, priority: str, token: str) -> str:

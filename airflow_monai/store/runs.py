@@ -18,6 +18,19 @@ from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.payloads import run_key
 from airflow_monai.types import TaskRecord
 
+CANCELED = "canceled"
+"""Note of a generation: somebody canceled the task, which did not fail."""
+MAP_NOTE = "map"
+"""Note of a generation: the revision of the registered MAP that it began with, and stays with whatever becomes of the
+registration."""
+KEPT_NOTES = tuple(f".{name}.json" for name in (CANCELED, MAP_NOTE))
+"""How the files of notes end that stay when outputs and results go: they tell how the task went, and of which MAP."""
+
+
+def note_name(generation: int, name: str) -> str:
+    """Of the note's file, beside the generation's output."""
+    return f"g{generation}.{name}.json"
+
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
@@ -37,8 +50,8 @@ class RunFolder:
         return f"{self.task_key(task_id, map_index)}/g{generation}"
 
     def note_key(self, task_id: str, map_index: int, generation: int, name: str) -> str:
-        """A note of that generation, beside its output: ``g<N>.<name>.json``."""
-        return f"{self.output_key(task_id, map_index, generation)}.{name}.json"
+        """A note of that generation, in the task's folder."""
+        return f"{self.task_key(task_id, map_index)}/{note_name(generation, name)}"
 
     def log_key(self, task_id: str, map_index: int, generation: int) -> str:
         return f"{self.output_key(task_id, map_index, generation)}.log"

@@ -22,12 +22,12 @@ def folder(store: Store) -> RunFolder:
     return made
 
 
-def leave(folder: RunFolder, generation: int) -> None:
+def leave(folder: RunFolder, generation: int, canceled: bool = False) -> None:
     """What a task leaves."""
     output = folder.output_key(TASK, -1, generation)
     folder.store.write(f"{output}/a/seg.dcm", b"x")
     folder.store.write(folder.log_key(TASK, -1, generation), b"log")
-    for note in ("map", "progress"):
+    for note in ("map", "progress", *(["canceled"] if canceled else [])):
         folder.store.write_json(folder.note_key(TASK, -1, generation, note), {})
     record = TaskRecord(
         TASK,
@@ -62,6 +62,13 @@ def test_deleting_takes_the_results_and_finalizing_all(folder: RunFolder, store:
     clearings.want(folder, ClearingKind.FINALIZED, by="anna")
     assert clearings.sweep() == 1
     assert left(folder) == ["g1.map.json", "task.json"]
+
+
+def test_that_somebody_canceled_it_stays_known(folder: RunFolder, store: Store) -> None:
+    leave(folder, 1, canceled=True)
+    Clearings(store).want(folder, ClearingKind.FINALIZED, by="anna")
+    assert Clearings(store).sweep() == 1
+    assert left(folder) == ["g1.canceled.json", "g1.map.json", "task.json"]
 
 
 def test_what_is_not_due_stays(folder: RunFolder, store: Store) -> None:

@@ -25,12 +25,11 @@ from airflow_monai.errors import MonaiError, PayloadNotFound
 from airflow_monai.jobs.clearing import Clearing, ClearingKind, Clearings, newest_generation
 from airflow_monai.jobs.requests import Priority, Request, Unstarted, WantedJob
 from airflow_monai.jobs.status import JobStatus
-from airflow_monai.maps.pinning import NOTE
 from airflow_monai.maps.registry import MapRegistry, RegisteredMap, split_label
 from airflow_monai.maps.workflows import EXPORT_TASK, TASK
 from airflow_monai.store.base import Store
 from airflow_monai.store.payloads import payload_key
-from airflow_monai.store.runs import RunFolder
+from airflow_monai.store.runs import MAP_NOTE, RunFolder
 from airflow_monai.types import TaskRecord, TaskStatus
 
 _JOB_RUN = re.compile(r"__j(?P<priority>[urb])[0-9a-f]+\Z")
@@ -203,7 +202,7 @@ def _registered(store: Store, folder: RunFolder | None, record: TaskRecord | Non
         return None
     registry = MapRegistry(store)
     try:
-        key = folder.note_key(TASK, -1, record.generation if record else 1, NOTE) if folder else ""
+        key = folder.note_key(TASK, -1, record.generation if record else 1, MAP_NOTE) if folder else ""
         if key and store.exists(key):
             return registry.revision(*parts, int(store.read_json(key)["revision"]))
         return registry.newest(*parts)

@@ -25,6 +25,7 @@ from airflow_monai.api.instances.runs import (
     Task,
     is_cancelled,
     run_from,
+    same_run,
     task_from,
     total_of,
 )
@@ -92,7 +93,7 @@ def queue_position(session: Session, job: JobRow) -> int | None:
         TaskInstance.priority_weight > task.priority,
         and_(TaskInstance.priority_weight == task.priority, DagRun.id < job.run.number),
     )
-    query = select(func.count(TaskInstance.id)).join(DagRun, _same_run())
+    query = select(func.count(TaskInstance.id)).join(DagRun, same_run())
     return int(session.scalar(query.where(TaskInstance.pool == task.pool, waits, before)) or 0)
 
 
@@ -129,11 +130,7 @@ def _has(status: JobStatus) -> ColumnElement[bool]:
 
 
 def _map_task() -> ColumnElement[bool]:
-    return and_(_same_run(), TaskInstance.task_id == TASK, TaskInstance.map_index == -1)
-
-
-def _same_run() -> ColumnElement[bool]:
-    return and_(TaskInstance.dag_id == DagRun.dag_id, TaskInstance.run_id == DagRun.run_id)
+    return and_(same_run(), TaskInstance.task_id == TASK, TaskInstance.map_index == -1)
 
 
 def _jobs() -> Select[Any]:

@@ -253,9 +253,9 @@ def list_tasks(
     """A page of task instances, those of the newest runs first, in two queries."""
     where = wanted.where()
     order = DagRun.id.asc() if oldest_first else DagRun.id.desc()
-    query = _tasks().join(DagRun, _same_run()).where(*where)
+    query = _tasks().join(DagRun, same_run()).where(*where)
     query = query.order_by(order, TaskInstance.start_date.asc().nulls_last(), TaskInstance.id)
-    count = select(func.count(TaskInstance.id)).join(DagRun, _same_run()).where(*where)
+    count = select(func.count(TaskInstance.id)).join(DagRun, same_run()).where(*where)
     items = _page(session, query, limit, offset, task_from)
     return Listed(items, total_of(session, count, items, limit, offset))
 
@@ -283,7 +283,8 @@ def _in_state(states: Collection[str]) -> ColumnElement[bool]:
     return or_(known, TaskInstance.state.is_(None)) if "" in states else known
 
 
-def _same_run() -> ColumnElement[bool]:
+def same_run() -> ColumnElement[bool]:
+    """Whether a task instance is of a DAG run."""
     return and_(TaskInstance.dag_id == DagRun.dag_id, TaskInstance.run_id == DagRun.run_id)
 
 

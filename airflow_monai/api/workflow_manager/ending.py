@@ -15,7 +15,7 @@ from airflow_monai.api.instances.runs import Run, Task
 from airflow_monai.api.workflow_manager.executions import facts_of, folder_of
 from airflow_monai.api.workflow_manager.statuses import UNFINISHED
 from airflow_monai.store.base import Store
-from airflow_monai.store.history import CANCELED
+from airflow_monai.store.runs import CANCELED
 
 
 class HasEnded(Exception):

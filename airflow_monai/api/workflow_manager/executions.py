@@ -31,16 +31,14 @@ from airflow_monai.maps.doubts import is_secret
 from airflow_monai.specs.plan import TaskPlan, WorkflowPlan
 from airflow_monai.store.acknowledgements import acknowledged
 from airflow_monai.store.base import Store
-from airflow_monai.store.history import CANCELED
-from airflow_monai.store.payloads import dicom_key, payload_key
-from airflow_monai.store.runs import Fence, RunFolder
+from airflow_monai.store.payloads import dicom_key, payload_id_in, payload_key
+from airflow_monai.store.runs import CANCELED, Fence, RunFolder
 from airflow_monai.types import TaskRecord, TaskStatus
 
 _READERS = 16
 _NOT_SHOWN = "(not shown)"
 _USER = re.compile(r"//[^/@\s]+@")
 _FILLED = re.compile(r"context\.executions\.([\w-]+)\.artifacts\.([\w-]+)")
-_RUN_ID = re.compile(r"monai__([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(__.*)?\Z")
 _HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key"})
 past_plans = PastPlans()
 S = TypeVar("S")
@@ -100,10 +98,7 @@ def workflows_of_runs(store: Store, runs: Collection[Run]) -> dict[RunName, Work
 
 def payload_id_of_run(run: Run) -> str:
     """The payload that a run works on; empty where nothing tells."""
-    if run.payload_id:
-        return run.payload_id
-    by_id = _RUN_ID.match(run.run_id)
-    return by_id[1] if by_id else ""
+    return run.payload_id or payload_id_in(run.run_id)
 
 
 def is_reached(task: Task) -> bool:

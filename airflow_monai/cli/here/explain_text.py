@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from airflow_monai.wording import counted
+
 _MARKS = {"yes": "runs", "no": "does not run", "open": "may run"}
 _MAX_BAD = 20
 
@@ -20,10 +22,10 @@ def lines(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _study(study: Mapping[str, Any]) -> Iterator[str]:
     images = sum(item["images"] for item in study["series"])
-    yield f"Study {study['study_instance_uid']}: {_count(images, 'image')} in {len(study['series'])} series"
+    yield f"Study {study['study_instance_uid']}: {counted(images, 'image')} in {len(study['series'])} series"
     for item in study["series"]:
         name = f" {item['description']!r}" if item["description"] else ""
-        yield f"  {item['modality'] or '-'}{name}, {_count(item['images'], 'image')}, {item['series_instance_uid']}"
+        yield f"  {item['modality'] or '-'}{name}, {counted(item['images'], 'image')}, {item['series_instance_uid']}"
     for answer in study["answers"]:
         yield ""
         yield from _answer(answer)
@@ -123,14 +125,10 @@ def _results(tasks: list[str]) -> str:
 
 def _files(files: Mapping[str, Any]) -> Iterator[str]:
     if files["passed_over"]:
-        yield f"{_count(files['passed_over'], 'file')} passed over: no DICOM image"
+        yield f"{counted(files['passed_over'], 'file')} passed over: no DICOM image"
     if files["duplicates"]:
-        yield f"{_count(files['duplicates'], 'file')} passed over: another file holds the same image"
+        yield f"{counted(files['duplicates'], 'file')} passed over: another file holds the same image"
     for bad in files["bad"][:_MAX_BAD]:
         yield f"{bad['file']}: {bad['problem']}{'' if bad['used'] else ' (not used)'}"
     if len(files["bad"]) > _MAX_BAD:
         yield f"and {len(files['bad']) - _MAX_BAD} more files with problems"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -19,6 +19,7 @@ from airflow_monai.intake.deposit import Deposit, Depositor, DepositReport, Outc
 from airflow_monai.store.base import Store
 from airflow_monai.store.history import history_of
 from airflow_monai.store.intake import PENDING
+from airflow_monai.store.payloads import run_id_of
 
 SHOWN_REFUSALS = 20
 INTERRUPTED = 130
@@ -164,6 +165,7 @@ def _print(report: DepositReport, payloads: Sequence[dict[str, Any]], waited: bo
                 print("  no gateway has routed it yet", file=out)
         elif not payload["wanted"]:
             print("  no workflow wants it: airflow monai payloads show says why", file=out)
+        run = run_id_of(payload["payload_id"])
         for dag_id in payload["wanted"] or ():
-            state = f"run monai__{payload['payload_id']}" if dag_id in payload["announced"] else "run not created yet"
-            print(f"  {dag_id}: {state}", file=out)
+            is_there = dag_id in payload["announced"]
+            print(f"  {dag_id}: {f'run {run}' if is_there else 'run not created yet'}", file=out)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from airflow_monai.cli.elsewhere import or_elsewhere
 from airflow_monai.cli.ending import ends
 from airflow_monai.cli.printing import print_json, print_table
+from airflow_monai.cli.registered import Registered
 from airflow_monai.errors import ManifestError, MapNotFound
 from airflow_monai.maps.doubts import ERROR, Doubt, doubts_of
 from airflow_monai.maps.facts import doubt_dict, facts_of, record_dict, revision_dict
@@ -129,12 +130,17 @@ def run_register(
         facts = {**record_dict(record), "is_new": done.is_new, "dag_id": done.plan.dag_id, "beside": list(done.beside)}
         print_json({**facts, "problems": [doubt_dict(doubt) for doubt in doubts]}, out)
         return 0
-    print(f"{'Registered' if done.is_new else 'Already registered:'} {record.label}: {_what(record)}", file=out)
-    print(f"  workflow  {done.plan.dag_id}, for studies sent to AE title {record.ae_title}, or by hand", file=out)
-    print(f"  exports   {', '.join(record.export_destinations) or 'none; its results stay in the store'}", file=out)
-    if done.beside:
-        print(f"  note      {', '.join(done.beside)} listens to AE title {record.ae_title} too", file=out)
-    out.writelines(f"  {doubt}\n" for doubt in doubts)
+    told = Registered(
+        label=record.label,
+        is_new=done.is_new,
+        what=f"{record.kind.value} {record.location}, {record.pinned}",
+        workflow=done.plan.dag_id,
+        ae_title=record.ae_title,
+        export_destinations=record.export_destinations,
+        beside=done.beside,
+        doubts=map(str, doubts),
+    )
+    told.tell(out)
     return 0
 
 
@@ -319,10 +325,6 @@ def _cells(record: RegisteredMap) -> tuple[str, ...]:
         record.registered_at[:19],
         record.registered_by or "-",
     )
-
-
-def _what(record: RegisteredMap) -> str:
-    return f"{record.kind.value} {record.location}, {record.pinned}"
 
 
 def _by(user: str) -> str:

@@ -25,6 +25,7 @@ from airflow_monai.specs.folder import (
 )
 from airflow_monai.specs.problems import Problem, errors_of
 from airflow_monai.specs.site import Site
+from airflow_monai.wording import counted
 
 
 @ends()
@@ -120,11 +121,7 @@ def _empty_folders(paths: Iterable[str]) -> Iterator[Problem]:
 
 def _summary(files: int, problems: Sequence[Problem]) -> str:
     errors = len(errors_of(problems))
-    parts = [_count(files, "file"), _count(errors, "error")]
+    parts = [counted(files, "file"), counted(errors, "error")]
     if len(problems) > errors:
-        parts.append(_count(len(problems) - errors, "warning"))
+        parts.append(counted(len(problems) - errors, "warning"))
     return ", ".join(parts)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -8,8 +8,8 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_monai.cli.printing import text_of
 from airflow_monai.cli.progress import Progress
+from airflow_monai.cli.registered import Registered
 from airflow_monai.cli.remote.asking import APP_SERVER, OK, answer, asks
 from airflow_monai.client.server import Server, place
 from airflow_monai.errors import MapNotFound, ServerRefused, SettingsError
@@ -63,20 +63,18 @@ def unregister(server: Server, args: Namespace) -> int:
 
 def _tell_registered(server: Server, done: Mapping[str, Any]) -> None:
     """As the command of this host does: what its workflow is, and what is doubtful."""
-    word = "Registered" if done["created_now"] else "Already registered:"
     found = server.call("GET", _place(done["map"]))
-    exports = ", ".join(found["export_destinations"]) or "none; its results stay in the store"
-    lines = [
-        f"{word} {done['map']}: {found['kind']} {found['digest']}",
-        f"  workflow  {found['workflow']}, for studies sent to AE title {found['ae_title']}, or by hand",
-        f"  exports   {exports}",
-    ]
-    if done.get("beside"):
-        lines.append(f"  note      {', '.join(done['beside'])} listens to AE title {found['ae_title']} too")
-    for doubt in found["facts"].get("problems", ()):
-        lines.append(f"  {doubt['level']}: {doubt['field']}: {doubt['message']}")
-    for line in lines:
-        print(line[: len(line) - len(line.lstrip())] + text_of(line.lstrip()))
+    told = Registered(
+        label=done["map"],
+        is_new=done["created_now"],
+        what=f"{found['kind']} {found['digest']}",
+        workflow=found["workflow"],
+        ae_title=found["ae_title"],
+        export_destinations=found["export_destinations"],
+        beside=done.get("beside") or (),
+        doubts=[f"{one['level']}: {one['field']}: {one['message']}" for one in found["facts"].get("problems", ())],
+    )
+    told.tell(sys.stdout)
 
 
 def _waited(server: Server, asked: dict[str, Any]) -> dict[str, Any]:

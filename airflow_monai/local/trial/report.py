@@ -15,6 +15,7 @@ from airflow_monai.specs.plan import WorkflowPlan
 from airflow_monai.store.base import Store
 from airflow_monai.store.runs import RunFolder
 from airflow_monai.types import TaskRecord
+from airflow_monai.wording import counted
 
 _SHOWN = 4
 
@@ -97,7 +98,7 @@ class TrialReport:
         for task in self.tasks:
             yield from _task_lines(task)
         for name, files in self.exports.items():
-            yield f"  exported to {name}: {_count(len(files), 'file')}"
+            yield f"  exported to {name}: {counted(len(files), 'file')}"
             yield from _files(files)
         for mail in self.mails:
             yield f"  e-mail to {', '.join(mail.to)}, not sent: {mail.subject!r}: {_near(mail.file)}"
@@ -114,7 +115,7 @@ def _task_lines(task: TaskReport) -> Iterator[str]:
     for key, value in task.result.items():
         yield f"    {key} = {_short(value)}"
     for name, files in task.artifacts.items():
-        yield f"    {name}: {_count(len(files), 'file')}"
+        yield f"    {name}: {counted(len(files), 'file')}"
         yield from _files(files)
     if task.log:
         yield f"    log: {_near(task.log)}"
@@ -166,7 +167,3 @@ def _place(store: Store, key: str) -> str:
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 200 else text[:200] + "..."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -114,14 +115,20 @@ def orthanc(folder: Path, *, aet: str = "ORTHANC", dicomweb: bool = False, **con
     }
     file = folder / "orthanc.json"
     file.write_text(json.dumps(settings))
-    with _running(
-        ["Orthanc", str(file)], folder / "orthanc.log", dict(os.environ), lambda: _listens(http, port)
-    ) as pid:
+    command, log = ["Orthanc", str(file)], folder / "orthanc.log"
+    # ended at once: when it is asked to end, it takes three seconds
+    with _running(command, log, dict(os.environ), lambda: _listens(http, port), ends=(signal.SIGKILL,)) as pid:
         yield Receiver("127.0.0.1", port, aet, folder, pid, f"http://127.0.0.1:{http}")
 
 
 @contextmanager
-def _running(command: Sequence[str], log: Path, env: dict[str, str], ready: Callable[[], bool]) -> Iterator[int]:
+def _running(
+    command: Sequence[str],
+    log: Path,
+    env: dict[str, str],
+    ready: Callable[[], bool],
+    ends: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGKILL),
+) -> Iterator[int]:
     """A program in a process group of its own, ended with the block."""
     with open(log, "wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=env, start_new_session=True)
@@ -133,14 +140,14 @@ def _running(command: Sequence[str], log: Path, env: dict[str, str], ready: Call
             time.sleep(0.05)
         yield process.pid
     finally:
-        _end(process)
+        _end(process, ends)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (15, 9):
+def _end(process: subprocess.Popen[bytes], signals: Sequence[signal.Signals]) -> None:
+    for number in signals:
         try:
             os.killpg(process.pid, number)
-            process.wait(timeout=5)
+            process.wait(timeout=20)
             return
         except ProcessLookupError:
             process.wait()

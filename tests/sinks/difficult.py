@@ -72,9 +72,9 @@ def silent() -> Iterator[int]:
 
 
 @contextmanager
-def trickling(begin: bytes, pause: float) -> Iterator[int]:
-    """A port that answers whatever comes with ``begin``, and then with a byte now and then, without an end."""
-    ended = threading.Event()
+def trickling(begin: bytes, pause: float, ended: threading.Event | None = None) -> Iterator[int]:
+    """A port that answers whatever comes with ``begin``, and then with a byte now and then, until it is ended."""
+    ended = ended or threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def answer(sock: socket.socket) -> None:

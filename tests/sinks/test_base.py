@@ -44,15 +44,16 @@ def test_the_bandwidth_limit_is_in_megabytes() -> None:
 
 
 def test_a_deadline_shortens_time_outs_and_ends_pauses() -> None:
-    deadline = Deadline(0.2, "the deadline of 1 minute")
-    assert deadline.left(30) <= 0.2
+    deadline = Deadline(60, "the deadline of 1 minute")
+    assert deadline.left(90) <= 60
     assert deadline.left(0.01) == 0.01
     start = time.monotonic()
     with pytest.raises(DeadlinePassed, match="the deadline of 1 minute would pass"):
-        deadline.pause(5)
-    assert time.monotonic() - start < 0.15
+        deadline.pause(90)
+    assert time.monotonic() - start < 30, "it does not wait for what comes too late"
     deadline.pause(0.01)
-    time.sleep(0.2)
+    deadline = Deadline(0.05)
+    time.sleep(0.06)
     with pytest.raises(DeadlinePassed, match="has passed"):
         deadline.check()
 

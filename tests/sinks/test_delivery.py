@@ -59,8 +59,8 @@ class Site:
     def attempt(self, port: int, *, minutes: float | None = None, **extra: Any) -> SinkReport:
         settings = {
             "called_aet": "PACS",
-            "connect_timeout": 1,
-            "response_timeout": 0.5,
+            "connect_timeout": 20,
+            "response_timeout": 20,
             "query": f"{self.archive.aet}@127.0.0.1:{self.archive.port}",
             **extra,
         }
@@ -103,7 +103,7 @@ def pacs(archive: Receiver, before: Fault = lambda *_: None, after: Fault = lamb
             return status
         data = event.encoded_dataset()
         request = urllib.request.Request(f"{archive.http}/instances", data=data, method="POST")
-        urllib.request.urlopen(request, timeout=10).read()
+        urllib.request.urlopen(request, timeout=60).read()
         return after(receiver, event) or 0
 
     with difficult(take) as receiver:
@@ -131,8 +131,8 @@ def test_a_pacs_that_says_nothing_ends_in_time(site: Site) -> None:
     with silent() as port:
         start = time.monotonic()
         with pytest.raises(SinkUnavailable, match="did not answer the association"):
-            site.attempt(port)
-        assert time.monotonic() - start < 8
+            site.attempt(port, connect_timeout=1)
+        assert time.monotonic() - start < 30
 
 
 @pytest.mark.parametrize("associations", [1, 3])
@@ -170,14 +170,18 @@ def test_a_pacs_without_room_for_some_gets_those_again(site: Site) -> None:
 
 
 def test_a_slow_pacs_gets_what_fits_before_the_deadline_and_the_rest_when_asked_to(site: Site) -> None:
-    def slow(*_: Any) -> None:
-        time.sleep(0.25)
+    """The first three are quick."""
+    may_go_on = threading.Event()
+
+    def slow(receiver: Difficult, _: Any) -> None:
+        if len(receiver.seen) > 3:
+            may_go_on.wait(0.5)
 
     with pacs(site.archive, slow) as receiver:
         start = time.monotonic()
-        with pytest.raises(DeadlinePassed, match=r"the deadline of 0\.02"):
-            site.attempt(receiver.port, minutes=0.02)  # 1.2 s
-        assert time.monotonic() - start < 5
+        with pytest.raises(DeadlinePassed, match=r"the deadline of 0\.05"):
+            site.attempt(receiver.port, minutes=0.05)  # 3 s
+        assert time.monotonic() - start < 20
         in_time = site.states()
         assert 1 <= in_time["accepted"] < 12
         assert in_time["accepted"] + in_time["pending"] + in_time["unknown"] == 12
@@ -186,7 +190,8 @@ def test_a_slow_pacs_gets_what_fits_before_the_deadline_and_the_rest_when_asked_
             site.attempt(receiver.port, minutes=0)
         assert site.states() == in_time
         assert len(receiver.seen) == first
-        assert site.attempt(receiver.port, response_timeout=5).complete
+        may_go_on.set()
+        assert site.attempt(receiver.port).complete
         assert len(receiver.seen) - first <= 12 - in_time["accepted"]
     assert site.in_archive() == dict.fromkeys(site.instances, 1)
 
@@ -196,15 +201,15 @@ def test_a_pacs_that_takes_and_never_answers_is_asked(site: Site) -> None:
     released = threading.Event()
 
     def hang(receiver: Difficult, _: Any) -> None:
-        if len(receiver.seen) % 3 == 0:
-            released.wait(10)
+        if len(receiver.seen) % 6 == 0:
+            released.wait(60)
 
     with pacs(site.archive, after=hang) as receiver:
-        report = site.attempt(receiver.port)
+        report = site.attempt(receiver.port, response_timeout=2)
         released.set()
         assert report.complete
         assert Counter(receiver.seen) == dict.fromkeys(site.instances, 1)
-    assert sum(entry.verified for _, entry in site.ledger.entries()) == 4
+    assert sum(entry.verified for _, entry in site.ledger.entries()) == 2
     assert site.in_archive() == dict.fromkeys(site.instances, 1)
 
 
@@ -270,14 +275,14 @@ def test_a_deadline_ends_a_hanging_pacs_with_a_verdict_on_each(site: Site) -> No
     released = threading.Event()
 
     def hang(*_: Any) -> int:
-        released.wait(20)
+        released.wait(60)
         return 0
 
     with pacs(site.archive, hang) as receiver:
         start = time.monotonic()
         with pytest.raises(ExportError):
-            site.attempt(receiver.port, minutes=0.03, response_timeout=30)  # 1.8 s
-        assert time.monotonic() - start < 6
+            site.attempt(receiver.port, minutes=0.05, response_timeout=60)  # 3 s
+        assert time.monotonic() - start < 30
         released.set()
     assert site.states() == {"unknown": 1, "pending": 11}
     assert "did not answer before the deadline" in str(site.reports[-1])
@@ -295,7 +300,7 @@ def test_a_slow_trickle_does_not_outlast_the_deadline(site: Site) -> None:
             near, _ = listener.accept()
             with near:
                 near.settimeout(0.2)
-                end = time.monotonic() + 6
+                end = time.monotonic() + 60
                 while time.monotonic() < end:
                     try:
                         if not near.recv(16):
@@ -310,7 +315,7 @@ def test_a_slow_trickle_does_not_outlast_the_deadline(site: Site) -> None:
         start = time.monotonic()
         with pytest.raises((DeadlinePassed, SinkUnavailable)):
             site.attempt(listener.getsockname()[1], minutes=0.02, connect_timeout=30)
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 30
         thread.join()
 
 
@@ -356,7 +361,7 @@ def test_an_image_is_on_one_association_at_a_time(site: Site) -> None:
         running.discard(uid)
 
     with pacs(site.archive, watch) as receiver:
-        assert site.attempt(receiver.port, associations=4, response_timeout=5).complete
+        assert site.attempt(receiver.port, associations=4).complete
         assert 2 <= receiver.associations <= 4
         assert Counter(receiver.seen) == dict.fromkeys(site.instances, 1)
     assert doubled == []

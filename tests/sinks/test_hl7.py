@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_monai.errors import DeadlinePassed, DestinationError, SinkUnavailable
+from airflow_monai.local.processes import wait_until
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
 from airflow_monai.sinks.deadline import Deadline
 from airflow_monai.sinks.hl7 import MllpSink
@@ -160,6 +161,7 @@ def test_what_is_never_acknowledged_is_sent_again_with_the_same_id_and_ends_unkn
     news: list[Delivery] = []
     with listening(lambda *_: b"") as listener:
         MllpSink(listener.destination(response_timeout=0.2)).send([message(tmp_path, "m", oru("ID"))], news.append)
+        assert wait_until(lambda: len(listener.received) == 3, 20), "the listener reads what we have left"
         assert listener.ids() == ["ID"] * 3
         assert listener.connections == 3, "a late answer must not be taken for that of the next"
     assert [item.state for item in news] == [SENT, UNKNOWN] * 3
@@ -194,6 +196,7 @@ def test_a_listener_that_closes_idle_connections_gets_each_message_once(tmp_path
     import threading
 
     received: list[bytes] = []
+    closed = threading.Semaphore(0)
     server = sockets.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -203,18 +206,19 @@ def test_a_listener_that_closes_idle_connections_gets_each_message_once(tmp_path
             received.append(got)
             line.sendall(ack(got[1:]))
             line.close()
+            closed.release()
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    sink = MllpSink(Destination("HIS", "monai_mllp", "127.0.0.1", server.getsockname()[1], {"response_timeout": 2}))
+    sink = MllpSink(Destination("HIS", "monai_mllp", "127.0.0.1", server.getsockname()[1], {"response_timeout": 20}))
     news: list[Delivery] = []
 
     def slowly(delivery: Delivery) -> None:
         news.append(delivery)
-        time.sleep(0.05)  # so that the hang-up is there before the next message
+        assert delivery.state is SENT or closed.acquire(timeout=20), "the hang-up comes before the next message"
 
     sink.send([message(tmp_path, f"m{n}", oru(f"ID{n}")) for n in range(3)], slowly)
-    thread.join(5)
+    thread.join(20)
     server.close()
     assert [item.state for item in news] == [SENT, ACCEPTED] * 3
     assert len(received) == 3
@@ -234,7 +238,7 @@ def test_nobody_there_and_somebody_who_is_silent(tmp_path: Path, free_port: int)
         began = time.monotonic()
         with pytest.raises(DeadlinePassed):
             sink.send([message(tmp_path, "m", oru("ID"))], news.append)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20
         assert news[-1].state is UNKNOWN
 
 

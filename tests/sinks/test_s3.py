@@ -180,7 +180,7 @@ def test_nobody_there_and_somebody_who_is_silent(tmp_path: Path, free_port: int)
         began = time.monotonic()
         with pytest.raises(Exception, match="deadline"):
             hanging.send([source(tmp_path, b"abc")], lambda _: None)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20
 
 
 def test_a_page_of_a_proxy_is_no_success(tmp_path: Path, place: Place) -> None:
@@ -215,7 +215,7 @@ def test_an_answer_that_comes_byte_by_byte_ends_with_the_deadline(tmp_path: Path
             begun = time.monotonic()
             with pytest.raises(DeadlinePassed):
                 work(source(tmp_path, b"content"))
-            assert time.monotonic() - begun < 4
+            assert time.monotonic() - begun < 30
 
 
 def test_an_answer_that_comes_byte_by_byte_ends_also_without_a_deadline(
@@ -230,7 +230,7 @@ def test_an_answer_that_comes_byte_by_byte_ends_also_without_a_deadline(
         assert deliver(sink, source(tmp_path, b"content"))[-1].state is DeliveryState.UNKNOWN
         with pytest.raises(SinkUnavailable, match="does not come to an end"):
             sink.ask([source(tmp_path, b"content")])
-        assert time.monotonic() - begun < 6
+        assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize("name", ["../escape", "/etc/x", "a//b", ""])

@@ -123,7 +123,7 @@ def news_of(ledger: Ledger) -> list[str]:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end, "did not happen in time"
         time.sleep(0.01)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
 
@@ -16,63 +15,51 @@ from airflow_monai.lifecycle.journal import Journal
 from airflow_monai.lifecycle.outbox import Teller
 from airflow_monai.lifecycle.receiver import Receiver, Receivers
 from airflow_monai.notifications.body import Links
-from airflow_monai.notifications.handlers import Handler, Handlers
+from airflow_monai.notifications.handlers import Handlers
+from airflow_monai.notifications.lasting import Lasting
 from airflow_monai.store.base import Store
 
 log = logging.getLogger(__name__)
-_LAPSED_SECONDS = 60.0
 _BROKER = "lifecycle/broker.json"
 """Since when the broker has been told."""
 
 
 def site_receivers(store: Store) -> Receivers:
-    """Asks the settings once, and the store for handlers each time."""
+    """Asks the settings once, and the store each time which handlers there are: one request, besides those that are
+    new."""
     site = settings.load_notifications()
     handlers = Handlers(store, site.handler_days)
     hosts, links = Hosts(site.hosts), Links(site.base_url)
     broker = _broker(store, site)
-    kept: dict[str, Handler] = {}
-    lapsed = _Lapsed(handlers)
+    kept: dict[str, Lasting] = {}
+    told: dict[str, Receiver] = {}
+    """Receivers of those that are kept and have not ended."""
 
     def receivers() -> Mapping[str, Receiver]:
-        found = dict(broker)
-        ids = handlers.ids()
-        for handler_id in [one for one in kept if one not in ids]:
+        ids = set(handlers.ids())
+        for handler_id in kept.keys() - ids:
             del kept[handler_id]
-        for handler_id in ids:
-            handler = kept.get(handler_id) or handlers.get(handler_id)  # a handler never changes
+            told.pop(handler_id, None)
+        for handler_id in ids - kept.keys():
+            handler = handlers.get(handler_id)
             if handler is not None:
-                kept[handler_id] = handler
-                if not lapsed.has(handler):
-                    found[handler.channel] = _receiver(handlers, handler, hosts, links)
-        return found
+                kept[handler_id] = Lasting(handlers, handler)
+                told[handler_id] = _receiver(kept[handler_id], hosts, links)
+        for handler_id in list(told):
+            reason = kept[handler_id].end_in_time()
+            if reason:
+                log.warning("the notification handler %s is told nothing more: %s", handler_id, reason)
+                del told[handler_id]
+        return {**broker, **{kept[handler_id].handler.channel: receiver for handler_id, receiver in told.items()}}
 
     return receivers
 
 
-class _Lapsed:
-    """Which handlers are told nothing more; each is looked at now and then, and once it has lapsed it has."""
-
-    def __init__(self, handlers: Handlers):
-        self._handlers = handlers
-        self._seen: dict[str, tuple[float, bool]] = {}
-
-    def has(self, handler: Handler) -> bool:
-        at, is_lapsed = self._seen.get(handler.id, (float("-inf"), False))
-        if not is_lapsed and time.monotonic() - at > _LAPSED_SECONDS:
-            reason = self._handlers.lapsed(handler)
-            if reason:
-                self._handlers.lapse(handler, reason)  # for good: it would be told again what it was told
-                log.warning("the notification handler %s is told nothing more: %s", handler.id, reason)
-            self._seen[handler.id] = (time.monotonic(), bool(reason))
-        return self._seen[handler.id][1]
-
-
-def _receiver(handlers: Handlers, handler: Handler, hosts: Hosts, links: Links) -> Receiver:
+def _receiver(lasting: Lasting, hosts: Hosts, links: Links) -> Receiver:
     def teller() -> Teller:
-        return HandlerTeller(handlers, handler, AirflowFernet(), hosts, links)
+        return HandlerTeller(lasting, AirflowFernet(), hosts, links)
 
-    return Receiver(teller, handler.start, datetime.fromisoformat(handler.registered))
+    return Receiver(teller, lasting.handler.start, datetime.fromisoformat(lasting.handler.registered))
 
 
 def _broker(store: Store, site: settings.NotificationSettings) -> dict[str, Receiver]:

@@ -14,7 +14,8 @@ from airflow_monai.hooks.http_hosts import HostRules, HostUnknown
 from airflow_monai.lifecycle.happening import Happening
 from airflow_monai.lifecycle.outbox import Attempt, Verdict
 from airflow_monai.notifications.body import Links, Notification, notification
-from airflow_monai.notifications.handlers import Cipher, Handler, Handlers
+from airflow_monai.notifications.handlers import Cipher
+from airflow_monai.notifications.lasting import Lasting
 from airflow_monai.notifications.signing import EVENT, KEY, SIGNATURE, signature
 
 SEND_SECONDS = 10.0
@@ -81,9 +82,9 @@ def post(url: str, secret: str, what: Notification, hosts: Hosts, timeout: float
 class HandlerTeller:
     """Tells a handler (:class:`airflow_monai.lifecycle.outbox.Teller`)."""
 
-    def __init__(self, handlers: Handlers, handler: Handler, cipher: Cipher, hosts: Hosts, links: Links):
-        self._handlers = handlers
-        self._handler = handler
+    def __init__(self, lasting: Lasting, cipher: Cipher, hosts: Hosts, links: Links):
+        self._lasting = lasting
+        self._handler = lasting.handler
         self._cipher = cipher
         self._hosts = hosts
         self._links = links
@@ -93,10 +94,8 @@ class HandlerTeller:
 
     def tell(self, event: Happening) -> Attempt:
         try:
-            if not self._handlers.exists(self._handler.id):
-                return Attempt(Verdict.STOPPED, "the handler is not registered any more")
-            if self._handlers.lapsed(self._handler):
-                return Attempt(Verdict.STOPPED, "the handler has lapsed")
+            if reason := self._lasting.look():
+                return Attempt(Verdict.STOPPED, reason)
             secret = self._cipher.decrypt(self._handler.secret)
         except MonaiError as error:
             return Attempt(Verdict.AWAY, str(error))

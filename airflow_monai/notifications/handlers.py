@@ -1,23 +1,27 @@
 """Handlers: who wants to be told of what, and where.
 
-notifications/handlers/<id>.json    a handler; removing it ends all that is told to it
+notifications/handlers/<id>.json    a handler; removing it ends all that is told to it. It changes once, when it lapses:
+                                    its owner has no right to what it is told any more, or was not seen for too long
 notifications/confirmed/<id>.json   when its owner was last seen to have a right to what it is told
-notifications/lapsed/<id>.json      its owner has not, or was not seen for too long: it is told nothing more, for good
+notifications/removed/<id>.json     one that a request under its idempotency key could ask for again: it is not made
 
 Nobody can ask Airflow's auth manager what somebody may who is not there: rights are looked at when the owner asks
 something about a handler, and one whose owner does not is told nothing after some time.
+
+Whether a handler is told anything is in the one object that makes it a handler, so that one request to the store says
+so before each notification (:mod:`airflow_monai.notifications.lasting`).
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from airflow_monai.errors import InvalidArgument
+from airflow_monai.errors import InvalidArgument, StoreError
 from airflow_monai.lifecycle.happening import Happening, What
 from airflow_monai.store.base import Store
 
@@ -51,6 +55,9 @@ class Handler:
     :param secret: encrypted.
     :param owner: who registered it; ``registered``: when, ISO 8601.
     :param start: batch of the journal that it begins with.
+    :param keyed: its id follows from an idempotency key, so that the same request makes no other one.
+    :param made_secret: the secret is none of its owner's.
+    :param lapsed: why it is told nothing more; empty while it is.
     """
 
     id: str
@@ -63,6 +70,9 @@ class Handler:
     registered: str
     start: int
     description: str = ""
+    keyed: bool = False
+    made_secret: bool = False
+    lapsed: str = ""
 
     @property
     def channel(self) -> str:
@@ -80,10 +90,24 @@ class Handler:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Handler:
-        known = dict(data)
+        known = {one.name: data[one.name] for one in fields(cls) if one.name in data}
         known["events"] = tuple(map(What, known["events"]))
         known["dag_ids"], known["jobs"] = tuple(known["dag_ids"]), tuple(known["jobs"])
         return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How long a handler is told anything.
+
+    :param confirmed: when its owner was last seen to have a right to it.
+    :param until: when it lapses if its owner does not ask for it any more; None: never.
+    :param lapsed: why it is told nothing more; empty while it is.
+    """
+
+    confirmed: datetime
+    until: datetime | None
+    lapsed: str
 
 
 class Handlers:
@@ -101,64 +125,81 @@ class Handlers:
 
     def get(self, handler_id: str) -> Handler | None:
         key = handler_key(handler_id)
-        if key is None or not self._store.exists(key):
-            return None
-        return Handler.from_dict(self._store.read_json(key))
+        found = self._read(key) if key is not None else None
+        try:
+            return None if found is None else Handler.from_dict(found)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"The notification handler {key} is damaged: {error}.") from error
 
     def all(self) -> list[Handler]:
         """Those that were registered first come first."""
         found = [handler for handler in map(self.get, self.ids()) if handler is not None]
         return sorted(found, key=lambda handler: (handler.registered, handler.id))
 
-    def exists(self, handler_id: str) -> bool:
-        key = handler_key(handler_id)
-        return key is not None and self._store.exists(key)
-
-    def add(self, handler: Handler) -> None:
-        """:raises InvalidArgument: when there are too many."""
-        if len(self.ids()) >= MOST_HANDLERS:
+    def add(self, handler: Handler) -> bool:
+        """
+        :return: False for one of a key under which there was one before; :meth:`get` knows whether it still is.
+        :raises InvalidArgument: when there are too many.
+        """
+        if handler.keyed and self._store.exists(_removed_key(handler.id)):
+            return False
+        count = len(self.ids())
+        if count >= MOST_HANDLERS:
             raise InvalidArgument(f"There are {MOST_HANDLERS} notification handlers already. Unregister one first.")
-        if sum(one.owner == handler.owner for one in self.all()) >= MOST_OF_ONE:
+        if count >= MOST_OF_ONE and sum(one.owner == handler.owner for one in self.all()) >= MOST_OF_ONE:
             raise InvalidArgument(f"You have {MOST_OF_ONE} notification handlers already. Unregister one first.")
-        self._store.create_json(_key(handler.id), handler.to_dict())
+        return self._store.create_json(_key(handler.id), handler.to_dict()) and not self._was_removed(handler)
 
     def remove(self, handler_id: str) -> None:
         """End all that is told to it: nothing is sent any more that was not just being sent."""
-        key = handler_key(handler_id)
-        if key is not None:
-            self._store.delete(key)
-            for folder in ("confirmed", "lapsed"):
-                self._store.delete(f"notifications/{folder}/{key.rpartition('/')[2]}")
+        handler = self.get(handler_id)
+        if handler is None:
+            return
+        if handler.keyed:  # noted first: whoever makes it again at this moment looks for that afterwards
+            self._store.create_json(_removed_key(handler.id), {})
+        self._store.delete(_key(handler.id))
+        self._store.delete(_confirmed_key(handler.id))
 
     def confirm(self, handler: Handler, now: datetime | None = None) -> None:
         """Its owner has just been seen to have a right to all that it is told."""
         now = now or datetime.now(timezone.utc)
-        if now - self._confirmed(handler) > _CONFIRM_AGAIN and not self.lapsed(handler, now):
-            self._store.write_json(f"notifications/confirmed/{handler.id}.json", {"at": now.isoformat()})
+        standing = self.standing(handler, now)
+        if not standing.lapsed and now - standing.confirmed > _CONFIRM_AGAIN:
+            self._store.write_json(_confirmed_key(handler.id), {"at": now.isoformat()})
 
-    def lapse(self, handler: Handler, reason: str) -> None:
+    def lapse(self, handler: Handler, reason: str) -> Handler:
         """Tell it nothing more, and say why; it stays in the list until somebody removes it."""
-        at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self._store.create_json(f"notifications/lapsed/{handler.id}.json", {"at": at, "reason": reason})
+        handler = self.get(handler.id) or replace(handler, lapsed=reason)
+        if not handler.lapsed:
+            handler = replace(handler, lapsed=reason)
+            self._store.write_json(_key(handler.id), handler.to_dict())
+            self._was_removed(handler)
+        return handler
 
-    def lapsed(self, handler: Handler, now: datetime | None = None) -> str:
-        """Why it is told nothing more; empty while it is."""
-        key = f"notifications/lapsed/{handler.id}.json"
-        if self._store.exists(key):
-            return str(self._store.read_json(key)["reason"])
-        until = self.until(handler)
-        if until is not None and (now or datetime.now(timezone.utc)) >= until:
-            return f"Its owner has not asked for it for {self._days:g} days. Register it again."
-        return ""
+    def standing(self, handler: Handler, now: datetime | None = None) -> Standing:
+        """As far as the handler was read, and time has passed."""
+        at = self._read(_confirmed_key(handler.id))
+        confirmed = datetime.fromisoformat(handler.registered if at is None else at["at"])
+        until = confirmed + timedelta(days=self._days) if self._days else None
+        is_past = until is not None and (now or datetime.now(timezone.utc)) >= until
+        unseen = f"Its owner has not asked for it for {self._days:g} days. Register it again."
+        return Standing(confirmed, until, handler.lapsed or (unseen if is_past else ""))
 
-    def until(self, handler: Handler) -> datetime | None:
-        """Until when it is told what happens if its owner does not ask for it any more; None: for ever."""
-        return self._confirmed(handler) + timedelta(days=self._days) if self._days else None
+    def _was_removed(self, handler: Handler) -> bool:
+        """Whether one was removed that has just been written: it is, then."""
+        if not handler.keyed or not self._store.exists(_removed_key(handler.id)):
+            return False
+        self._store.delete(_key(handler.id))
+        return True
 
-    def _confirmed(self, handler: Handler) -> datetime:
-        key = f"notifications/confirmed/{handler.id}.json"
-        at = self._store.read_json(key)["at"] if self._store.exists(key) else handler.registered
-        return datetime.fromisoformat(at)
+    def _read(self, key: str) -> Any:
+        """What an object holds, in one request; None where there is none."""
+        try:
+            return self._store.read_json(key)
+        except StoreError:
+            if self._store.exists(key):
+                raise
+            return None
 
 
 def handler_key(handler_id: str) -> str | None:
@@ -171,6 +212,14 @@ def handler_key(handler_id: str) -> str | None:
 
 def _key(handler_id: str) -> str:
     return f"{FOLDER}/{handler_id}.json"
+
+
+def _confirmed_key(handler_id: str) -> str:
+    return f"notifications/confirmed/{handler_id}.json"
+
+
+def _removed_key(handler_id: str) -> str:
+    return f"notifications/removed/{handler_id}.json"
 
 
 def check_url(url: str) -> str:

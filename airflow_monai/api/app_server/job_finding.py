@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from airflow.utils.session import create_session
 from fastapi import HTTPException
 from sqlalchemy.orm import Session
 
@@ -44,11 +45,32 @@ def _without_run(job_id: str, store: Store) -> FoundJob | None:
     requests, wanted = JobRequests(store), job_id.strip().lower()
     if not wanted.replace("-", "").isalnum():
         return None
-    unstarted = requests.unstarted(wanted)
-    if unstarted is not None:
-        return FoundJob(None, unstarted.job, unstarted)
+    if (unstarted := _unstarted(wanted, requests)) is not None:
+        return unstarted
     waiting = requests.waiting_job(wanted)
     return FoundJob(None, waiting[1], request=waiting[0]) if waiting else None
+
+
+def _unstarted(job_id: str, requests: JobRequests) -> FoundJob | None:
+    """A job that never gets a run."""
+    unstarted = requests.unstarted(job_id)
+    return FoundJob(None, unstarted.job, unstarted) if unstarted is not None else None
+
+
+def dags_of_jobs(instance_ids: Iterable[str], store: Store) -> set[str | None]:
+    """The DAGs of jobs and other workflow instances: of their runs, or as the request of a job names it that has none.
+    None is among them where there is an instance of neither."""
+    with create_session() as session:
+        runs = {one: ids.run(one, session) for one in instance_ids}
+        found: set[str | None] = {run.dag_id for run in runs.values() if run is not None}
+        missing = [one for one, run in runs.items() if run is None]
+        requests = JobRequests(store)
+        waiting = {entry.job_id: entry for entry in (requests.index.entries() if missing else ()) if entry.request}
+        for one in missing:
+            job = (_job_of(waiting[one], requests) if one in waiting else None) or _unstarted(one, requests)
+            run = ids.run(one, session) if job is None else None  # it may have begun while it was looked for
+            found.add(job.dag_id if job is not None else run.dag_id if run is not None else None)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

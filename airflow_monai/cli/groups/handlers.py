@@ -26,6 +26,11 @@ HANDLERS = _HANDLERS.group(
         repeated("--workflow", "NAME", "Only of this workflow"),
         repeated("--job", "ID", "Only of this job or workflow instance"),
         option("--description", "", "For people.", default=""),
+        option(
+            "--key",
+            "TEXT",
+            "Idempotency-Key: the same text of the same person is the same handler, however often it is asked for.",
+        ),
         *SECRET,
         description="Have an address told of jobs and workflow instances: all that end, unless it is said which. "
         "What is posted is signed with a secret; without one here, one is made and printed once.",

@@ -16,7 +16,9 @@ from airflow_monai.lifecycle.journal import Journal
 from airflow_monai.lifecycle.outbox import Outbox, Patience
 from airflow_monai.notifications.body import Links
 from airflow_monai.notifications.handlers import Handlers
+from airflow_monai.notifications.lasting import Lasting
 from airflow_monai.store.local import LocalStore
+from tests.api.app_server import job_scene
 from tests.lifecycle.happenings import happening
 from tests.notifications.receiver import Receiver
 
@@ -56,7 +58,8 @@ def deliver(store: LocalStore, handler_id: str) -> Outbox:
     handlers = Handlers(store)
     handler = handlers.get(handler_id)
     assert handler is not None
-    teller = HandlerTeller(handlers, handler, AirflowFernet(), Hosts(("127.0.0.1",)), Links("https://a.example"))
+    lasting = Lasting(handlers, handler)
+    teller = HandlerTeller(lasting, AirflowFernet(), Hosts(("127.0.0.1",)), Links("https://a.example"))
     outbox = Outbox(store, Journal(store), handler.channel, teller, start=handler.start, patience=Patience(give_up=5))
     outbox.step()
     return outbox
@@ -296,3 +299,121 @@ def test_a_handler_that_its_owner_does_not_ask_for_lapses(
     receiver.secret = kept["secret"]
     deliver(site_store, kept["id"])
     assert len(receiver.got) == 1
+
+
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """From now on the person ``user`` may start runs of this DAG only; empty: of none."""
+    from airflow_monai.api.common.access import Caller, Right
+
+    may = Caller.may
+
+    def limit(dag_id: str) -> None:
+        def limited(self: Caller, right: Right, name: str | None = None) -> bool:
+            is_limited = self.name == "user" and right is Right.START_RUNS
+            return name is not None and name == dag_id if is_limited else may(self, right, name)
+
+        monkeypatch.setattr(Caller, "may", limited)
+
+    return limit
+
+
+@pytest.mark.parametrize("fate", ["waits", "cancelled"])
+def test_a_job_that_has_not_begun_is_told_of_as_long_as_its_map_may_be_started(
+    api: Api, receiver: Receiver, site_store: LocalStore, only: Callable[[str], None], fate: str
+):
+    job_scene.register(site_store, parsed=False)
+    wanted = {"map": job_scene.LABEL, "dataset": job_scene.dataset(site_store)}
+    (job,) = api("op").post(job_scene.URL, json=wanted).json()["jobs"]
+    if fate == "cancelled":
+        assert api("op").post(f"{job_scene.URL}/{job['id']}/cancel").status_code == 200
+    only("another")
+    assert api("user").post(HANDLERS, json={"url": receiver.url, "jobs": [job["id"]]}).status_code == 403
+    only(job_scene.DAG)
+    made = register(api, receiver, jobs=[job["id"]])
+    (shown,) = api("user").get(HANDLERS).json()["handlers"]
+    assert shown["state"] == "well"
+    only("another")
+    (shown,) = api("user").get(HANDLERS).json()["handlers"]
+    assert shown["state"] == "lapsed" and "no right" in shown["reason"]
+    assert api("user").post(f"{HANDLERS}/{made['id']}/test").status_code == 409
+
+
+def test_a_handler_of_what_nobody_knows_neither_lapses_nor_counts_longer(
+    api: Api, receiver: Receiver, site_store: LocalStore, only: Callable[[str], None]
+):
+    """As when the run was removed from Airflow: what it was a run of is not known any more."""
+    made = register(api, receiver, jobs=[happening("b").instance_id])
+    key = f"notifications/handlers/{made['id']}.json"
+    early = datetime.now(timezone.utc) - timedelta(days=80)
+    site_store.write_json(key, {**site_store.read_json(key), "registered": early.isoformat()})
+    only("ct-lung")
+    (shown,) = api("user").get(HANDLERS).json()["handlers"]
+    assert shown["state"] == "well" and shown["until"].startswith((early + timedelta(days=90)).isoformat()[:16])
+    refused = api("user").post(HANDLERS, json={"url": receiver.url, "jobs": [happening("c").instance_id]})
+    assert refused.status_code == 403
+
+
+def test_a_request_that_is_sent_again_makes_no_second_handler(api: Api, receiver: Receiver, site_store: LocalStore):
+    body = {"url": receiver.url, "workflows": ["ct-lung"], "jobs": [happening("a").instance_id]}
+    key = {"Idempotency-Key": "RIS, 1"}
+    first = api("user").post(HANDLERS, json=body, headers=key)
+    again = api("user").post(HANDLERS, json=body, headers=key)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json() and first.json()["secret"], "whoever missed the answer missed the secret"
+    receiver.secret = again.json()["secret"]
+    Journal(site_store).create(1, [happening("a")])
+    for one in api("admin").get(HANDLERS).json()["handlers"]:
+        deliver(site_store, one["id"])
+    assert len(receiver.got) == 1 and not receiver.bad
+
+    others = [
+        api("user").post(HANDLERS, json={**body, "events": ["workflow.started"]}, headers=key),
+        api("user").post(HANDLERS, json={**body, "secret": "known to both of us"}, headers=key),
+        api("user").post(HANDLERS, json={**body, "workflows": []}, headers=key),
+    ]
+    assert [one.status_code for one in others] == [409] * 3 and "Idempotency-Key" in others[0].json()["detail"]
+    assert api("user").post(HANDLERS, json=body, headers={"Idempotency-Key": "RIS, 2"}).status_code == 201
+    assert api("op").post(HANDLERS, json=body, headers=key).status_code == 201, "it is another person's"
+    assert api("user").post(HANDLERS, json=body).status_code == api("user").post(HANDLERS, json=body).status_code == 201
+    assert len(api("admin").get(HANDLERS).json()["handlers"]) == 5
+
+
+def test_a_request_that_comes_late_brings_no_handler_back(api: Api, receiver: Receiver):
+    asked = {"json": {"url": receiver.url}, "headers": {"Idempotency-Key": "k"}}
+    made = api("user").post(HANDLERS, **asked).json()
+    assert api("user").delete(f"{HANDLERS}/{made['id']}").status_code == 204
+    late = api("user").post(HANDLERS, **asked)
+    assert late.status_code == 409 and "unregistered" in late.json()["detail"]
+    assert api("admin").get(HANDLERS).json() == {"handlers": []}
+
+
+def test_two_servers_that_get_a_request_at_once_make_one_handler(
+    api: Api, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+):
+    """Each has seen that there is none before it makes one."""
+    asked = {"json": {"url": receiver.url}, "headers": {"Idempotency-Key": "k"}}
+    first, real, seen = api("user").post(HANDLERS, **asked), Handlers.get, []
+
+    def late(self: Handlers, handler_id: str) -> object:
+        seen.append(handler_id)
+        return None if len(seen) == 1 else real(self, handler_id)
+
+    monkeypatch.setattr(Handlers, "get", late)
+    second = api("user").post(HANDLERS, **asked)
+    assert second.status_code == 200 and second.json() == first.json()
+
+
+def test_a_secret_is_told_again_for_a_day_and_one_that_was_given_never(
+    api: Api, receiver: Receiver, site_store: LocalStore
+):
+    for given in ({}, {"secret": "known to both of us"}):
+        asked = {"json": {"url": receiver.url, **given}, "headers": {"Idempotency-Key": f"k{len(given)}"}}
+        made = api("user").post(HANDLERS, **asked).json()
+        again = api("user").post(HANDLERS, **asked)
+        assert again.status_code == 200 and again.json()["secret"] == made["secret"]
+        key = f"notifications/handlers/{made['id']}.json"
+        yesterday = (datetime.now(timezone.utc) - timedelta(days=1)).isoformat()
+        site_store.write_json(key, {**site_store.read_json(key), "registered": yesterday})
+        again = api("user").post(HANDLERS, **asked)
+        assert again.status_code == 200 and again.json()["secret"] is None and again.json()["id"] == made["id"]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
+import httpx
 import pytest
 
 from airflow_monai.lifecycle.journal import Journal
@@ -51,6 +54,25 @@ def test_the_life_of_a_handler(
     receiver.status, receiver.secret = 204, "known to both of us"
     handlers("test", found["id"])
     assert not receiver.bad
+
+
+def test_a_handler_is_registered_once_when_the_answer_is_lost(
+    command: Callable[..., str], receiver: Receiver, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = httpx.Client.request
+
+    def lost(*args: Any, **more: Any) -> Any:
+        real(*args, **more)
+        raise httpx.ReadError("the connection broke")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(httpx.Client, "request", lost)
+        told = command("handlers", "register", receiver.url, code=2, who="user")
+    words = shlex.split(told.partition("Try again with ")[2].partition(":")[0])
+    told = command("handlers", "register", receiver.url, *words, who="user")
+    receiver.secret = told.rpartition(" ")[2].strip()
+    (made,) = json.loads(command("handlers", "list", "--json", who="user"))
+    assert "Delivered" in command("handlers", "test", made["id"], who="user") and not receiver.bad
 
 
 def test_what_is_refused_is_told_by_field(command: Callable[..., str], receiver: Receiver) -> None:

@@ -43,7 +43,7 @@ class KafkaCluster:
     def address(self, group: str = "test", **extra: Any) -> BrokerAddress:
         return BrokerAddress("kafka", "monai_kafka", "127.0.0.1", self.port, extra={"group": group, **extra})
 
-    def records(self, topic: str, seconds: float = 10.0, count: int = 1) -> list[Any]:
+    def records(self, topic: str, seconds: float = 60.0, count: int = 1) -> list[Any]:
         """What lies in a topic, the oldest first: ``count`` records at least, or as many as came in time."""
         from confluent_kafka import Consumer
 

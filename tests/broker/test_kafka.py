@@ -43,7 +43,7 @@ def subscribe(cluster: KafkaCluster, topic: str, inbox: Inbox) -> Iterator[Calla
     def subscribed(**extra: Any) -> Any:
         broker = open_broker(cluster.address(f"group-{topic}", **extra))
         opened.append(broker.subscribe([topic], inbox, inbox.states.append))
-        wait_for(lambda: None in inbox.states, 30)
+        wait_for(lambda: None in inbox.states)
         return opened[-1]
 
     yield subscribed
@@ -62,7 +62,7 @@ def test_a_message_comes_as_it_was_published(
 ) -> None:
     publish(cluster, topic)
     subscribe()
-    message = wait_for(lambda: inbox.got, 20)[0].message
+    message = wait_for(lambda: inbox.got)[0].message
     message.check()
     assert (message.topic, message.type, message.message_id, message.correlation_id) == (
         topic, "ExportCompleteEvent", "m0", "c",
@@ -77,7 +77,7 @@ def test_messages_of_one_correlation_keep_their_order(
 ) -> None:
     publish(cluster, topic, 30)
     subscribe()
-    wait_for(lambda: len(inbox.got) == 30, 20)
+    wait_for(lambda: len(inbox.got) == 30)
     assert names(inbox) == [f"m{number}" for number in range(30)]
 
 
@@ -86,7 +86,7 @@ def test_what_is_done_does_not_come_again_and_what_is_not_does(
 ) -> None:
     publish(cluster, topic, 4)
     first = subscribe()
-    wait_for(lambda: len(inbox.got) == 4, 20)
+    wait_for(lambda: len(inbox.got) == 4)
     for number in (1, 0, 3):  # out of order: 0 and 1 are done, 2 is not
         assert inbox.got[number].ack()
     first.close()
@@ -95,7 +95,7 @@ def test_what_is_done_does_not_come_again_and_what_is_not_does(
     inbox.states.clear()
     assert not late.ack() and not late.reject("late")
     subscribe()
-    wait_for(lambda: len(inbox.got) == 2, 20)
+    wait_for(lambda: len(inbox.got) == 2)
     assert names(inbox) == ["m2", "m3"]
 
 
@@ -104,12 +104,12 @@ def test_prefetch_bounds_what_a_consumer_holds(
 ) -> None:
     publish(cluster, topic, 10)
     subscribe(prefetch=3)
-    wait_for(lambda: len(inbox.got) == 3, 20)
+    wait_for(lambda: len(inbox.got) == 3)
     time.sleep(1.0)
     assert len(inbox.got) == 3
     for delivered in inbox.got[:2]:
         assert delivered.ack()
-    wait_for(lambda: len(inbox.got) == 5, 20)
+    wait_for(lambda: len(inbox.got) == 5)
 
 
 def test_a_rejected_message_is_a_dead_letter_with_the_reason(
@@ -117,7 +117,7 @@ def test_a_rejected_message_is_a_dead_letter_with_the_reason(
 ) -> None:
     publish(cluster, topic)
     subscribe()
-    assert wait_for(lambda: inbox.got, 20)[0].reject("it names a workflow that is not there")
+    assert wait_for(lambda: inbox.got)[0].reject("it names a workflow that is not there")
     (dead,) = cluster.records(f"{topic}{DEAD_LETTER}")
     headers = {name: value.decode() for name, value in dead.headers()}
     assert headers[REASON_HEADER] == "it names a workflow that is not there"
@@ -136,7 +136,7 @@ def test_a_message_that_cannot_be_written_again_is_handed_out_anew(
     """Else it would be nobody's, and what is done after it would never be known."""
     publish(cluster, topic)
     subscribe()
-    held = wait_for(lambda: inbox.got, 20)[0]
+    held = wait_for(lambda: inbox.got)[0]
     with monkeypatch.context() as away:
 
         def refused(*_: object) -> None:
@@ -144,7 +144,7 @@ def test_a_message_that_cannot_be_written_again_is_handed_out_anew(
 
         away.setattr(ours, "_written", refused)
         assert not (held.requeue() if answer == "requeue" else held.reject("the reason"))
-    wait_for(lambda: len(inbox.got) == 2, 30)
+    wait_for(lambda: len(inbox.got) == 2)
     assert names(inbox) == ["m0", "m0"] and inbox.got[1].ack()
 
 
@@ -153,12 +153,12 @@ def test_a_message_that_is_put_back_comes_after_those_that_wait(
 ) -> None:
     publish(cluster, topic, 2)
     subscribe(delivery_limit=2)
-    wait_for(lambda: len(inbox.got) == 2, 20)
+    wait_for(lambda: len(inbox.got) == 2)
     assert inbox.got[0].requeue()
     for count in range(3, 8):
-        wait_for(lambda: len(inbox.got) == count, 20)  # noqa: B023
+        wait_for(lambda: len(inbox.got) == count)  # noqa: B023
         assert inbox.got[-1].requeue()
-    wait_for(lambda: len(inbox.got) == 8, 20)
+    wait_for(lambda: len(inbox.got) == 8)
     assert names(inbox) == ["m0", "m1", *["m0"] * 6]
 
 
@@ -167,12 +167,12 @@ def test_a_message_that_kills_its_consumers_ends_among_the_dead_letters(
 ) -> None:
     publish(cluster, topic, 2)
     subscription = subscribe(delivery_limit=1)
-    wait_for(lambda: len(inbox.got) == 2, 20)
+    wait_for(lambda: len(inbox.got) == 2)
     subscription.close()  # as one that dies: nothing was answered
     inbox.got.clear()
     inbox.states.clear()
     subscribe(delivery_limit=1)
-    wait_for(lambda: names(inbox) == ["m1"], 20)
+    wait_for(lambda: names(inbox) == ["m1"])
     (dead,) = cluster.records(f"{topic}{DEAD_LETTER}")
     assert "1 time, to" in dict(dead.headers())[REASON_HEADER].decode()
 
@@ -194,7 +194,7 @@ def test_two_consumers_of_a_group_share_and_lose_nothing_when_one_goes(cluster: 
             publisher.publish(message_of(topic, event(), correlation_id=f"c{number}", message_id=f"m{number}"))
     one = open_broker(address).subscribe([topic], handle)
     other = open_broker(address).subscribe([topic], handle)
-    wait_for(lambda: len(handled) > 5, 30)
+    wait_for(lambda: len(handled) > 5)
     one.close()
     wait_for(lambda: len(handled) == 60, 60)
     other.close()
@@ -209,7 +209,7 @@ def test_a_record_of_somebody_else_s_is_taken_as_a_message_that_lacks_something(
     producer.produce(topic, value=b"{}", headers=[("timestamp", "soon"), ("mine", b"\xff")])
     producer.flush(10)
     subscribe()
-    message = wait_for(lambda: inbox.got, 20)[0].message
+    message = wait_for(lambda: inbox.got)[0].message
     assert (message.body, message.message_id, message.timestamp) == (b"{}", "", None)
 
 
@@ -223,7 +223,7 @@ def test_no_cluster_at_all_is_told_and_waited_for(free_port: int, topic: str, mo
         pass
     states: list[str | None] = []
     subscription = nowhere.subscribe([topic], lambda delivered: None, states.append)
-    wait_for(lambda: states, 20)
+    wait_for(lambda: states)
     assert "cannot be reached" in str(states[0])
     subscription.close()
 
@@ -234,7 +234,7 @@ def test_a_cluster_that_goes_away_is_told(topic: str, inbox: Inbox) -> None:
         assert "1 brokers" in broker.test()
         publish(first, topic)
         subscription = broker.subscribe([topic], inbox, inbox.states.append)
-        wait_for(lambda: None in inbox.states, 30)
+        wait_for(lambda: None in inbox.states)
         first.kill()
         wait_for(lambda: any(inbox.states), 60)
         subscription.close()
@@ -282,7 +282,7 @@ def test_a_topic_that_is_missing_is_told(cluster: KafkaCluster, topic: str) -> N
     broker = open_broker(cluster.address(f"group-{topic}"))
     states: list[str | None] = []
     subscription = broker.subscribe([topic], lambda delivered: None, states.append)
-    wait_for(lambda: states, 20)
+    wait_for(lambda: states)
     subscription.close()
     assert f"there is no topic {topic!r}" in str(states[0])
 

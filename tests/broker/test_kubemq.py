@@ -45,7 +45,7 @@ def subscribe(server: KubeMqServer, topic: str, inbox: Inbox) -> Iterator[Callab
     def subscribed(**extra: Any) -> Any:
         inbox.states.clear()
         opened.append(open_broker(server.address(**extra)).subscribe([topic], inbox, inbox.states.append))
-        wait_for(lambda: None in inbox.states, 30)
+        wait_for(lambda: None in inbox.states)
         return opened[-1]
 
     yield subscribed
@@ -111,7 +111,7 @@ def test_a_message_that_is_held_keeps_none_waiting_and_is_acknowledged_at_once(
     wait_for(lambda: len(inbox.got) == 3)
     began = time.monotonic()  # while the next message is waited for
     assert all(delivered.ack() for delivered in inbox.got)
-    assert time.monotonic() - began < POLL_SECONDS / 4
+    assert time.monotonic() - began < POLL_SECONDS - 0.5
 
 
 def test_prefetch_bounds_what_a_gateway_holds_of_a_queue(
@@ -174,7 +174,7 @@ import sys, time
 from airflow_monai.broker.base import BrokerAddress, open_broker
 broker = open_broker(BrokerAddress("b", "monai_kubemq", "127.0.0.1", int(sys.argv[1])))
 broker.subscribe([sys.argv[2]], lambda delivered: print(delivered.message.message_id, flush=True))
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -189,7 +189,7 @@ def test_a_message_of_a_gateway_that_is_killed_comes_again(
         time.sleep(0.3)
         assert inbox.got == []
         other.send_signal(signal.SIGKILL)
-    assert wait_for(lambda: inbox.got, 20)[0].ack() and names(inbox) == ["m0"]
+    assert wait_for(lambda: inbox.got)[0].ack() and names(inbox) == ["m0"]
 
 
 def test_a_message_that_kills_its_gateways_ends_among_the_dead_letters(
@@ -263,7 +263,7 @@ def test_a_message_that_nobody_can_handle_keeps_none_behind_it_and_ends_among_th
 
     subscribed = open_broker(server.address(delivery_limit=2)).subscribe([topic], handle, inbox.states.append)
     try:
-        wait_for(lambda: None in inbox.states, 30)
+        wait_for(lambda: None in inbox.states)
         publish(server, topic, 2)
         (dead,) = wait_for(lambda: server.lying_in(f"{topic}{DEAD_LETTER}"))
         wait_for(lambda: "m1" in names(inbox))
@@ -305,19 +305,19 @@ def test_nothing_is_lost_while_the_server_is_away(topic: str, inbox: Inbox) -> N
     with kubemq_server() as server:
         broker = open_broker(server.address())
         subscribed = broker.subscribe([topic, f"{topic}.other"], inbox, inbox.states.append)
-        wait_for(lambda: inbox.states == [None], 30)
+        wait_for(lambda: inbox.states == [None])
         publish(server, topic, 2)
         wait_for(lambda: len(inbox.got) == 2)
         server.stop()
-        wait_for(lambda: inbox.states[-1], 20)
+        wait_for(lambda: inbox.states[-1])
         assert "cannot be reached" in str(inbox.states[-1])
         assert not inbox.got[0].ack()
         with pytest.raises(BrokerUnavailable), broker.publisher():
             pass
         server.start()
-        wait_for(lambda: len(inbox.got) == 4, 30)
+        wait_for(lambda: len(inbox.got) == 4)
         publish(server, f"{topic}.other")
-        wait_for(lambda: len(inbox.got) == 5, 30)
+        wait_for(lambda: len(inbox.got) == 5)
         assert names(inbox) == ["m0", "m1", "m0", "m1", "m0"] and inbox.states[-1] is None
         assert not inbox.got[1].reject("it came again") and server.lying_in(f"{topic}{DEAD_LETTER}") == []
         assert all(delivered.ack() for delivered in inbox.got[2:])
@@ -361,7 +361,7 @@ def test_no_server_no_login_and_no_right_are_told(free_port: int, topic: str, in
         with pytest.raises(BrokerMisused, match="invalid queue name"):
             publish(server, "md.*")
         subscribed = open_broker(server.address()).subscribe(["md.secret", topic], inbox, inbox.states.append)
-        wait_for(lambda: any(inbox.states), 20)
+        wait_for(lambda: any(inbox.states))
         assert "access denied to resource" in str(next(state for state in inbox.states if state))
         subscribed.close()
 

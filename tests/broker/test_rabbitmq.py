@@ -34,7 +34,7 @@ def subscribe(rabbit: RabbitNode, exchange: str, inbox: Inbox) -> Iterator[Calla
         broker = open_broker(node.address(exchange, **extra))
         subscription = broker.subscribe([topic], inbox, inbox.states.append)
         opened.append(subscription)
-        wait_for(lambda: None in inbox.states, 30)
+        wait_for(lambda: None in inbox.states)
         return subscription
 
     yield subscribed
@@ -130,7 +130,7 @@ def test_an_answer_on_a_lost_connection_has_no_effect_and_the_message_comes_agai
     wait_for(lambda: len(inbox.got) == 2)
     assert not first.ack() and not first.reject("late") and not first.requeue()
     assert inbox.got[1].ack()
-    assert inbox.states.count(None) == 2
+    wait_for(lambda: inbox.states.count(None) == 2)
 
 
 def test_a_topic_that_no_queue_wants_is_told(rabbit: RabbitNode, exchange: str) -> None:
@@ -153,7 +153,7 @@ def test_a_queue_that_somebody_deletes_is_made_again(
 ) -> None:
     subscribe()
     rabbit.connect().channel().queue_delete(exchange)
-    wait_for(lambda: inbox.states.count(None) == 2, 30)
+    wait_for(lambda: inbox.states.count(None) == 2)
     publish(rabbit, exchange, exchange)
     assert wait_for(lambda: inbox.got)[0].ack()
 
@@ -217,7 +217,7 @@ def test_nothing_is_lost_when_the_broker_is_killed(rabbit: RabbitNode, exchange:
 
     states: list[str | None] = []
     subscription = open_broker(rabbit.address(exchange)).subscribe([exchange], handle, states.append)
-    wait_for(lambda: states == [None], 30)
+    wait_for(lambda: states[-1:] == [None])
     published = 0
     while published < count:
         try:
@@ -229,19 +229,20 @@ def test_nothing_is_lost_when_the_broker_is_killed(rabbit: RabbitNode, exchange:
                     if published == 30:
                         rabbit.kill()
         except BrokerUnavailable:
-            rabbit.start()
-    wait_for(lambda: len(handled) == count, 60)
+            if rabbit.process is not None and rabbit.process.poll() is not None:
+                rabbit.start()
+    wait_for(lambda: len(handled) == count, 120)
     subscription.close()
 
 
 def test_a_broker_that_does_not_confirm_is_not_waited_for_for_ever(
     rabbit: RabbitNode, exchange: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ours, "CONFIRM_SECONDS", 1.0)
     broker = open_broker(rabbit.address(exchange))
     broker.declare([exchange])  # type: ignore[attr-defined]
     told = pytest.raises(BrokerUnavailable, match=r"not confirmed a message within 1 s")
-    with broker.publisher() as publisher, rabbit.frozen(), told:
+    with broker.publisher() as publisher, monkeypatch.context() as soon, rabbit.frozen(), told:
+        soon.setattr(ours, "CONFIRM_SECONDS", 1.0)
         publisher.publish(message_of(exchange, event(), correlation_id="c"))
 
 
@@ -261,24 +262,23 @@ def test_a_message_whose_answer_a_slow_broker_does_not_confirm_comes_again(
     answer: str,
 ) -> None:
     """Else it would be nobody's, and keep its place among those that are held, as long as the connection lasts."""
-    monkeypatch.setattr(ours, "CONFIRM_SECONDS", 1.0)
     subscription = subscribe()
     publish(rabbit, exchange, exchange)
     (held,) = wait_for(lambda: inbox.got)
-    with rabbit.frozen():
+    with monkeypatch.context() as soon, rabbit.frozen():
+        soon.setattr(ours, "CONFIRM_SECONDS", 1.0)
         done = held.requeue() if answer == "requeue" else held.reject("the reason")
     assert not done
-    monkeypatch.setattr(ours, "CONFIRM_SECONDS", 10.0)
-    wait_for(lambda: len(inbox.got) > 1, 30)
-    time.sleep(2.0)
-    answered = 1
-    while answered < len(inbox.got):
-        inbox.got[answered].ack()
-        answered += 1
-        time.sleep(0.5)
+    wait_for(lambda: len(inbox.got) > 1)
+    answered, still = 1, time.monotonic() + 2.5
+    while time.monotonic() < still:  # a copy that was written after all comes too
+        if answered < len(inbox.got):
+            inbox.got[answered].ack()
+            answered, still = answered + 1, time.monotonic() + 2.5
+        time.sleep(0.1)
     subscription.close()
-    with rabbit.connect() as plain:
-        assert plain.channel().queue_declare(exchange, passive=True).method.message_count == 0
+    time.sleep(0.5)  # what was not answered would be back in the queue
+    assert rabbit.depth(exchange) == 0
 
 
 def test_tls_with_the_certificates_of_the_connection(rabbit: RabbitNode, exchange: str) -> None:

@@ -102,7 +102,8 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 
 def ended(engine: Engine, job: Job) -> JobState:
-    for _ in range(200):
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
         status = engine.status(job)
         assert status is not None
         if status.state.is_final:

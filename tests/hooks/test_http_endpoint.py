@@ -86,7 +86,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
 
 def status_of(port: int, host: str, **fields: Any) -> int:
     client = HttpClient(replace(Endpoint(), **fields), HostRules())
-    request = HttpRequest("HEAD", f"https://{host}:{port}/", "HEAD /", timeout=5)
+    request = HttpRequest("HEAD", f"https://{host}:{port}/", "HEAD /", timeout=60)
     return asyncio.run(client.send(request)).status
 
 

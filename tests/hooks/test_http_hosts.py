@@ -123,12 +123,12 @@ def test_a_slow_resolver_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     answers = threading.Event()
 
     def slow(*_: object, **__: object) -> list[object]:
-        answers.wait(20)
+        answers.wait(60)
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
     began = time.monotonic()
     with pytest.raises((TimeoutError, asyncio.TimeoutError)):
         asyncio.run(asyncio.wait_for(HostRules().addresses("slow.example", 80), 0.2))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     answers.set()

@@ -61,6 +61,9 @@ class ArgoProcess:
         return json.dumps({"conn_type": "argo", "host": self.url, "password": self.token, "extra": extra})
 
     def start(self) -> None:
+        from tests.pacs import free_port
+
+        self.port = self.port or free_port()
         command = [sys.executable, __file__, str(self.folder), "--port", str(self.port), "--token", self.token]
         self._process = subprocess.Popen([*command, *self.options], stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None

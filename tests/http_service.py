@@ -109,6 +109,12 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(float(seconds))
         self._answer(200, {"slow": True})
 
+    def answer_slowfirst(self, name: str, seconds: str) -> None:
+        """So slow the first time, then at once."""
+        if self._count(f"slowfirst/{name}") == 1:
+            time.sleep(float(seconds))
+        self._answer(200, {"slow": True})
+
     def answer_drop(self, *_: str) -> None:
         self.close_connection = True
         self.connection.close()
@@ -164,8 +170,10 @@ class _Handler(BaseHTTPRequestHandler):
             job = self.keys.get(key) or f"j{len(self.jobs) + 1}"
             if key:
                 self.keys[key] = job
+            is_new = job not in self.jobs
             self.jobs.setdefault(job, {"started": time.time(), "number": len(self.jobs) + 1, **wanted})
-        time.sleep(float(wanted.get("start_seconds", 0)))
+        if is_new:
+            time.sleep(float(wanted.get("start_seconds", 0)))
         self._answer(202, {"job": {"id": job}}, Location=f"/jobs/{job}")
 
     def log_message(self, *_: object) -> None:

@@ -207,7 +207,7 @@ def _die_holding(folder: Path, name: str, share: int, number: int = signal.SIGKI
 
     process = SPAWN.Process(target=run)
     process.start()
-    process.join(10)
+    process.join(60)
     assert process.exitcode == -number
 
 
@@ -480,11 +480,11 @@ def test_a_lock_that_a_stopped_process_holds_is_an_error_in_the_end(folder, monk
     def hold() -> None:
         with LeaseFolder(folder).change():
             begun.set()
-            done.wait(5)
+            done.wait(60)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    begun.wait(5)
+    assert begun.wait(60)
     with pytest.raises(LeaseError, match=r"leases\.lock has been held"):
         take(cards_of(folder), "one", 1)
     done.set()
@@ -503,7 +503,7 @@ def test_marks_of_the_dead_do_not_pile_up(folder, monkeypatch):
     assert list((folder / "owners").iterdir()) == []
 
 
-def _until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -236,7 +236,7 @@ def test_a_post_that_was_not_handled_may_be_sent_again(tries: Tries, service: Ht
     task.light_task["failure_policy"] = {"refused": "retry"}
     started = time.monotonic()
     tries.event(task)
-    assert (time.monotonic() - started > 1) is (status != "400")
+    assert status == "400" or time.monotonic() - started > 1
     assert succeeded(tries.next(), task).result["volume"] == 3
     assert len(service.asked(path)) == 2
 
@@ -271,20 +271,20 @@ def test_an_own_key_is_sent_as_it_is(tries: Tries, service: HttpService) -> None
 
 def killed_in_mid_request(tries: Tries, service: HttpService, path: str, task: HttpRequestOperator) -> None:
     life = tries.living(task)
-    assert wait_until(lambda: len(service.asked(path)) == 1, 10)
+    assert wait_until(lambda: len(service.asked(path)) == 1, 60)
     life.kill()
     life.join()
 
 
 def test_a_triggerer_killed_in_mid_request(tries: Tries, service: HttpService) -> None:
     """A POST is not sent again, not even when the author wants retries; only when a person clears the task."""
-    path = "/slow/1.1"
+    path = f"/slowfirst/{time.time()}/30"
     task = http(service, path, body="x", timeout_seconds=3, retries=1)
     task.light_task["failure_policy"] = {"refused": "retry"}
-    killed_in_mid_request(tries, service, path, task)
     started = time.monotonic()
+    killed_in_mid_request(tries, service, path, task)
     assert failed(tries, task) == ("refused", True)
-    assert time.monotonic() - started > 1, "the answer may have come to another triggerer until then"
+    assert time.monotonic() - started > 2.5, "the answer may have come to another triggerer until then"
     assert failed(tries.next(), task) == ("refused", True)
     assert len(service.asked(path)) == 1
     succeeded(tries.next().next(), task)
@@ -293,7 +293,7 @@ def test_a_triggerer_killed_in_mid_request(tries: Tries, service: HttpService) -
 
 @pytest.mark.parametrize("request_", [{"method": "PUT"}, {"method": "POST", "idempotency_key": "true"}])
 def test_one_that_may_be_sent_twice_is(tries: Tries, service: HttpService, request_: dict[str, Any]) -> None:
-    path = f"/slow/1.{len(request_)}2"
+    path = f"/slowfirst/{time.time()}/30"
     task = http(service, path, body="x", **request_)
     killed_in_mid_request(tries, service, path, task)
     succeeded(tries, task)
@@ -302,7 +302,7 @@ def test_one_that_may_be_sent_twice_is(tries: Tries, service: HttpService, reque
 
 def test_two_triggerers_at_once_send_it_once_and_agree(tries: Tries, service: HttpService) -> None:
     """One that lost its heartbeat and is still at it, and the one that took the task over."""
-    task = http(service, "/slow/1.5", body="x", timeout_seconds=5)
+    task = http(service, "/slow/1.5", body="x", timeout_seconds=60)
     before = len(service.asked("/slow/1.5"))
 
     async def both() -> list[Any]:
@@ -370,4 +370,4 @@ def test_a_wrong_clock_makes_nobody_wait_longer_than_a_request_may_take(tries: T
     tries.store.create_json(tries.note(task, "request-sent-1"), {"at": time.time() + 3600})
     began = time.monotonic()
     assert not failed(tries, task)[1], "nobody knows whether it had its effect"
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,8 +26,12 @@ WORK: dict[str, Work] = {}
 CANCELLED: list[int] = []
 
 
+BEGUN: list[int] = []
+
+
 class TriedTrigger(LightTrigger):
     async def perform(self, run: LightRun) -> Outcome:
+        BEGUN.append(run.run.generation)
         answer = WORK["work"](run)
         return await answer if asyncio.iscoroutine(answer) else answer
 
@@ -42,6 +47,7 @@ class TriedOperator(LightOperator):
 def operator(work: Work, **more: Any) -> TriedOperator:
     WORK["work"] = work
     CANCELLED.clear()
+    BEGUN.clear()
     with DAG("ct", schedule=None):
         return TriedOperator(task_id="call", task={}, **more)
 
@@ -148,9 +154,21 @@ def test_a_retry_stays_in_its_generation_and_keeps_what_was_noted(tries: Tries) 
 
 
 async def cut_off(trigger: Any) -> None:
-    """Airflow ends it, and neither the trigger nor a person says a word."""
-    with pytest.raises(asyncio.TimeoutError):
-        await asyncio.wait_for(first_event(trigger), 0.5)
+    """Airflow ends it when it has begun, and neither the trigger nor a person says a word."""
+    running = asyncio.ensure_future(first_event(trigger))
+    await begun()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def begun(times: int = 1) -> None:
+    """Wait until the work has begun so often, and waits itself."""
+    end = time.monotonic() + 60
+    while len(BEGUN) < times:
+        assert time.monotonic() < end, "the work does not begin"
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
 
 
 @pytest.mark.parametrize("given_up", [True, False], ids=["given up", "cleared"])
@@ -223,8 +241,7 @@ def test_a_try_whose_triggerer_died_goes_on_in_its_generation_also_when_the_run_
         return await asyncio.sleep(60, Outcome())
 
     task = operator(long)
-    with pytest.raises(asyncio.TimeoutError):
-        asyncio.run(asyncio.wait_for(first_event(tries.trigger(task)), 0.5))
+    asyncio.run(cut_off(tries.trigger(task)))
     jobs = []
     WORK["work"] = lambda run: jobs.append(run.state["job"]) or Outcome()
     tries.run_started = "2026-01-03 00:00:00+00:00"
@@ -257,7 +274,7 @@ def test_so_is_a_failure(tries: Tries, error: Exception) -> None:
 
 
 def test_the_time_limit_counts_from_the_try_on_and_cancels(tries: Tries) -> None:
-    task = operator(lambda run: asyncio.sleep(60), timeout_minutes=0.5 / 60, retries=0)
+    task = operator(lambda run: asyncio.sleep(60), timeout_minutes=2 / 60, retries=0)
     assert isinstance(tries.event(task), TaskFailedEvent)
     assert recorded(tries, task).stats == {"error_kind": "timeout"} and CANCELLED == [1]
     WORK["work"] = lambda run: asyncio.sleep(0.2, Outcome())
@@ -266,13 +283,9 @@ def test_the_time_limit_counts_from_the_try_on_and_cancels(tries: Tries) -> None
     assert limit is not None and limit > timedelta(minutes=5), "Airflow steps in only later"
 
 
-async def killed(trigger: Any, after: float = 0.5) -> None:
+async def killed(trigger: Any) -> None:
     """As Airflow does when a person ends the task: cancel the trigger, then ``on_kill``."""
-    running = asyncio.ensure_future(first_event(trigger))
-    await asyncio.sleep(after)
-    running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
+    await cut_off(trigger)
     await trigger.on_kill()
 
 
@@ -289,12 +302,11 @@ def test_what_another_triggerer_goes_on_with_is_left_alone(tries: Tries) -> None
     task = operator(lambda run: asyncio.sleep(60))
 
     async def both() -> None:
-        other = asyncio.ensure_future(asyncio.sleep(0))
         first = tries.trigger(task)
         running = asyncio.ensure_future(first_event(first))
-        await asyncio.sleep(0.3)
+        await begun(1)
         other = asyncio.ensure_future(first_event(tries.trigger(task)))
-        await asyncio.sleep(0.3)
+        await begun(2)
         running.cancel()
         await first.on_kill()
         other.cancel()
@@ -309,7 +321,7 @@ def test_a_cleared_task_leaves_the_record_to_its_new_try(tries: Tries) -> None:
     async def cleared() -> None:
         first = tries.trigger(task)
         running = asyncio.ensure_future(first_event(first))
-        await asyncio.sleep(0.3)
+        await begun()
         running.cancel()
         WORK["work"] = lambda run: Outcome({"new": True})
         await first_event(tries.next().trigger(task))

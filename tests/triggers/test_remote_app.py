@@ -46,7 +46,7 @@ class Far:
         self.taker = AnswerTaker(store, Buckets({"monaideploy": bucket.url}))
         states: list[Any] = []
         self._subscription = open_broker(node.address(exchange)).subscribe([TOPIC], self._take, states.append)
-        assert wait_until(lambda: None in states, 30)
+        assert wait_until(lambda: None in states, 90)
 
     def _take(self, delivered: Any) -> None:
         delivered.message.check()
@@ -54,7 +54,7 @@ class Far:
         threading.Thread(target=delivered.ack).start()
 
     def request(self) -> ExternalAppRequestEvent:
-        assert wait_until(lambda: bool(self.asked), 20)
+        assert wait_until(lambda: bool(self.asked), 60)
         return self.asked[-1]
 
     def ids(self, **more: Any) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class Running:
         self.event = tries.event(operator)
 
     def ends(self) -> Any:
-        self._thread.join(30)
+        self._thread.join(120)
         assert not self._thread.is_alive()
         return self.event
 
@@ -162,7 +162,7 @@ def test_a_triggerer_that_dies_leaves_one_request(tries: Tries, far: Far) -> Non
     operator = task()
     process = tries.living(operator)
     far.request()
-    assert wait_until(lambda: "published" in json.loads(_state(tries, operator) or "{}"), 20)
+    assert wait_until(lambda: "published" in json.loads(_state(tries, operator) or "{}"), 60)
     process.kill()
     process.join()
     running = Running(tries, operator)

@@ -97,7 +97,7 @@ class Remover:
         try:
             if self._is_worked_on(payload_id):
                 return False  # whoever asked for it was first; it is waited for silently
-            done = delete_payload(self._store, payload_id)
+            done = delete_payload(self._store, payload_id, lambda: self._is_worked_on(payload_id))
         except NotDeletable:
             return False
         except MonaiError as error:  # also when nobody knows whether something works on it

@@ -134,12 +134,14 @@ class AirflowApi:
         return dict(answer.json())
 
     def is_worked_on(self, payload_id: str) -> bool:
-        """Whether a run that has not ended has this payload as its partition key.
+        """Whether a run that has not ended names this payload, as its partition key or in its conf.
 
         :raises RunNotCreated: when Airflow does not answer.
         """
-        runs = f"/api/v2/dags/~/dagRuns?partition_key_prefix_pattern={quote(payload_id)}"
-        answer = self._call("GET", f"{runs}&state=queued&state=running&limit=1")
+        return any(self._is_one_on(where, payload_id) for where in ("partition_key_prefix_pattern", "conf_contains"))
+
+    def _is_one_on(self, where: str, payload_id: str) -> bool:
+        answer = self._call("GET", f"/api/v2/dags/~/dagRuns?state=queued&state=running&limit=1&{where}={payload_id}")
         try:
             return int(answer.json()["total_entries"]) > 0
         except (ValueError, KeyError, TypeError):

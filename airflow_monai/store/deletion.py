@@ -16,6 +16,7 @@ Every step can be done again, by any gateway: one that dies in the middle loses 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -142,9 +143,11 @@ def request_deletion(store: Store, payload_id: str, by: str, reason: str = "") -
     return Deletion(DeletionState.IN_PROGRESS, asked["requested"], by, asked["reason"])
 
 
-def delete_payload(store: Store, payload_id: str) -> Deletion:
+def delete_payload(store: Store, payload_id: str, is_worked_on: Callable[[], bool] = lambda: False) -> Deletion:
     """Do what was asked for, or go on where another stopped.
 
+    :param is_worked_on: whether something that began earlier works on the payload; asked when nothing can begin any
+        more: what it makes would stay for ever.
     :raises NotDeletable: when something has still to be done with the payload: try again later.
     :raises StoreError: when it cannot be done; a part of it may be.
     """
@@ -154,6 +157,9 @@ def delete_payload(store: Store, payload_id: str) -> Deletion:
             return deletion_of(store, payload_id)
         _check_free(store, payload_id)
         told = _begin(store, payload_id, asked)
+        _remove_manifest(store, payload_id)
+        if is_worked_on():
+            raise NotDeletable(f"Something works on payload {payload_id}.")
         _remove(store, payload_id)
         store.create_json(deleted_key(payload_id), {**told, "deleted": _now()})
     store.delete(payload_key(payload_id, "deleting.json"))
@@ -222,10 +228,13 @@ def _begin(store: Store, payload_id: str, asked: dict[str, Any]) -> dict[str, An
     return dict(store.read_json(key))
 
 
-def _remove(store: Store, payload_id: str) -> None:
-    """The manifest goes first: what begins now finds no payload, rather than half of one."""
+def _remove_manifest(store: Store, payload_id: str) -> None:
+    """Goes first: what begins now finds no payload, rather than half of one."""
     for key in (manifest_key(payload_id), summary_key(payload_id), tags_key(payload_id)):
         store.delete(key)
+
+
+def _remove(store: Store, payload_id: str) -> None:
     store.delete_tree(dicom_key(payload_id))
     top = payload_key(payload_id)
     _strip_runs(store, f"{top}/workflows")

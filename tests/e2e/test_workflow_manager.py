@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
+from airflow_monai.hooks.airflow_api import AirflowApi
+from airflow_monai.local.environment import USER
 from airflow_monai.local.stack import LocalStack
 from airflow_monai.store.payloads import payload_key, run_id_of
 from tests.e2e.helpers import (
@@ -90,3 +95,24 @@ def test_a_task_is_ended_by_hand_and_its_payload_deleted_and_sent_again(
     again_task = client.tasks(study.payload(1))["work"]["execution_id"]
     assert client.call("PUT", f"/tasks/{again_task}", {"status": "Canceled"}).status_code == 200
     assert wait_for_runs(stack, "e2e-wm-end", 2)[again]["state"] == "failed"
+
+
+def test_a_gateway_sees_runs_that_name_a_payload_in_their_conf(
+    stack: LocalStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it deletes what they work on. Airflow says so of any payload; this one is nobody's."""
+    connection = {
+        "conn_type": "http", "host": "127.0.0.1", "port": stack.ports.ui, "login": USER,
+        "password": stack.secrets.password,
+    }  # fmt: skip
+    monkeypatch.setenv("AIRFLOW_CONN_MONAI_AIRFLOW", json.dumps(connection))
+    asked, payload_id = AirflowApi("monai_airflow"), str(uuid.uuid4())
+    add_workflows(stack, workflow("e2e-wm-conf", "E2EWMCONF", {"id": "route", "type": "router"}))
+    dag = "/dags/e2e-wm-conf"
+    stack.api.call("PATCH", dag, {"is_paused": True})  # its runs wait
+    wanted = {"dag_run_id": "by-conf", "logical_date": None, "conf": {"payload_id": payload_id}}
+    assert not asked.is_worked_on(payload_id)
+    assert stack.api.call("POST", f"{dag}/dagRuns", wanted)["state"] == "queued"
+    assert asked.is_worked_on(payload_id) and not asked.is_worked_on(str(uuid.uuid4()))
+    stack.api.call("PATCH", f"{dag}/dagRuns/by-conf", {"state": "failed"})
+    assert not asked.is_worked_on(payload_id)

@@ -144,3 +144,19 @@ def test_a_task_is_cleared_where_it_has_ended(server: Scripted, there: Answer, c
     if cleared is Cleared.YES:
         with pytest.raises(RunNotCreated, match="HTTP 403"):
             AirflowApi("scripted").clear_task("dag", "run-1", "send", "why")
+
+
+def runs_there(number: int) -> Answer:
+    return 200, json.dumps({"dag_runs": [], "total_entries": number}), {}
+
+
+@pytest.mark.parametrize(("by_key", "by_conf"), [(0, 0), (1, 0), (0, 1)])
+def test_whatever_names_a_payload_works_on_it(server: Scripted, by_key: int, by_conf: int) -> None:
+    asked = "dagRuns?state=queued&state=running&limit=1&"
+    server.answers["GET", f"{asked}partition_key_prefix_pattern=p"] = runs_there(by_key)
+    server.answers["GET", f"{asked}conf_contains=p"] = runs_there(by_conf)
+    assert AirflowApi("scripted").is_worked_on("p") is bool(by_key or by_conf)
+    server.answers["GET", f"{asked}partition_key_prefix_pattern=p"] = runs_there(0)
+    server.answers["GET", f"{asked}conf_contains=p"] = 403, "{}", {}
+    with pytest.raises(RunNotCreated, match="does not tell which runs there are"):
+        AirflowApi("scripted").is_worked_on("p")

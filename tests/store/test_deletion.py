@@ -115,6 +115,23 @@ def test_what_goes_and_what_stays(store: Store) -> None:
         request_deletion(store, payload_id, "ben")
 
 
+def test_what_began_just_before_is_waited_for(store: Store) -> None:
+    """It has read the manifest; what it makes would stay for ever."""
+    payload_id = closed(store).payload_id
+    request_deletion(store, payload_id, "anna")
+    with pytest.raises(NotDeletable, match="works on"):
+        delete_payload(store, payload_id, lambda: True)
+    with pytest.raises(PayloadDeleted):  # nothing begins any more
+        load_payload(store, payload_id)
+    assert (
+        list(store.list(payload_key(payload_id, "dcm"))) and deletion_of(store, payload_id).state.value == "InProgress"
+    )
+    made = f"{RunFolder(store, payload_id, 'look', 'r').output_key('work', -1, 9)}/late.dcm"
+    store.write(made, b"x")
+    assert delete_payload(store, payload_id, lambda: False).state is DeletionState.YES
+    assert not store.exists(made) and NAME not in texts(store, payload_id)
+
+
 def test_a_task_that_was_ended_before_it_made_anything_is_in_nobody_s_way(local: LocalStore) -> None:
     payload_id = closed(local).payload_id
     folder = RunFolder(local, payload_id, "look", "r")

@@ -17,7 +17,7 @@ from airflow_monai.api.common.limits import takes_upload
 from airflow_monai.api.common.multipart import boundary_of, parts
 from airflow_monai.api.common.problems import responses
 from airflow_monai.api.common.uploads import Body, UploadSite, upload_site
-from airflow_monai.api.instances.runs import RunFilter, list_runs
+from airflow_monai.api.instances.runs import working_on
 from airflow_monai.api.runs import site_store
 from airflow_monai.datasets.catalogue import Datasets
 from airflow_monai.datasets.model import Dataset, DatasetNotFound, NotUploaded, State, dataset_files
@@ -369,11 +369,8 @@ def delete_dataset(
 def jobs_on(store: Store, dataset_id: str) -> int:
     """How many runs are queued or at work on a dataset, or will be because somebody has asked for them."""
     with create_session() as session:
-        wanted = RunFilter(payload_id=dataset_id, states=("queued", "running"))
-        running = list_runs(session, wanted, limit=100)
-    if running.total:
-        return running.total
-    return waiting_on(store, dataset_id)
+        running = working_on(session, dataset_id)
+    return running or waiting_on(store, dataset_id)
 
 
 def find_dataset(store: Store, dataset_id: str) -> Dataset:

@@ -283,6 +283,15 @@ def _in_state(states: Collection[str]) -> ColumnElement[bool]:
     return or_(known, TaskInstance.state.is_(None)) if "" in states else known
 
 
+def working_on(session: Session, payload_id: str) -> int:
+    """How many runs that have not ended have this payload as their key, or in their conf; of any DAG."""
+    wanted = select(func.count(DagRun.id)).where(
+        DagRun._state.in_((DagRunState.QUEUED.value, DagRunState.RUNNING.value)),
+        or_(DagRun.partition_key == payload_id, DagRun.conf["payload_id"].as_string() == payload_id),
+    )
+    return int(session.scalar(wanted) or 0)
+
+
 def same_run() -> ColumnElement[bool]:
     """Whether a task instance is of a DAG run."""
     return and_(TaskInstance.dag_id == DagRun.dag_id, TaskInstance.run_id == DagRun.run_id)

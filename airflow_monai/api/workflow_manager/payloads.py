@@ -17,12 +17,12 @@ from airflow_monai.api.common.access import Caller, Right, TheCaller
 from airflow_monai.api.common.audit import note
 from airflow_monai.api.common.downloads import send_zip
 from airflow_monai.api.common.problems import responses
-from airflow_monai.api.instances.runs import Run, visible_dags
+from airflow_monai.api.instances.runs import Run, visible_dags, working_on
 from airflow_monai.api.runs import site_store
 from airflow_monai.api.workflow_manager import PREFIX
 from airflow_monai.api.workflow_manager.executions import in_parallel, workflows_of
 from airflow_monai.api.workflow_manager.paging import Page, ThePaging
-from airflow_monai.api.workflow_manager.rows import is_worked_on, our_dags, payloads_of, runs_on
+from airflow_monai.api.workflow_manager.rows import our_dags, payloads_of, runs_on
 from airflow_monai.jobs.waiting import waiting_on
 from airflow_monai.store.base import Store
 from airflow_monai.store.deletion import DeletionState, NotDeletable, deletion_of, request_deletion
@@ -212,7 +212,7 @@ def delete_payload(
         sight = _Sight(caller, session)
         summary, _ = _the_payload(store, session, sight, str(payload_id))
         every = runs_on(session, [summary.payload_id])
-        working = is_worked_on(session, summary.payload_id)
+        working = working_on(session, summary.payload_id)
     for dag_id in {run.dag_id for run in every}:
         caller.check(Right.CHANGE_RUNS, dag_id)
     if not every:

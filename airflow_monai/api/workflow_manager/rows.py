@@ -13,7 +13,7 @@ from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.utils.state import DagRunState
 from fastapi import HTTPException
-from sqlalchemy import and_, case, func, or_, select
+from sqlalchemy import and_, case, func, select
 from sqlalchemy.orm import Session
 
 from airflow_monai.api.common.access import Caller, Right
@@ -86,15 +86,6 @@ def runs_on(
     found = ranked.subquery()
     wanted = select(*RUN_COLUMNS).join(found, found.c.id == DagRun.id).where(found.c.rank <= most)
     return [run_from(row) for row in session.execute(wanted.order_by(DagRun.id))]
-
-
-def is_worked_on(session: Session, payload_id: str) -> bool:
-    """Whether a run that has not ended has this payload as its key, or in its conf; of any DAG."""
-    wanted = select(DagRun.id).where(
-        DagRun._state.in_(_NOT_ENDED),
-        or_(DagRun.partition_key == payload_id, DagRun.conf["payload_id"].as_string() == payload_id),
-    )
-    return session.scalar(wanted.limit(1)) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -195,11 +196,13 @@ def test_a_deleted_dataset_is_gone_and_its_id_with_it(api: Api, site_store: Loca
     assert again.status_code == 201 and again.json()["id"] != made["id"]
 
 
-def test_a_dataset_that_is_worked_on_or_has_results_stays(api: Api, site_store: LocalStore) -> None:
+@pytest.mark.parametrize("named_in", ["key", "conf"])
+def test_a_dataset_that_is_worked_on_or_has_results_stays(api: Api, site_store: LocalStore, named_in: str) -> None:
     client = api("op")
     made = client.post(URL, content=dicom(), headers=DICOM).json()
     dag = parse("name: d\nversion: 1.0.0\ninformatics_gateway: {ae_title: D}\ntasks: [{id: t, type: router}]\n")
-    run(dag, f"monai__{made['id']}", "running", partition_key=made["id"])
+    names: dict[str, Any] = {"partition_key": made["id"]} if named_in == "key" else {"conf": {"payload_id": made["id"]}}
+    run(dag, f"monai__{made['id']}", "running", **names)
 
     busy = client.delete(f"{URL}/{made['id']}")
     assert busy.status_code == 409 and "at work" in busy.json()["detail"]

@@ -98,12 +98,14 @@ def task_run_from(context: Context) -> TaskRun:
         folder=RunFolder(store, payload.payload_id, ti.dag_id, ti.run_id),
         task_id=ti.task_id,
         map_index=ti.map_index if ti.map_index is not None else -1,
-        # Airflow sets max_tries = try_number + retries when a task is cleared and leaves it alone on a retry
+        # Airflow sets max_tries = try_number + retries when a task is cleared and leaves it alone on a retry; what it
+        # cannot tell by that, the fence does
         generation=max(1, ti.max_tries - (context["task"].retries or 0) + 1),
         try_number=ti.try_number,
         workflow_name=dag.dag_display_name or dag.dag_id,
         workflow_description=dag.description or "",
         run_started=sortable_time(getattr(context["dag_run"], "start_date", None)),
+        clears=getattr(context["dag_run"], "clear_number", None),
         params=_params(context),
         for_each_series=bool(getattr(context["task"], "for_each", None)),
     )

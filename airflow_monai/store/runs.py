@@ -104,12 +104,14 @@ class Claim:
     """What a try said of itself when it claimed its task.
 
     :param skipped: how far the generations of the store are ahead of those that Airflow's tries tell.
+    :param clears: how often somebody had cleared anything of the run by then; None where nobody told.
     """
 
     run_started: str = ""
     try_number: int = 0
     generation: int = 0
     skipped: int = 0
+    clears: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class Fence:
     up just here, for however long, cannot put its claim over a newer one.
 
     :param run_started: UTC time at which the run began, as text that sorts by time.
+    :param clears: how often somebody has cleared anything of the run; None where nobody tells.
     """
 
     folder: RunFolder
@@ -129,6 +132,7 @@ class Fence:
     map_index: int
     try_number: int
     run_started: str = ""
+    clears: int | None = None
 
     @property
     def _place(self) -> str:
@@ -138,16 +142,32 @@ class Fence:
         """Take over the task from all older tries; :class:`Fenced` when a newer one has it.
 
         :param generation: as the try numbers of this run tell it.
-        :return: the generation to use: a higher one when that would be one of an earlier run of the same id.
+        :return: the generation to use: a higher one when that would be one of an earlier run of the same id, or of a
+            try that was killed in a run of which somebody cleared something meanwhile.
         """
 
         def next_claim(last: Claim) -> Claim:
             skipped = last.skipped
-            if last.run_started != self.run_started and generation + skipped <= last.generation:
+            is_anew = last.run_started != self.run_started or self._may_be_cleared(last)
+            if is_anew and generation + skipped <= last.generation:
                 skipped = last.generation + 1 - generation
-            return Claim(self.run_started, self.try_number, generation + skipped, skipped)
+            return Claim(self.run_started, self.try_number, generation + skipped, skipped, self.clears)
 
         return self._claim(next_claim)
+
+    def _may_be_cleared(self, last: Claim) -> bool:
+        """Whether a person may have cleared the task while its last try ran, and that try could not end its work.
+
+        Of a try whose worker died Airflow's try numbers tell the same, whether a person has cleared it or not. That
+        something of the run was cleared is all that is known then; a retry that begins anew does no harm, one that goes
+        on with what a person wanted to be ended does.
+        """
+        if self.clears is None or last.clears is None or self.clears <= last.clears:
+            return False
+        if self.try_number <= last.try_number:
+            return False
+        record = self.folder.record(self.task_id, self.map_index)
+        return record is None or (record.generation, record.try_number) != (last.generation, last.try_number)
 
     def claim_after(self, goes_on: Callable[[int], bool]) -> int:
         """Take over the task where nobody tells whether this try begins a generation; :class:`Fenced` as ``claim``.

@@ -43,6 +43,7 @@ class TaskRun:
     :param generation: number of the try that began this generation: a retry keeps it, clearing the task begins a new,
         and so does a run that was deleted and made again under the same id.
     :param run_started: UTC time at which the run began, as text that sorts by time.
+    :param clears: how often somebody has cleared anything of the run; None where nobody tells.
     :param params: what ``context.params`` means.
     :param for_each_series: the map index counts the series of the payload, and only that one is seen.
     """
@@ -57,6 +58,7 @@ class TaskRun:
     workflow_name: str
     workflow_description: str
     run_started: str = ""
+    clears: int | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
     for_each_series: bool = False
 
@@ -65,7 +67,7 @@ class TaskRun:
 
     @property
     def fence(self) -> Fence:
-        return Fence(self.folder, self.task_id, self.map_index, self.try_number, self.run_started)
+        return Fence(self.folder, self.task_id, self.map_index, self.try_number, self.run_started, self.clears)
 
     def claimed(self) -> TaskRun:
         """This run after it has taken over the task from all older tries; :class:`Fenced` when a newer one has it."""

@@ -42,10 +42,11 @@ class Site:
         common = {"task_id": "segment", "map": "noop:1.0.0", "runner": self.runner, "inputs": [STUDY]}
         return {**common, "environment": environment, **arguments}
 
-    def run(self, *, try_number: int = 1, cleared: int = 0, **arguments: Any) -> TaskRecord:
+    def run(self, *, try_number: int = 1, cleared: int = 0, clears: int | None = None, **arguments: Any) -> TaskRecord:
         """Run a map task in this process; its record."""
         operator = MapOperator(**arguments)
-        operator.execute(context_of(operator, self.payload_id, try_number=try_number, cleared=cleared))
+        context = context_of(operator, self.payload_id, try_number=try_number, cleared=cleared, clears=clears)
+        operator.execute(context)
         return self.record()
 
     def record(self) -> TaskRecord:

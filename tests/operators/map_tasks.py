@@ -43,11 +43,13 @@ def context_of(
     *,
     try_number: int = 1,
     cleared: int = 0,
+    clears: int | None = None,
     run_started: datetime | None = None,
 ) -> dict[str, Any]:
     """What Airflow hands to ``execute``, as far as the operators look at it.
 
     :param cleared: the number of tries before somebody cleared the task.
+    :param clears: how often anything of the run was cleared, as Airflow counts it; by default what ``cleared`` says.
     :param run_started: when the run began; later for one that was deleted and made anew.
     """
     ti = TaskInstance(
@@ -63,7 +65,12 @@ def context_of(
         "ti": ti,
         "task": operator,
         "dag": SimpleNamespace(dag_id=DAG_ID, dag_display_name="ct-lung", description=""),
-        "dag_run": SimpleNamespace(partition_key=payload_id, conf={}, start_date=run_started),
+        "dag_run": SimpleNamespace(
+            partition_key=payload_id,
+            conf={},
+            start_date=run_started,
+            clear_number=int(cleared > 0) if clears is None else clears,
+        ),
     }
 
 

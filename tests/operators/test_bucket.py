@@ -227,7 +227,7 @@ def test_a_growing_log_can_be_read_in_the_bucket(site: BucketSite, monkeypatch: 
     worker = threading.Thread(target=lambda: site.run(**arguments))
     worker.start()
     key = site.folder.log_key("segment", -1, 1)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not (site.folder.store.exists(key) and b"ready" in site.folder.store.read(key)):
         assert time.monotonic() < deadline and worker.is_alive()
         time.sleep(0.1)

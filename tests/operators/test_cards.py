@@ -28,7 +28,7 @@ from airflow_monai.priorities import strategy_name
 from airflow_monai.store import open_store
 from tests.operators.conftest import Site
 from tests.operators.map_tasks import context_of
-from tests.operators.test_map_durability import is_alive, slow_task, start_and_kill_worker, wait_until
+from tests.operators.test_map_durability import enough, is_alive, slow_task, start_and_kill_worker, wait_until
 
 IDS = ["GPU-00000000-0000-4000-8000-00000000000a", "GPU-00000000-0000-4000-8000-00000000000b"]
 HOST = {"hosts": {"gpu01": [{"model": "A100", "memory": 40, "ids": IDS}]}}
@@ -174,7 +174,7 @@ def test_slices_that_nobody_can_name_are_not_given_out(site: Site, folder: Path)
 
 @pytest.mark.parametrize("site", ["process"], indirect=True)
 def test_a_killed_worker_s_card_is_its_application_s_until_that_is_gone(site: Site, folder: Path) -> None:
-    orphan = start_and_kill_worker(site, slow_task(site, 3, **WHOLE))
+    orphan = start_and_kill_worker(site, slow_task(site, 60, **WHOLE))
     wait_until(lambda: not is_alive(orphan))
     (held,) = state(folder).leases
     take(folder, "other", 40)
@@ -182,7 +182,8 @@ def test_a_killed_worker_s_card_is_its_application_s_until_that_is_gone(site: Si
     with pytest.raises(AirflowRescheduleException):
         waiting.execute(context_of(waiting, site.payload_id))
     assert state(folder).lease(held.name) is not None, "it still runs"
-    record = site.run(**slow_task(site, 3, **WHOLE), try_number=2)
+    enough(site)
+    record = site.run(**slow_task(site, 60, **WHOLE), try_number=2)
     assert record.stats["reattached"]
     assert state(folder).lease(held.name) is None
     _forget(folder)

@@ -168,7 +168,7 @@ def test_a_new_try_goes_on_with_the_image_that_runs_and_asks_no_registry(
 
     monkeypatch.setenv("AIRFLOW__MONAI__IMAGE_PULL", "missing")
     client = docker.from_env(version="auto")
-    old, moving = client.images.get(IMAGE), "127.0.0.1:9/moving:1"
+    old, moving = client.images.get(IMAGE), f"127.0.0.1:9/moving-{os.getpid()}:1"
     old.tag(moving)
     arguments = task(site, "echo ready; sleep 3", image=moving)
     worker, _ = site.worker(arguments)
@@ -177,7 +177,7 @@ def test_a_new_try_goes_on_with_the_image_that_runs_and_asks_no_registry(
         worker.kill()
         worker.wait()
         made = client.api.create_container(IMAGE)["Id"]
-        new = client.images.get(client.api.commit(made, repository="127.0.0.1:9/moving", tag="1")["Id"])
+        new = client.images.get(client.api.commit(made, repository=moving.removesuffix(":1"), tag="1")["Id"])
         client.api.remove_container(made)
         record = run(site, **arguments, always_pull=True, try_number=2)
     finally:
@@ -193,11 +193,11 @@ def test_a_container_that_somebody_ends_is_gone(site: Site) -> None:
     worker, task_process = site.worker(task(site, "echo ready; sleep 60"))
     _wait_for(lambda: "ready" in site.log())
     os.kill(task_process, signal.SIGTERM)
-    worker.wait(20)
+    worker.wait(90)
     assert containers_of(site.store) == []
 
 
-def _wait_for(condition: Any, seconds: float = 20) -> None:
+def _wait_for(condition: Any, seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while True:
         with suppress(Exception):  # nothing is there yet

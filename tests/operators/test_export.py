@@ -100,6 +100,7 @@ class Site:
         *destinations: str,
         value: str = RESULTS,
         try_number: int = 1,
+        clears: int = 0,
         operator_class: type[ExportOperator] = ExportOperator,
         failure_policy: dict[str, str] | None = None,
         deadline_minutes: float | None = None,
@@ -127,7 +128,7 @@ class Site:
             xcom_push=lambda **_: None,
         )
         dag = SimpleNamespace(dag_id="ct-lung", dag_display_name="ct-lung", description="")
-        dag_run = SimpleNamespace(partition_key=self.payload.payload_id, conf={})
+        dag_run = SimpleNamespace(partition_key=self.payload.payload_id, conf={}, clear_number=clears)
         context: Any = {"ti": ti, "dag": dag, "dag_run": dag_run, "task": operator}
         value_returned: dict[str, Any] = operator.execute(context)
         return value_returned
@@ -402,19 +403,19 @@ def test_a_task_that_is_ended_from_outside_sends_nothing_more(site: Site) -> Non
 
     def marked_failed(receiver: Any, _: Any) -> int:
         if len(receiver.seen) == 2 and site.operator:
-            begun.wait(10)
+            begun.wait(60)
             site.operator.on_kill()
             ended.set()
         return 0
 
     def slow(*_: Any) -> int:
         begun.set()
-        ended.wait(10)
+        ended.wait(60)
         return 0
 
     with difficult(marked_failed) as receiver, difficult(slow) as other:
-        site.dicom("PACS", receiver.port, response_timeout=20)
-        site.dicom("OTHER", other.port, response_timeout=20)
+        site.dicom("PACS", receiver.port, response_timeout=120)
+        site.dicom("OTHER", other.port, response_timeout=120)
         with pytest.raises(ExportInterrupted, match="ended from outside"):
             site.export("PACS", "OTHER")
         assert (len(receiver.seen), len(other.seen)) == (2, 1)
@@ -427,21 +428,22 @@ def test_a_task_killed_between_request_and_verdict_is_completed_by_the_next(site
     """The worker dies while the PACS holds an image without having answered: that one is sent again, no other."""
     results = make_images(site.output, 5, study=STUDY)
     site.made(*results)
-    stuck = multiprocessing.Event()
+    stuck, killed = multiprocessing.Event(), threading.Event()
 
     def hold_the_third(receiver: Any, _: Any) -> int:
         if len(receiver.seen) == 3:
             stuck.set()
-            time.sleep(1)
+            killed.wait(60)
         return 0
 
     with difficult(hold_the_third) as receiver:
-        site.dicom("PACS", receiver.port, response_timeout=20)
+        site.dicom("PACS", receiver.port, response_timeout=120)
         child = _in_child(lambda: site.export("PACS"))
-        assert stuck.wait(30)
+        assert stuck.wait(60)
         _until(lambda: sum(entry.state is DeliveryState.ACCEPTED for entry in site.ledger().values()) == 2)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+        killed.set()
         third = site.ledger()[receiver.seen[2]]
         assert (third.state, third.attempts) == (DeliveryState.SENT, 1)
         value = site.export("PACS", try_number=2)
@@ -484,7 +486,7 @@ def _in_child(work: Callable[[], Any]) -> int:
         os._exit(0)
 
 
-def _until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "did not happen in time"

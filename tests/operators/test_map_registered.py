@@ -93,7 +93,7 @@ def test_nothing_starts_once_it_is_unregistered_and_nobody_tries_again(site: Sit
 @on_process
 def test_what_had_begun_goes_on_after_its_worker_died(site: Site, folder: Path) -> None:
     register(folder, name="mine", version="1")
-    arguments = site.arguments(seconds=2, map="mine:1", outputs=OUTPUT, retries=1)
+    arguments = site.arguments(seconds=4, map="mine:1", outputs=OUTPUT, retries=1)
     worker, pid = site.worker(arguments)
     _wait_until_running(site)
     unregister("mine:1")
@@ -117,7 +117,7 @@ def test_a_runner_that_cannot_run_what_is_registered_says_so(site: Site, folder:
 def _wait_until_running(site: Site) -> None:
     import time
 
-    for _ in range(200):
+    for _ in range(1800):
         if site.output().with_name("g1.run").joinpath("pid.json").exists():
             return
         time.sleep(0.05)

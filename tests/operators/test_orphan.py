@@ -46,7 +46,7 @@ def _gone(pid: int) -> bool:
         return True
 
 
-def _wait_for(condition, seconds: float = 15.0):
+def _wait_for(condition, seconds: float = 60.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := condition():

@@ -17,7 +17,8 @@ from airflow_monai.operators.map import MapOperator
 from airflow_monai.operators.progress import Board
 from tests.operators.conftest import Site
 from tests.operators.map_tasks import context_of
-from tests.operators.test_cards import SHARE, folder, take  # noqa: F401
+from tests.operators.test_cards import SHARE, folder, state, take  # noqa: F401
+from tests.operators.test_map_durability import wait_until
 
 BAR = """
 import sys, time
@@ -49,10 +50,12 @@ def test_progress_is_shown_while_the_application_runs(site: Site, monkeypatch: p
     end = "\r" if site.runner == "process" else "\n"
     operator = MapOperator(**site.arguments(map=site.maker.make("bar", f"END = {end!r}\n{BAR}")))
     shown = StateStore()
+    begun = time.monotonic()
     operator.execute({**context_of(operator, site.payload_id), "task_state_store": shown})
+    took = time.monotonic() - begun
 
     percents = [value["percent"] for value in shown.written]
-    assert percents == sorted(percents) and 2 <= len(percents) <= 7 and percents[-1] == 100
+    assert percents == sorted(percents) and 2 <= len(percents) <= 2 + took / 0.5 and percents[-1] == 100
     assert {value["stage"] for value in shown.written} == {"SegOperator"}, (
         "a stage that may be the patient is not shown"
     )
@@ -71,11 +74,18 @@ def test_what_a_task_waits_for_is_shown_too(
     monkeypatch.setattr(progress, "EVERY_SECONDS", 0.2)
     monkeypatch.setenv("AIRFLOW__MONAI__GPU_WAIT_MINUTES", "1")
     others = [take(folder, name, 40) for name in ("one", "two")]
-    freed = threading.Timer(1.5, others[0].release, ["one"])
+
+    def free() -> None:
+        wait_until(lambda: bool(state(folder).tickets))
+        time.sleep(1.5)
+        others[0].release("one")
+
+    freed = threading.Thread(target=free)
     freed.start()
     operator = MapOperator(**site.arguments("ok", 1, **SHARE))
     shown = StateStore()
     value = operator.execute({**context_of(operator, site.payload_id), "task_state_store": shown})
+    freed.join()
     others[1].release("two")
     stages = [facts["stage"] for facts in shown.written]
     assert "position 1" in stages[0] and stages[-1].startswith("Got GPU-")
@@ -89,7 +99,7 @@ def test_what_the_run_used_is_told(site: Site) -> None:
     record = site.record()
     for facts in (value, record.stats):
         assert 60 * 2**20 < facts["peak_memory_bytes"] < 120 * 2**20
-        assert 0.5 < facts["cpu_seconds"] < 3
+        assert 0.5 < facts["cpu_seconds"] < 10
         assert facts["exit_code"] == 0 and facts["seconds"] > 0.5 and facts["runner"] == site.runner
         assert "gpu_memory_bytes" not in facts, "nobody measured it"
     again = MapOperator(**site.arguments(map=site.maker.make("user", source)))
@@ -154,14 +164,19 @@ def test_an_airflow_that_is_away_holds_nobody_up() -> None:
         calls.append(1)
         if len(calls) == 1:
             raise RuntimeError("refused")
-        answered.wait(20)
+        answered.wait(60)
 
     board = Board(publish, first=0.05, every=0.05)
-    for number in range(20):
-        board.show(Progress(float(number)))
+    end = time.monotonic() + 30
+    number = 0
+    while len(calls) < 2 and time.monotonic() < end:
+        board.show(Progress(float(number := number + 1)))
+        time.sleep(0.02)
+    for more in range(10):
+        board.show(Progress(float(number + more)))
         time.sleep(0.02)
     begun = time.monotonic()
     board.close()
     assert len(calls) == 2
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 20
     answered.set()

@@ -49,7 +49,7 @@ def left(site: Site, run: TaskRun, monkeypatch: pytest.MonkeyPatch) -> Site:
     runner.begun = die
     with pytest.raises(Died):
         runner.run(job, on_line=lambda _: None, check=lambda: None)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not list(runner.traces()):  # what keeps a process takes a moment to begin
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import pytest
 from airflow_monai.errors import StoreError
 from airflow_monai.lifecycle.happening import What
 from airflow_monai.notifications.handlers import Handler, Handlers
+from airflow_monai.notifications.lasting import Lasting
+from airflow_monai.store import Store
 from airflow_monai.store.local import LocalStore
+from tests.store.conftest import make_store, s3  # noqa: F401
 
 
 def handler(*, keyed: bool = False) -> Handler:
@@ -85,3 +89,19 @@ def test_one_that_cannot_be_read_is_not_taken_for_one_that_is_gone(
     LocalStore(tmp_path).write(f"notifications/handlers/{wanted.id}.json", b'{"id": 1}')
     with pytest.raises(StoreError, match="damaged"):
         handlers.get(wanted.id)
+
+
+def test_the_life_of_a_handler_in_any_store(make_store: Callable[[], Store]) -> None:  # noqa: F811
+    store, wanted = make_store(), handler(keyed=True)
+    handlers, elsewhere = Handlers(store), Handlers(store)
+    assert handlers.get(wanted.id) is None and handlers.all() == []
+    assert handlers.add(wanted) and not elsewhere.add(wanted)
+    lasting = Lasting(handlers, wanted)
+    assert lasting.look() == "" and elsewhere.all() == [wanted]
+    late = datetime.now(timezone.utc) + timedelta(hours=2)
+    elsewhere.confirm(wanted, late)
+    assert handlers.standing(wanted).confirmed == late
+    elsewhere.lapse(wanted, "no right")
+    assert lasting.look() == lasting.over == "no right"
+    elsewhere.remove(wanted.id)
+    assert handlers.get(wanted.id) is None and not handlers.add(wanted) and handlers.ids() == []

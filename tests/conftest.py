@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.rabbitmq import RabbitNode
@@ -24,6 +25,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("AIRFLOW__MONAI__DISK_USED_PERCENT", "100")
 os.environ.setdefault("AIRFLOW__MONAI__DISK_RESERVE", "0")
 
+
+# What a busy host is slow with is no fault, and no run has luck with its examples: MONAI_PROPERTY_EXAMPLES
+# (how many random workflows) looks for others
+settings.register_profile(
+    "tests",
+    deadline=None,
+    derandomize="MONAI_PROPERTY_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("tests")
 
 ORTHANC_DICOMWEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 

@@ -18,7 +18,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
     return LocalStore(tmp_path)
 
 
-def event_of(trigger: WatchTrigger, seconds: float = 10) -> Any:
+def event_of(trigger: WatchTrigger, seconds: float = 60) -> Any:
     """What the trigger fires with; TimeoutError when it does not."""
 
     async def first() -> Any:

@@ -80,7 +80,7 @@ def test_a_study_that_still_grows_is_waited_for(pacs: Receiver, connection: str,
 
     sender = threading.Thread(target=slowly)
     sender.start()
-    assert event_of(trigger(connection, study, stable=1.5), 30) == {"found": 4}
+    assert event_of(trigger(connection, study, stable=3), 120) == {"found": 4}
     sender.join()
 
 

@@ -39,8 +39,8 @@ def test_files_that_still_change_are_waited_for(store: LocalStore) -> None:
     writer = threading.Thread(target=grow)
     begun = time.monotonic()
     writer.start()
-    assert event_of(trigger()) == {"found": 1}
-    assert time.monotonic() - begun >= 0.8 + 0.3 - 0.05
+    assert event_of(trigger(stable=1.5)) == {"found": 1}
+    assert time.monotonic() - begun >= 0.8 + 1.5 - 0.05
     assert store.size("exchange/a/one") == 10
     writer.join()
 

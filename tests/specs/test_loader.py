@@ -103,9 +103,9 @@ def test_line_ends_and_byte_order_mark_make_no_difference():
 
 
 def test_many_keys_take_no_quadratic_time():
-    started = time.monotonic()
+    started = time.thread_time()
     compose("\n".join(f"key{number}: 1" for number in range(14_000)))
-    assert time.monotonic() - started < 30
+    assert time.thread_time() - started < 30
 
 
 @pytest.mark.parametrize(

@@ -91,9 +91,9 @@ def test_ids_in_templates_are_spelled_as_the_tasks_are():
 
 def test_an_unclosed_brace_costs_no_quadratic_time():
     text = "{{" * 50_000
-    started = time.monotonic()
+    started = time.thread_time()
     assert (paths_of(text), canonical_templates(text, {})) == ([], text)
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5
 
 
 @pytest.mark.parametrize("path", ["a{b", "a}b", "a" * 501])

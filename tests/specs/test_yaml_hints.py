@@ -74,6 +74,6 @@ def test_a_missing_blank_in_braces_has_a_hint():
 
 @pytest.mark.parametrize("line", ['\\"' * 200_000, "'a" * 200_001, "- " * 30 + '"' * 300_001, "a: " + " \t" * 200_000])
 def test_a_hint_for_a_hostile_line_takes_no_quadratic_time(line: str):
-    started = time.monotonic()
+    started = time.thread_time()
     check_text(f"a: [\n{line}\nb: c: d", "x.yaml")
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5

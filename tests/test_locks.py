@@ -42,3 +42,5 @@ def test_a_file_that_cannot_be_opened_is_answered_for_by_who_asks(tmp_path: Path
     (tmp_path / "file").touch()
     there = tmp_path / "file" / "lock"  # ENOTDIR
     assert is_locked(there, unknown=True) and not is_locked(there, unknown=False)
+    with pytest.raises(NotADirectoryError):
+        is_locked(there)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from airflow_monai.errors import CapacityError
+from airflow_monai.errors import CapacityError, RunnerUnavailable
 from airflow_monai.gpu.pools import PoolRequest, request_of
 from airflow_monai.maps.inspection import Inspected
 from airflow_monai.maps.manifest import MapResources
@@ -115,7 +115,14 @@ def _isolation(inspected: Inspected) -> Iterator[Doubt]:
     """An unpacked MAP runs as a process of the host, and not every host can shut that in."""
     from airflow_monai.maps.runners.process.sandbox import bubblewrap_works
 
-    if inspected.kind is MapKind.FOLDER and not bubblewrap_works():
+    if inspected.kind is not MapKind.FOLDER:
+        return
+    try:
+        works = bubblewrap_works()
+    except RunnerUnavailable as error:
+        yield Doubt(WARNING, "isolation", f"could not be tried: {error}")
+        return
+    if not works:
         yield Doubt(
             WARNING,
             "isolation",

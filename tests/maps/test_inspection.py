@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from airflow_monai.errors import MapNotFound
+from airflow_monai.errors import MapNotFound, RunnerUnavailable
 from airflow_monai.gpu.inventory import parse_inventory
 from airflow_monai.maps.doubts import doubts_of, pool_of
 from airflow_monai.maps.inspection import Inspected, inspect_folder, inspect_image, inspect_registered
@@ -127,6 +127,16 @@ def test_a_host_that_cannot_shut_a_process_in_is_told(works: bool, monkeypatch: 
     monkeypatch.setattr("airflow_monai.maps.runners.process.sandbox.bubblewrap_works", lambda: works)
     folder = replace(seen(), kind=MapKind.FOLDER)
     assert any(line.startswith("warning isolation: bubblewrap does not work") for line in doubts(folder)) is not works
+
+
+def test_a_host_that_is_too_busy_to_tell_whether_it_can_shut_a_process_in_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def busy() -> bool:
+        raise RunnerUnavailable("too busy")
+
+    monkeypatch.setattr("airflow_monai.maps.runners.process.sandbox.bubblewrap_works", busy)
+    assert "warning isolation: could not be tried: too busy" in doubts(replace(seen(), kind=MapKind.FOLDER))
 
 
 def test_an_image_that_the_site_does_not_allow_is_an_error() -> None:

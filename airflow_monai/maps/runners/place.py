@@ -83,7 +83,9 @@ class Place:
 @cache
 def host_names() -> tuple[str, ...]:
     """This host's boot, in which locks tell who is alive, and the host itself: what ran before another boot is gone."""
-    return f"boot {_text('/proc/sys/kernel/random/boot_id')}", f"host {platform.node()} {_text('/etc/machine-id')}"
+    boot = _text("/proc/sys/kernel/random/boot_id")
+    names = (f"host {platform.node()} {_text('/etc/machine-id')}",)
+    return (f"boot {boot}", *names) if boot else names  # two hosts that cannot tell theirs are not one
 
 
 def _text(path: str) -> str:

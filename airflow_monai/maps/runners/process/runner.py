@@ -45,7 +45,7 @@ from airflow_monai.maps.runners.gpu_usage import GpuMemory, sampled
 from airflow_monai.maps.runners.lines import LineSplitter, OnLine
 from airflow_monai.maps.runners.place import Place, host_names
 from airflow_monai.maps.runners.process import keeper
-from airflow_monai.maps.runners.process.sandbox import Start, bubblewrap_works, start_of
+from airflow_monai.maps.runners.process.sandbox import Start, bubblewrap_works, proc_options, start_of
 from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
 
@@ -81,9 +81,10 @@ class ProcessRunner(Runner):
         child = None
         if not reattached:
             check()
+            isolated = _is_isolated()  # before anything says that it was started here
             PLACE.enter(job)
             kept.remove(STOP_GRACE_SECONDS)
-            child = self._start_checked(job, check)
+            child = self._start_checked(job, check, isolated)
         self.begun()
         with sampled(GpuMemory(kept.application_pids)) if job.devices else nullcontext() as gpu:
             verdict = _follow(kept, child, on_line, check)
@@ -104,7 +105,7 @@ class ProcessRunner(Runner):
 
     def holds(self, name: str, state: Path) -> bool:
         kept = _Kept(state)
-        return kept.is_alive(None) or kept.application_lives()
+        return kept.may_live() or kept.application_lives()
 
     def require_here(self, job: MapJob) -> None:
         PLACE.require_here(job)
@@ -113,7 +114,7 @@ class ProcessRunner(Runner):
         """The jobs that run on this host; of those that have ended nothing is left but files."""
         wanted = store_label(self.store).items()
         for state in _kept_here():
-            with contextlib.suppress(OSError, ValueError, KeyError):  # it ends just now
+            with contextlib.suppress(OSError, ValueError, KeyError, RunnerUnavailable):  # it ends just now
                 job = json.loads((state / "job.json").read_bytes())
                 if wanted <= job["labels"].items() and _Kept(state).is_alive(None):  # one that just begins is not yet
                     made_at = (state / "job.json").stat().st_mtime
@@ -125,9 +126,9 @@ class ProcessRunner(Runner):
                 _Kept(folder).remove(STOP_GRACE_SECONDS)
         PLACE.leave_others(job)
 
-    def _start_checked(self, job: MapJob, check: Check) -> subprocess.Popen[bytes]:
+    def _start_checked(self, job: MapJob, check: Check, isolated: bool) -> subprocess.Popen[bytes]:
         check()
-        child = self._start(job)
+        child = self._start(job, isolated=isolated)
         try:
             check()
         except MapInterrupted:
@@ -135,11 +136,15 @@ class ProcessRunner(Runner):
             raise
         return child
 
-    def _start(self, job: MapJob) -> subprocess.Popen[bytes]:
+    def _start(self, job: MapJob, *, isolated: bool | None = None) -> subprocess.Popen[bytes]:
+        """Start its keeper.
+
+        :param isolated: what :func:`_is_isolated` has said; None to ask it.
+        """
         empty_output(replace(job, user=f"{os.getuid()}:{os.getgid()}"))  # a process has the worker's user
         scratch = job.state / "work"
         scratch.mkdir(parents=True)
-        start = start_of(job, scratch, isolated=bubblewrap_works())
+        start = start_of(job, scratch, isolated=_is_isolated() if isolated is None else isolated)
         if not start.isolated:
             log.warning(
                 "bubblewrap does not work here: %s runs as a plain process that can read what this worker can and use "
@@ -161,6 +166,14 @@ class ProcessRunner(Runner):
             )
         except OSError as error:
             raise RunnerUnavailable(f"No process can be started on this host: {error.strerror}.") from error
+
+
+def _is_isolated() -> bool:
+    """Whether applications are shut in here; :class:`RunnerUnavailable` when that, or how, cannot be told now."""
+    works = bubblewrap_works()
+    if works:
+        proc_options()  # which is kept
+    return works
 
 
 def _kept_here() -> Iterator[Path]:
@@ -228,17 +241,36 @@ class _Kept:
         self.folder = folder
 
     def exists(self) -> bool:
-        """Whether there is an application that runs or has a verdict."""
+        """Whether there is an application that runs or has a verdict.
+
+        :raises RunnerUnavailable: when that cannot be told.
+        """
         return self.verdict() is not None or self._locked()
 
     def verdict(self) -> dict[str, Any] | None:
-        return self._json("exit.json")
+        """How it ended; None when it has not, or nobody can know any more.
+
+        :raises RunnerUnavailable: when that cannot be read now.
+        """
+        try:
+            return dict(json.loads((self.folder / "exit.json").read_bytes()))
+        except (FileNotFoundError, ValueError):
+            return None
+        except OSError as error:
+            raise self._untold(error) from error
 
     def is_alive(self, child: subprocess.Popen[bytes] | None) -> bool:
-        """Whether the keeper lives; ``child`` is the one that this process started, if it did."""
+        """Whether the keeper lives; ``child`` is the one that this process started, if it did.
+
+        :raises RunnerUnavailable: when that cannot be told.
+        """
         if child is not None and child.poll() is None:
             return True
         return self._locked()
+
+    def may_live(self) -> bool:
+        """Whether the keeper lives, or nobody can tell."""
+        return is_locked(self.folder / "lock", unknown=True)
 
     def application_lives(self) -> bool:
         """Whether it runs without its keeper, which was killed."""
@@ -272,7 +304,15 @@ class _Kept:
             time.sleep(LOOK_SECONDS)
 
     def _locked(self) -> bool:
-        return is_locked(self.folder / "lock", unknown=False)
+        try:
+            return is_locked(self.folder / "lock")
+        except OSError as error:
+            raise self._untold(error) from error
+
+    def _untold(self, error: OSError) -> RunnerUnavailable:
+        return RunnerUnavailable(
+            f"Whether the application of {self.folder} runs cannot be told: {error.strerror or error}."
+        )
 
     def _json(self, name: str) -> dict[str, Any] | None:
         try:

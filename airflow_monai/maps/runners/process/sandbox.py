@@ -7,8 +7,10 @@ the real ones in its command and environment.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import glob
+import logging
 import os
 import re
 import shutil
@@ -18,9 +20,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_monai.errors import MapError, RunnerUnavailable
 from airflow_monai.maps.manifest import GENERATION_FOLDERS
 from airflow_monai.maps.policy import HOST_NETWORK
 from airflow_monai.maps.runners.base import MapJob
+
+log = logging.getLogger(__name__)
 
 _PYTHON = re.compile(r"(?:/usr(?:/local)?/bin/)?python(?:3(?:\.\d+)?)?\Z")
 _SYSTEM_FOLDERS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -36,6 +41,13 @@ _SYSTEM_FILES = (
 _PYTHON_PARTS = ("bin", "etc/fonts", "include", "lib", "lib32", "lib64", "libexec", "pyvenv.cfg", "share", "ssl")
 """What an application needs of the folder that the worker's Python is installed in. Sites keep more there."""
 
+PROBE_SECONDS = 30.0
+"""Bubblewrap needs milliseconds; the rest is for a busy host."""
+_PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+"""What passes, of what keeps bubblewrap from making namespaces."""
+
+DRIVER = "/proc/driver/nvidia/gpus"
+_CARD_FILE = re.compile(r"/dev/nvidia\d+\Z")
 _LOADER = "LD_"
 _INFORMATION = re.compile(r"^(GPU UUID|Device Minor):\s*(\S+)\s*$", re.MULTILINE)
 
@@ -56,7 +68,10 @@ class Start:
 
 
 def bubblewrap_works() -> bool:
-    """Whether this host has bubblewrap and lets this user make namespaces with it."""
+    """Whether this host has bubblewrap and lets this user make namespaces with it.
+
+    :raises RunnerUnavailable: when that cannot be told now.
+    """
     return _sandbox_starts("--ro-bind", "/", "/")
 
 
@@ -67,22 +82,53 @@ def proc_options() -> tuple[str, ...]:
     Within a container the kernel refuses that, as an engine hides parts of /proc. There the application is given the
     container's own: it sees that other processes run and their command lines, but neither what is in their environment,
     files or memory, nor can it signal them: its namespaces have no right over theirs.
+
+    :raises RunnerUnavailable: when it cannot be told now whether the kernel refuses it; the next call finds out anew.
     """
     new = ("--proc", "/proc")
-    return new if _sandbox_starts("--ro-bind", "/", "/", *new) else ("--ro-bind", "/proc", "/proc")
+    if _sandbox_starts("--ro-bind", "/", "/", *new):
+        return new
+    log.info("The kernel refuses a /proc of its own here: applications see the worker's, as within a container")
+    return ("--ro-bind", "/proc", "/proc")
 
 
 def _sandbox_starts(*options: str) -> bool:
+    """Whether bubblewrap starts a program so.
+
+    Only bubblewrap's own no counts as one: what is taken for it, a busy host say, would let applications out.
+
+    :raises RunnerUnavailable: when there is no answer now.
+    """
     program = shutil.which("bwrap")
     if program is None:
         return False
+    command = [program, "--unshare-all", *options, "true"]
     try:
         done = subprocess.run(
-            [program, "--unshare-all", *options, "true"], capture_output=True, timeout=10, check=False
+            command, capture_output=True, timeout=PROBE_SECONDS, env={**os.environ, "LC_ALL": "C"}, check=False
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (FileNotFoundError, PermissionError) as error:
+        log.warning("%s cannot be executed: %s", program, error.strerror)
         return False
+    except subprocess.TimeoutExpired:
+        raise _unanswered(f"it had not ended after {PROBE_SECONDS:g} s") from None
+    except OSError as error:
+        raise _unanswered(f"it could not be started: {error.strerror}") from error
+    said = done.stderr.decode("utf-8", "replace").strip()[-200:]
+    if done.returncode < 0:
+        raise _unanswered(f"it was ended by signal {-done.returncode}")
+    if done.returncode and any(os.strerror(number) in said for number in _PASSING):
+        raise _unanswered(f"it said {said!r}")
     return done.returncode == 0
+
+
+def _unanswered(why: str) -> RunnerUnavailable:
+    log.warning("Nobody can tell now whether bubblewrap works on this host: %s", why)
+    return RunnerUnavailable(
+        f"Nobody can tell now whether bubblewrap, which shuts applications in, works on this host: {why}. So nothing "
+        "is started. This host is most likely too busy, or short of memory or processes; another try may find it "
+        "better."
+    )
 
 
 def start_of(job: MapJob, scratch: Path, *, isolated: bool) -> Start:
@@ -167,17 +213,36 @@ def _card_devices(job: MapJob) -> list[str]:
 
     CUDA finds only cards whose device files it can open, so no application gets at another card by changing its
     environment.
+
+    :raises MapError: when the driver tells of the host's cards, and one of the job's is none of them.
     """
     if not job.devices:
         return []
     shown = set(glob.glob("/dev/nvidia*"))
+    cards = {path for path in shown if _CARD_FILE.match(path)}
     files = device_files()
-    if all(id_ in files for id_ in job.devices):  # not slices, which the driver lists elsewhere
-        shown -= set(files.values()) - {files[id_] for id_ in job.devices}
+    slices = [id_ for id_ in job.devices if id_.startswith("MIG-")]
+    if files and not slices:
+        if unknown := [id_ for id_ in job.devices if id_ not in files]:
+            raise MapError(
+                f"The card {unknown[0]}, which is leased for {job.found.reference}, is none of this host's: its driver "
+                f"tells of {', '.join(sorted(files))}. Was a card changed? Make the site's inventory anew on this host "
+                "(`airflow monai pools sync --detect`)."
+            )
+        shown -= cards - {files[id_] for id_ in job.devices}
+    elif len(cards) > 1:
+        why = "slices (MIG) are told apart elsewhere" if slices else f"the driver tells nothing of them in {DRIVER}"
+        log.warning(
+            "%s can open the device files of all %d cards of this host, since %s. CUDA_VISIBLE_DEVICES names those "
+            "that are leased for it; nothing but that keeps it from the others.",
+            job.found.reference,
+            len(cards),
+            why,
+        )
     return [word for path in sorted(shown) for word in ("--dev-bind-try", path, path)]
 
 
-def device_files(driver: str = "/proc/driver/nvidia/gpus") -> dict[str, str]:
+def device_files(driver: str = DRIVER) -> dict[str, str]:
     """Id of each card of this host -> its device file, as the driver tells them; none where it does not."""
     files: dict[str, str] = {}
     for path in glob.glob(f"{driver}/*/information"):

@@ -35,7 +35,9 @@ class Claim:
         return sorted(self.content.iterdir()) if self.content.is_dir() else []
 
     def remove(self) -> None:
-        """The work is done: what is left of the files goes with the claim."""
+        """The work is done: what is left of the files goes with the claim, and its lock last: whoever finds files
+        without one takes them for left behind."""
+        shutil.rmtree(self.content, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
@@ -94,7 +96,7 @@ def abandoned(place: Path) -> Iterator[Claim]:
             continue
         if not (folder / "lock").exists():  # its owner has just removed it
             lock.close()
-        elif name.startswith(_NEW):
+        elif name.startswith(_NEW) or not (folder / "content").is_dir():  # it was not made whole, or is almost removed
             shutil.rmtree(folder, ignore_errors=True)
             lock.close()
         else:

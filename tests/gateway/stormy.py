@@ -19,6 +19,13 @@ from tests.gateway.rawscu import EXPLICIT, RawScu, data_set_of
 from tests.gateway.studies import CT, study
 
 CONTEXTS = [(CT, EXPLICIT)]
+TAKES_ITS_TIME = """
+import time
+from airflow_monai.store.intake import Intake
+_add = Intake.add
+Intake.add = lambda *args, **more: time.sleep(0.03) or _add(*args, **more)
+"""
+"""Before the code of a gateway that is to be killed in the middle: else that may be over before a busy test sees it."""
 
 
 @dataclass
@@ -119,7 +126,7 @@ def kill_in_mid_image(site: Site, folder: Path, port: int) -> None:
 def goes_on_after_the_kill(site: Site, port: int) -> None:
     """Another process makes one run for each of the two studies, with the images that were taken."""
     site.process(port)
-    events = site.wait_for_event("run-created", 2, seconds=60)
+    events = site.wait_for_event("run-created", 2, seconds=120)
     assert {len(load_payload(site.store, event["payload_id"]).files) for event in events} == {6, 5}
     assert set(site.airflow.posts.values()) == {1} and len(site.airflow.runs) == 2
-    assert not site.unfinished()
+    wait_for(lambda: not site.unfinished())

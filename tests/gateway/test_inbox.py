@@ -25,6 +25,7 @@ from airflow_monai.hooks.airflow_api import AirflowApi
 from airflow_monai.hooks.airflow_engine import AirflowEngine
 from airflow_monai.store.history import newest
 from tests.gateway.conftest import Site, wait_for, write_workflow
+from tests.gateway.stormy import TAKES_ITS_TIME
 from tests.gateway.studies import image, study
 
 STILL = 0.3
@@ -101,10 +102,11 @@ def test_a_study_is_one_payload_whose_run_starts_without_waiting_for_quiet(
 
 
 def test_files_one_by_one_wait_for_the_study_to_be_quiet(site: Site, place: Path) -> None:
-    write_workflow(site.workflows, quiet=1.5)
+    write_workflow(site.workflows, quiet=2.5)
     gateway(site)
     for file in study(site.folder / "out", 4):
-        shutil.copy(file, place)
+        shutil.copy(file, place / ".copying")
+        (place / ".copying").rename(place / file.name)
         time.sleep(0.3)
     site.wait_for_event("run-created")
     assert [summary.images for summary in newest(site.store, 5)] == [4]
@@ -116,7 +118,7 @@ def test_what_is_still_being_written_is_left_alone(site: Site, place: Path) -> N
     (place / "study").mkdir()
     (place / ".hidden").write_bytes(files[0].read_bytes())
     (place / "upload.zip.part").write_bytes(b"PK\x03\x04")
-    gateway(site, still=1.0)
+    gateway(site, still=2.0)
     with open(place / "study" / "slow.dcm", "wb") as slow:  # a writer that takes its time
         data = files[0].read_bytes()
         for start in range(0, len(data), len(data) // 8):
@@ -209,12 +211,13 @@ def test_two_gateways_take_each_item_once(site: Site, place: Path) -> None:
 
 
 def test_a_store_that_is_away_only_delays(site: Site, place: Path) -> None:
-    study(place / "study", 3)
+    study(site.folder / "out", 3)
     started = gateway(site)
     payloads = site.store.root / "payloads"
     if payloads.exists():
         shutil.rmtree(payloads)
     payloads.write_text("in the way")
+    (site.folder / "out").rename(place / "study")
     waiting = site.wait_for_event("files-waiting")[0]
     assert waiting["called_aet"] == "CTLUNG"
     payloads.unlink()
@@ -240,15 +243,15 @@ def test_kill_9_at_any_moment_loses_and_doubles_nothing(site: Site, place: Path)
     archive = zipped(study(site.folder / "zipped", count, size=65536), site.folder / "a.zip")
     environment = {"AIRFLOW__MONAI__INBOX_FOLDER": str(place.parent), "AIRFLOW__MONAI__INBOX_STILL_SECONDS": "0.1"}
     code = CODE.format(events=str(site.events_file))
-    process = site.process(0, code=code, **environment)
+    process = site.process(0, code=TAKES_ITS_TIME + code, **environment)
     archive.rename(place / "a.zip")
     files[0].parent.rename(place / "study")
     for kill in range(2):
-        wait_for(lambda least=kill * 30: len(site.files()) > least)
+        wait_for(lambda least=kill * 30: len(site.files()) > least, pause=0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert len(site.files()) < 2 * count or kill
-        process = site.process(0, code=code, **environment)
+        assert len(site.files()) < 2 * count
+        process = site.process(0, code=code if kill else TAKES_ITS_TIME + code, **environment)
     site.wait_for_event("run-created", 2)
     assert wait_for(lambda: visible(place) == [])
     assert [(item.images, item.state) for item in newest(site.store, 5)] == [(count, "closed")] * 2
@@ -268,6 +271,47 @@ def test_a_claim_whose_owner_lives_is_nobody_elses(tmp_path: Path) -> None:
     assert found.resumed and found.claim_id == mine.claim_id
     found.remove()
     assert os.listdir(tmp_path) == []
+
+
+def test_a_claim_that_is_just_being_removed_is_nobody_elses_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks between any two of its steps must not take it for one that was left, nor keep it from going."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x").write_text("x")
+    mine = claim(tmp_path, [tmp_path / "a"])
+    assert mine is not None
+    looks: list[int] = []
+
+    def looked(real: Callable[..., None]) -> Callable[..., None]:
+        def remove(*args: Any, **more: Any) -> None:
+            if not looking:
+                looking.append(True)
+                looks.append(len(list(abandoned(tmp_path))))
+                looking.clear()
+            real(*args, **more)
+
+        return remove
+
+    looking: list[bool] = []
+    for name in ("unlink", "rmdir"):
+        monkeypatch.setattr(os, name, looked(getattr(os, name)))
+    mine.remove()
+    assert looks and set(looks) == {0} and os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("left", ["lock", "content"])
+def test_a_claim_of_which_a_killed_process_had_removed_a_half_goes(tmp_path: Path, left: str) -> None:
+    (tmp_path / "a").write_text("x")
+    mine = claim(tmp_path, [tmp_path / "a"])
+    assert mine is not None
+    if left == "lock":
+        shutil.rmtree(mine.content)
+    else:
+        (mine.content / "a").unlink()
+        (mine.folder / "lock").unlink()
+    mine.release()
+    assert list(abandoned(tmp_path)) == [] and os.listdir(tmp_path) == []
 
 
 def test_a_claim_of_a_killed_process_is_found(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from airflow_monai.local.ports import choose
+
 
 class StandInAirflow:
     """Keeps runs by (dag, run id).
@@ -38,7 +40,8 @@ class StandInAirflow:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        # no port that a connection may be given while a test has this one away
+        self.server = ThreadingHTTPServer(("127.0.0.1", port or choose()), Handler)
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()

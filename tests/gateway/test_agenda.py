@@ -30,7 +30,7 @@ def test_a_key_that_is_hurried_while_it_is_worked_on_is_worked_on_once_more() ->
 
     def step(key: str) -> float | None:
         began.set()
-        go_on.wait(10)
+        go_on.wait(60)
         done.append(key)
         return 60.0 if len(done) == 1 else None
 
@@ -38,7 +38,7 @@ def test_a_key_that_is_hurried_while_it_is_worked_on_is_worked_on_once_more() ->
     agenda.start()
     try:
         agenda.add("a")
-        began.wait(10)
+        began.wait(60)
         agenda.hurry("a")
         go_on.set()
         wait_for(lambda: "a" not in agenda)

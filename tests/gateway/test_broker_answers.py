@@ -55,7 +55,7 @@ class Desk:
         gateway = Gateway(site.store, options, AirflowEngine(AirflowApi("monai_airflow")), [way])
         gateway.start()
         site._gateways.append(gateway)
-        site.wait_for_event("broker-connected", seconds=30)
+        site.wait_for_event("broker-connected", seconds=60)
 
     def publish(self, topic: str, **event: Any) -> None:
         message = Message(
@@ -101,7 +101,10 @@ def test_a_callback_by_the_token_that_the_task_gave_away(desk: Desk, waiting: Wa
     desk.callback(topic, identity=token)
     assert wait_for(lambda: desk.note(waiting)) == {"volume": 17}
     desk.callback(topic, identity=token, metadata={"volume": 18})  # a second one changes nothing, and is no dead letter
-    time.sleep(1.0)
+    desk.callback(topic, identity="nobody's")  # comes after it, and is one
+    (reason,) = wait_for(lambda: desk.dead(topic))
+    assert reason.startswith("No task waits for this callback")
+    time.sleep(0.5)
     assert desk.note(waiting) == {"volume": 17} and not desk.dead(topic)
 
 

@@ -131,7 +131,7 @@ def start(site: Site, sender: Sender) -> Iterator[Callable[..., Gateway]]:
         gateway = Gateway(site.store, gateway_options, AirflowEngine(AirflowApi("monai_airflow")), [way])
         gateway.start()
         site._gateways.append(gateway)
-        wait_for(lambda: len(site.events("broker-connected")) > connected, 30)
+        wait_for(lambda: len(site.events("broker-connected")) > connected)
         return gateway
 
     yield started
@@ -191,7 +191,7 @@ def test_a_request_is_held_until_its_runs_exist(site: Site, sender: Sender, star
     payload_id = sender.send()
     site.wait_for_event("request-taken", 3)
     gateway.stop(1.0)
-    assert sender.node.depth(TOPIC) == 1  # still there, for whoever comes next
+    wait_for(lambda: sender.node.depth(TOPIC) == 1)  # still there, for whoever comes next
     site.airflow.down = False
     gateway = start()
     wait_for(lambda: runs(site))
@@ -401,10 +401,11 @@ def test_a_message_that_nobody_can_handle_does_not_go_round_for_ever(
 
 
 def test_a_gateway_is_there_before_its_broker(
-    site: Site, sender: Sender, start: Callable[..., Gateway], free_port: int
+    site: Site, sender: Sender, start: Callable[..., Gateway], request: pytest.FixtureRequest
 ) -> None:
     node = sender.node
     node.kill()
+    request.addfinalizer(lambda: node.process and node.process.poll() is not None and node.start())
     broker = open_broker(node.address(sender.exchange))
     way: list[Any] = []
 
@@ -474,7 +475,7 @@ def test_bucket_and_store_may_be_in_s3(
         s3.client().upload_file(str(path), bucket, path.relative_to(sender.bucket).as_posix())
     for _ in range(3):
         sender.publish(sender.event(payload_id, file_count=3))
-    wait_for(lambda: runs(site) == [("ct-lung", run_id_of(payload_id))], 40)
+    wait_for(lambda: runs(site) == [("ct-lung", run_id_of(payload_id))])
     assert len(load_payload(store, payload_id).files) == 3
     stop_when_done(site, sender, gateway)
     assert not sender.dead() and not list(store.children("pending"))

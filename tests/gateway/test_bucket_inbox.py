@@ -25,6 +25,7 @@ from airflow_monai.store.history import newest
 from airflow_monai.store.intake import Intake
 from airflow_monai.store.local import LocalStore
 from tests.gateway.conftest import Site, wait_for, write_workflow
+from tests.gateway.stormy import TAKES_ITS_TIME
 from tests.gateway.studies import study
 from tests.s3_server import S3Server, s3  # noqa: F401 - a fixture
 
@@ -277,7 +278,7 @@ def test_a_gateway_that_is_killed_loses_and_doubles_nothing(site: Site, tmp_path
         f"sys.exit(command.main(['--host', '127.0.0.1', '--port', '0', '--events', {str(site.events_file)!r}]))"
     )
     client.put_object(Bucket=bucket, Key="in/CTLUNG/a.zip", Body=body)
-    process = site.process(0, code=code, **environment)
+    process = site.process(0, code=TAKES_ITS_TIME + code, **environment)
     wait_for(lambda: len(site.files()) > 3, pause=0.001)
     process.send_signal(signal.SIGKILL)
     process.wait()

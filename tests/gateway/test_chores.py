@@ -11,6 +11,7 @@ from airflow_monai.errors import MonaiError
 from airflow_monai.gateway.chores import Chore, Chores, chores
 from airflow_monai.jobs.requests import JobRequests
 from airflow_monai.store.local import LocalStore
+from tests.gateway.conftest import wait_for
 from tests.jobs.test_requests import PAYLOAD, Runs, wanted
 from tests.maps.registered import image_map
 
@@ -27,9 +28,9 @@ def test_each_is_done_again_whatever_another_raises() -> None:
     some = Chores([Chore("a", 0.0, fail), Chore("b", 0.0, break_down), Chore("c", 0.0, done.release)])
     some.start()
     try:
-        assert done.acquire(timeout=10) and done.acquire(timeout=10)
+        assert done.acquire(timeout=60) and done.acquire(timeout=60)
     finally:
-        some.stop(5.0)
+        some.stop(60.0)
         some.stop(5.0)
     assert not some._thread.is_alive()
 
@@ -46,10 +47,7 @@ def test_a_gateway_begins_the_jobs_that_wait(tmp_path: Path) -> None:
     made = chores(api)(parts)
     made.start()
     try:
-        for _ in range(100):
-            if not JobRequests(store).is_open("r"):
-                break
-            threading.Event().wait(0.1)
+        wait_for(lambda: not JobRequests(store).is_open("r"))
     finally:
         made.stop(5.0)
     assert runs.made == [wanted("r").run_id]

@@ -51,6 +51,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 def test_runs_are_held_and_started_when_there_is_space_again(site: Site, tmp_path: Path, disk: Disk) -> None:
+    write_workflow(site.workflows, quiet=2.5)  # the disk is full by then
     gateway = site.gateway(disk_used_percent=85.0, disk_reserve="100 GB")
     with RawScu(gateway.port) as scu:
         scu.associate(contexts=CONTEXTS)
@@ -116,7 +117,7 @@ def test_a_large_image_is_not_let_in_to_the_end_when_the_disk_runs_full_meanwhil
         wait_for(site.unfinished)
         disk.fill()
         scu.send(data[1_000_000:2_000_000])
-        wait_for(lambda: not any(path.stat().st_size for path in site.unfinished()))
+        wait_for(lambda: not site.unfinished_bytes())
         scu.send(data[2_000_000:])
         assert scu.status() == 0xA700
         disk.free()

@@ -35,5 +35,5 @@ def test_a_step_that_fails_costs_neither_the_message_nor_a_thread(
         bench.add(Held(_Delivered()))  # type: ignore[arg-type]
         wait_for(lambda: len(done) == 2)
     finally:
-        bench.stop(1.0)
+        bench.stop(10.0)
     assert "LookupError" in caplog.text and patient not in caplog.text

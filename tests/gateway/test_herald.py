@@ -147,7 +147,6 @@ def unique(receiver: Receiver) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-@pytest.mark.timeout(300)
 def test_of_a_hundred_jobs_everything_arrives_in_order_whatever_is_killed(
     telling: Site, living: LivingAirflow, receiver: Receiver, rabbit: RabbitNode, exchange: str
 ):
@@ -160,7 +159,7 @@ def test_of_a_hundred_jobs_everything_arrives_in_order_whatever_is_killed(
     names = run_ids()
     for name in names[:30]:
         living.go_through(name)
-    wait_for(lambda: len(unique(receiver)) >= 8 * 10, 60)
+    wait_for(lambda: len(unique(receiver)) >= 8 * 10, 90)
 
     receiver.stop()
     gone.status = 503
@@ -173,8 +172,10 @@ def test_of_a_hundred_jobs_everything_arrives_in_order_whatever_is_killed(
         gateway.send_signal(signal.SIGKILL)
         gateway.wait()
     runner.join()
-    wait_for(lambda: len(_journal(telling)) >= 8 * JOBS, 60)
+    wait_for(lambda: len(_journal(telling)) >= 8 * JOBS, 120)
     Handlers(telling.store).remove(leaves.id)
+    # what was on its way to it then may still come
+    wait_for(lambda: not list(telling.store.list(f"lifecycle/channels/{leaves.channel}")), 90)
     gone.status, before = 204, len(gone.got)
     gateways[0] = telling.process(0, **environment)
     rabbit.start()
@@ -202,7 +203,6 @@ def _journal(site: Site) -> list[Any]:
     return [event for number in range(1, journal.end() + 1) for event in journal.read(number) or ()]
 
 
-@pytest.mark.timeout(120)
 def test_a_slow_handler_and_one_that_refuses_keep_nobody_waiting(
     telling: Site, living: LivingAirflow, receiver: Receiver
 ):
@@ -215,14 +215,13 @@ def test_a_slow_handler_and_one_that_refuses_keep_nobody_waiting(
     telling.process(0)
     for name in names:
         living.go_through(name)
-    wait_for(lambda: len(receiver.got) == 5, 40)
+    wait_for(lambda: len(receiver.got) == 5)
     receiver.refuse = set()
-    wait_for(lambda: len(receiver.got) == 6, 40)
+    wait_for(lambda: len(receiver.got) == 6)
     slow.delay.set()
     slow.stop()
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(("dialect", "topics"), [("shipped", SHIPPED), ("seed", SEED)])
 def test_whoever_listens_to_everything_has_nothing_to_do(
     telling: Site, living: LivingAirflow, rabbit: RabbitNode, exchange: str, dialect: str, topics: set[str]
@@ -231,7 +230,7 @@ def test_whoever_listens_to_everything_has_nothing_to_do(
     our own sink, and so once."""
     listener = Listener(rabbit, exchange)
     gateway = telling.process(0, **broker_environment(rabbit, exchange, dialect))
-    wait_for(lambda: telling.store.exists("lifecycle/broker.json"), 30)
+    wait_for(lambda: telling.store.exists("lifecycle/broker.json"))
     names = run_ids(3)
     delivered = Counter(names)  # by our own sinks
     for name in names:
@@ -239,7 +238,7 @@ def test_whoever_listens_to_everything_has_nothing_to_do(
     expected = 3 * (8 if dialect == "seed" else 6)
     wait_for(lambda: len(listener.read()) >= expected, 60)
     gateway.send_signal(signal.SIGTERM)
-    gateway.wait(30)
+    gateway.wait(90)
     for topic, _, body in listener.read():
         if topic.startswith(("md.export.request", "export.request")):
             delivered.update(str(file) for file in body["files"])

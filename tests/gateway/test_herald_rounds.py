@@ -48,7 +48,7 @@ def test_what_happened_on_a_weekend_without_a_gateway_is_told(living: LivingAirf
     )
     herald.start()
     try:
-        wait_for(lambda: any(event.what is What.WORKFLOW_COMPLETED for event in list(ear.heard)), 20)
+        wait_for(lambda: any(event.what is What.WORKFLOW_COMPLETED for event in list(ear.heard)))
     finally:
-        herald.stop(5)
+        herald.stop(30)
     assert {event.run_id for event in ear.heard} == {run_id}

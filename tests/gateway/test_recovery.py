@@ -46,7 +46,7 @@ def test_kill_9_between_closing_and_the_run(site: Site, tmp_path: Path, free_por
     process.wait()
     site.airflow.dags = None
     site.process(free_port)
-    site.wait_for_event("run-created", seconds=30)
+    site.wait_for_event("run-created", seconds=90)
     assert len(site.airflow.runs) == 1
     assert len(site.events("study-complete")) == 1
 
@@ -55,7 +55,7 @@ def test_sigterm_ends_cleanly(site: Site, tmp_path: Path, free_port: int) -> Non
     process = site.process(free_port)
     send(free_port, study(tmp_path / "in", 1))
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(90) == 0
     assert site.events()[-1]["event"] == "gateway-stopped"
     assert not list(site.store.spool().iterdir())
 
@@ -65,7 +65,7 @@ def test_a_taken_port_is_one_line(site: Site, free_port: int) -> None:
         other.bind(("127.0.0.1", free_port))
         other.listen()
         process = site.process(free_port)
-        assert process.wait(20) == 1
+        assert process.wait(90) == 1
     assert f"cannot listen at 127.0.0.1:{free_port}" in (site.folder / "gateway.log").read_text()
 
 

@@ -29,7 +29,7 @@ def test_an_ae_title_is_known_as_long_as_its_map_is_registered(store: LocalStore
     known, registry = workflows(store, tmp_path / "workflows"), MapRegistry(store)
     assert not known.knows("LUNG")
     registry.register(image_map())
-    assert wait_for(lambda: known.knows("LUNG"), 1.0) and known.ae_titles() == ["LUNG"]
+    assert wait_for(lambda: known.knows("LUNG"), 10.0) and known.ae_titles() == ["LUNG"]
     write_workflow(tmp_path / "workflows", "mine", "LUNG")
     assert [plan.dag_id for plan in known.known().workflows] == ["mine", "map.lung.1.0.0"]
     registry.unregister("lung", "1.0.0")

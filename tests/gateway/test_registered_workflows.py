@@ -23,7 +23,7 @@ def test_an_ae_title_is_known_as_long_as_its_workflow_is_registered(tmp_path: Pa
     new = NewText("ct", "1", json.dumps(simple("ct")))
     assert not known.knows("CTLUNG")
     made = registry.register(new, "ann")
-    assert wait_for(lambda: known.knows("CTLUNG"), 1.0)
+    assert wait_for(lambda: known.knows("CTLUNG"), 10.0)
     write_workflow(folder, "mine", "CTLUNG")
     assert [plan.dag_id for plan in known.known().workflows] == ["mine", "ct"]
     registry.update(made.workflow_id, lambda before: replace(new, text=json.dumps(simple("ct", "OTHER"))), "bob")

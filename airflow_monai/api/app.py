@@ -55,6 +55,7 @@ def _apis() -> list:
         workflows,
     )
     from airflow_monai.api.workload_manager import payloads as uploaded_payloads
+    from airflow_monai.api.workload_manager import resending
     from airflow_monai.api.workload_manager import sinks as export_sinks
     from airflow_monai.api.workload_manager import tasks as export_tasks
 
@@ -79,4 +80,5 @@ def _apis() -> list:
         export_sinks.router,
         export_tasks.router,
         uploaded_payloads.router,
+        resending.router,
     ]

@@ -6,13 +6,13 @@ import logging
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
 
 from airflow_monai.errors import MonaiError
+from airflow_monai.sinks.ledger.cleared import Cleared
 from airflow_monai.store.payloads import instance_id_of
 from airflow_monai.types import FailureKind
 
@@ -30,20 +30,6 @@ class RunNotCreated(MonaiError):
 
 class DagNotThere(RunNotCreated):
     """Airflow answers that it has no such DAG: not yet, or not any more."""
-
-
-class Cleared(Enum):
-    """Whether a task runs once more."""
-
-    YES = "runs again"
-    COMING = "waits to run already"
-    RUNNING = "is running now"
-    GONE = "is not in Airflow any more"
-
-
-_BEGUN = {"running", "restarting", "deferred", "awaiting_input"}
-_COMING = {"None", "scheduled", "queued", "up_for_retry", "up_for_reschedule"}
-"""States of tasks; one without any will be scheduled when its turn comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +165,9 @@ class AirflowApi:
         there = self._call("GET", f"{dag}/dagRuns/{quote(run_id, safe='')}/taskInstances", query=query)
         if there.status_code == 404 and not there.is_redirect:
             return Cleared.GONE
-        states = _states_of(there, task_id)
-        if not states:
-            return Cleared.GONE
-        if states & _BEGUN:
-            return Cleared.RUNNING
-        if states & _COMING:
-            return Cleared.COMING
+        already = Cleared.already(_states_of(there, task_id))
+        if already is not None:
+            return already
         wanted = {
             "dry_run": False,
             "dag_run_id": run_id,

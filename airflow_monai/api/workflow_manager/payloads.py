@@ -261,6 +261,12 @@ def _the_payload(store: Store, session: Session, sight: _Sight, payload_id: str)
     return summary, runs
 
 
+def check_seen(caller: Caller, payload_id: str) -> None:
+    """:raises HTTPException: 404 where there is no payload that the caller may know of."""
+    with create_session() as session:
+        _the_payload(site_store(), session, _Sight(caller, session), payload_id)
+
+
 def _by_payload(runs: Iterable[Run]) -> dict[str, list[Run]]:
     found: dict[str, list[Run]] = {}
     for run in runs:

@@ -74,10 +74,12 @@ PAYLOADS = _PAYLOADS.group(
         option("--task", "ID", "Only what the export task of this id delivered."),
         option("--reason", "TEXT", "Is kept; name no patient in it."),
         flag("--yes", "Do not ask."),
+        option("--key", "TEXT", "Idempotency-Key: the same text of the same person sends once (--url)."),
+        *ELSEWHERE,
         description="Send to a destination once more what it has accepted of a payload: the same objects under the "
         "same SOP Instance UIDs, by the export tasks that delivered them, which run again for it. Nothing is computed "
-        "again, and nothing that comes after those tasks runs again. Exit code 1: a task is running now, or is not in "
-        "Airflow any more.",
+        "again, and nothing that comes after those tasks runs again. With --url, a server does so, for a payload's id. "
+        "Exit code 1: a task is running now, or is not in Airflow any more.",
     ),
     _THERE.asking(
         "upload",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+import uuid
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -70,6 +73,27 @@ def server_of(url: str | None, user: str | None, prefix: str, *, login: bool = T
     if not address:
         raise SettingsError(f"Say where Airflow's API server is: --url, or {URL}; as in http://localhost:8080.")
     return Server(address, prefix, Login.of_environment(user or "", needed=login))
+
+
+@contextmanager
+def keyed(given: str | None, done: str) -> Iterator[str]:
+    """The Idempotency-Key of a call that changes something: the given one, or a new one. Who gets no answer is told it.
+
+    :param done: what is then not done twice, as ``has begun is not begun``.
+    """
+    from airflow_monai.errors import CallerUnknown, ServerUnavailable
+
+    key = given or str(uuid.uuid4())
+    again = f"Try again with --key {shlex.quote(key)}: what {done} twice."
+    try:
+        yield key
+    except CallerUnknown:
+        raise
+    except ServerUnavailable as error:
+        raise ServerUnavailable(f"{str(error).removesuffix('.')}. {again}") from error
+    except KeyboardInterrupt:
+        print(f"Stopped before there was an answer. {again}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
 
 
 def answer(args: Namespace, found: Any, *, line: str = "", columns: Sequence[str] = (), table: str = "") -> int:

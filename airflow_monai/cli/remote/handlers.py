@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
-import uuid
 from argparse import Namespace
 
 from airflow_monai.cli.given import secret_of
-from airflow_monai.cli.remote.asking import APP_SERVER, OK, REFUSED, answer, asks
+from airflow_monai.cli.remote.asking import APP_SERVER, OK, REFUSED, answer, asks, keyed
 from airflow_monai.client.server import Server, place
-from airflow_monai.errors import CallerUnknown, ServerUnavailable
 
 _AT = "notification-handlers"
 _COLUMNS = ("id", "url", "events", "state", "told", "waiting", "failed")
@@ -27,14 +24,8 @@ def register(server: Server, args: Namespace) -> int:
         "secret": secret_of(args),
         "description": args.description,
     }
-    key = args.key or str(uuid.uuid4())
-    try:
+    with keyed(args.key, "is registered is not registered") as key:
         found = server.call("POST", place(_AT), body={name: value for name, value in wanted.items() if value}, key=key)
-    except CallerUnknown:
-        raise
-    except ServerUnavailable as error:
-        again = f"Try again with --key {shlex.quote(key)}: what is registered is not registered twice."
-        raise ServerUnavailable(f"{str(error).removesuffix('.')}. {again}") from error
     secret = f" Its secret, told once: {found['secret']}" if found["secret"] else ""
     return answer(args, found, line=f"Registered {found['id']}.{secret}")
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
-import uuid
 from argparse import Namespace
 from pathlib import Path
 
 from airflow_monai.cli.printing import print_json, text_of
 from airflow_monai.cli.progress import Progress
-from airflow_monai.cli.remote.asking import APP_SERVER, INTERRUPTED, NOT_DONE, OK, REFUSED, answer, asks
+from airflow_monai.cli.remote.asking import APP_SERVER, INTERRUPTED, NOT_DONE, OK, REFUSED, answer, asks, keyed
 from airflow_monai.cli.remote.fetching import fetch, fetch_all
 from airflow_monai.cli.remote.following import Job, follow, has_ended
 from airflow_monai.client.server import Server, place
-from airflow_monai.errors import CallerUnknown, ServerUnavailable
 
 _COLUMNS = ("id", "map", "status", "priority", "created_at", "created_by")
 
@@ -24,16 +21,8 @@ _COLUMNS = ("id", "map", "status", "priority", "created_at", "created_by")
 def run(server: Server, args: Namespace) -> int:
     """Exit code 0: begun, with ``--wait`` succeeded; 1: one has failed or was cancelled; 2: it could not be done."""
     wanted = {"map": args.map, "dataset": args.dataset, "priority": args.priority}
-    key = args.key or str(uuid.uuid4())
-    try:
+    with keyed(args.key, "has begun is not begun") as key:
         jobs = server.call("POST", "/jobs", body=wanted, key=key)["jobs"]
-    except CallerUnknown:
-        raise
-    except ServerUnavailable as error:
-        raise ServerUnavailable(f"{str(error).removesuffix('.')}. {_again(key)}") from error
-    except KeyboardInterrupt:
-        print(f"Stopped before there was an answer. {_again(key)}", file=sys.stderr)
-        return INTERRUPTED
     if args.wait:
         return _wait(server, jobs, args)
     if args.json:
@@ -127,10 +116,6 @@ def _wait(server: Server, jobs: list[Job], args: Namespace) -> int:
         print(f"error: Not all have ended after {args.timeout} minutes: they go on.", file=sys.stderr)
         return NOT_DONE
     return OK if all(job["status"] == "SUCCEEDED" for job in latest) else REFUSED
-
-
-def _again(key: str) -> str:
-    return f"Try again with --key {shlex.quote(key)}: what has begun is not begun twice."
 
 
 def _print_jobs(jobs: list[Job]) -> None:

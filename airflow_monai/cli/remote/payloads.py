@@ -12,10 +12,11 @@ from typing import Any
 from airflow_monai.cli.moments import moment
 from airflow_monai.cli.printing import print_json, print_table, text_of
 from airflow_monai.cli.progress import Progress
-from airflow_monai.cli.remote.asking import OK, REFUSED, WORKFLOW_MANAGER, WORKLOAD_MANAGER, answer, asks
+from airflow_monai.cli.remote.asking import OK, REFUSED, WORKFLOW_MANAGER, WORKLOAD_MANAGER, answer, asks, keyed
 from airflow_monai.cli.remote.fetching import fetch
 from airflow_monai.cli.remote.uploading import tell_left_out
 from airflow_monai.cli.remote.uploading import upload as send
+from airflow_monai.cli.resending import ask, code_of, tell_task
 from airflow_monai.client.server import Server, place
 from airflow_monai.errors import SettingsError
 
@@ -69,6 +70,25 @@ def download(server: Server, args: Namespace) -> int:
     target = args.output or f"{args.payload}.zip"
     size = fetch(server, place("payload", args.payload, "download"), Path(target))
     return answer(args, {"file": target, "size": size}, line=f"{target}: {size} bytes")
+
+
+@asks(WORKLOAD_MANAGER)
+def resend(server: Server, args: Namespace) -> int:
+    """Exit code 1 also when a task that delivered it does not send it now."""
+    wanted = {"sink": args.sink, "task": args.task or "", "reason": args.reason or ""}
+    path = place("payloads", args.payload, "resend")
+    if not args.yes:
+        found = server.call("POST", path, body={**wanted, "dry_run": True})
+        ask(found["sink"], found["objects"], found["payload_id"])
+    with keyed(args.key, "is sent again is not sent again") as key:
+        done = server.call("POST", path, body=wanted, key=key)
+    if args.json:
+        print_json(done, sys.stdout)
+    else:
+        print(text_of(f"{done['sink']}: {done['objects']} objects are to be sent again"))
+        for task in done["tasks"]:
+            tell_task(task, sys.stdout)
+    return code_of(done["tasks"])
 
 
 @asks(WORKFLOW_MANAGER)

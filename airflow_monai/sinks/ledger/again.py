@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
 from airflow_monai.errors import InvalidArgument
 from airflow_monai.sinks.base import DeliveryState
+from airflow_monai.sinks.ledger.cleared import Cleared
 from airflow_monai.sinks.ledger.pages import Entry, Ledger
+from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.deletion import is_doomed
+from airflow_monai.store.payloads import payload_key
 
+MAX_REASON = 200
 _PAGE = 128
 
 
@@ -32,6 +38,10 @@ class ExportTask:
         return f"{self.dag_id}/{self.run_id}/{self.task_id}"
 
 
+Clear = Callable[[ExportTask, str], Cleared]
+"""Has a task run once more; the text is shown with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resendable:
     """What a destination has accepted of a payload, or is to get again already.
@@ -44,7 +54,7 @@ class Resendable:
 
     @property
     def tasks(self) -> list[ExportTask]:
-        """Those that delivered it, whose next try sends it again."""
+        """Those that delivered it, whose next try sends it again; never none."""
         found = (ExportTask.of(task) for task in sorted({entry.task for entry in self.entries.values()}))
         return [task for task in found if task is not None]
 
@@ -60,6 +70,36 @@ class Resendable:
             page = {name: new[name] for name in names[start : start + _PAGE]}
             self.ledger.write_page(uuid.uuid4().hex, page)
         return len(new)
+
+    def clear(self, clear: Clear, why: str) -> Iterator[tuple[ExportTask, Cleared]]:
+        """Have the tasks that delivered it run once more. It is marked before: whatever ends this, their next tries
+        send it."""
+        for task in self.tasks:
+            yield task, clear(task, f"Sends to {self.ledger.sink} again what it had accepted: {why}.")
+
+
+def why_again(who: str, reason: str = "") -> str:
+    """For the ledger, and to be shown with the tasks.
+
+    :param reason: what a person says; names no patient.
+    """
+    reason = " ".join(reason.split())[:MAX_REASON]
+    return f"wanted again by {who or 'somebody'}{f': {reason}' if reason else ''}"
+
+
+def resendable_of(store: Store, payload_id: str, sink: str, task: str = "") -> Resendable:
+    """What a destination has accepted of a payload.
+
+    :param task: only what a task of this id delivered; empty for all.
+    :raises InvalidArgument: when there is nothing to send again, with the reason.
+    """
+    if is_doomed(store, payload_id):
+        raise InvalidArgument(f"Payload {payload_id} was deleted, or is being deleted.")
+    there = sorted(store.children(payload_key(payload_id, "exports")))
+    if safe_name(sink) not in there:
+        names = ", ".join(there) or "none"
+        raise InvalidArgument(f"Nothing of this payload was to go to a destination {sink!r}. There are: {names}.")
+    return resendable(Ledger(store, payload_id, sink), task)
 
 
 def resendable(ledger: Ledger, task: str = "") -> Resendable:

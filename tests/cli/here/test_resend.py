@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from argparse import Namespace
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def resent(store: LocalStore, task: str = "", says: Cleared = Cleared.YES) -> tu
         return says
 
     out = io.StringIO()
-    code = command.run(command.what(store, PAYLOAD, "MAINPACS", task), clear, "the disk has burnt", out)
+    code = command.run(command.what(store, PAYLOAD, "MAINPACS", task), clear, "the disk has burnt", False, out)
     return code, out.getvalue(), cleared
 
 
@@ -78,11 +79,28 @@ def test_one_task_s_can_be_sent_again(store: LocalStore) -> None:
     assert states(store) == {"pending": 1, "accepted": 300, "refused": 1}
 
 
-@pytest.mark.parametrize("says", [Cleared.RUNNING, Cleared.GONE])
-def test_a_task_that_cannot_send_now_is_told(store: LocalStore, says: Cleared) -> None:
+@pytest.mark.parametrize(
+    ("says", "words"),
+    [
+        (Cleared.RUNNING, "is running now\n    It may have begun without them"),
+        (Cleared.GONE, "is not in Airflow any more\n    Any other task"),
+    ],
+)
+def test_a_task_that_cannot_send_now_is_told(store: LocalStore, says: Cleared, words: str) -> None:
     code, told, _ = resent(store, says=says)
     assert code == 1
-    assert says.value in told
+    assert f"send of ct {RUN}: {words}" in told
+
+
+def test_a_program_is_told_the_same(store: LocalStore) -> None:
+    out, found = io.StringIO(), command.what(store, PAYLOAD, "MAINPACS", "more")
+    assert command.run(found, lambda task, note: Cleared.COMING, "", True, out) == 0
+    assert json.loads(out.getvalue()) == {
+        "payload_id": PAYLOAD,
+        "sink": "MAINPACS",
+        "objects": 1,
+        "tasks": [{"dag_id": "mr", "run_id": RUN, "task_id": "more", "state": "Waits"}],
+    }
 
 
 def test_nothing_to_send_again_is_told(store: LocalStore) -> None:
@@ -96,7 +114,10 @@ def test_it_asks_before_it_does_anything(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "this_store", lambda: store)
-    args = Namespace(payload=PAYLOAD, sink="MAINPACS", task=None, reason=None, yes=False)
+    monkeypatch.delenv("MONAI_URL", raising=False)
+    args = Namespace(
+        payload=PAYLOAD, sink="MAINPACS", task=None, reason=None, yes=False, url=None, key=None, json=False
+    )
     monkeypatch.setattr("sys.stdin", io.StringIO("yes\n"))  # no terminal: nobody has read the question
     with pytest.raises(SystemExit) as ended:
         command.resend(args)

@@ -175,6 +175,7 @@ class ApplicationOperator(MonaiOperator):
             if done is not None:
                 return done
             if run.generation > 1:
+                self.log.info("Generation %s of this task: what an earlier one left running is ended", run.generation)
                 runner.discard_other_generations(job)
             sweep_now_and_then(run.store, runner, job, context["ti"], say=self.log.info, warn=self.log.warning)
             with progress_board(run, context, self.log) as board:

@@ -40,7 +40,7 @@ def queue_seconds(run: TaskRun, previous_task_id: str | None, begun: datetime) -
     It was ready when the task before it had ended, or else when the run began; of a task with several before it, and of
     later tries, nobody tells.
     """
-    if run.try_number != run.generation:
+    if run.try_number != 1:  # a retry, or cleared, maybe days later
         return None
     record = run.record(previous_task_id) if previous_task_id else None
     ready = (record.end_time if record else run.run_started) or ""

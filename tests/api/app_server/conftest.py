@@ -67,7 +67,7 @@ class Served:
     token: str
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=90)
 
     def head(self, length: int | str, kind: str = "application/dicom") -> bytes:
         lines = (
@@ -88,7 +88,6 @@ def served(
 
     monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_AT_A_TIME", "2")
     monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_PER_CALLER", "2")
-    monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_IDLE_SECONDS", "1")
     site, app = FastAPI(), create_app()
     site.mount("/monai", app)
     site.mount("", app)

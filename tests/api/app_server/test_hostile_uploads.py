@@ -8,6 +8,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -157,7 +158,7 @@ def test_a_full_disk_refuses_and_says_no_folder(
 
 
 def _soon(condition: Callable[[], bool]) -> bool:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while time.monotonic() < until:
         if condition():
             return True
@@ -165,7 +166,10 @@ def _soon(condition: Callable[[], bool]) -> bool:
     return False
 
 
-def test_senders_that_leave_or_fall_silent_lose_their_place(served: Served, site_store: LocalStore) -> None:
+def test_senders_that_leave_or_fall_silent_lose_their_place(
+    served: Served, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_IDLE_SECONDS", "4")
     data = dicom(size=640_000)
 
     def spooled() -> list[str]:
@@ -182,7 +186,8 @@ def test_senders_that_leave_or_fall_silent_lose_their_place(served: Served, site
         third.sendall(served.head(len(data)) + data)
         assert b" 503 " in third.recv(4096)  # both places are taken
         assert b" 408 " in first.recv(4096)
-        second.sendall(b"x")  # who drips is as good as silent
+        with suppress(ConnectionError):  # it may be cut already
+            second.sendall(b"x")  # who drips is as good as silent
         assert b" 408 " in second.recv(4096)
     assert _soon(lambda: not spooled())
     with served.connect() as good:
@@ -196,19 +201,21 @@ def test_a_slow_upload_is_taken_and_one_that_is_slower_than_the_least_is_not(
     served: Served, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch, piece: int, status: bytes
 ) -> None:
     monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_MIN_RATE", "64Ki")
-    data = dicom(size=240_000 if status == b" 201 " else 640_000)
+    monkeypatch.setenv("AIRFLOW__MONAI__UPLOAD_IDLE_SECONDS", "1" if status == b" 408 " else "2.5")
+    data = dicom(size=480_000 if status == b" 201 " else 640_000)
     with served.connect() as slow:
         slow.settimeout(0.4)
         slow.sendall(served.head(len(data)))
         answer = b""
         for at in range(0, len(data), piece):
-            slow.sendall(data[at : at + piece])
+            with suppress(ConnectionError):  # it may be cut already
+                slow.sendall(data[at : at + piece])
             try:
                 answer = slow.recv(4096)
                 break
             except TimeoutError:
                 pass
-        slow.settimeout(20)
+        slow.settimeout(90)
         answer = answer or slow.recv(4096)
     assert status in answer, answer
     assert (b"application/problem+json" in answer) == (status == b" 408 ")
@@ -216,13 +223,13 @@ def test_a_slow_upload_is_taken_and_one_that_is_slower_than_the_least_is_not(
 
 
 def test_one_caller_does_not_hold_all_places(
-    served: Served, people: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+    served: Served, site_store: LocalStore, people: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AIRFLOW__MONAI__UPLOAD_PER_CALLER")  # half of the two places
-    data = dicom()
+    data = dicom(size=640_000)
     with served.connect() as held, served.connect() as more, served.connect() as other:
-        held.sendall(served.head(len(data)) + data[:100])
-        time.sleep(0.2)
+        held.sendall(served.head(len(data)) + data[:300_000])
+        assert _soon(lambda: bool(left_in(site_store)))
         more.sendall(served.head(len(data)) + data)
         answer = more.recv(4096)
         assert b" 429 " in answer and b"problem+json" in answer and b"retry-after" in answer.lower()
@@ -249,7 +256,7 @@ def test_the_event_loop_stays_free_while_an_upload_is_written(
     held, flushed = threading.Event(), receiving._flushed
 
     def slow(path):  # type: ignore[no-untyped-def]
-        assert held.wait(20)
+        assert held.wait(60)
         return flushed(path)
 
     monkeypatch.setattr(receiving, "_flushed", slow)
@@ -258,7 +265,7 @@ def test_the_event_loop_stays_free_while_an_upload_is_written(
         one.sendall(served.head(len(data)) + data)
         assert _soon(lambda: bool(left_in(site_store)))
         where, who = f"http://127.0.0.1:{served.port}{URL}", {"Authorization": f"Bearer {served.token}"}
-        assert requests.get(where, headers=who, timeout=5).json()["total"] == 0
+        assert requests.get(where, headers=who, timeout=50).json()["total"] == 0
         held.set()
         assert b" 201 " in one.recv(4096)
 
@@ -288,5 +295,5 @@ def test_deflate_bombs_within_an_image_are_no_matter(api: Api, site_store: Local
     began = time.monotonic()
     answer = api("user").post(URL, content=file_meta("1.2", "1.2.3", "1.2.840.10008.1.2.1.99") + packed, headers=DICOM)
     assert answer.status_code == 400
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert left_in(site_store) == []

@@ -52,9 +52,9 @@ def server(log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 def wait_for(address: str, log: Path) -> None:
     for _ in range(600):
         try:
-            requests.get(f"{address}{URL}", timeout=5)
+            requests.get(f"{address}{URL}", timeout=60)  # the first answer takes seconds
             return
-        except requests.ConnectionError:
+        except requests.RequestException:
             time.sleep(0.1)
     raise AssertionError(log.read_text())
 

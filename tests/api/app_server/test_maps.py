@@ -32,6 +32,12 @@ Api = Callable[..., TestClient]
 URL = "/app-server/maps"
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is registered is told at once, however slow this machine is."""
+    monkeypatch.setattr(registering, "WAIT_SECONDS", 60.0)
+
+
 @pytest.fixture
 def noop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An unpacked MAP in a folder that the site allows."""
@@ -181,7 +187,7 @@ class TestWhatTakesLong:
     """A pull, say: here a stand-in that ends when the test says so."""
 
     @pytest.fixture
-    def gate(self, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    def gate(self, patient: None, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         monkeypatch.setattr(registering, "WAIT_SECONDS", 0.05)
         return threading.Event()
 
@@ -277,7 +283,8 @@ def _noted() -> list[tuple[str, str | None, Any]]:
 
 
 def _ended(client: TestClient, where: str) -> dict[str, Any]:
-    for _ in range(300):
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
         told = dict(client.get(where).json())
         if told["state"] != "running":
             return told

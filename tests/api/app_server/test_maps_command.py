@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from airflow_monai.cli.remote import maps as remote
 from airflow_monai.maps.registry import MapRegistry
 from airflow_monai.store.local import LocalStore
 from tests.api.app_server.test_maps import noop as noop
+from tests.api.app_server.test_maps import patient as patient
 
 
 def test_the_life_of_a_map(command: Callable[..., str], noop: Path, site_store: LocalStore) -> None:
@@ -44,8 +47,19 @@ def test_a_registration_that_takes_long_is_waited_for(
     monkeypatch.setattr(registering, "WAIT_SECONDS", 0.0)
     monkeypatch.setattr(remote, "LOOK_SECONDS", 0.1)
     asked: list[str] = []
-    waited = remote._waited
-    monkeypatch.setattr(remote, "_waited", lambda server, one: waited(server, asked.append(one["state"]) or one))
+    waited, told = remote._waited, threading.Semaphore(0)
+
+    def work(*what: Any) -> Any:
+        assert told.acquire(timeout=60)
+        return registering._work(*what)
+
+    def wait(server: Any, one: Any) -> Any:
+        asked.append(one["state"])
+        told.release()
+        return waited(server, one)
+
+    monkeypatch.setattr("airflow_monai.api.app_server.maps.registrar", registering.Registrar(work))
+    monkeypatch.setattr(remote, "_waited", wait)
     assert "Registered noop:1.0.0: folder" in command("maps", "register", "./noop", "--version", "1.0.0")
     (noop / "app.json").write_text("no JSON")
     assert "app.json" in command("maps", "register", "./noop", "--version", "2.0.0", code=1)

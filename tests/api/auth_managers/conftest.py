@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,15 +17,10 @@ import requests
 from airflow_monai.store.local import LocalStore
 from tests.api.workflow_manager.scene import receive, work_on, write_workflow
 from tests.keycloak_server import CLIENT, CLIENT_SECRET, REALM, Keycloak, Person, keycloak
+from tests.pacs import free_port
 
 REPOSITORY = Path(__file__).parents[3]
 SECRET = "a secret of the tests that is long enough to sign tokens with, is it not?"
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
 
 
 def person(name: str, *roles: str, only: str = "") -> Person:
@@ -82,9 +76,9 @@ class Server:
         until = time.monotonic() + 180
         while time.monotonic() < until and self.process.poll() is None:
             try:
-                requests.get(f"{self.url}/api/v2/version", timeout=5)
+                requests.get(f"{self.url}/api/v2/version", timeout=60)  # the first answer takes seconds
                 return self
-            except requests.ConnectionError:
+            except requests.RequestException:
                 time.sleep(0.1)
         raise AssertionError((self.hospital.folder / f"server-{self.port}.log").read_text()[-4000:])
 
@@ -117,7 +111,11 @@ def starting(hospital: Hospital, manager: str, **settings: str) -> Iterator[Serv
         yield Server(hospital, process, port)
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="package")

@@ -30,19 +30,19 @@ def server(api: Callable[[str | None], TestClient], site_store: LocalStore, tmp_
     running = uvicorn.Server(uvicorn.Config(api(None).app, host="127.0.0.1", port=0, log_level="error"))
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not running.started and time.monotonic() < deadline:
         time.sleep(0.02)
     (listener,) = running.servers
     yield f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/mip"
     running.should_exit = True
-    thread.join(10)
+    thread.join(60)
 
 
 @pytest.fixture
 def program(server: str, tmp_path: Path) -> Path:
     """The client as the server hands it out."""
-    answer = requests.get(f"{server}/mip_client.py", auth=("op", "op"), timeout=10)
+    answer = requests.get(f"{server}/mip_client.py", auth=("op", "op"), timeout=60)
     assert answer.status_code == 200
     path = tmp_path / "mip_client.py"
     path.write_bytes(answer.content)
@@ -54,7 +54,7 @@ def client(
 ) -> subprocess.CompletedProcess[str]:
     env = {"PATH": os.environ["PATH"], "MIP_USER": user, "MIP_PASSWORD": password}
     done = subprocess.run(
-        [sys.executable, str(program), *words], env=env, cwd=program.parent, capture_output=True, text=True, timeout=60
+        [sys.executable, str(program), *words], env=env, cwd=program.parent, capture_output=True, text=True, timeout=180
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -100,8 +100,9 @@ def test_tasks_are_counted(command: Command, dag_id: str, payload: str, site_sto
     counted = json.loads(tasks("stats", "--workflow", dag_id, "--json"))
     assert (counted["TotalExecutions"], counted["TotalSucceeded"], counted["TotalInprogress"]) == (2, 1, 1)
     assert "total inprogress: 1" in tasks("stats", "--task", "work", "--since", "1h")
-    (day,) = json.loads(tasks("stats", "--daily", "--json"))
-    assert day["TotalExecutions"] == 2 and "TOTAL EXECUTIONS" in tasks("stats", "--daily")
+    days = json.loads(tasks("stats", "--daily", "--json"))  # two about midnight
+    assert sum(day["TotalExecutions"] for day in days) == 2 and len(days) <= 2
+    assert "TOTAL EXECUTIONS" in tasks("stats", "--daily")
     assert [one["TaskId"] for one in json.loads(tasks("stats", "--each", "--limit", "1", "--json"))] == ["route"]
     assert "no such workflow" in tasks("stats", "--workflow", "none", code=1)
     assert "not both" in tasks("stats", "--each", "--daily", code=2)

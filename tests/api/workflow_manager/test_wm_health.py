@@ -21,6 +21,7 @@ from airflow_monai.specs.choices import ARTIFACT_TYPES
 from airflow_monai.store.heartbeat import ALIVE_SECONDS
 from airflow_monai.store.local import LocalStore
 from tests.api.workflow_manager.scene import BASE
+from tests.gateway.conftest import wait_for
 from tests.kafka_cluster import kafka_cluster
 from tests.kubemq_server import kubemq_server
 from tests.pubsub_server import pubsub_server
@@ -30,7 +31,8 @@ Api = Callable[[str | None], TestClient]
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every answer is looked for."""
+    """Every answer is looked for, and waited for as long as a busy machine takes."""
+    monkeypatch.setattr(health, "_in_time", health.InTime(60.0))
     monkeypatch.setattr(health, "_kept", health.Kept(health.look, clock=iter(range(0, 10**6, 1000)).__next__))
     yield
 
@@ -60,17 +62,13 @@ def test_health_is_for_anybody(api: Api, site_store: LocalStore) -> None:
     gateway = Remover(site_store, EventLog(None), lambda payload_id: False)
     gateway.start()
     try:
-        for _ in range(100):
-            if checks(api(None))[2]["gateway"] == "Healthy":
-                break
-        else:
-            pytest.fail("the gateway gives no sign of life")
+        wait_for(lambda: checks(api(None))[2]["gateway"] == "Healthy")
         (file,) = (site_store.root / "gateways").iterdir()
         old = file.stat().st_mtime - ALIVE_SECONDS - 5
         os.utime(file, (old, old))
         assert checks(api(None))[:2] == (200, "Degraded")
     finally:
-        gateway.stop(5)
+        gateway.stop(60)
     assert checks(api(None))[2]["gateway"] == "Unknown"
 
 
@@ -105,7 +103,7 @@ def test_of_the_servers_of_a_kafka_cluster_one_is_enough(
     monkeypatch.setattr(health, "_in_time", health.InTime(1.0))
     began = time.monotonic()
     assert checks(api(None))[::2] == (503, {**checks(api(None))[2], "broker": "Unhealthy"})
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_pubsub_is_asked_where_it_is(api: Api, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +131,7 @@ def test_what_answers_nothing_is_out_of_reach_in_time(
         began, others = time.monotonic(), threading.enumerate()
         for _ in range(3):
             assert checks(api(None))[2]["broker"] == "Unhealthy"
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 30
         assert sum(thread.name == "health" and thread not in others for thread in threading.enumerate()) == 1
 
 
@@ -168,7 +166,7 @@ def test_who_asks_while_somebody_looks_need_not_wait() -> None:
     def look() -> health.Report:
         if now[0]:
             going_on.set()
-            assert may_end.wait(10)
+            assert may_end.wait(60)
         return health.Report(status=health.Health.UNHEALTHY if now[0] else health.Health.HEALTHY, checks=[])
 
     kept = health.Kept(look, clock=lambda: now[0])
@@ -176,7 +174,7 @@ def test_who_asks_while_somebody_looks_need_not_wait() -> None:
     now[0] = 100.0
     slow = threading.Thread(target=kept.report)
     slow.start()
-    assert going_on.wait(10)
+    assert going_on.wait(60)
     assert kept.report().status is health.Health.HEALTHY
     may_end.set()
     slow.join()

@@ -144,8 +144,8 @@ def test_counts_are_made_by_the_database(
     for name in (dag_id, workflow["workflow_id"]):
         assert client.get(f"{PATH}/stats", params={"workflowId": name}).json()["TotalExecutions"] == 7
     assert client.get(f"{PATH}/stats", params={"workflowId": NOTHING}).status_code == 400
-    (day,) = client.get(f"{PATH}/dailystats").json()
-    assert [day[name] for name in counts] == [7, 5, 1, 1]
+    days = client.get(f"{PATH}/dailystats").json()
+    assert [sum(day[name] for day in days) for name in counts] == [7, 5, 1, 1] and len(days) <= 2, "two about midnight"
     old = {"endTime": "2024-01-01T00:00:00"}
     assert client.get(f"{PATH}/statsoverview", params=old).json()["TotalExecutions"] == 0
     assert client.get(f"{PATH}/dailystats", params=old).json() == []

@@ -198,7 +198,7 @@ def test_large_definitions_are_bounded(api: Api) -> None:
     tasks = [{"id": f"t{number}", "type": "router"} for number in range(5_000)]
     began = time.monotonic()
     told = problem(client.post(f"{AT}/workflows", json={**simple(), "tasks": tasks}), 400)
-    assert time.monotonic() - began < 10 and len(told["errors"]) < 200
+    assert time.monotonic() - began < 60 and len(told["errors"]) < 200
     assert told["errors"][0]["field"] == "body.tasks" and "1000" in told["errors"][0]["message"]
 
 

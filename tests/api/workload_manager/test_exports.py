@@ -111,7 +111,7 @@ def test_a_client_takes_downloads_and_reports(api: Api, task: PullTask, site_sto
 
 def test_a_lease_is_kept_and_given_back(api: Api, task: PullTask) -> None:
     client = api("user")
-    (taken,) = take(client, lease_seconds=5)
+    (taken,) = take(client, lease_seconds=60)
     lease = {"lease": taken["lease"], "lease_seconds": 600}
     assert client.post(f"{TASKS}/{TASK_ID}/renew", json=lease).json()["taken_until"] > taken["taken_until"]
     assert client.post(f"{TASKS}/{TASK_ID}/renew", json={"lease": "guessed"}).status_code == 409

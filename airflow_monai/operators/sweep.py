@@ -148,12 +148,12 @@ def state_of(state: Any) -> TaskState:
 
 
 def is_due(key: str, seconds: float = EVERY_SECONDS) -> bool:
-    """Whether it is this process's turn: nobody on this host has had it for so long, or has it now."""
+    """Whether it is this process's turn: nobody on this host has had it for so long, or has it now.
+
+    :raises OSError: when nobody can tell, so that it would never be anybody's turn.
+    """
     name = f"airflow-monai-sweep-{os.getuid()}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    try:
-        fd = os.open(Path(tempfile.gettempdir(), name), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return False
+    fd = os.open(Path(tempfile.gettempdir(), name), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         known = os.fstat(fd)
@@ -161,7 +161,7 @@ def is_due(key: str, seconds: float = EVERY_SECONDS) -> bool:
             return False
         os.ftruncate(fd, 0)
         os.write(fd, b"swept\n")
-    except OSError:
+    except BlockingIOError:
         return False
     finally:
         os.close(fd)

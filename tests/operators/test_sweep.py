@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -20,7 +21,7 @@ from airflow_monai.maps.sweep import Task, TaskState
 from airflow_monai.operators import sweep as operators_sweep
 from airflow_monai.operators.base import task_run_from
 from airflow_monai.operators.map import MapOperator
-from airflow_monai.operators.sweep import is_due, state_told_to_a_task, sweep
+from airflow_monai.operators.sweep import is_due, state_told_to_a_task, sweep, sweep_now_and_then
 from airflow_monai.settings import load
 from airflow_monai.store.runs import Fence
 from airflow_monai.tasks.run import TaskRun
@@ -226,3 +227,14 @@ def test_one_process_of_a_host_does_it_now_and_then(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert is_due("a") and not is_due("a") and is_due("b")
     assert is_due("a", seconds=0)
+
+
+def test_a_host_on_which_it_would_never_be_anybody_s_turn_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    said: list[str] = []
+    store, runner = Mock(identity="s"), Mock()
+    sweep_now_and_then(store, runner, Mock(), None, say=said.append, warn=said.append)
+    (line,) = said
+    assert "Nobody could look for applications that were left behind" in line and "No such file" in line

@@ -98,7 +98,7 @@ def test_validate_without_airflow_starts_no_airflow(tmp_path):
         [sys.executable, "-X", "importtime", "-m", "airflow_monai", "validate", str(spec), "--json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert done.returncode == 1
     assert json.loads(done.stdout)[0]["file"] == str(spec)
@@ -132,5 +132,5 @@ def test_an_error_of_ours_is_one_line_and_exit_code_1(store, capsys):
 
 def test_a_reader_that_leaves_early_is_no_crash(store):
     script = f"{sys.executable} -m airflow_monai payloads list --json | true"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=180)
     assert "Traceback" not in done.stderr

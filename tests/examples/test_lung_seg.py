@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from pydicom.uid import generate_uid
 from airflow_monai.local.phantom import FIELD_OF_VIEW_MM, LENGTH_MM, Lung, StudyInfo, generate, truth
 from tests.conftest import require
 from tests.fixtures_maps import MAPS_FOLDER, Segmented, run_image, run_map
+from tests.pacs import free_port as another_port
 
 SLICES, ROWS = 30, 128
 PIXEL_MM, SLICE_MM = FIELD_OF_VIEW_MM / ROWS, LENGTH_MM / SLICES
@@ -306,14 +306,14 @@ def _orthanc(folder: Path, dicom_port: int, http_port: int) -> Iterator[None]:
     with (folder / "orthanc.log").open("w") as log:
         server = subprocess.Popen(["Orthanc", str(folder / "orthanc.json")], stdout=log, stderr=log)
     try:
-        for _ in range(100):
+        for _ in range(600):
             if subprocess.run(["echoscu", "127.0.0.1", str(dicom_port)], capture_output=True).returncode == 0:
                 break
             assert server.poll() is None, (folder / "orthanc.log").read_text()
             time.sleep(0.1)
         yield
     finally:
-        server.terminate()
+        server.kill()  # asked to end, it takes three seconds
         server.wait(30)
 
 
@@ -321,11 +321,7 @@ def test_orthanc_accepts_the_results_of_both_maps(segmented: Segmented, tmp_path
     require("dcmtk", "orthanc")
     assert run_map("noop", segmented.study.folder, tmp_path / "noop").returncode == 0
     results = [segmented.output / "seg.dcm", segmented.output / "sr.dcm", tmp_path / "noop" / "result.dcm"]
-    http_port = free_port
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        dicom_port = other.getsockname()[1]
-    with _orthanc(tmp_path, dicom_port, http_port):
+    with _orthanc(tmp_path, dicom_port := another_port(), free_port):
         command = ["storescu", "-R", "127.0.0.1", str(dicom_port), *map(str, results)]
         sent = subprocess.run(command, capture_output=True, text=True)
         assert sent.returncode == 0, sent.stderr

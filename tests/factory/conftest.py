@@ -64,7 +64,7 @@ class DagTestServer:
         assert self._process.stdin
         self._process.stdin.close()
         try:
-            self._process.wait(timeout=20)
+            self._process.wait(timeout=90)
         except subprocess.TimeoutExpired:
             self._process.kill()
         self._log.close()

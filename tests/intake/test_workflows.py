@@ -26,7 +26,7 @@ def test_titles_that_are_none_do_not_make_it_read_the_folder_each_time(
 
 def test_a_title_that_is_new_is_known_at_once(tmp_path: Path) -> None:
     write_workflow(tmp_path / "specs")
-    known = Workflows(tmp_path / "specs", 1.0, EventLog(None))
+    known = Workflows(tmp_path / "specs", 600.0, EventLog(None))
     assert not known.knows("NEW")
     write_workflow(tmp_path / "specs", "new", "NEW")
-    wait_for(lambda: known.knows("NEW"), 1.0)
+    wait_for(lambda: known.knows("NEW"))

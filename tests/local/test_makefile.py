@@ -23,7 +23,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
-    return subprocess.run(["make", *words], cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(["make", *words], cwd=folder, env=env, capture_output=True, text=True, timeout=180)
 
 
 def test_a_python_that_is_not_there_is_told_and_no_other_is_taken(checkout: Path) -> None:

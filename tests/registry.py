@@ -24,7 +24,7 @@ class Registry:
     """What it serves; ``pulls`` counts how often somebody asked for a manifest.
 
     :param answers: name of an image -> HTTP status that it is refused with.
-    :param seconds: how long each kilobyte of a layer takes.
+    :param seconds: how long each kilobyte of a layer takes; ``sending`` counts answers that are on their way.
     :param login: ``user:password`` that everybody has to give; empty for none.
     """
 
@@ -34,6 +34,7 @@ class Registry:
     pulls: int = 0
     answers: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    sending: int = 0
     login: str = ""
 
     def publish(self, name: str, content: bytes, *, command: list[str]) -> str:
@@ -80,7 +81,7 @@ def _tar(name: str, content: bytes) -> bytes:
 @contextmanager
 def registry() -> Iterator[Registry]:
     """A registry on a port of this host, which engines take without TLS because it is on the loopback."""
-    served = Registry()
+    served, lock = Registry(), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -129,10 +130,14 @@ def registry() -> Iterator[Registry]:
 
         def _send(self, body: bytes) -> None:
             step = 1024 if served.seconds else max(1, len(body))
+            with lock:
+                served.sending += 1
             with suppress(OSError):  # an engine that gives up hangs up
                 for start in range(0, len(body), step):
                     self.wfile.write(body[start : start + step])
                     time.sleep(served.seconds)
+            with lock:
+                served.sending -= 1
 
         def log_message(self, *_: object) -> None:
             pass

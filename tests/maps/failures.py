@@ -256,9 +256,9 @@ LIMITS = (
     Case(
         "the same, and it ignores SIGTERM",
         errors.MapTimedOut,
-        "*longer than its time limit of 1.8 s.* It last said: 'deaf'*",
+        "*longer than its time limit of 6 s.* It last said: 'deaf'*",
         IGNORES,
-        task={"timeout_minutes": 0.03},
+        task={"timeout_minutes": 0.1},
     ),
     Case(
         "the same, and it has stopped itself (SIGSTOP)",
@@ -273,6 +273,7 @@ LIMITS = (
         "*longer than its time limit of 3 s.* It last said: 'asked by SIGUSR1'*",
         OWN_SIGNAL,
         task={"timeout_minutes": 0.05},
+        site={"STOP_GRACE_SECONDS": "20"},
         scene="stop signal",
     ),
     Case(

@@ -58,7 +58,7 @@ def later(act: Callable[[str], None], name: Callable[[], str | None]) -> threadi
     """Do something to the task's container once it says that it is ready."""
 
     def wait_and_act() -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             with suppress(Exception):
                 found = name()
@@ -154,6 +154,18 @@ def _out_of_time_over_its_image(stage: Stage) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
             served.seconds = 0.0
+            _remove_once_pulled(image)
+
+
+def _remove_once_pulled(image: str) -> None:
+    """A pull of this process, which lives on, comes to its end."""
+    client = docker.from_env(version="auto")
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        with suppress(docker.errors.ImageNotFound):
+            client.images.remove(image, force=True)
+            return
+        time.sleep(0.1)
 
 
 def _store_as_mount(stage: Stage) -> None:
@@ -211,7 +223,7 @@ def _own_engine(stage: Stage, what: str) -> Iterator[None]:
         stage.task.update(image=SHELL, entrypoint=READY, command=WAITS)
         stays_away = what == "stopped"
         stage.monkeypatch.setattr(
-            "airflow_monai.maps.runners.docker.runner.UNREACHABLE_SECONDS", 2.0 if stays_away else 30.0
+            "airflow_monai.maps.runners.docker.runner.UNREACHABLE_SECONDS", 2.0 if stays_away else 180.0
         )
         client = engine.client()
 
@@ -226,7 +238,7 @@ def _own_engine(stage: Stage, what: str) -> Iterator[None]:
 
         actor = later(act, ready)
         yield
-        actor.join(60)  # what it starts must be there to be removed
+        actor.join(180)  # what it starts must be there to be removed
         if stays_away:
             engine.start()
             stage.afterwards.append(lambda: None)

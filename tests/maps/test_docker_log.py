@@ -53,7 +53,7 @@ class EngineOfEndedContainer:
 
 
 def _hangs(closed: threading.Event) -> None:
-    assert closed.wait(20.0)
+    assert closed.wait(60.0)
 
 
 def _ends(closed: threading.Event) -> None:

@@ -68,10 +68,10 @@ HOSTILE = ["x" * 16_000, "x" * 990 + "^", "a." * 8000, "x^" * 8000, "1" * 16_000
 
 @pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_lines_cost_no_time(hostile: str) -> None:
-    begun = time.process_time()
+    begun = time.thread_time()
     for _ in range(20):
         FILTER(hostile)
-    assert time.process_time() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 def test_long_line_is_cut_between_words() -> None:
@@ -164,10 +164,10 @@ HOSTILE_NAMES = ["ü-" * 32, "å" * 64, "é^" * 32, "a1" * 32, "ø=" * 30, "^".j
 @pytest.mark.parametrize("name", HOSTILE_NAMES, ids=range(len(HOSTILE_NAMES)))
 def test_hostile_names_cost_no_time(name: str) -> None:
     hostile = LogFilter(payload(name, name))
-    begun = time.process_time()
+    begun = time.thread_time()
     for line in ("\ufffd" * 1000, "u-" * 500, "ue" * 500, "a" * 1000, "\ufffd-" * 500, "a1 " * 330, "ab " * 330):
         hostile(line + "!")
-    assert time.process_time() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 def shown_by(mode: str, lines: list[bytes], *, failed: bool = False) -> list[str]:
@@ -237,14 +237,14 @@ def test_a_flood_costs_little_and_its_last_words_are_there(tmp_path: Path, monke
 
     splitter = LineSplitter(on_line)
     chunk = b"an ordinary line of an application that talks too much\n" * 1000
-    begun = time.process_time()
+    begun = time.thread_time()
     for _ in range(1024**3 // 20 // len(chunk)):
         splitter.feed(chunk)
     splitter.feed(b"out of ideas for Doe^Jane\n")
     splitter.close()
     stored.close()
     task.close(failed=True)
-    assert time.process_time() - begun < 20
+    assert time.thread_time() - begun < 20
     size = (tmp_path / "g1.log").stat().st_size
     assert size < logs.MAX_LOG_BYTES + logs.STORED_TAIL_BYTES + 1000
     assert (tmp_path / "g1.log").read_bytes().endswith(b"out of ideas for Doe^Jane\n")
@@ -284,11 +284,11 @@ def test_a_bar_that_overwrites_itself_comes_piece_by_piece(chunks: list[bytes], 
 @pytest.mark.parametrize("hostile", [b"\r" * 65536, b"\r" * 65535 + b"x", b"\r\n" * 32768, b"\rx" * 32768])
 def test_hostile_line_ends_cost_no_time(hostile: bytes) -> None:
     splitter = LineSplitter(lambda _: None)
-    begun = time.process_time()
+    begun = time.thread_time()
     for _ in range(5):
         splitter.feed(hostile)
     splitter.close()
-    assert time.process_time() - begun < 2
+    assert time.thread_time() - begun < 2
 
 
 def test_a_bar_does_not_flood_the_task_log_and_stays_whole_in_the_store(tmp_path: Path) -> None:

@@ -144,9 +144,9 @@ def test_result_holds_nothing_that_a_database_refuses(tmp_path: Path) -> None:
 
 
 def test_hostile_artifact_value_costs_no_time(tmp_path: Path) -> None:
-    begun = time.process_time()
+    begun = time.thread_time()
     assert artifacts(tmp_path, {"name": "a", "value": "{{" * 100_000, "mandatory": False}) == {"a": ()}
-    assert time.process_time() - begun < 1
+    assert time.thread_time() - begun < 1
 
 
 @pytest.mark.parametrize("content", ["[1]", "{", '"text"', "[" * 100_000, " " * 2_000_000])

@@ -65,7 +65,7 @@ def publishing(handover: Handover, outputs: Path, monkeypatch: pytest.MonkeyPatc
     thread.start()
     yield ended
     over.set()
-    thread.join(30)
+    thread.join(90)
     assert not thread.is_alive()
 
 
@@ -154,7 +154,7 @@ def test_a_newer_ask_ends_the_upload_for_an_older_one(
     monkeypatch.setattr(S3Store, "put_tree", put_tree)
     first = Ask("pod", "t1")
     handover.ask(first)
-    assert begun.wait(10)
+    assert begun.wait(60)
     assert answer_to(handover, Ask("pod", "t2")).files == 2
     assert handover.answered(first) is None and publishing == []
 

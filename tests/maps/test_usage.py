@@ -73,19 +73,19 @@ def test_a_real_container(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     if way == "engine":
         monkeypatch.setattr(ContainerUsage, "_control_group", lambda _: None)
-    source = "import time\nkept = bytearray(60 * 2**20)\nwhile time.process_time() < 0.5: pass\ntime.sleep(4)"
+    source = "import time\nkept = bytearray(60 * 2**20)\nwhile time.process_time() < 0.5: pass\ntime.sleep(60)"
     client = docker.from_env()
     how = {"entrypoint": "python3", "network": "none", "detach": True}
     container = client.containers.run("noop:1.0.0", ["-c", source], **how)
     try:
         job = type("Job", (), {"name": container.name, "gpus": 0})()
         with ContainerUsage(Engine("unix:///var/run/docker.sock"), job) as usage:
-            deadline = time.monotonic() + 15
+            deadline = time.monotonic() + 50
             while (usage.so_far.cpu_seconds or 0) < 0.5 and time.monotonic() < deadline:
                 time.sleep(0.1)
         assert usage.so_far.peak_memory_bytes is not None and usage.so_far.cpu_seconds is not None
         assert 60 * MIB < usage.so_far.peak_memory_bytes < 90 * MIB
-        assert 0.5 <= usage.so_far.cpu_seconds < 2
+        assert 0.5 <= usage.so_far.cpu_seconds < 10
         assert usage.so_far.gpu_memory_bytes is None
     finally:
         container.remove(force=True)

@@ -92,6 +92,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         "MAP_PATH": os.pathsep.join((str(MAPS_FOLDER), str(made))),
         "TASK_LOG": "filtered",
         "IMAGE_PULL": "never",
+        "STOP_GRACE_SECONDS": "1",
     }.items():
         monkeypatch.setenv(f"AIRFLOW__MONAI__{option}", value)
     site = Site(runner, store, make_payload(store), MapMaker(runner, made))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import secrets
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,8 @@ class MapMaker:
             for path, text in files.items():
                 target = f"opt/holoscan/{path}" if path.startswith("app/") else f"etc/holoscan/{path}"
                 container.put_archive("/", _archive(target, text.encode()))
-            image = container.commit(f"airflow-monai-test/{name}", "1.0.0")
+            # other tests of this host may be making one of this name
+            image = container.commit(f"airflow-monai-test/{name}-{secrets.token_hex(4)}", "1.0.0")
         finally:
             container.remove()
         self.images.append(image.id)

@@ -79,6 +79,7 @@ def site(
         "MAP_PATH": os.pathsep.join((str(MAPS_FOLDER), str(made))),
         "TASK_LOG": "filtered",
         "IMAGE_PULL": "never",
+        "STOP_GRACE_SECONDS": "1",
     }.items():
         monkeypatch.setenv(f"AIRFLOW__MONAI__{option}", value)
     payload_id = make_payload(store, source=tmp_path / "study")

@@ -80,7 +80,7 @@ class Site:
         )
 
     def dicom(self, name: str, port: int, **extra: Any) -> None:
-        extra = {"called_aet": "PACS", "connect_timeout": 2, "response_timeout": 2, **extra}
+        extra = {"called_aet": "PACS", "connect_timeout": 20, "response_timeout": 20, **extra}
         connection = {"conn_type": "dicom", "host": "127.0.0.1", "port": port, "extra": extra}
         self.monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps(connection))
 

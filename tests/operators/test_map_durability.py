@@ -30,7 +30,7 @@ OUTPUT = [{"name": "starts", "type": "Folder"}]
 
 
 def slow_task(site: Site, seconds: float, **arguments: object) -> dict[str, object]:
-    """Arguments of a task that says ``ready``, sleeps (or until :func:`enough`), and counts how often it was started."""
+    """Arguments of a task that says ``ready``, sleeps until it is :func:`enough`, and counts its starts."""
     reference = site.maker.make("starts", STARTS)
     return site.arguments(map=reference, outputs=OUTPUT, **arguments) | {"environment": {"SECONDS": str(seconds)}}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def test_a_tag_that_was_moved_does_not_change_what_runs(site: Site) -> None:
     import docker
 
     engine = docker.from_env()
-    tag = "monai-test-registered:1.0.0"
+    tag = f"monai-test-registered-{os.getpid()}:1.0.0"
     try:
         engine.images.get("noop:1.0.0").tag(tag)
         register(tag)
@@ -125,7 +126,6 @@ def _wait_until_running(site: Site) -> None:
 
 
 def _kill(pid: int) -> None:
-    import os
     import signal
 
     os.kill(pid, signal.SIGKILL)

@@ -35,6 +35,8 @@ CONNECT_SECONDS = 15.0
 CREATE_SECONDS = 10.0
 LOOK_SECONDS = 3.0
 _POLL_SECONDS = 0.2
+MOST_BYTES = 100 * 1024**2
+"""Of a message, so that the limit of the cluster counts, not the client's of 1 MB."""
 _MISUSED = frozenset(
     {
         KafkaError._AUTHENTICATION,
@@ -42,7 +44,6 @@ _MISUSED = frozenset(
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        KafkaError.MSG_SIZE_TOO_LARGE,
         KafkaError.TOPIC_EXCEPTION,
         KafkaError._INVALID_ARG,
     }
@@ -167,7 +168,15 @@ class Kafka(Broker):
         """Tells success when all replicas that are in sync have a message, and writes none twice."""
         seconds = int(CONFIRM_SECONDS * 1000)
         return Producer(
-            self.configured(acks="all", **{"enable.idempotence": True, "message.timeout.ms": seconds, "linger.ms": 0})
+            self.configured(
+                acks="all",
+                **{
+                    "enable.idempotence": True,
+                    "message.timeout.ms": seconds,
+                    "linger.ms": 0,
+                    "message.max.bytes": MOST_BYTES,
+                },
+            )
         )
 
     def as_ours(self, error: KafkaException | KafkaError) -> BrokerError:
@@ -176,6 +185,11 @@ class Kafka(Broker):
         if isinstance(reason, KafkaError) and reason.code() in _MISUSED:
             return self.address.error(f"it refuses: {reason.str()}")
         said = reason.str() if isinstance(reason, KafkaError) else str(reason)
+        if isinstance(reason, KafkaError) and reason.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            return BrokerMisused(
+                f"Broker {self.address.name}: a message is too large for Kafka: {said}. Raise max.message.bytes of its "
+                "topic, or message.max.bytes of the cluster (1 MB where nothing is set)."
+            )
         return self.address.away(f"Kafka at {self.options.servers} cannot be reached: {said}")
 
 

@@ -287,6 +287,19 @@ def test_a_topic_that_is_missing_is_told(cluster: KafkaCluster, topic: str) -> N
     assert f"there is no topic {topic!r}" in str(states[0])
 
 
+def test_how_large_a_message_may_be_says_the_cluster(
+    cluster: KafkaCluster, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_broker(cluster.address()).publisher() as publisher:
+        publisher.publish(Message(topic, bytes(1_500_000)))
+    monkeypatch.setattr(ours, "MOST_BYTES", 2000)  # the cluster of the tests has no limit
+    with open_broker(cluster.address()).publisher() as publisher:
+        with pytest.raises(BrokerMisused, match=r"too large for Kafka.*max\.message\.bytes") as caught:
+            publisher.publish(Message(topic, bytes(5000)))
+        publisher.publish(Message(topic, b""))
+    assert "connection" not in str(caught.value)
+
+
 def test_the_connection_of_airflow_is_tried_by_its_test_button(
     cluster: KafkaCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,7 @@ def run_map(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
         env={**os.environ, **(environment or {})},
     )
 
@@ -78,4 +78,4 @@ def run_image(
     mounts = ["-v", f"{source}:/var/holoscan/input:ro", "-v", f"{target}:/var/holoscan/output"]
     variables = [word for name, value in (environment or {}).items() for word in ("-e", f"{name}={value}")]
     command = ["docker", "run", "--rm", *tight, *mounts, *variables, *options, tag]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)

@@ -170,9 +170,9 @@ def test_docker_compose_reads_the_file(tmp_path):
         "-q",
     ]
     environment = {"PATH": os.environ["PATH"]}
-    done = subprocess.run(words, env=environment | _secrets(tmp_path), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, env=environment | _secrets(tmp_path), capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
-    without = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
+    without = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=180)
     assert without.returncode != 0 and "run sh compose/env.sh" in without.stderr
 
 

@@ -122,6 +122,6 @@ def test_airflow_gives_the_defaults(tmp_path):
         "for c in (conf, task_conf): print(c.get('monai', 'store'), c.getint('monai', 'dicom_port'))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env={"AIRFLOW_HOME": str(tmp_path)}, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], env={"AIRFLOW_HOME": str(tmp_path)}, capture_output=True, text=True, timeout=180
     )
     assert done.stdout.splitlines() == [f"{tmp_path}/monai-store 11112"] * 2, done.stderr

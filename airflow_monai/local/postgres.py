@@ -33,7 +33,12 @@ _OPTIONS = {
     "idle_in_transaction_session_timeout": "30s",
 }
 # it holds one end of a pipe, and its owner the other: without a last word the owner was killed
-_WATCHER = 'read -r word && exit; kill -INT "$1"; sleep 5; kill -QUIT "$1"; rm -rf "$2"'
+_WATCHER = """
+read -r word && exit
+kill -INT "$1"; tenths=0
+while kill -0 "$1" 2>/dev/null && [ "$tenths" -lt 50 ]; do sleep 0.1; tenths=$((tenths + 1)); done
+kill -QUIT "$1"; rm -rf "$2"
+"""
 
 
 def programs() -> Path:

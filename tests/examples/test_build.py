@@ -16,7 +16,7 @@ from tests.fixtures_maps import BUILD, MAPS_FOLDER
 def _build(*arguments: str, path: str | None = None) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": path or os.environ["PATH"]}
     command = [sys.executable, str(BUILD), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=180)
 
 
 def _fake_docker(folder: Path, script: str) -> str:

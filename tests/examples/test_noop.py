@@ -78,7 +78,7 @@ def test_modes(tmp_path: Path, study: StudyInfo, mode: str, exit_code: int, outp
 def test_memory_mode_dies_where_the_address_space_is_limited(tmp_path: Path) -> None:
     app = str(MAPS_FOLDER / "noop" / "app")
     command = f"ulimit -v 300000; exec {sys.executable} -B {app} -o {tmp_path}/out"
-    done = subprocess.run(["bash", "-c", command], env={"NOOP_MODE": "memory"}, capture_output=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], env={"NOOP_MODE": "memory"}, capture_output=True, timeout=180)
     assert done.returncode == -9
 
 

@@ -45,7 +45,7 @@ def connection(request: pytest.FixtureRequest, pacs: Receiver, monkeypatch: pyte
 
 def send(pacs: Receiver, *files: Path) -> None:
     command = ["storescu", "-aec", pacs.aet, pacs.host, str(pacs.port), *map(str, files)]
-    subprocess.run(command, check=True, timeout=60, env={**os.environ, "TCP_NODELAY": "1"}, capture_output=True)
+    subprocess.run(command, check=True, timeout=180, env={**os.environ, "TCP_NODELAY": "1"}, capture_output=True)
 
 
 def trigger(connection: str, study: str, at_least: int = 1, stable: float = 0.3) -> StudyInPacsTrigger:

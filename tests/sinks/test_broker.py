@@ -44,7 +44,7 @@ class Far:
         self.ids: list[str] = []
         self.answer: Callable[[ExportRequestEvent], tuple[str, dict[str, str]] | None] = lambda event: (SUCCESS, {})
         self._subscription = open_broker(node.address(exchange)).subscribe([self.topic], self._take)
-        wait_for(self._is_there, 30)
+        wait_for(self._is_there, 90)
 
     def _is_there(self) -> bool:
         try:
@@ -169,7 +169,7 @@ def test_a_try_after_a_crash_waits_for_the_answer_and_asks_for_nothing_twice(far
     wanted = instances(store, "a", "bb")
     far.answer = lambda event: None
     with pytest.raises(SinkUnavailable, match="Another try waits on, and asks for nothing twice"):
-        deliver(sink(far, wait_minutes=0.01), wanted)
+        deliver(sink(far, wait_minutes=0.05), wanted)
     wait_for(lambda: far.asked)
     far.complete(far.asked[0], SUCCESS, {})
     verdicts = deliver(sink(far), wanted)

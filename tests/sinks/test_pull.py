@@ -55,7 +55,7 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         found: list = []
-        wait_for(lambda: found.extend(self.tasks.take("client", 1, 60)) or bool(found), 10)
+        wait_for(lambda: found.extend(self.tasks.take("client", 1, 60)) or bool(found), 60)
         self.took, take = found[0]
         self.tasks.report(self.took, take.lease, self.verdict(self.took))
 

@@ -56,6 +56,7 @@ def test_a_refusal_names_both_settings_and_the_figures(disk: dict[str, int], tmp
 def test_it_goes_on_by_itself_and_does_not_ask_for_every_image(
     disk: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(space, "FRESH_SECONDS", 60.0)
     guard = DiskGuard(tmp_path)
     disk["used"] = 990 * GB
     assert all(guard.refusal() for _ in range(100))

@@ -24,6 +24,7 @@ import grpc
 
 from airflow_monai.broker.base import BrokerAddress
 from airflow_monai.broker.kubemq import wire
+from airflow_monai.local.ports import choose
 
 BODY_LIMIT = 4 * 1024**2
 
@@ -79,7 +80,7 @@ class KubeMqServer:
             ),
         }
         self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("kubemq.kubemq", methods),))
-        place = f"127.0.0.1:{self.port}"
+        place = f"127.0.0.1:{self.port or choose()}"  # which no connection is given while it is away
         if self.tls is None:
             self.port = self.server.add_insecure_port(place)
         else:

@@ -23,6 +23,7 @@ from google.protobuf import empty_pb2
 from google.pubsub_v1 import types
 
 from airflow_monai.broker.base import BrokerAddress
+from airflow_monai.local.ports import choose
 
 PROJECT = "clinic"
 
@@ -52,6 +53,7 @@ class PubSubServer:
             self.server.add_generic_rpc_handlers(
                 (grpc.method_handlers_generic_handler(f"google.pubsub.v1.{service}", methods),)
             )
+        self.port = self.port or choose()  # which no connection is given while it is away
         self.port = self.server.add_insecure_port(f"127.0.0.1:{self.port}")
         self.server.start()
 

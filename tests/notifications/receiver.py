@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from airflow_monai.local.ports import choose
 from airflow_monai.notifications.signing import EVENT, KEY, SIGNATURE, verify
 
 
@@ -28,7 +29,7 @@ class Receiver:
         self.bad: list[bytes] = []
         self.tried = 0
         self.refuse: set[str] = set()  # job ids
-        self.port = port
+        self.port = port or choose()  # which no connection is given while it is away
         self._server: ThreadingHTTPServer | None = None
         self.start()
 

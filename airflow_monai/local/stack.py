@@ -155,7 +155,7 @@ class LocalStack:
         process.start()
         self._killed.discard(name)
         self._note(process)
-        self._wait_until_ready((name,), seconds=60)
+        self._wait_until_ready((name,), seconds=self.options.start_seconds)
 
     def kill(self, name: str, sig: int = signal.SIGKILL, *, group: bool = False) -> int:
         """Signal a part (or all of its process group) and wait until it has ended; returns the pid it had."""
@@ -163,8 +163,8 @@ class LocalStack:
         pid = process.pid
         self._killed.add(name)
         process.signal(sig, group=group)
-        if not process.wait(15):
-            raise StackError(f"{name} (pid {pid}) still runs 15 s after signal {sig}.")
+        if not process.wait(60):
+            raise StackError(f"{name} (pid {pid}) still runs 60 s after signal {sig}.")
         return pid
 
     # -- questions --------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ class MapKiller(Killer):
     """Kills from ``__enter__`` to ``__exit__``; every part is back when that returns.
 
     :param engine: the Docker engine of the stack's own, if it has one.
+    :param patience: seconds that it lies in wait for a victim that is there only at times.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class MapKiller(Killer):
         engine: OwnEngine | None = None,
         pauses: tuple[float, float] = (2.0, 8.0),
         victims: tuple[str, ...] = VICTIMS,
+        patience: float = PATIENCE_SECONDS,
     ):
         super().__init__(stack, seed, pauses)
         self.victims = tuple(victim for victim in victims if engine or victim != "engine")
         self._engine = engine
+        self._patience = patience
 
     def _strike(self, victim: str) -> None:
         strikes: dict[str, Callable[[], bool]] = {
@@ -50,7 +53,7 @@ class MapKiller(Killer):
         }
         if victim not in strikes:
             super()._strike(victim)
-        elif wait_until(strikes[victim], PATIENCE_SECONDS):
+        elif wait_until(strikes[victim], self._patience):
             self.kills[victim] += 1
 
     def _restart(self, name: str) -> None:

@@ -70,7 +70,7 @@ def auditor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Auditor]:
         yield Auditor(port, folder)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.fixture(scope="session")

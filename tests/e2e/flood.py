@@ -82,9 +82,9 @@ def at_one_moment(stack: LocalStack, name: str, aet: str, count: int, folder: Pa
         def created() -> bool:
             return len([event for event in stack.events("run-created") if event["dag_id"] == name]) == count
 
-        stack.wait_for(created, seconds=60 + count, what=f"{count} runs to be created", every=0.2)
+        stack.wait_for(created, seconds=180 + count, what=f"{count} runs to be created", every=0.2)
         announced = time.monotonic() - started
-        runs = wait_for_runs(stack, name, count, seconds=120 + count)
+        runs = wait_for_runs(stack, name, count, seconds=300 + count)
         ended = time.monotonic() - started
     assert {run_id: run["state"] for run_id, run in runs.items()} == {study.run_id: "success" for study in studies}
     return Flood(announced, ended, len(caller.answers), max(caller.answers), tuple(caller.missed))

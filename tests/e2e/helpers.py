@@ -11,6 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -157,7 +158,7 @@ def storescu(
     address = ["127.0.0.1", str(stack.ports.dicom)]
     command = ["storescu", "-aec", aet, "-aet", calling, *options, *address, *map(str, files)]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=120, env={**os.environ, "TCP_NODELAY": "1"}, check=False
+        command, capture_output=True, text=True, timeout=300, env={**os.environ, "TCP_NODELAY": "1"}, check=False
     )
 
 
@@ -236,7 +237,7 @@ def add_workflows(stack: LocalStack, *specs: dict[str, Any]) -> None:
 
     for spec in specs:
         name = spec["name"]
-        stack.wait_for(partial(known, name), seconds=60, what=f"DAG {name}")
+        stack.wait_for(partial(known, name), seconds=180, what=f"DAG {name}")
 
 
 def store_of(stack: LocalStack) -> Store:
@@ -245,12 +246,15 @@ def store_of(stack: LocalStack) -> Store:
 
 def payloads_of(stack: LocalStack, aet: str) -> list[dict[str, Any]]:
     """Manifests of all closed payloads that were sent to an AE title."""
-    manifests = (json.loads(path.read_text()) for path in stack.layout.store.glob("payloads/*/payload.json"))
+    manifests = []
+    for path in stack.layout.store.glob("payloads/*/payload.json"):
+        with suppress(FileNotFoundError):  # another test has it deleted
+            manifests.append(json.loads(path.read_text()))
     return [manifest for manifest in manifests if manifest["called_aet"] == aet]
 
 
 def wait_for_runs(
-    stack: LocalStack, dag_id: str, count: int, *states: str, seconds: float = 120
+    stack: LocalStack, dag_id: str, count: int, *states: str, seconds: float = 240
 ) -> dict[str, dict[str, Any]]:
     """Run id -> run, as soon as there are ``count`` runs and all are in one of the states (or just ended)."""
     wanted = states or ("success", "failed")
@@ -263,7 +267,7 @@ def wait_for_runs(
 
 
 def wait_for_state(
-    stack: LocalStack, dag_id: str, run_id: str, task_id: str, *states: str, seconds: float = 60
+    stack: LocalStack, dag_id: str, run_id: str, task_id: str, *states: str, seconds: float = 120
 ) -> dict[str, Any]:
     """The task instance as soon as it is in one of the states."""
 
@@ -281,6 +285,18 @@ def record(stack: LocalStack, dag_id: str, study: Study, task_id: str) -> TaskRe
     from airflow_monai.store.runs import RunFolder
 
     return RunFolder(store_of(stack), study.payload_id, dag_id, study.run_id).record(task_id)
+
+
+def application_log(stack: LocalStack, dag_id: str, study: Study, task_id: str = "work") -> Path:
+    """What the application of a task's first generation prints."""
+    folder = stack.layout.store / "payloads" / study.payload_id / "workflows" / dag_id / study.run_id / task_id
+    return folder / "g1.log"
+
+
+def wait_for_application(stack: LocalStack, dag_id: str, study: Study, task_id: str = "work") -> None:
+    """Until the quick MAP works."""
+    log = application_log(stack, dag_id, study, task_id)
+    stack.wait_for(lambda: log.is_file() and "noop: mode" in log.read_text(), seconds=180, what=f"{dag_id} to work")
 
 
 def task_log(stack: LocalStack, dag_id: str, run_id: str, task_id: str, try_number: int = 1) -> str:
@@ -319,7 +335,7 @@ class ContainerStarts:
 
     def __exit__(self, *_: object) -> None:
         self._events.close()
-        self._thread.join(10)
+        self._thread.join(60)
         self._engine.close()
 
     def count(self, **labels: str) -> int:

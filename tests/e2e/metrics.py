@@ -43,6 +43,7 @@ def collected() -> Iterator[Metrics]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         sock.settimeout(0.5)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)  # what has no room there is lost
         found, ended = Metrics(sock.getsockname()[1]), threading.Event()
 
         def listen() -> None:

@@ -70,6 +70,12 @@ def test_stow_to_an_ae_title_is_as_c_store(stack: LocalStack, client: requests.S
     received = load_payload(store_of(stack), study.payload_id).files
     assert {file.sop_instance_uid for file in received} == set(study.sop_uids)
     send(stack, study)  # by C-STORE, again
+
+    def is_known() -> bool:
+        told = [event for event in stack.events("duplicate-received") if event["payload_id"] == study.payload_id]
+        return sum(event["count"] for event in told) >= len(study.files)
+
+    stack.wait_for(is_known, seconds=60, what="the duplicates to be told")
     runs = wait_for_runs(stack, DAG, 1)
     assert [run_id for run_id in runs if study.payload_id in run_id] == [study.run_id]
 
@@ -90,8 +96,8 @@ def test_a_large_body_is_written_while_it_comes(stack: LocalStack, client: reque
         folder = stack.layout.store / "incoming"
         return any(path.stat().st_size > 8 << 20 for path in folder.glob("*/upload-*/*"))
 
-    with socket.create_connection((where.hostname, where.port or 80), timeout=60) as sender:
+    with socket.create_connection((where.hostname, where.port or 80), timeout=180) as sender:
         sender.sendall("\r\n".join(lines).encode() + data[: len(data) // 2])
-        stack.wait_for(spooled, seconds=20, what="half of the upload in the spool", every=0.1)
+        stack.wait_for(spooled, seconds=90, what="half of the upload in the spool", every=0.1)
         sender.sendall(data[len(data) // 2 :])
         assert sender.recv(65536).startswith(b"HTTP/1.1 201")

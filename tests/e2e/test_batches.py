@@ -24,13 +24,14 @@ from tests.e2e.helpers import (
     store_of,
     task_log,
     wait_for_runs,
+    wait_for_state,
     workflow,
     write_spec,
 )
 
 MAX_ACTIVE = 2
 NEVER = "0 0 1 1 *"
-SECONDS = 100
+SECONDS = 240
 PARAMS = {
     "mode": {"default": "ok", "choices": ["ok", "fail"]},
     "seconds": {"type": "number", "default": 0.5, "minimum": 0},
@@ -135,9 +136,9 @@ def test_by_hand_by_the_clock_and_through_a_killed_triggerer(stack: LocalStack, 
 
 
 @contextmanager
-def one_slot(stack: LocalStack) -> Iterator[None]:
+def slots(stack: LocalStack, number: int) -> Iterator[None]:
     before = stack.api.call("GET", "/pools/default_pool")["slots"]
-    stack.api.call("PATCH", "/pools/default_pool", {"slots": 1}, update_mask="slots")
+    stack.api.call("PATCH", "/pools/default_pool", {"slots": number}, update_mask="slots")
     try:
         yield
     finally:
@@ -149,10 +150,12 @@ def test_a_live_study_goes_before_a_batch_that_waits(stack: LocalStack, maps: Ma
     add_workflows(stack, reprocessing("ranked", maps, max_active=3))
     stack.wait_for_dag("ranked.batch")
     study = make_study(tmp_path, "RANKED")
-    with one_slot(stack):
+    with slots(stack, 1):
         trigger(stack, "ranked.batch")
         stack.wait_for(lambda: len(runs_of(stack, "ranked")) == 3, seconds=SECONDS, what="the batch", every=0.2)
-        send(stack, study)
+        with slots(stack, 0):  # what has begun goes on, and nothing else begins before the study is there
+            send(stack, study)
+            wait_for_state(stack, "ranked", study.run_id, "work", "scheduled", seconds=SECONDS)
         wait_for_runs(stack, "ranked", 4, seconds=SECONDS)
     began = {
         run_id: ti["start_date"]

@@ -50,7 +50,7 @@ def queue(
     herald = Herald(LocalStore(tmp_path / "journal"), changes, lambda: {"broker": broker}, EventLog())
     herald.start()
     yield f"{exchange}-all"
-    herald.stop(10)
+    herald.stop(60)
 
 
 def test_the_broker_hears_of_a_study(stack: LocalStack, rabbit: RabbitNode, queue: str, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_the_broker_hears_of_a_study(stack: LocalStack, rabbit: RabbitNode, queu
         heard.extend(one for one in bodies if one[1]["transaction_id"] == instance)
         return heard if len(heard) >= 4 else []
 
-    stack.wait_for(all_came, seconds=60, what="all messages of a study")
+    stack.wait_for(all_came, seconds=180, what="all messages of a study")
     assert [kind for kind, _ in heard] == ["WorkflowStarted", "TaskStarted", "TaskCompleted", "WorkflowCompleted"]
     assert heard[1][1]["task_id"] == "route" and heard[1][1]["payload_path"] == f"payloads/{study.payload_id}"
     assert (heard[3][1]["status"], heard[3][1]["state"]) == (3, 2)

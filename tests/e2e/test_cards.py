@@ -69,14 +69,18 @@ def test_the_slots_are_given_back_and_the_same_try_goes_on(stack: LocalStack, le
     run_id = "cards-wait"
     run = {"dag_run_id": run_id, "conf": {"payload_id": make_payload(store_of(stack).url)}, "logical_date": None}
     stack.api.call("POST", f"/dags/{DAG_ID}/dagRuns", run)
-    waiting = wait_for_state(stack, DAG_ID, run_id, "work", "up_for_reschedule", "failed", "success", seconds=90)
+    waiting = wait_for_state(stack, DAG_ID, run_id, "work", "up_for_reschedule", "failed", "success", seconds=180)
     assert waiting["state"] == "up_for_reschedule"
-    pool = stack.api.call("GET", f"/pools/{POOL}")
-    assert (pool["occupied_slots"], pool["open_slots"]) == (0, 16)
-    (ticket,) = leases.folder.read().tickets
-    assert ticket.owner == "" and ticket.back_at is not None
+
+    def is_away() -> bool:  # it comes back every now and then
+        pool = stack.api.call("GET", f"/pools/{POOL}")
+        (ticket,) = leases.folder.read().tickets
+        is_free = (pool["occupied_slots"], pool["open_slots"]) == (0, 16)
+        return is_free and ticket.owner == "" and ticket.back_at is not None
+
+    stack.wait_for(is_away, seconds=60, what="its slots and its place to be given back", every=0.1)
     leases.release("somebody-else")
-    done = wait_for_state(stack, DAG_ID, run_id, "work", "failed", "success", seconds=120)
+    done = wait_for_state(stack, DAG_ID, run_id, "work", "failed", "success", seconds=240)
     assert (done["state"], done["try_number"], done["max_tries"]) == ("success", 1, 0)
     assert leases.folder.read().leases == leases.folder.read().tickets == ()
     log = task_log(stack, DAG_ID, run_id, "work")

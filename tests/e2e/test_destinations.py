@@ -65,7 +65,7 @@ def test_a_message_starts_a_run_whose_results_go_everywhere_once(
     run_id = run_id_of(payload_id)
     site.request(study, payload_id)
     site.request(study, payload_id)  # as another gateway does that heard no confirmation
-    run = stack.wait_for_run(DAG_ID, run_id)
+    run = stack.wait_for_run(DAG_ID, run_id, seconds=240)
     assert run["state"] == "success", told(stack, run_id)
 
     ledgers = {name: dict(Ledger(store_of(stack), payload_id, name).entries()) for name in ("WEBPACS", "FAR", "CLOUD")}

@@ -31,7 +31,7 @@ def test_a_study_of_any_size_is_one_payload_and_delivered_whole(
     study = make_study(tmp_path, "SIZES", slices=images)
     before = len(stack.runs("sizes"))
     send(stack, study)
-    runs = wait_for_runs(stack, "sizes", before + 1, seconds=240)
+    runs = wait_for_runs(stack, "sizes", before + 1, seconds=480)
     assert runs[study.run_id]["state"] == "success"
     (payload,) = [found for found in payloads_of(stack, "SIZES") if found["payload_id"] == study.payload_id]
     assert sorted(file["sop_instance_uid"] for file in payload["files"]) == sorted(study.sop_uids)

@@ -83,17 +83,17 @@ def test_a_job_that_somebody_waits_for_and_cancels(stack: LocalStack, maps: Maps
         [*monai, "run", "--map", label, "--dataset", dataset, "--key", "e2e 2", "--wait"],
         env=env, stdout=subprocess.DEVNULL, stderr=terminal.end,
     )  # fmt: skip
-    stack.wait_for(lambda: f"{label} RUNNING" in terminal.shown(), seconds=90, what="a job that runs")
+    stack.wait_for(lambda: f"{label} RUNNING" in terminal.shown(), seconds=240, what="a job that runs")
     (job,) = (one["id"] for one in told(call(stack, "GET", "/jobs", params={"map": label}))["jobs"])
     assert start(stack, label, dataset, "e2e 2") == job
     begun = told(call(stack, "GET", f"/jobs/{job}"))
     if maps.runner == "docker":
-        stack.wait_for(lambda: _containers(stack, begun["run"]), seconds=60, what="its container")
+        stack.wait_for(lambda: _containers(stack, begun["run"]), seconds=180, what="its container")
     run.send_signal(signal.SIGINT)
-    assert run.wait(10) == 130 and f"jobs wait {job}" in terminal.shown()
+    assert run.wait(60) == 130 and f"jobs wait {job}" in terminal.shown()
 
     def command(*words: str, code: int) -> str:
-        done = subprocess.run([*monai, *words], env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*monai, *words], env=env, capture_output=True, text=True, timeout=240)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -103,7 +103,7 @@ def test_a_job_that_somebody_waits_for_and_cancels(stack: LocalStack, maps: Maps
     waited = command("wait", job, code=1)
     assert f"{job}  {label}  CANCELLED" in waited and USER in waited
     if maps.runner == "docker":
-        stack.wait_for(lambda: not _containers(stack, begun["run"]), seconds=60, what="no container of it")
+        stack.wait_for(lambda: not _containers(stack, begun["run"]), seconds=180, what="no container of it")
     assert told(call(stack, "GET", f"/jobs/{job}"))["status"] == "CANCELLED"
     told(call(stack, "DELETE", "/maps/api-sleep/1.0.0"), 204)
 

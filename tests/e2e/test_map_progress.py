@@ -53,10 +53,10 @@ def test_progress_is_on_the_task_s_page_while_it_runs(stack: LocalStack, maps: M
         assert states["make"] == "running", "it is shown too late"
         return {**entry["value"], "key": entry["key"]}
 
-    first = stack.wait_for(shown, seconds=60, what="progress of the task", every=0.3)
+    first = stack.wait_for(shown, seconds=180, what="progress of the task", every=0.3)
     assert first["key"] == "progress" and first["stage"] == "inference" and 0 < first["percent"] < 100
     assert stack.wait_for_run(DAG_ID, run_id)["state"] == "success"
     (entry,) = stack.api.call("GET", page)["task_state_store"]
     assert entry["value"]["percent"] == 100
     told = stack.api.xcom(DAG_ID, run_id, "make")
-    assert told["peak_memory_bytes"] > 2**20 and told["cpu_seconds"] > 0 and told["queue_seconds"] < 60
+    assert told["peak_memory_bytes"] > 2**20 and told["cpu_seconds"] > 0 and told["queue_seconds"] < 300

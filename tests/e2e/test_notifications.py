@@ -38,6 +38,14 @@ def receiver() -> Iterator[Receiver]:
     made.stop()
 
 
+@pytest.fixture
+def still() -> Iterator[Receiver]:
+    """One that hears when the other must not any more."""
+    made = Receiver()
+    yield made
+    made.stop()
+
+
 class Site:
     """The App Server API of the stack."""
 
@@ -61,7 +69,7 @@ def kinds_of(receiver: Receiver, instance_id: str) -> list[str]:
 
 
 def test_a_handler_hears_of_a_study_and_of_a_rerun_and_nothing_once_it_is_unregistered(
-    stack: LocalStack, maps: Maps, receiver: Receiver, tmp_path: Path
+    stack: LocalStack, maps: Maps, receiver: Receiver, still: Receiver, tmp_path: Path
 ) -> None:
     route: Task = {"id": "route", "type": "router", "task_destinations": [{"name": "work"}]}
     spec = workflow(NAME, "E2ENOTIFY", route, work(maps.reference()), export(destinations=("ARCHIVE",)))
@@ -80,7 +88,7 @@ def test_a_handler_hears_of_a_study_and_of_a_rerun_and_nothing_once_it_is_unregi
         *(f"task.{what} {name}" for name in ("route", "work", "send") for what in ("started", "completed")),
         "workflow.completed",
     ]
-    stack.wait_for(lambda: len(kinds_of(receiver, instance_id)) >= 8, seconds=90, what="all notifications of a study")
+    stack.wait_for(lambda: len(kinds_of(receiver, instance_id)) >= 8, seconds=240, what="all notifications of a study")
     assert kinds_of(receiver, instance_id) == whole
     last = receiver.got[-1]
     assert last["status"] == "Succeeded" and last["payload_id"] == study.payload_id
@@ -93,14 +101,18 @@ def test_a_handler_hears_of_a_study_and_of_a_rerun_and_nothing_once_it_is_unregi
 
     clear(stack, NAME, study.run_id, "send")
     again = [whole[0], *whole[-3:]]
-    stack.wait_for(lambda: len(kinds_of(receiver, instance_id)) >= 12, seconds=90, what="all notifications of a rerun")
+    stack.wait_for(lambda: len(kinds_of(receiver, instance_id)) >= 12, seconds=240, what="all notifications of a rerun")
     assert kinds_of(receiver, instance_id) == [*whole, *again]
     assert len(set(receiver.ids)) == len(receiver.ids), "an event was told twice, or has another's id"
 
     site.call("DELETE", f"/{made['id']}")
     heard = len(receiver.got)
+    control = site.call("POST", "", {"url": still.url, "events": ["workflow.completed"], "workflows": [NAME]})
+    still.secret = control["secret"]
     other = make_study(tmp_path, "E2ENOTIFY")
     send(stack, other)
     assert wait_for_runs(stack, NAME, 2)[other.run_id]["state"] == "success"
+    stack.wait_for(lambda: still.got, seconds=120, what="a notification to another handler")
+    site.call("DELETE", f"/{control['id']}")
     assert len(receiver.got) == heard
     assert not receiver.bad

@@ -117,7 +117,7 @@ def test_a_published_workflow_with_docker_runs_and_delivers(
 ) -> None:
     require("docker")
     write_spec(stack, published_docker(), "published-docker.json")
-    stack.wait_for_dag("published-docker", seconds=60)
+    stack.wait_for_dag("published-docker", seconds=180)
     study = make_study(tmp_path, "PUBDOCKER")
     send(stack, study)
     runs = wait_for_runs(stack, "published-docker", 1)
@@ -136,7 +136,7 @@ def test_an_argo_task_runs_without_a_process_and_its_result_decides(
     stack: LocalStack, argo: ArgoProcess, tmp_path: Path
 ) -> None:
     write_spec(stack, argo_workflow())
-    stack.wait_for_dag("argo", seconds=60)
+    stack.wait_for_dag("argo", seconds=180)
     study = make_study(tmp_path, "ARGO", slices=3)
     send(stack, study)
     runs = wait_for_runs(stack, "argo", 1)
@@ -157,7 +157,7 @@ def test_a_task_that_a_person_marks_failed_ends_its_workflow(
     stack: LocalStack, argo: ArgoProcess, tmp_path: Path
 ) -> None:
     write_spec(stack, endless_workflow())
-    stack.wait_for_dag("argo-endless", seconds=60)
+    stack.wait_for_dag("argo-endless", seconds=180)
     study = make_study(tmp_path, "ENDLESS")
     send(stack, study)
 
@@ -165,10 +165,10 @@ def test_a_task_that_a_person_marks_failed_ends_its_workflow(
         mine = [one for one in argo.workflows() if one["metadata"]["labels"]["monai.dag"] == "argo-endless"]
         return [(one.get("status") or {}).get("phase", "") for one in mine]
 
-    stack.wait_for(lambda: phases() == ["Running"], seconds=60, what="the workflow to run")
+    stack.wait_for(lambda: phases() == ["Running"], seconds=180, what="the workflow to run")
     wait_for_state(stack, "argo-endless", study.run_id, "endless", "deferred", "running")
     path = f"/dags/argo-endless/dagRuns/{study.run_id}/taskInstances/endless"
     stack.api.call("PATCH", path, {"new_state": "failed"})
-    stack.wait_for(lambda: phases() == ["Failed"], seconds=60, what="the workflow to be terminated")
+    stack.wait_for(lambda: phases() == ["Failed"], seconds=180, what="the workflow to be terminated")
     assert wait_for_runs(stack, "argo-endless", 1)[study.run_id]["state"] == "failed"
     assert len(argo.asked("PUT", "/terminate")) == 1

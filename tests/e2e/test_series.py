@@ -77,7 +77,7 @@ def studies(stack: LocalStack, maps: Maps, tmp_path_factory: pytest.TempPathFact
     }
     send(stack, *sent.values())
     for dag_id in sent:
-        wait_for_runs(stack, dag_id, 1, seconds=180)
+        wait_for_runs(stack, dag_id, 1, seconds=400)
     return sent
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from airflow_monai.local.environment import USER
 from airflow_monai.local.stack import LocalStack
 from tests.e2e.helpers import (
     Auditor,
@@ -36,8 +37,8 @@ IS_CT = "{{ context.dicom.series.any('0008','0060') }} == 'CT'"
 IS_MR = "{{ context.dicom.series.any('0008','0060') }} == 'MR'"
 VOLUME = "{{ context.executions.work.result.volume_ml }}"
 SLOW = "20"
-SECONDS = 20
-"""Within so many seconds a saved file shows in Airflow, also on a busy machine."""
+SECONDS = 90
+"""Within so many seconds a saved file shows in Airflow, on a machine that hardly gets on; how many it took is told."""
 
 
 def routed(name: str, aet: str, reference: str) -> dict[str, Any]:
@@ -115,21 +116,26 @@ def test_a_bad_file_is_one_import_error_with_its_place_and_the_others_go_on(
 
 
 def test_an_edit_does_not_change_a_run_that_is_going(stack: LocalStack, maps: Maps, tmp_path: Path) -> None:
-    before, after = make_study(tmp_path, "EDITED"), make_study(tmp_path, "EDITED")
-    digest = digests(stack, "edited")
-    send(stack, before)
-    wait_for_state(stack, "edited", before.run_id, "work", "running")
-    write_spec(stack, edited(maps, send_above=5000, archive_above=500))
-    stack.wait_for(lambda: digests(stack, "edited") != digest, seconds=SECONDS, what="the new version")
-    assert stack.states("edited", before.run_id)["work"] == "running", "too slow a machine: the edit came too late"
+    for attempt in range(3):  # once more where the edit came too late, and then back to what it was
+        ways = ("send", "archive") if attempt % 2 == 0 else ("archive", "send")
+        before, digest = make_study(tmp_path, "EDITED"), digests(stack, "edited")
+        send(stack, before)
+        wait_for_state(stack, "edited", before.run_id, "work", "running")
+        write_spec(stack, edited(maps, **{f"{ways[0]}_above": 5000, f"{ways[1]}_above": 500}))
+        stack.wait_for(lambda: digests(stack, "edited") != digest, seconds=SECONDS, what="the new version")  # noqa: B023
+        if stack.states("edited", before.run_id)["work"] == "running":
+            break
+    else:
+        pytest.fail("too slow a machine: each of three edits came after the task had ended")
+    after = make_study(tmp_path, "EDITED")
     send(stack, after)
-    runs = wait_for_runs(stack, "edited", 2)
+    runs = wait_for_runs(stack, "edited", attempt + 2)
     taken = {
         study.run_id: {task: state for task, state in stack.states("edited", study.run_id).items() if "." not in task}
         for study in (before, after)
     }
-    assert taken[before.run_id] == {"work": "success", "send": "success", "archive": "skipped"}
-    assert taken[after.run_id] == {"work": "success", "send": "skipped", "archive": "success"}
+    assert taken[before.run_id] == {"work": "success", ways[0]: "success", ways[1]: "skipped"}
+    assert taken[after.run_id] == {"work": "success", ways[0]: "skipped", ways[1]: "success"}
     assert runs[before.run_id]["bundle_version"] != runs[after.run_id]["bundle_version"]
 
 
@@ -175,7 +181,7 @@ def test_clearing_makes_a_new_result_and_exporting_again_sends_only_what_is_miss
     first = record(stack, "live", finished, "work")
     delivered = set(auditor.results_of(finished.uid))
     clear(stack, "live", finished.run_id, "work")
-    stack.wait_for(lambda: settled("send", 2), seconds=120, what="the cleared run")
+    stack.wait_for(lambda: settled("send", 2), seconds=300, what="the cleared run")
     second = record(stack, "live", finished, "work")
     assert first is not None and second is not None
     assert (first.generation, second.generation) == (1, 2)
@@ -184,17 +190,28 @@ def test_clearing_makes_a_new_result_and_exporting_again_sends_only_what_is_miss
 
     counts = auditor.deliveries()
     clear(stack, "live", finished.run_id, "send")
-    stack.wait_for(lambda: settled("send", 3), seconds=120, what="the second export")
+    stack.wait_for(lambda: settled("send", 3), seconds=300, what="the second export")
     assert auditor.deliveries() == counts
 
     words = ["payloads", "resend", finished.payload_id, "--sink", "AUDIT", "--reason", "restored", "--yes"]
-    done = subprocess.run(
-        [sys.executable, "-m", "airflow_monai", *words], env=stack.env, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    stack.wait_for(lambda: settled("send", 4), seconds=120, what="the export that a person wanted again")
+    env = {**stack.env, "MONAI_USER": USER, "MONAI_PASSWORD": stack.secrets.password}
     (newest,) = set(auditor.results_of(finished.uid)) - delivered
-    more = auditor.deliveries() - counts
-    assert more[newest] == 1
-    assert set(more) <= set(auditor.results_of(finished.uid)) and set(more.values()) == {1}
-    assert set(auditor.deliveries()) == set(counts), "the same objects, under their own UIDs"
+    for number, where in ((4, []), (5, ["--url", stack.ui])):  # in the store, and by a server
+        counts = auditor.deliveries()
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow_monai", *words, *where],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0 and "runs again" in done.stdout, done.stdout + done.stderr
+        stack.wait_for(
+            lambda number=number: settled("send", number),  # type: ignore[misc]
+            seconds=300,
+            what="the export that a person wanted again",
+        )
+        more = auditor.deliveries() - counts
+        assert more[newest] == 1
+        assert set(more) <= set(auditor.results_of(finished.uid)) and set(more.values()) == {1}
+        assert set(auditor.deliveries()) == set(counts), "the same objects, under their own UIDs"

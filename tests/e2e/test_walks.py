@@ -32,7 +32,7 @@ from tests.e2e.test_jobs import call, told
 from tests.e2e.walks import Walk, Walker
 from tests.fixtures_maps import MAPS_FOLDER
 
-SECONDS = 180
+SECONDS = 500
 IMAGES = 20
 APP_SERVER, NOTIFICATIONS = Walk.of("app-server.md"), Walk.of("notifications.md")
 SIGN_IN, BY_COMMANDS, CREDENTIALS = Walk.of("api.md").steps
@@ -69,7 +69,7 @@ class Walks:
                 os.killpg(process.pid, signal.SIGTERM)
             except ProcessLookupError:
                 pass
-            process.wait(10)
+            process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_a_workflow_from_its_registration_to_a_payload_that_it_was_started_for(s
         found = asked(stack, f"/workflow-manager/payload/{shown['id']}", auth=(USER, stack.secrets.password)).json()
         return bool(found["payload_deleted"] == "Yes" and found["deletion"]["reason"] == "a phantom")
 
-    stack.wait_for(is_gone, seconds=60, what="the deletion")
+    stack.wait_for(is_gone, seconds=180, what="the deletion")
     assert not list(store_of(stack).children(payload_key(shown["id"], "dcm")))
     left = asked(stack, f"/workflow-manager/workflowinstances/{instance['id']}", auth=(USER, stack.secrets.password))
     assert left.json()["status"] == "Succeeded"

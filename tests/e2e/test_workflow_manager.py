@@ -59,7 +59,7 @@ def test_a_task_is_ended_by_hand_and_its_payload_deleted_and_sent_again(
     wait_for_state(stack, "e2e-wm-end", study.run_id, "work", "running")
     labels = {"dag": "e2e-wm-end"}
     if maps.runner == "docker":
-        stack.wait_for(lambda: containers(stack, **labels), seconds=60, what="the container")
+        stack.wait_for(lambda: containers(stack, **labels), seconds=180, what="the container")
     task = client.tasks(study.payload_id)["work"]
     assert task["status"] == "Accepted"
     running = [one["execution_id"] for one in client.get("/tasks/running?pageSize=100")["Data"]]
@@ -70,7 +70,7 @@ def test_a_task_is_ended_by_hand_and_its_payload_deleted_and_sent_again(
     assert client.call("PUT", path, {"status": "Failed"}).status_code == 409
     assert wait_for_runs(stack, "e2e-wm-end", 1)[study.run_id]["state"] == "failed"
     if maps.runner == "docker":
-        stack.wait_for(lambda: not containers(stack, **labels), seconds=60, what="the container's end")
+        stack.wait_for(lambda: not containers(stack, **labels), seconds=180, what="the container's end")
     assert client.tasks(study.payload_id)["work"]["status"] == "Canceled"
     (instance,) = client.get(f"/workflowinstances?payloadId={study.payload_id}")["Data"]
     assert instance["id"] in [one["id"] for one in client.get("/workflowinstances/failed")]
@@ -80,7 +80,7 @@ def test_a_task_is_ended_by_hand_and_its_payload_deleted_and_sent_again(
 
     assert client.call("DELETE", f"/payload/{study.payload_id}?reason=test").status_code == 202
     stack.wait_for(
-        lambda: client.get(f"/payload/{study.payload_id}")["payload_deleted"] == "Yes", seconds=60, what="the deletion"
+        lambda: client.get(f"/payload/{study.payload_id}")["payload_deleted"] == "Yes", seconds=180, what="the deletion"
     )
     store = store_of(stack)
     assert not list(store.children(payload_key(study.payload_id, "dcm")))

@@ -60,7 +60,7 @@ def deliver(store: LocalStore, handler_id: str) -> Outbox:
     assert handler is not None
     lasting = Lasting(handlers, handler)
     teller = HandlerTeller(lasting, AirflowFernet(), Hosts(("127.0.0.1",)), Links("https://a.example"))
-    outbox = Outbox(store, Journal(store), handler.channel, teller, start=handler.start, patience=Patience(give_up=5))
+    outbox = Outbox(store, Journal(store), handler.channel, teller, start=handler.start, patience=Patience(give_up=30))
     outbox.step()
     return outbox
 

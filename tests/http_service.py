@@ -33,6 +33,11 @@ class HttpService:
         with urlopen(f"{self.url}{job_path}/finish"):
             pass
 
+    def started(self, seconds: float) -> list[str]:
+        """The paths of the jobs that were started to take so many seconds."""
+        with urlopen(f"{self.url}/started/{seconds:g}") as answer:
+            return list(json.loads(answer.read()))
+
     def asked(self, path: str = "", method: str = "") -> list[dict[str, Any]]:
         """The requests that came so far: of a path's beginning, of a method."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
@@ -145,6 +150,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer_loop(self, number: str = "0") -> None:
         self._answer(302, b"", Location=f"/loop/{int(number) + 1}")
+
+    def answer_started(self, seconds: str) -> None:
+        found = [name for name, job in list(self.jobs.items()) if job.get("seconds") == float(seconds)]
+        self._answer(200, [f"/jobs/{name}" for name in found])
 
     def answer_jobs(self, job: str = "", part: str = "") -> None:
         """POST starts a job that ends as its body says, after so many seconds or by /finish; GET tells its status."""

@@ -28,6 +28,7 @@ from tests.e2e.helpers import (
     Maps,
     Study,
     add_workflows,
+    application_log,
     containers,
     export,
     make_study,
@@ -35,13 +36,14 @@ from tests.e2e.helpers import (
     record,
     send,
     storescu,
+    wait_for_application,
     wait_for_runs,
     wait_for_state,
     work,
     workflow,
 )
 
-SHORT, LONG = "12", "100"
+SHORT, LONG = "12", "130"
 """Seconds that an application takes: ended, or still running, when Airflow starts the task's next try."""
 
 BY_HAND = """
@@ -131,34 +133,23 @@ def workers_first(request: pytest.FixtureRequest) -> None:
 
 def crash(stack: LocalStack, dag_id: str, study: Study, *, by_hand: bool = False) -> Crash:
     """Start the run, wait until its application works, kill -9 its worker."""
-    before = {worker.pid for worker in busy_workers(stack)}
     if by_hand:
         body = {"dag_run_id": study.run_id, "logical_date": None, "conf": {"payload_id": study.payload_id}}
         stack.api.call("POST", f"/dags/{dag_id}/dagRuns", body)
     else:
         send(stack, study)
-    log = application_log(stack, dag_id, study)
-    stack.wait_for(lambda: log.is_file() and "noop: mode" in log.read_text(), seconds=90, what=f"{dag_id} to work")
-    (worker,) = [worker for worker in busy_workers(stack) if worker.pid not in before]
-    (task_process,) = worker.children()
+    wait_for_application(stack, dag_id, study)
+    (work,) = [ti for ti in stack.task_instances(dag_id, study.run_id) if ti["task_id"] == "work"]
+    task_process = psutil.Process(work["pid"])
+    worker = psutil.Process(task_process.ppid())
+    assert worker.ppid() == stack.processes["scheduler"].pid
     running = None if by_hand else containers(stack, dag=dag_id)[0]
     worker.kill()
     if dag_id == "crash-reattached":
         # not before: the kernel wakes a stopped process, with a SIGHUP, when its group loses its last parent
-        assert wait_until(lambda: task_process.ppid() != worker.pid, 5, every=0.0002)
+        assert wait_until(lambda: task_process.ppid() != worker.pid, 30, every=0.0002)
         task_process.suspend()
     return Crash(dag_id, study, running, task_process)
-
-
-def busy_workers(stack: LocalStack) -> list[psutil.Process]:
-    """Worker processes of the scheduler's executor that have a task."""
-    scheduler = psutil.Process(stack.processes["scheduler"].pid)
-    return [worker for worker in scheduler.children() if worker.children()]
-
-
-def application_log(stack: LocalStack, dag_id: str, study: Study) -> Path:
-    folder = stack.layout.store / "payloads" / study.payload_id / "workflows" / dag_id / study.run_id / "work"
-    return folder / "g1.log"
 
 
 def starts(stack: LocalStack, dag_id: str, study: Study) -> int:
@@ -167,7 +158,18 @@ def starts(stack: LocalStack, dag_id: str, study: Study) -> int:
 
 
 def gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.mark.docker
+def test_a_worker_that_was_killed_leaves_its_container_to_the_next_try(
+    stack: LocalStack, crashes: dict[str, Crash]
+) -> None:
+    """The first one: its application must still run. What becomes of it is seen below."""
+    watch_the_second_try(stack, crashes["crash-reattached"])
 
 
 def test_the_gateway_is_killed_in_mid_association(
@@ -175,14 +177,16 @@ def test_the_gateway_is_killed_in_mid_association(
 ) -> None:
     study = make_study(tmp_path, "CRASH_G", slices=300)
     folder = stack.layout.store / "payloads" / study.payload_id / "dcm"
-    command = ["storescu", "-v", "-aec", study.aet, "-aet", "CT01", "127.0.0.1", str(stack.ports.dicom)]
+    # where there is little of the processor, the sender goes on last, and not to its end before it is looked at
+    command = ["nice", "-n", "19", "storescu", "-v"]
+    command += ["-aec", study.aet, "-aet", "CT01", "127.0.0.1", str(stack.ports.dicom)]
     sender = subprocess.Popen(
         [*command, *map(str, study.files)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "TCP_NODELAY": "1"},
     )  # fmt: skip
-    assert wait_until(lambda: len(list(folder.rglob("*.dcm"))) >= 20, 30, every=0.002)
+    assert wait_until(lambda: len(list(folder.rglob("*.dcm"))) >= 20, 120, every=0.002)
     stack.kill("gateway")
-    told = sender.communicate(timeout=60)[0]
+    told = sender.communicate(timeout=180)[0]
     assert sender.returncode != 0, "the sender has to hear that it failed"
     answered = answered_with_success(told, study)
     assert 0 < len(answered) < len(study.files)
@@ -191,7 +195,7 @@ def test_the_gateway_is_killed_in_mid_association(
 
     stack.restart("gateway")
     assert storescu(stack, study.aet, study.files).returncode == 0
-    runs = wait_for_runs(stack, "crash-gateway", 1, seconds=90)
+    runs = wait_for_runs(stack, "crash-gateway", 1, seconds=240)
     assert {run_id: run["state"] for run_id, run in runs.items()} == {study.run_id: "success"}
     (payload,) = payloads_of(stack, study.aet)
     assert sorted(file["sop_instance_uid"] for file in payload["files"]) == sorted(study.sop_uids)
@@ -223,7 +227,7 @@ def test_the_triggerer_is_killed_while_a_gate_waits(
     finally:
         stack.kill("triggerer")
     stack.restart("triggerer")
-    runs = wait_for_runs(stack, "crash-triggerer", 1, seconds=120)
+    runs = wait_for_runs(stack, "crash-triggerer", 1, seconds=240)
     assert runs[study.run_id]["state"] == "success"
     assert auditor.results([study]) == {study.uid: 1}
 
@@ -234,12 +238,9 @@ def test_a_worker_is_killed_in_mid_container(
     stack: LocalStack, auditor: Auditor, started: ContainerStarts, crashes: dict[str, Crash], dag_id: str
 ) -> None:
     crash = crashes[dag_id]
-    if dag_id == "crash-reattached":
-        watch_the_second_try(stack, crash)
-    else:
-        assert gone(crash.task_process), "an orphan has to end itself"
+    assert wait_until(lambda: gone(crash.task_process), 60), "an orphan has to end itself"
     study = crash.study
-    wait_for_runs(stack, dag_id, 1, seconds=HEARTBEAT_TIMEOUT + 200)
+    wait_for_runs(stack, dag_id, 1, seconds=HEARTBEAT_TIMEOUT + 300)
     assert [run["state"] for run in stack.runs(dag_id)] == ["success"]
     instances = {ti["task_id"]: ti for ti in stack.task_instances(dag_id, study.run_id)}
     assert instances["work"]["try_number"] == 2
@@ -266,13 +267,13 @@ def watch_the_second_try(stack: LocalStack, crash: Crash) -> None:
     time.sleep(3)
     assert containers(stack, dag=crash.dag_id) == [crash.container]
     orphan.resume()
-    assert wait_until(lambda: gone(orphan), 15), "an orphan has to end itself"
+    assert wait_until(lambda: gone(orphan), 60), "an orphan has to end itself"
     assert containers(stack, dag=crash.dag_id) == [crash.container], "the orphan touched its successor's container"
 
 
 def test_a_worker_is_killed_in_mid_process(stack: LocalStack, auditor: Auditor, crashes: dict[str, Crash]) -> None:
     crash = crashes["crash-process"]
-    runs = wait_for_runs(stack, "crash-process", 1, seconds=HEARTBEAT_TIMEOUT + 200)
+    runs = wait_for_runs(stack, "crash-process", 1, seconds=HEARTBEAT_TIMEOUT + 300)
     assert runs[crash.study.run_id]["state"] == "success"
     kept = record(stack, "crash-process", crash.study, "work")
     assert kept is not None and kept.stats["reattached"] is True and kept.try_number == 2
@@ -288,11 +289,10 @@ def test_the_scheduler_is_killed_in_mid_run(
     study = make_study(tmp_path, "CRASH_S")
     known = len(stack.runs("crash-scheduler"))
     send(stack, study)
-    log = application_log(stack, "crash-scheduler", study)
-    stack.wait_for(lambda: log.is_file() and "noop: mode" in log.read_text(), seconds=60, what="the application")
+    wait_for_application(stack, "crash-scheduler", study)
     stack.kill("scheduler", group=with_workers)
     stack.restart("scheduler")
-    runs = wait_for_runs(stack, "crash-scheduler", known + 1, seconds=240)
+    runs = wait_for_runs(stack, "crash-scheduler", known + 1, seconds=360)
     assert runs[study.run_id]["state"] == "success"
     assert starts(stack, "crash-scheduler", study) == 1
     assert auditor.results([study]) == {study.uid: 1}

@@ -137,7 +137,7 @@ def jobs_of(service: HttpService, seconds: float) -> list[dict[str, Any]]:
 
 
 def test_a_dag_written_by_hand_hands_the_payload_of_another_task_on(stack: LocalStack, service: HttpService) -> None:
-    stack.wait_for(lambda: stack.api.dag(BY_HAND), seconds=60, what=f"DAG {BY_HAND}")
+    stack.wait_for(lambda: stack.api.dag(BY_HAND), seconds=180, what=f"DAG {BY_HAND}")
     stack.api.call("POST", f"/dags/{BY_HAND}/dagRuns", {"dag_run_id": RUN, "logical_date": None, "conf": {}})
     assert stack.wait_for_run(BY_HAND, RUN)["state"] == "success"
     told = [json.loads(one["body"]) for one in service.asked("/echo")]
@@ -172,7 +172,7 @@ def test_a_refusal_is_final_although_there_are_retries(stack: LocalStack, servic
 
 
 def test_a_service_calls_back(stack: LocalStack, service: HttpService) -> None:
-    (asked,) = stack.wait_for(lambda: jobs_of(service, 300), seconds=60, what="the job")
+    (asked,) = stack.wait_for(lambda: jobs_of(service, 300), seconds=180, what="the job")
     place = json.loads(asked["body"])["tell"]
     assert place.startswith(f"{stack.ui}/monai/callbacks/")
     told = [requests.post(place, json={"status": "done", "volume_ml": volume}, timeout=30) for volume in (7, 8)]
@@ -183,15 +183,16 @@ def test_a_service_calls_back(stack: LocalStack, service: HttpService) -> None:
 
 
 def test_a_person_ends_a_job(stack: LocalStack, service: HttpService) -> None:
-    stack.wait_for(lambda: service.asked("/jobs/", "GET") and jobs_of(service, 600), seconds=60, what="the job")
+    (path,) = stack.wait_for(lambda: service.started(600), seconds=120, what="the job")
+    stack.wait_for(lambda: service.asked(path, "GET"), seconds=120, what="a question about it")
     stack.api.call("PATCH", f"/dags/{ENDED}/dagRuns/{RUN}/taskInstances/work", {"new_state": "failed"})
-    (cancelled,) = stack.wait_for(lambda: service.asked("/jobs/", "DELETE"), seconds=60, what="its cancellation")
-    assert cancelled["path"] in {one["path"] for one in service.asked("/jobs/", "GET")}
+    (cancelled,) = stack.wait_for(lambda: service.asked("/jobs/", "DELETE"), seconds=120, what="its cancellation")
+    assert cancelled["path"] == path
 
     def is_told() -> bool:
         return kept_or_none(stack) is TaskStatus.CANCELED
 
-    stack.wait_for(is_told, seconds=30, what="the record")
+    stack.wait_for(is_told, seconds=120, what="the record")
     assert instances(stack, ENDED)["work"]["state"] == "failed" and len(jobs_of(service, 600)) == 1
 
 
@@ -203,11 +204,11 @@ def kept_or_none(stack: LocalStack) -> TaskStatus | None:
 def test_the_triggerer_is_killed_while_it_follows_a_job(stack: LocalStack, service: HttpService) -> None:
     parsed = last_parsed(stack)
     wait_for_state(stack, JOB, RUN, "work", "deferred")
-    stack.wait_for(lambda: jobs_of(service, 900), seconds=60, what="the job")
+    stack.wait_for(lambda: jobs_of(service, 900), seconds=180, what="the job")
     stack.kill("triggerer", group=True)
     polls = len(service.asked("/jobs/", "GET"))
     stack.restart("triggerer")
-    last = stack.wait_for(lambda: service.asked("/jobs/", "GET")[polls:], seconds=120, what="its next question")[-1]
+    last = stack.wait_for(lambda: service.asked("/jobs/", "GET")[polls:], seconds=240, what="its next question")[-1]
     service.finish(last["path"])
     assert stack.wait_for_run(JOB, RUN)["state"] == "success"
     assert len(jobs_of(service, 900)) == 1

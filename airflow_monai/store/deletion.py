@@ -28,6 +28,7 @@ from airflow_monai.store.base import Store
 from airflow_monai.store.groups import member_id, opened_payload, whole_id
 from airflow_monai.store.payloads import (
     deleted_key,
+    deleting_key,
     dicom_key,
     load_payload,
     manifest_key,
@@ -103,11 +104,11 @@ class Deletion:
 
 def deletion_of(store: Store, payload_id: str) -> Deletion:
     """How far it is."""
+    asked = _read(store, _intent_key(payload_id))  # first: it goes when the other is there
     told = _read(store, deleted_key(payload_id))
     if told:
         known = {name: told.get(name) for name in ("requested", "by", "reason", "deleted", "images", "size")}
         return Deletion(DeletionState.YES, **{name: value for name, value in known.items() if value is not None})
-    asked = _read(store, _intent_key(payload_id))
     if not asked:
         return Deletion()
     error = str(_read(store, _error_key(payload_id)).get("reason", ""))
@@ -162,7 +163,7 @@ def delete_payload(store: Store, payload_id: str, is_worked_on: Callable[[], boo
             raise NotDeletable(f"Something works on payload {payload_id}.")
         _remove(store, payload_id)
         store.create_json(deleted_key(payload_id), {**told, "deleted": _now()})
-    store.delete(payload_key(payload_id, "deleting.json"))
+    store.delete(deleting_key(payload_id))
     store.delete(_error_key(payload_id))
     store.delete(_intent_key(payload_id))
     return deletion_of(store, payload_id)
@@ -213,7 +214,7 @@ def _wholes(store: Store, payload_id: str) -> set[str]:
 
 def _begin(store: Store, payload_id: str, asked: dict[str, Any]) -> dict[str, Any]:
     """Put down what will be told of it, as long as its manifest is there to say so."""
-    key = payload_key(payload_id, "deleting.json")
+    key = deleting_key(payload_id)
     if not store.exists(key):
         payload = load_payload(store, payload_id)
         told = {

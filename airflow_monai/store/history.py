@@ -13,7 +13,7 @@ from airflow_monai.store.deletion import Deletion, deletion_of
 from airflow_monai.store.groups import member_id, opened_payload, whole_id
 from airflow_monai.store.payloads import (
     DATASETS_AET,
-    deleted_key,
+    left_of,
     load_payload,
     manifest_key,
     not_started_key,
@@ -179,15 +179,16 @@ def _moment(store: Store, payload_id: str) -> tuple[bool, str] | None:
         if store.exists(key):
             said = store.read_json(key)
             return is_open, str(said.get("time") or said.get("opened") or "")
-    return (False, str(load_payload(store, payload_id).closed)) if store.exists(manifest_key(payload_id)) else None
+    payload = _closed(store, payload_id)
+    return (False, str(payload.closed)) if payload else None
 
 
 def history_of(store: Store, payload_id: str) -> PayloadHistory:
     """What became of a payload; :class:`PayloadNotFound` when there is none."""
     if not _known(store, payload_id):
         raise PayloadNotFound(payload_id)
-    summary = summarise(store, payload_id)
-    payload = load_payload(store, payload_id) if summary.state == "closed" else None
+    payload = _closed(store, payload_id)  # once: somebody may delete it meanwhile
+    summary = _summary(store, payload_id, payload)
     return PayloadHistory(
         summary=summary,
         routing=_routing(store, payload_id),
@@ -218,6 +219,10 @@ def _kin(store: Store, payload_id: str) -> PayloadKin:
 
 def summarise(store: Store, payload_id: str) -> PayloadSummary:
     """A payload in one line."""
+    return _summary(store, payload_id, _closed(store, payload_id))
+
+
+def _summary(store: Store, payload_id: str, payload: Payload | None) -> PayloadSummary:
     routing = _routing(store, payload_id)
     wanted = tuple(item["dag_id"] for item in routing if item["wanted"]) if routing is not None else None
     runs = set(store.children(payload_key(payload_id, "runs")))
@@ -226,8 +231,7 @@ def summarise(store: Store, payload_id: str) -> PayloadSummary:
     by_hand = [str(store.read_json(payload_key(payload_id, "runs", name))["dag_id"]) for name in sorted(others)]
     if not wanted:
         by_hand += _asked_for(store, payload_id)
-    payload = load_payload(store, payload_id) if store.exists(manifest_key(payload_id)) else None
-    left = {} if payload else _tombstone(store, payload_id)
+    left = {} if payload else left_of(store, payload_id)
     return PayloadSummary(
         payload_id=payload_id,
         called_aet=payload.called_aet if payload else str(_opened(store, payload_id).get("called_aet", "")),
@@ -252,10 +256,12 @@ def _asked_for(store: Store, payload_id: str) -> Iterator[str]:
             yield str(store.read_json(f"{top}/{dag}/{name}")["dag_id"])
 
 
-def _tombstone(store: Store, payload_id: str) -> dict[str, Any]:
-    """What is left of one that was deleted, or is just being; empty for others."""
-    keys = deleted_key(payload_id), payload_key(payload_id, "deleting.json")
-    return next((dict(store.read_json(key)) for key in keys if store.exists(key)), {})
+def _closed(store: Store, payload_id: str) -> Payload | None:
+    """The manifest of one that is closed and not deleted."""
+    try:
+        return load_payload(store, payload_id)
+    except PayloadNotFound:
+        return None
 
 
 def _images(store: Store, payload_id: str, left: Mapping[str, Any]) -> int:
@@ -269,10 +275,8 @@ def _not_started(store: Store, payload_id: str, missing: Iterable[str]) -> dict[
 
 
 def _known(store: Store, payload_id: str) -> bool:
-    return any(
-        store.exists(key)
-        for key in (manifest_key(payload_id), payload_key(payload_id, "open.json"), deleted_key(payload_id))
-    )
+    keys = manifest_key(payload_id), payload_key(payload_id, "open.json")
+    return any(store.exists(key) for key in keys) or bool(left_of(store, payload_id))
 
 
 def _opened(store: Store, payload_id: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 from airflow_monai.errors import PayloadDeleted, PayloadNotFound, StoreError
 from airflow_monai.store.base import Store, safe_name
@@ -98,6 +99,11 @@ def deleted_key(payload_id: str) -> str:
     return payload_key(payload_id, "deleted.json")
 
 
+def deleting_key(payload_id: str) -> str:
+    """Exists while it is being deleted, from before its manifest goes until :func:`deleted_key` is there."""
+    return payload_key(payload_id, "deleting.json")
+
+
 def dicom_key(payload_id: str) -> str:
     """Folder of the received files: ``payloads/<payload_id>/dcm/<study>/<series>/<sop>.dcm`` below it."""
     return payload_key(payload_id, "dcm")
@@ -116,13 +122,28 @@ def series_of(payload: Payload) -> tuple[str, ...]:
 def load_payload(store: Store, payload_id: str) -> Payload:
     """The manifest of a closed payload; :class:`PayloadNotFound` when there is none (yet, or any more)."""
     key = manifest_key(payload_id)
-    if not store.exists(key):
-        gone = store.exists(deleted_key(payload_id)) or store.exists(payload_key(payload_id, "deleting.json"))
-        raise PayloadDeleted(payload_id) if gone else PayloadNotFound(payload_id)
     try:
-        return Payload.from_dict(store.read_json(key))
+        if store.exists(key):
+            return Payload.from_dict(store.read_json(key))
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"The manifest {key} is damaged: {error}.") from error
+    except StoreError:
+        if store.exists(key):
+            raise
+    raise PayloadDeleted(payload_id) if left_of(store, payload_id) else PayloadNotFound(payload_id)
+
+
+def left_of(store: Store, payload_id: str) -> dict[str, Any]:
+    """What is told of a payload that was deleted, or is just being; empty of any other."""
+    # in this order: the one goes when the other is there, so that a deletion that ends meanwhile is seen
+    for key in (deleting_key(payload_id), deleted_key(payload_id)):
+        if store.exists(key):
+            try:
+                return dict(store.read_json(key))
+            except StoreError:
+                if store.exists(key):
+                    raise
+    return {}
 
 
 def load_series_tags(store: Store, payload_id: str) -> SeriesTags:

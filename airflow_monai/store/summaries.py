@@ -17,7 +17,7 @@ from typing import Any
 from airflow_monai.errors import PayloadNotFound, StoreError
 from airflow_monai.store.base import Store
 from airflow_monai.store.payloads import (
-    deleted_key,
+    left_of,
     load_payload,
     load_series_tags,
     payload_ids,
@@ -122,18 +122,17 @@ def _closed(store: Store, payload_id: str) -> Summary | None:
 
 
 def _deleted(store: Store, payload_id: str) -> Summary | None:
-    for key in (deleted_key(payload_id), payload_key(payload_id, "deleting.json")):
-        if store.exists(key):
-            told = store.read_json(key)
-            return Summary(
-                payload_id,
-                str(told.get("closed", "")),
-                str(told.get("called_aet", "")),
-                tuple(told.get("calling_aets", ())),
-                int(told.get("images", 0)),
-                is_deleted=True,
-            )
-    return None
+    left = left_of(store, payload_id)
+    if not left:
+        return None
+    return Summary(
+        payload_id,
+        str(left.get("closed", "")),
+        str(left.get("called_aet", "")),
+        tuple(left.get("calling_aets", ())),
+        int(left.get("images", 0)),
+        is_deleted=True,
+    )
 
 
 def _open(store: Store, payload_id: str) -> Summary | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from airflow_monai.store.local import LocalStore
 from airflow_monai.store.part10 import Identity
 from airflow_monai.store.payloads import load_payload, payload_key
 from airflow_monai.store.runs import RunFolder
-from airflow_monai.store.summaries import PatientFilter, PayloadIndex
+from airflow_monai.store.summaries import PatientFilter, PayloadIndex, read_summary
 from airflow_monai.types import Payload, TaskRecord, TaskStatus
 from tests.gateway.studies import CT, image
 
@@ -241,6 +242,50 @@ def test_one_that_dies_anywhere_is_gone_on_with(tmp_path: Path) -> None:
         assert NAME not in texts(store, payload_id) and not doomed(store), number
         number += 1
     assert number > 10
+
+
+class Overtaken(LocalStore):
+    """A store in which the payload is deleted by somebody else just before the ``number``-th look."""
+
+    def __init__(self, root: Path, number: int, payload_id: str):
+        super().__init__(root)
+        self.left = number
+        self._payload_id = payload_id
+
+    def _look(self) -> None:
+        self.left -= 1
+        if self.left == -1:
+            delete_payload(LocalStore(self.root), self._payload_id)
+
+    def exists(self, key: str) -> bool:
+        self._look()
+        return super().exists(key)
+
+    def read(self, key: str) -> bytes:
+        self._look()
+        return super().read(key)
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["asked", "begun"])
+def test_who_reads_it_while_it_is_deleted_is_never_told_that_there_is_none(tmp_path: Path, begun: bool) -> None:
+    number, overtaken = 0, True
+    while overtaken:
+        root = tmp_path / str(number)
+        payload_id = closed(LocalStore(root)).payload_id
+        request_deletion(LocalStore(root), payload_id, "anna")
+        if begun:
+            with pytest.raises(NotDeletable):
+                delete_payload(LocalStore(root), payload_id, lambda: True)
+        store = Overtaken(root, number, payload_id)
+        assert deletion_of(store, payload_id).state is not DeletionState.NO, number
+        summary = read_summary(store, payload_id)
+        assert summary is not None and not summary.is_open, number
+        with suppress(PayloadDeleted):
+            load_payload(store, payload_id)
+        assert history_of(store, payload_id).deletion.state is not DeletionState.NO, number
+        overtaken = store.left < 0
+        number += 1
+    assert number > 5
 
 
 def test_what_is_still_to_be_done_comes_first(store: Store) -> None:

@@ -23,12 +23,14 @@ from airflow_monai.api.workflow_manager import PREFIX
 from airflow_monai.api.workflow_manager.executions import in_parallel, workflows_of
 from airflow_monai.api.workflow_manager.paging import Page, ThePaging
 from airflow_monai.api.workflow_manager.rows import our_dags, payloads_of, runs_on
+from airflow_monai.errors import PayloadNotFound
 from airflow_monai.jobs.waiting import waiting_on
 from airflow_monai.store.base import Store
 from airflow_monai.store.deletion import DeletionState, NotDeletable, deletion_of, request_deletion
 from airflow_monai.store.payloads import load_payload, payload_key
 from airflow_monai.store.requests import request_of
 from airflow_monai.store.summaries import PatientFilter, PayloadIndex, Summary, read_summary
+from airflow_monai.types import PayloadFile
 
 MAX_PART = 64
 MAX_PAGE = 100
@@ -167,11 +169,13 @@ def one_payload(caller: TheCaller, payload_id: UUID) -> PayloadInfo:
     with create_session() as session:
         sight = _Sight(caller, session)
         summary, runs = _the_payload(store, session, sight, str(payload_id))
-        (told,) = _told(store, [summary], {summary.payload_id: runs}, sight)
         may_read = sight.may_read(runs)
-    if may_read and not (summary.is_open or summary.is_deleted):
+        files = _files(store, summary) if may_read else None
+        if may_read and files is None:  # a gateway has begun to delete it since
+            summary, runs = _the_payload(store, session, sight, str(payload_id))
+        (told,) = _told(store, [summary], {summary.payload_id: runs}, sight)
+    if files is not None and not (summary.is_open or summary.is_deleted):
         top = payload_key(summary.payload_id)
-        files = load_payload(store, summary.payload_id).files
         told.files = [{"path": f"{top}/{file.path}", "series_instance_uid": file.series_instance_uid} for file in files]
     if may_read and not summary.is_deleted:
         _note(caller, "monai.payload.read", [told])
@@ -259,6 +263,16 @@ def _the_payload(store: Store, session: Session, sight: _Sight, payload_id: str)
     if summary is None:
         raise HTTPException(404, f"There is no payload {payload_id!r}.")
     return summary, runs
+
+
+def _files(store: Store, summary: Summary) -> Sequence[PayloadFile] | None:
+    """The files of a closed payload, none of another; None where its manifest went since the summary was read."""
+    if summary.is_open or summary.is_deleted:
+        return ()
+    try:
+        return load_payload(store, summary.payload_id).files
+    except PayloadNotFound:
+        return None
 
 
 def check_seen(caller: Caller, payload_id: str) -> None:

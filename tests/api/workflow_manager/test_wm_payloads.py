@@ -12,15 +12,18 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from airflow_monai.api.workflow_manager import payloads as payloads_module
 from airflow_monai.gateway.removal import Remover
 from airflow_monai.intake.events import EventLog
 from airflow_monai.jobs.requests import JobRequests, WantedJob, now_text
 from airflow_monai.mip.ledger import Ledger
 from airflow_monai.mip.model import Run as MipRun
 from airflow_monai.mip.model import RunId
+from airflow_monai.store.base import Store
 from airflow_monai.store.deletion import DeletionState, delete_payload, deletion_of, doomed
 from airflow_monai.store.local import LocalStore
 from airflow_monai.store.payloads import instance_id_of, payload_key
+from airflow_monai.types import Payload
 from tests.api.airflow_rows import run
 from tests.api.workflow_manager.scene import (
     ACCESSION,
@@ -178,6 +181,26 @@ def test_deleting_is_asked_for_and_done_by_a_gateway(
     work = next(task for task in instance["tasks"] if task["task_id"] == "work")
     assert work["status"] == "Succeeded" and work["result"] == {}
     assert [event for event, _, _ in events() if event.endswith("delete")] == ["monai.payload.delete"]
+
+
+def test_one_that_is_deleted_while_it_is_told_of_is_told_as_deleted(
+    api: Api, dag_id: str, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = receive(site_store)
+    client, path = api("op"), f"{PATH}/{payload}"
+    assert client.delete(path).status_code == 202
+    read = payloads_module.load_payload
+
+    def late(store: Store, payload_id: str) -> Payload:
+        monkeypatch.setattr(payloads_module, "load_payload", read)
+        delete_payload(site_store, payload_id)
+        return read(store, payload_id)
+
+    monkeypatch.setattr(payloads_module, "load_payload", late)
+    answer = client.get(path)
+    assert answer.status_code == 200, answer.text
+    assert (answer.json()["payload_deleted"], answer.json()["files"]) == ("Yes", None)
+    assert answer.json()["patient_details"] is None and NAME not in answer.text
 
 
 def test_what_is_worked_on_is_not_deleted(api: Api, dag_id: str, site_store: LocalStore) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.walks import DOCS, Walk
 
 PAGES = ("app-server.md", "workflow-manager.md", "notifications.md", "workload-manager.md", "api.md")
-NO_PART_OF_ONE = ("$CALLBACK_URL", "/resend")  # the one is of somebody else's server, the other is in test_specs_live.py
+NO_PART_OF_ONE = ("$CALLBACK_URL", "/resend")  # of somebody else's server; typed in test_specs_live.py
 
 
 @pytest.mark.parametrize("page", PAGES)

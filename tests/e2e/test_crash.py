@@ -43,7 +43,7 @@ from tests.e2e.helpers import (
     workflow,
 )
 
-SHORT, LONG = "12", "130"
+SHORT, LONG = "12", "150"
 """Seconds that an application takes: ended, or still running, when Airflow starts the task's next try."""
 
 BY_HAND = """

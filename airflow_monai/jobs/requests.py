@@ -228,7 +228,12 @@ class JobRequests:
     def unstarted(self, job_id: str) -> Unstarted | None:
         """What is noted of a job that never gets a run; None for another."""
         key = _unstarted_key(job_id)
-        return _unstarted(self.store.read_json(key)) if self.store.exists(key) else None
+        if not self.store.exists(key):
+            return None
+        try:
+            return _unstarted(self.store.read_json(key))
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"What is noted of a job in {key} is damaged: {error}.") from error
 
     def never_start(self, job: WantedJob, *, reason: str, cancelled_by: str = "") -> Unstarted:
         """Note that a job gets no run; the first one who says why counts."""

@@ -156,10 +156,11 @@ def _full(*_: object) -> bool:
 
 def test_a_damaged_request_keeps_no_other(store: Store) -> None:
     runs, requests = Runs(), JobRequests(store)
-    for name in ("a", "b", "c"):
+    for name in ("a", "b", "c", "d"):
         jobs = [wanted(name)]
         requests.place(name, "asked", lambda: jobs)  # noqa: B023 - called at once
     store.write("jobs/requests/b.json", b"{")
+    store.write(f"jobs/unstarted/{wanted('d').job_id}.json", b"")
     assert JobStarter(store, runs, runs.end).start_open() == 2 and len(runs.made) == 2
 
 

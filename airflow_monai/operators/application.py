@@ -161,6 +161,11 @@ class ApplicationOperator(MonaiOperator):
         with watch_parent(), self._let_go_at_end(context):
             return super().execute(context)
 
+    def _view(self, context: Context) -> TaskRun:
+        """With what tells that a person may have wanted the application ended whose worker died: to begin anew costs no
+        more than its time. What an export has sent or offered cannot be taken back, so that a retry goes on with it."""
+        return replace(super()._view(context), clears=getattr(context["dag_run"], "clear_number", None))
+
     def perform(self, run: TaskRun, context: Context) -> Outcome:
         from airflow_monai.maps.following import following
         from airflow_monai.operators.progress import progress_board
@@ -175,7 +180,7 @@ class ApplicationOperator(MonaiOperator):
             if done is not None:
                 return done
             if run.generation > 1:
-                self.log.info("Generation %s of this task: what an earlier one left running is ended", run.generation)
+                self.log.info("Generation %s of this task: what an earlier one left here is ended", run.generation)
                 runner.discard_other_generations(job)
             sweep_now_and_then(run.store, runner, job, context["ti"], say=self.log.info, warn=self.log.warning)
             with progress_board(run, context, self.log) as board:

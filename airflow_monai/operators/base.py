@@ -98,14 +98,12 @@ def task_run_from(context: Context) -> TaskRun:
         folder=RunFolder(store, payload.payload_id, ti.dag_id, ti.run_id),
         task_id=ti.task_id,
         map_index=ti.map_index if ti.map_index is not None else -1,
-        # Airflow sets max_tries = try_number + retries when a task is cleared and leaves it alone on a retry; what it
-        # cannot tell by that, the fence does
+        # Airflow sets max_tries = try_number + retries when a task is cleared and leaves it alone on a retry
         generation=max(1, ti.max_tries - (context["task"].retries or 0) + 1),
         try_number=ti.try_number,
         workflow_name=dag.dag_display_name or dag.dag_id,
         workflow_description=dag.description or "",
         run_started=sortable_time(getattr(context["dag_run"], "start_date", None)),
-        clears=getattr(context["dag_run"], "clear_number", None),
         params=_params(context),
         for_each_series=bool(getattr(context["task"], "for_each", None)),
     )
@@ -199,11 +197,15 @@ class MonaiOperator(BaseOperator):
 
     def _begun(self, context: Context) -> TaskRun:
         """The task in terms of the store, taken over from all earlier tries."""
-        run = task_run_from(context).claimed()
+        run = self._view(context).claimed()
         note_run(run)
         if run.for_each_series:
             context["monai_series"] = series_name(run)  # type: ignore[typeddict-unknown-key]
         return run
+
+    def _view(self, context: Context) -> TaskRun:
+        """The task in terms of the store, before it is taken over."""
+        return task_run_from(context)
 
     def _finish(self, run: TaskRun, context: Context, started: str, work: Callable[[], Outcome]) -> Any:
         """Do the last part of a try's work, keep its record, and take the edges."""

@@ -43,7 +43,8 @@ class TaskRun:
     :param generation: number of the try that began this generation: a retry keeps it, clearing the task begins a new,
         and so does a run that was deleted and made again under the same id.
     :param run_started: UTC time at which the run began, as text that sorts by time.
-    :param clears: how often somebody has cleared anything of the run; None where nobody tells.
+    :param clears: how often somebody has cleared anything of the run; None where nobody tells, or it is no matter: see
+        :meth:`airflow_monai.store.runs.Fence.claim`.
     :param params: what ``context.params`` means.
     :param for_each_series: the map index counts the series of the payload, and only that one is seen.
     """

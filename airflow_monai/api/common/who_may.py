@@ -88,6 +88,7 @@ ASKED_WITHIN: Mapping[str, tuple[Right, ...]] = {
     "get /workload-manager/sinks/{sink}/tasks/{task_id}/files/{number}": (Right.READ_DATA,),
     "get /workload-manager/sinks/{sink}/tasks/{task_id}/files": (Right.READ_DATA,),
     "get /workload-manager/payloads/{payload_id}": (Right.SEE_RUNS,),
+    "post /workload-manager/payloads/{payload_id}/resend": (Right.SEE_RUNS, Right.CHANGE_TASKS),
 }
 """Of routes that can only say on what they ask for a right when they have looked it up: they ask within."""
 

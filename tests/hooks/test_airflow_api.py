@@ -125,7 +125,8 @@ def tasks(*states: str | None) -> Answer:
         (tasks("success", "failed"), Cleared.YES),
         (tasks("success", "running"), Cleared.RUNNING),
         (tasks("deferred"), Cleared.RUNNING),
-        (tasks("success", "queued"), Cleared.COMING),
+        (tasks("queued", None, "up_for_retry"), Cleared.COMING),
+        (tasks(*["success"] * 19, "up_for_retry"), Cleared.YES),  # of each series one: most would never run
         (tasks(None), Cleared.COMING),
         (tasks(), Cleared.GONE),
         ((404, "{}", {}), Cleared.GONE),

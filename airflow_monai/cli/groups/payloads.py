@@ -72,9 +72,14 @@ PAYLOADS = _PAYLOADS.group(
         _PAYLOAD,
         option("--sink", "NAME", "The destination.", required=True),
         option("--task", "ID", "Only what the export task of this id delivered."),
-        option("--reason", "TEXT", "Is kept; name no patient in it."),
+        option("--reason", "TEXT", "Why. Airflow keeps this in its database and shows it in its UI: NAME NO PATIENT."),
         flag("--yes", "Do not ask."),
-        option("--key", "TEXT", "Idempotency-Key: the same text of the same person sends once (--url)."),
+        option(
+            "--key",
+            "TEXT",
+            "Idempotency-Key: the same text of the same person sends once, and goes on where a task "
+            "was running, or no answer came (--url).",
+        ),
         *ELSEWHERE,
         description="Send to a destination once more what it has accepted of a payload: the same objects under the "
         "same SOP Instance UIDs, by the export tasks that delivered them, which run again for it. Nothing is computed "

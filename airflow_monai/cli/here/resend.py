@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from argparse import Namespace
 from typing import Any, TextIO
@@ -34,7 +35,7 @@ def resend(args: Namespace) -> int:
 
     found = what(this_store(), args.payload, args.sink, args.task or "")
     if not args.yes:
-        ask(found.ledger.sink, len(found.entries), found.ledger.payload_id)
+        ask(found.ledger.sink, found.objects, found.ledger.payload_id)
     return run(found, clear, args.reason or "", args.json, sys.stdout)
 
 
@@ -58,13 +59,13 @@ def run(found: Resendable, clear: Clear, reason: str, as_json: bool, out: TextIO
     ledger, why = found.ledger, why_again(person_here(), reason)
     found.mark(why)
     if not as_json:
-        print(f"{ledger.sink}: {len(found.entries)} objects are to be sent again ({why})", file=out)
+        print(f"{ledger.sink}: {found.objects} objects are to be sent again ({why})", file=out)
     tasks: list[dict[str, Any]] = []
     for task, cleared in found.clear(clear, why):
         tasks.append({"dag_id": task.dag_id, "run_id": task.run_id, "task_id": task.task_id, "state": cleared.value})
         if not as_json:
-            tell_task(tasks[-1], out)
+            tell_task(tasks[-1], out, f"--task {shlex.quote(task.task_id)}")
     if as_json:
-        facts = {"payload_id": ledger.payload_id, "sink": ledger.sink, "objects": len(found.entries), "tasks": tasks}
+        facts = {"payload_id": ledger.payload_id, "sink": ledger.sink, "objects": found.objects, "tasks": tasks}
         print_json(facts, out)
     return code_of(tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from airflow_monai.cli.remote.asking import OK, REFUSED, WORKFLOW_MANAGER, WORKL
 from airflow_monai.cli.remote.fetching import fetch
 from airflow_monai.cli.remote.uploading import tell_left_out
 from airflow_monai.cli.remote.uploading import upload as send
-from airflow_monai.cli.resending import ask, code_of, tell_task
+from airflow_monai.cli.resending import ask, code_of, is_running, tell_task
 from airflow_monai.client.server import Server, place
 from airflow_monai.errors import SettingsError
 
@@ -88,6 +89,8 @@ def resend(server: Server, args: Namespace) -> int:
         print(text_of(f"{done['sink']}: {done['objects']} objects are to be sent again"))
         for task in done["tasks"]:
             tell_task(task, sys.stdout)
+    if is_running(done["tasks"]):  # with another key, what the others have sent by then would be sent once more
+        print(f"A task is running: do this again, with --key {shlex.quote(key)}, when it has ended.", file=sys.stderr)
     return code_of(done["tasks"])
 
 

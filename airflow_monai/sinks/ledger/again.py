@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 
@@ -16,6 +16,10 @@ from airflow_monai.store.deletion import is_doomed
 from airflow_monai.store.payloads import payload_key
 
 MAX_REASON = 200
+REASON_WARNING = (
+    "NAME NO PATIENT HERE, and nothing by which one could be known: Airflow keeps this text in its own database, as a "
+    "note of the tasks, and shows it in its UI."
+)
 _PAGE = 128
 
 
@@ -40,6 +44,12 @@ class ExportTask:
 
 Clear = Callable[[ExportTask, str], Cleared]
 """Has a task run once more; the text is shown with it."""
+Wanted = Mapping[str, Mapping[str, int]]
+"""What is to be sent again, as the ledger had it then: task that delivered it -> identity -> requests so far."""
+
+
+class NothingToSend(InvalidArgument):
+    """The destination has accepted nothing of it, or nothing was to go there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,41 +57,61 @@ class Resendable:
     """What a destination has accepted of a payload, or is to get again already.
 
     :param entries: identity at the destination -> what the ledger knows.
+    :param wanted: the same as it was when it was wanted first; what has had more requests since was sent again.
     """
 
     ledger: Ledger
-    entries: dict[str, Entry]
+    entries: Mapping[str, Entry]
+    wanted: Wanted
 
     @property
     def tasks(self) -> list[ExportTask]:
         """Those that delivered it, whose next try sends it again; never none."""
-        found = (ExportTask.of(task) for task in sorted({entry.task for entry in self.entries.values()}))
-        return [task for task in found if task is not None]
+        return [task for name in sorted(self.wanted) if (task := ExportTask.of(name))]
+
+    @property
+    def objects(self) -> int:
+        return sum(map(len, self.wanted.values()))
+
+    @property
+    def unmarked(self) -> dict[ExportTask, list[str]]:
+        """What :meth:`mark` is going to mark, by the task that delivered it."""
+        found: dict[ExportTask, list[str]] = {}
+        for task in self.tasks:
+            for name, requests in self.wanted[str(task)].items():
+                entry = self.entries.get(name)
+                if entry is not None and not entry.again and entry.attempts <= requests:
+                    found.setdefault(task, []).append(name)
+        return found
 
     def mark(self, why: str) -> int:
-        """Enter that all of it is to be sent once more; durable when this returns, and harmless when done twice.
+        """Enter that all of it is to be sent once more; durable when this returns, and harmless when done twice, also
+        by another at the same time, or after it was sent: more requests count more than a mark of before.
 
         :param why: for the ledger; names no patient.
         :return: how many were not marked yet.
         """
-        new = {name: _again(entry, why) for name, entry in self.entries.items() if not entry.again}
-        names = list(new)
+        names = [name for some in self.unmarked.values() for name in some]
         for start in range(0, len(names), _PAGE):
-            page = {name: new[name] for name in names[start : start + _PAGE]}
+            page = {name: _again(self.entries[name], why) for name in names[start : start + _PAGE]}
             self.ledger.write_page(uuid.uuid4().hex, page)
-        return len(new)
+        return len(names)
 
     def clear(self, clear: Clear, why: str) -> Iterator[tuple[ExportTask, Cleared]]:
-        """Have the tasks that delivered it run once more. It is marked before: whatever ends this, their next tries
-        send it."""
+        """Have the tasks that delivered it run once more, but for those that have sent it since. It is marked before:
+        whatever ends this, their next tries send it."""
+        marked = {name for name, entry in self.ledger.entries() if entry.again}
         for task in self.tasks:
-            yield task, clear(task, f"Sends to {self.ledger.sink} again what it had accepted: {why}.")
+            if marked.isdisjoint(self.wanted[str(task)]):
+                yield task, Cleared.SENT
+            else:
+                yield task, clear(task, f"Sends to {self.ledger.sink} again what it had accepted: {why}.")
 
 
 def why_again(who: str, reason: str = "") -> str:
-    """For the ledger, and to be shown with the tasks.
+    """For the ledger, and for the note of the tasks, which Airflow keeps in its database and shows.
 
-    :param reason: what a person says; names no patient.
+    :param reason: what a person says; names no patient (:data:`REASON_WARNING`).
     """
     reason = " ".join(reason.split())[:MAX_REASON]
     return f"wanted again by {who or 'somebody'}{f': {reason}' if reason else ''}"
@@ -91,21 +121,20 @@ def resendable_of(store: Store, payload_id: str, sink: str, task: str = "") -> R
     """What a destination has accepted of a payload.
 
     :param task: only what a task of this id delivered; empty for all.
-    :raises InvalidArgument: when there is nothing to send again, with the reason.
+    :raises InvalidArgument: when there is nothing to send again, with the reason; it names the other destinations.
     """
-    if is_doomed(store, payload_id):
-        raise InvalidArgument(f"Payload {payload_id} was deleted, or is being deleted.")
+    _check_is_there(store, payload_id)
     there = sorted(store.children(payload_key(payload_id, "exports")))
     if safe_name(sink) not in there:
         names = ", ".join(there) or "none"
-        raise InvalidArgument(f"Nothing of this payload was to go to a destination {sink!r}. There are: {names}.")
+        raise NothingToSend(f"Nothing of this payload was to go to a destination {sink!r}. There are: {names}.")
     return resendable(Ledger(store, payload_id, sink), task)
 
 
 def resendable(ledger: Ledger, task: str = "") -> Resendable:
     """
     :param task: only what a task of this id delivered; empty for all.
-    :raises InvalidArgument: when there is nothing.
+    :raises NothingToSend: when there is nothing.
     """
     found = {
         name: entry
@@ -114,11 +143,40 @@ def resendable(ledger: Ledger, task: str = "") -> Resendable:
     }
     if not found:
         by = f" of what task {task!r} delivered" if task else ""
-        raise InvalidArgument(
+        raise NothingToSend(
             f"{ledger.sink} has accepted nothing of this payload{by}. What is not accepted is sent by the export "
             "task's next try: clear it in Airflow."
         )
-    return Resendable(ledger, found)
+    wanted: dict[str, dict[str, int]] = {}
+    for name, entry in found.items():
+        wanted.setdefault(entry.task, {})[name] = entry.attempts
+    return Resendable(ledger, found, wanted)
+
+
+def wanted_before(store: Store, payload_id: str, sink: str, wanted: Wanted) -> Resendable:
+    """What is left of a wish that somebody began to see to.
+
+    :raises InvalidArgument: when the payload is gone since.
+    """
+    _check_is_there(store, payload_id)
+    ledger = Ledger(store, payload_id, sink)
+    return Resendable(ledger, ledger.known({name for objects in wanted.values() for name in objects}), wanted)
+
+
+def dags_by_destination(store: Store, payload_id: str) -> dict[str, set[str]]:
+    """Destination, as the store calls it -> the DAGs whose tasks deliver something of the payload there."""
+    found: dict[str, set[str]] = {}
+    for sink in sorted(store.children(payload_key(payload_id, "exports"))):
+        tasks = (ExportTask.of(entry.task) for _, entry in Ledger(store, payload_id, sink).entries())
+        dag_ids = {task.dag_id for task in tasks if task is not None}
+        if dag_ids:
+            found[sink] = dag_ids
+    return found
+
+
+def _check_is_there(store: Store, payload_id: str) -> None:
+    if is_doomed(store, payload_id):
+        raise InvalidArgument(f"Payload {payload_id} was deleted, or is being deleted.")
 
 
 def _is_of(entry: Entry, task: str) -> bool:

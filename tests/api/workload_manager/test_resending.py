@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,9 @@ from airflow.utils.session import create_session
 from fastapi.testclient import TestClient
 from sqlalchemy import select
 
+from airflow_monai.api.instances.clearing import clear_task
 from airflow_monai.api.workload_manager import resending
+from airflow_monai.cli.standalone import parser
 from airflow_monai.sinks.base import DeliveryState
 from airflow_monai.sinks.ledger.pages import Entry, Ledger
 from airflow_monai.store.deletion import request_deletion
@@ -71,11 +75,11 @@ def sending(dag_id: str, payload_id: str) -> TaskInstance:
 def deliver(store: LocalStore, dag_id: str, payload_id: str) -> None:
     """As the task that runs again does."""
     page = {
-        name: replace(entry, state=DeliveryState.ACCEPTED, time="2099-01-01T00:00:00.000+00:00", again=False)
+        name: replace(entry, state=DeliveryState.ACCEPTED, attempts=entry.attempts + 1, again=False)
         for name, entry in ledger(store, payload_id).entries()
         if entry.again
     }
-    ledger(store, payload_id).write_page("b", page)
+    ledger(store, payload_id).write_page(uuid.uuid4().hex, page)
     set_task(dag_id, run_id_of(payload_id), "send", {"state": "success"})
 
 
@@ -97,7 +101,11 @@ def test_what_was_accepted_is_sent_again_by_the_task_that_delivered_it(
     task = sending(dag_id, payload)
     assert task.state is None and "wanted again by op: the disk has burnt" in str(task.note)
     assert state_of(dag_id, run_id) == "queued"
-    assert [(event, dag) for event, dag, _ in events()] == [("monai.payload.resend", dag_id)]
+    facts = {"payload": payload, "sink": "PACS"}
+    assert [(event, dag, json.loads(str(extra))) for event, dag, extra in events()] == [
+        ("monai.payload.resend", dag_id, {**facts, "objects": 3}),
+        ("monai.task.clear", dag_id, facts),
+    ]
     before = set(site_store.list(payload_key(payload, "exports")))
     again = api("op").post(path(payload), json=WANTED).json()
     assert (again["objects"], again["tasks"][0]["state"]) == (3, "Waits")
@@ -139,7 +147,7 @@ def test_a_call_with_the_same_key_is_carried_out_once(
     second = api("op").post(path(payload), json=WANTED, headers=key)
     assert (first.status_code, second.status_code) == (202, 202) and second.json() == first.json()
     assert states(site_store, payload) == {"accepted": 3, "refused": 1}
-    assert sending(dag_id, payload).state == "success" and len(events()) == 1
+    assert sending(dag_id, payload).state == "success" and len(events()) == 2
     other = api("op").post(path(payload), json={"sink": "PACS"}, headers=key)
     assert other.status_code == 409 and "use a new one" in other.json()["detail"]
     # another person's key is another key, and a new wish is a new wish
@@ -156,9 +164,104 @@ def test_a_server_that_dies_over_it_is_asked_again(
         patch.setattr(resending, "clear_task", _die)
         assert api("op").post(path(payload), json=WANTED, headers=key).status_code == 500
     assert states(site_store, payload) == {"pending": 3, "refused": 1} and sending(dag_id, payload).state == "success"
+    assert [event for event, _, _ in events()] == ["monai.payload.resend"], "what is marked is in the audit log"
     answer = api("op").post(path(payload), json=WANTED, headers=key)
     assert (answer.json()["objects"], answer.json()["tasks"][0]["state"]) == (3, "RunsAgain")
     assert sending(dag_id, payload).state is None
+    assert [event for event, _, _ in events()] == ["monai.payload.resend", "monai.task.clear"]
+
+
+def test_a_server_that_dies_after_it_has_cleared_the_task_sends_nothing_twice(
+    api: Api, dag_id: str, payload: str, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = {"Idempotency-Key": "k"}
+
+    def dies_then(*words: Any) -> None:
+        clear_task(*words)
+        raise RuntimeError("it died")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resending, "clear_task", dies_then)
+        assert api("op").post(path(payload), json=WANTED, headers=key).status_code == 500
+    assert sending(dag_id, payload).state is None
+    deliver(site_store, dag_id, payload)
+    answer = api("op").post(path(payload), json=WANTED, headers=key)
+    assert (answer.json()["objects"], answer.json()["tasks"][0]["state"]) == (3, "Sent")
+    assert states(site_store, payload) == {"accepted": 3, "refused": 1}
+    assert sending(dag_id, payload).state == "success"
+    assert api("op").post(path(payload), json=WANTED, headers=key).json() == answer.json()
+
+
+@pytest.mark.parametrize("until", ["note", "clear_task"])
+def test_a_call_that_its_repeat_has_overtaken_sends_nothing_twice(
+    api: Api, dag_id: str, payload: str, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch, until: str
+) -> None:
+    """The first is slow before it marks anything, or before it clears the task."""
+    key, told = {"Idempotency-Key": "k"}, []
+    goes_on = getattr(resending, until)
+
+    def overtaken(*words: Any, **more: Any) -> Any:
+        monkeypatch.setattr(resending, until, goes_on)
+        told.append(api("op").post(path(payload), json=WANTED, headers=key).json())
+        deliver(site_store, dag_id, payload)
+        return goes_on(*words, **more)
+
+    monkeypatch.setattr(resending, until, overtaken)
+    first = api("op").post(path(payload), json=WANTED, headers=key).json()
+    assert told == [first] and first["tasks"][0]["state"] == "RunsAgain"
+    assert states(site_store, payload) == {"accepted": 3, "refused": 1}
+    if until == "note":
+        assert sending(dag_id, payload).state == "success"
+
+
+def test_the_same_key_goes_on_when_the_task_that_was_running_has_ended(
+    api: Api, dag_id: str, payload: str, site_store: LocalStore
+) -> None:
+    def told() -> str:
+        answer = api("op").post(path(payload), json=WANTED, headers={"Idempotency-Key": "k"})
+        return str(answer.json()["tasks"][0]["state"])
+
+    set_task(dag_id, run_id_of(payload), "send", {"state": "running"})
+    assert told() == told() == "Running"
+    set_task(dag_id, run_id_of(payload), "send", {"state": "success"})
+    assert states(site_store, payload) == {"pending": 3, "refused": 1}
+    assert told() == "RunsAgain"
+    assert sending(dag_id, payload).state is None
+    deliver(site_store, dag_id, payload)
+    assert told() == "RunsAgain"
+    assert states(site_store, payload) == {"accepted": 3, "refused": 1}
+
+
+def test_only_who_may_send_it_again_learns_where_it_went(
+    api: Api, dag_id: str, payload: str, site_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever sees the payload by one workflow may not know of the other."""
+    other = Entry(DeliveryState.ACCEPTED, "0000", time="2026-01-02T03:04:05+00:00", task="other/run/send", attempts=1)
+    Ledger(site_store, payload, "SECRET").write_page("a", {"1.1": other})
+
+    def refused(sink: str, who: str = "op") -> tuple[int, str]:
+        answer = api(who).post(path(payload), json={"sink": sink})
+        return answer.status_code, str(answer.json()["detail"]).replace(sink, "X")
+
+    assert "There are: PACS, SECRET." in refused("NONE", "admin")[1]
+    with only(monkeypatch, dag_id):
+        assert refused("SECRET") == refused("NONE")
+        code, told = refused("NONE")
+        assert code == 409 and "There are: PACS." in told and "SECRET" not in told
+        assert api("op").post(path(payload), json={"sink": "PACS", "dry_run": True}).status_code == 202
+    assert refused("NONE", "viewer") == refused("SECRET", "viewer") == refused("PACS", "viewer")
+    assert refused("NONE", "viewer")[0] == 403
+    assert states(site_store, payload) == {"accepted": 3, "refused": 1}
+
+
+def test_that_airflow_keeps_the_reason_is_said_where_it_is_typed(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    told = api("op").get("/openapi.json").json()["components"]["schemas"]["Resend"]["properties"]["reason"]
+    with pytest.raises(SystemExit):
+        parser().parse_args(["payloads", "resend", "--help"])
+    page = (Path(__file__).parents[3] / "docs" / "workload-manager.md").read_text("utf-8")
+    for text in (told["description"], capsys.readouterr().out, page):
+        text = " ".join(text.split())
+        assert "database" in text and "name no patient" in text.lower()
 
 
 def _die(*_: Any) -> None:
@@ -215,4 +318,7 @@ def test_it_is_a_command_too(
     assert command(*words, "--yes", "--key", "k", "--reason", "restored") == told
     assert states(site_store, payload) == {"accepted": 3, "refused": 1}
     set_task(dag_id, run_id_of(payload), "send", {"state": "running"})
-    command(*words, "--yes", code=1)
+    waits = command(*words, "--yes", "--key", "k2", code=1)
+    assert "do this again, with --key k2, when it has ended" in waits
+    set_task(dag_id, run_id_of(payload), "send", {"state": "success"})
+    assert "runs again" in command(*words, "--yes", "--key", "k2")

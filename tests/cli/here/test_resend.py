@@ -82,7 +82,7 @@ def test_one_task_s_can_be_sent_again(store: LocalStore) -> None:
 @pytest.mark.parametrize(
     ("says", "words"),
     [
-        (Cleared.RUNNING, "is running now\n    It may have begun without them"),
+        (Cleared.RUNNING, "is running now\n    It may have begun without them: do this again, with --task send,"),
         (Cleared.GONE, "is not in Airflow any more\n    Any other task"),
     ],
 )

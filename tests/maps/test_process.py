@@ -20,7 +20,7 @@ from airflow_monai.maps.runners.base import Exit, FoundMap, MapJob, Mount
 from airflow_monai.maps.runners.process import keeper, sandbox
 from airflow_monai.maps.runners.process import runner as process
 from airflow_monai.maps.runners.process.runner import ProcessRunner
-from airflow_monai.maps.runners.process.sandbox import start_of
+from airflow_monai.maps.runners.process.sandbox import Cards, start_of
 from airflow_monai.settings import Settings
 from airflow_monai.store import open_store
 from tests.conftest import require
@@ -225,6 +225,9 @@ def test_second_keeper_of_a_folder_gives_way(plain: ProcessRunner, tmp_path: Pat
     wanted = job(tmp_path, "import time; time.sleep(60); open('/var/holoscan/output/x', 'a').write('1')")
     wanted.output.mkdir(parents=True)
     child = plain._start(wanted)
+    deadline = time.monotonic() + 50
+    while not (wanted.state / "pid.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)  # which of two keepers that start at once is the first is open
     command = [sys.executable, "-I", "-S", keeper.__file__, str(wanted.state)]
     second = subprocess.run(command, check=False, timeout=50)
     assert second.returncode == 0
@@ -265,7 +268,7 @@ def test_sandbox_shows_the_device_files_of_leased_cards_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sandbox.glob, "glob", lambda pattern: list(DEVICES))
-    monkeypatch.setattr(sandbox, "device_files", lambda: told)
+    monkeypatch.setattr(sandbox, "told_cards", lambda: Cards(told))
     argv = start_of(job(tmp_path, "", devices=leased, gpus=len(leased)), tmp_path, isolated=True).argv
     shown = [path for word, path in pairwise(argv) if word == "--dev-bind-try"]
     assert shown == [path for path in sorted(DEVICES) if path not in hidden]
@@ -276,8 +279,9 @@ def test_device_files_are_what_the_driver_says_below_proc(tmp_path: Path) -> Non
     for bus, text in {"0000:00:06.0": recorded, "0000:00:07.0": "Model: another\n"}.items():
         (tmp_path / bus).mkdir()
         (tmp_path / bus / "information").write_text(text)
-    assert sandbox.device_files(str(tmp_path)) == {"GPU-5d0c7f2e-6b1a-4c53-9e88-2f7a41c06b9d": "/dev/nvidia0"}
-    assert sandbox.device_files(str(tmp_path / "none")) == {}
+    files = {"GPU-5d0c7f2e-6b1a-4c53-9e88-2f7a41c06b9d": "/dev/nvidia0"}
+    assert sandbox.told_cards(str(tmp_path)) == Cards(files, untold=True)
+    assert sandbox.told_cards(str(tmp_path / "none")) == Cards({})
 
 
 HOSTILE = {"LD_PRELOAD": "/opt/holoscan/app/evil.so", "PATH": "/opt/holoscan/app", "PYTHONPATH": "/x"}

@@ -45,7 +45,7 @@ from airflow_monai.maps.runners.gpu_usage import GpuMemory, sampled
 from airflow_monai.maps.runners.lines import LineSplitter, OnLine
 from airflow_monai.maps.runners.place import Place, host_names
 from airflow_monai.maps.runners.process import keeper
-from airflow_monai.maps.runners.process.sandbox import Start, bubblewrap_works, proc_options, start_of
+from airflow_monai.maps.runners.process.sandbox import Start, bubblewrap_works, check_cards, proc_options, start_of
 from airflow_monai.settings import Settings
 from airflow_monai.store.base import Store
 
@@ -82,6 +82,8 @@ class ProcessRunner(Runner):
         if not reattached:
             check()
             isolated = _is_isolated()  # before anything says that it was started here
+            if isolated:
+                check_cards(job)
             PLACE.enter(job)
             kept.remove(STOP_GRACE_SECONDS)
             child = self._start_checked(job, check, isolated)

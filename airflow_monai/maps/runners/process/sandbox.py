@@ -6,8 +6,6 @@ the real ones in its command and environment.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import functools
 import glob
 import logging
@@ -43,13 +41,22 @@ _PYTHON_PARTS = ("bin", "etc/fonts", "include", "lib", "lib32", "lib64", "libexe
 
 PROBE_SECONDS = 30.0
 """Bubblewrap needs milliseconds; the rest is for a busy host."""
-_PASSING = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-"""What passes, of what keeps bubblewrap from making namespaces."""
+_REFUSAL = re.compile(
+    r"Operation not permitted|Permission denied|No permissions|not allowed|Function not implemented|"
+    r"[Nn]ot supported|does not support|[Uu]nknown option|setuid|"
+    r"(?:namespace failed|pivot_root\S*|slave|prctl\S*(?: failed)?): Invalid argument|"
+    r"cannot open shared object file: No such file"
+)
+"""Words of what does not pass: of the kernel that allows no namespaces, of a bubblewrap that is too old or broken."""
+LIMITS = "/proc/sys/user"
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts")
 
 DRIVER = "/proc/driver/nvidia/gpus"
 _CARD_FILE = re.compile(r"/dev/nvidia\d+\Z")
 _LOADER = "LD_"
 _INFORMATION = re.compile(r"^(GPU UUID|Device Minor):\s*(\S+)\s*$", re.MULTILINE)
+_ID, _MINOR = re.compile(r"GPU-[^?]+"), re.compile(r"\d+")
+"""The driver fills an id with question marks until the card is used for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,20 @@ class Start:
     environment: Mapping[str, str]
     cwd: Path
     isolated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """What the driver tells of this host's cards.
+
+    :param files: id of a card -> its device file.
+    :param untold: whether there are others, of which it does not tell both.
+    :param unread: why nobody could read now what it tells of one; empty when all was read.
+    """
+
+    files: Mapping[str, str]
+    untold: bool = False
+    unread: str = ""
 
 
 def bubblewrap_works() -> bool:
@@ -95,7 +116,7 @@ def proc_options() -> tuple[str, ...]:
 def _sandbox_starts(*options: str) -> bool:
     """Whether bubblewrap starts a program so.
 
-    Only bubblewrap's own no counts as one: what is taken for it, a busy host say, would let applications out.
+    Only a no that does not pass counts as one: what is taken for it, a busy host say, would let applications out.
 
     :raises RunnerUnavailable: when there is no answer now.
     """
@@ -114,20 +135,35 @@ def _sandbox_starts(*options: str) -> bool:
         raise _unanswered(f"it had not ended after {PROBE_SECONDS:g} s") from None
     except OSError as error:
         raise _unanswered(f"it could not be started: {error.strerror}") from error
-    said = done.stderr.decode("utf-8", "replace").strip()[-200:]
     if done.returncode < 0:
         raise _unanswered(f"it was ended by signal {-done.returncode}")
-    if done.returncode and any(os.strerror(number) in said for number in _PASSING):
-        raise _unanswered(f"it said {said!r}")
+    said = done.stderr.decode("utf-8", "replace").strip()
+    if done.returncode and not _is_refusal(said):
+        raise _unanswered(f"it said {said[-300:]!r}")
     return done.returncode == 0
+
+
+def _is_refusal(said: str) -> bool:
+    """Whether bubblewrap tells of something that does not pass.
+
+    When as many namespaces are in use as may be, it says what it says where none may be.
+    """
+    return any(map(_allows_none, _NAMESPACES)) if "ENOSPC" in said else _REFUSAL.search(said) is not None
+
+
+def _allows_none(namespace: str) -> bool:
+    try:
+        return int(Path(LIMITS, f"max_{namespace}_namespaces").read_text()) == 0
+    except (OSError, ValueError):  # a kernel without such a limit
+        return False
 
 
 def _unanswered(why: str) -> RunnerUnavailable:
     log.warning("Nobody can tell now whether bubblewrap works on this host: %s", why)
     return RunnerUnavailable(
         f"Nobody can tell now whether bubblewrap, which shuts applications in, works on this host: {why}. So nothing "
-        "is started. This host is most likely too busy, or short of memory or processes; another try may find it "
-        "better."
+        "is started. This host is most likely too busy, or short of memory, processes or namespaces; another try may "
+        "find it better. If none does, see what `bwrap --unshare-all --ro-bind / / true` says there."
     )
 
 
@@ -214,43 +250,86 @@ def _card_devices(job: MapJob) -> list[str]:
     CUDA finds only cards whose device files it can open, so no application gets at another card by changing its
     environment.
 
-    :raises MapError: when the driver tells of the host's cards, and one of the job's is none of them.
+    :raises MapError: as :func:`check_cards`, and ``RunnerUnavailable``.
     """
     if not job.devices:
         return []
     shown = set(glob.glob("/dev/nvidia*"))
     cards = {path for path in shown if _CARD_FILE.match(path)}
-    files = device_files()
-    slices = [id_ for id_ in job.devices if id_.startswith("MIG-")]
-    if files and not slices:
-        if unknown := [id_ for id_ in job.devices if id_ not in files]:
-            raise MapError(
-                f"The card {unknown[0]}, which is leased for {job.found.reference}, is none of this host's: its driver "
-                f"tells of {', '.join(sorted(files))}. Was a card changed? Make the site's inventory anew on this host "
-                "(`airflow monai pools sync --detect`)."
-            )
-        shown -= cards - {files[id_] for id_ in job.devices}
-    elif len(cards) > 1:
+    told = told_cards()
+    _check_cards(job, told)
+    slices = any(map(_is_slice, job.devices))
+    if all(id_ in told.files for id_ in job.devices):
+        shown -= cards - {told.files[id_] for id_ in job.devices}
+    elif not slices:
+        shown -= {path for id_, path in told.files.items() if id_ not in job.devices}
+    open_ = cards & shown
+    if len(open_) > len(job.devices) or (slices and len(open_) > 1):
         why = "slices (MIG) are told apart elsewhere" if slices else f"the driver tells nothing of them in {DRIVER}"
         log.warning(
-            "%s can open the device files of all %d cards of this host, since %s. CUDA_VISIBLE_DEVICES names those "
+            "%s can open the device files of %s%d cards of this host, since %s. CUDA_VISIBLE_DEVICES names those "
             "that are leased for it; nothing but that keeps it from the others.",
             job.found.reference,
-            len(cards),
+            "all " if open_ == cards else "",
+            len(open_),
             why,
         )
     return [word for path in sorted(shown) for word in ("--dev-bind-try", path, path)]
 
 
-def device_files(driver: str = DRIVER) -> dict[str, str]:
-    """Id of each card of this host -> its device file, as the driver tells them; none where it does not."""
+def check_cards(job: MapJob) -> None:
+    """Whether the driver lets the job's cards be told from others, or does not tell of them at all.
+
+    :raises MapError: when it tells of all the host's cards, and one of the job's is none of them.
+    :raises RunnerUnavailable: when what it tells of one cannot be read now, which may be the job's.
+    """
+    if job.devices:
+        _check_cards(job, told_cards())
+
+
+def _check_cards(job: MapJob, told: Cards) -> None:
+    unknown = next((id_ for id_ in job.devices if id_ not in told.files and not _is_slice(id_)), None)
+    if unknown is None:
+        return
+    if told.unread:
+        raise RunnerUnavailable(
+            f"Which device file is that of the card {unknown}, leased for {job.found.reference}, cannot be told now: "
+            f"{told.unread}. Another try may find it."
+        )
+    if told.files and not told.untold:
+        raise MapError(
+            f"The card {unknown}, which is leased for {job.found.reference}, is none of this host's: its driver "
+            f"tells of {', '.join(sorted(told.files))}. Was a card changed? Make the site's inventory anew on this "
+            "host (`airflow monai pools sync --detect`)."
+        )
+
+
+def _is_slice(id_: str) -> bool:
+    return id_.startswith("MIG-")
+
+
+def device_files() -> Mapping[str, str]:
+    """Id of each card of this host -> its device file, as far as the driver tells them."""
+    return told_cards().files
+
+
+def told_cards(driver: str = DRIVER) -> Cards:
+    """What the driver tells of the cards in its folder; nothing where it has none."""
     files: dict[str, str] = {}
-    for path in glob.glob(f"{driver}/*/information"):
-        with contextlib.suppress(OSError):
-            told = dict(_INFORMATION.findall(Path(path).read_text()))
-            if told.keys() >= {"GPU UUID", "Device Minor"}:
-                files[told["GPU UUID"]] = f"/dev/nvidia{told['Device Minor']}"
-    return files
+    untold, unread = False, ""
+    for path in glob.glob(f"{driver}/*"):
+        try:
+            told = dict(_INFORMATION.findall(Path(path, "information").read_text()))
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            told = {}  # which does not pass
+        except (OSError, ValueError) as error:
+            told, unread = {}, f"{path}/information cannot be read: {error}"
+        id_, minor = told.get("GPU UUID", ""), told.get("Device Minor", "")
+        if _ID.fullmatch(id_) and _MINOR.fullmatch(minor):
+            files[id_] = f"/dev/nvidia{minor}"
+        else:
+            untold = True
+    return Cards(files, untold, unread)
 
 
 def _program() -> str:

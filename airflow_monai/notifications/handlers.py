@@ -3,7 +3,9 @@
 notifications/handlers/<id>.json    a handler; removing it ends all that is told to it. It changes once, when it lapses:
                                     its owner has no right to what it is told any more, or was not seen for too long
 notifications/confirmed/<id>.json   when its owner was last seen to have a right to what it is told
-notifications/removed/<id>.json     one that a request under its idempotency key could ask for again: it is not made
+notifications/removed/<id>.json     for 90 days after one was removed: neither a request under its idempotency key nor
+                                    somebody who has just read it makes it again
+notifications/lapsed/<id>.json      why one has lapsed, as an earlier version noted it; it is in the handler now
 
 Nobody can ask Airflow's auth manager what somebody may who is not there: rights are looked at when the owner asks
 something about a handler, and one whose owner does not is told nothing after some time.
@@ -14,11 +16,13 @@ so before each notification (:mod:`airflow_monai.notifications.lasting`).
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from airflow_monai.errors import InvalidArgument, StoreError
@@ -26,6 +30,7 @@ from airflow_monai.lifecycle.happening import Happening, What
 from airflow_monai.store.base import Store
 
 FOLDER = "notifications/handlers"
+_REMOVED = "notifications/removed"
 MOST_HANDLERS = 100
 MOST_OF_ONE = 20
 """So many one person may have."""
@@ -33,7 +38,11 @@ MAX_URL = 2000
 DAYS = 90.0
 """A handler counts for so long after its owner was seen to have a right to it."""
 _CONFIRM_AGAIN = timedelta(hours=1)
+_REMOVED_DAYS = 90.0
 MIN_SECRET, MAX_SECRET = 16, 200
+
+
+T = TypeVar("T")
 
 
 class Cipher(Protocol):
@@ -97,6 +106,20 @@ class Handler:
 
 
 @dataclass(frozen=True, slots=True)
+class _Stored:
+    """
+    :param before: by an earlier version, which noted elsewhere that one has lapsed.
+    """
+
+    handler: Handler
+    before: bool
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> _Stored:
+        return cls(Handler.from_dict(data), "lapsed" not in data)
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """How long a handler is told anything.
 
@@ -119,17 +142,22 @@ class Handlers:
     def __init__(self, store: Store, days: float = DAYS):
         self._store = store
         self._days = days
+        self._unlapsed: set[str] = set()
+        """Those of an earlier version of which that has noted nothing; nor will it."""
 
     def ids(self) -> list[str]:
-        return [name.removesuffix(".json") for name in self._store.children(FOLDER) if name.endswith(".json")]
+        found = [name.removesuffix(".json") for name in self._store.children(FOLDER) if name.endswith(".json")]
+        self._unlapsed.intersection_update(found)
+        return found
 
     def get(self, handler_id: str) -> Handler | None:
         key = handler_key(handler_id)
-        found = self._read(key) if key is not None else None
-        try:
-            return None if found is None else Handler.from_dict(found)
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"The notification handler {key} is damaged: {error}.") from error
+        stored = self._read(key, _Stored.from_dict) if key is not None else None
+        if stored is None:
+            return None
+        if not stored.before or stored.handler.id in self._unlapsed:
+            return stored.handler
+        return self._as_noted_before(stored.handler)
 
     def all(self) -> list[Handler]:
         """Those that were registered first come first."""
@@ -148,17 +176,21 @@ class Handlers:
             raise InvalidArgument(f"There are {MOST_HANDLERS} notification handlers already. Unregister one first.")
         if count >= MOST_OF_ONE and sum(one.owner == handler.owner for one in self.all()) >= MOST_OF_ONE:
             raise InvalidArgument(f"You have {MOST_OF_ONE} notification handlers already. Unregister one first.")
-        return self._store.create_json(_key(handler.id), handler.to_dict()) and not self._was_removed(handler)
+        if not self._store.create_json(_key(handler.id), handler.to_dict()):
+            return False
+        return not handler.keyed or not self._was_removed(handler)
 
     def remove(self, handler_id: str) -> None:
         """End all that is told to it: nothing is sent any more that was not just being sent."""
         handler = self.get(handler_id)
         if handler is None:
             return
-        if handler.keyed:  # noted first: whoever makes it again at this moment looks for that afterwards
-            self._store.create_json(_removed_key(handler.id), {})
-        self._store.delete(_key(handler.id))
-        self._store.delete(_confirmed_key(handler.id))
+        # noted first: whoever writes it at this moment looks for that afterwards
+        self._store.create_json(_removed_key(handler.id), {})
+        for key in (_key(handler.id), _confirmed_key(handler.id), _lapsed_key(handler.id)):
+            self._store.delete(key)
+        with suppress(StoreError):  # the handler is removed; the next removal tidies too
+            self._tidy()
 
     def confirm(self, handler: Handler, now: datetime | None = None) -> None:
         """Its owner has just been seen to have a right to all that it is told."""
@@ -172,34 +204,65 @@ class Handlers:
         handler = self.get(handler.id) or replace(handler, lapsed=reason)
         if not handler.lapsed:
             handler = replace(handler, lapsed=reason)
-            self._store.write_json(_key(handler.id), handler.to_dict())
-            self._was_removed(handler)
+            self._write(handler)
         return handler
 
     def standing(self, handler: Handler, now: datetime | None = None) -> Standing:
         """As far as the handler was read, and time has passed."""
-        at = self._read(_confirmed_key(handler.id))
-        confirmed = datetime.fromisoformat(handler.registered if at is None else at["at"])
+        at = self._read(_confirmed_key(handler.id), _at)
+        confirmed = datetime.fromisoformat(handler.registered) if at is None else at
         until = confirmed + timedelta(days=self._days) if self._days else None
         is_past = until is not None and (now or datetime.now(timezone.utc)) >= until
         unseen = f"Its owner has not asked for it for {self._days:g} days. Register it again."
         return Standing(confirmed, until, handler.lapsed or (unseen if is_past else ""))
 
+    def _as_noted_before(self, handler: Handler) -> Handler | None:
+        """One of an earlier version, with what that has noted of its end. It is written into it, so that it is looked
+        for once."""
+        reason = self._read(_lapsed_key(handler.id), _reason)
+        if reason is None:
+            self._unlapsed.add(handler.id)
+            return handler
+        handler = replace(handler, lapsed=reason)
+        return handler if self._write(handler) else None
+
+    def _write(self, handler: Handler) -> bool:
+        """Replace it; False when it was removed meanwhile."""
+        self._store.write_json(_key(handler.id), handler.to_dict())
+        return not self._was_removed(handler)
+
+    def _tidy(self) -> None:
+        """Forget what was removed so long ago that nobody asks for it again."""
+        before = time.time() - _REMOVED_DAYS * 86400
+        for entry in list(self._store.entries(_REMOVED)):
+            if entry.modified < before:
+                self._store.delete(entry.key)
+
     def _was_removed(self, handler: Handler) -> bool:
         """Whether one was removed that has just been written: it is, then."""
-        if not handler.keyed or not self._store.exists(_removed_key(handler.id)):
+        if not self._store.exists(_removed_key(handler.id)):
             return False
         self._store.delete(_key(handler.id))
         return True
 
-    def _read(self, key: str) -> Any:
+    def _read(self, key: str, make: Callable[[Any], T]) -> T | None:
         """What an object holds, in one request; None where there is none."""
         try:
-            return self._store.read_json(key)
+            return make(self._store.read_json(key))
         except StoreError:
             if self._store.exists(key):
                 raise
             return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"The object {key} is damaged: {error}.") from error
+
+
+def _at(data: Mapping[str, Any]) -> datetime:
+    return datetime.fromisoformat(data["at"])
+
+
+def _reason(data: Mapping[str, Any]) -> str:
+    return str(data["reason"])
 
 
 def handler_key(handler_id: str) -> str | None:
@@ -219,7 +282,11 @@ def _confirmed_key(handler_id: str) -> str:
 
 
 def _removed_key(handler_id: str) -> str:
-    return f"notifications/removed/{handler_id}.json"
+    return f"{_REMOVED}/{handler_id}.json"
+
+
+def _lapsed_key(handler_id: str) -> str:
+    return f"notifications/lapsed/{handler_id}.json"
 
 
 def check_url(url: str) -> str:

@@ -270,7 +270,8 @@ def test_an_owner_who_may_no_more_is_told_no_more(
     assert by_id[made["id"]]["state"] == "lapsed" and "no right" in by_id[made["id"]]["reason"]
     assert api("user").get(f"{HANDLERS}/{made['id']}").json()["state"] == "lapsed"  # for good
     assert api("admin").delete(f"{HANDLERS}/{made['id']}").status_code == 204
-    assert not [key for key in site_store.list("notifications") if made["id"] in key]
+    left = [key for key in site_store.list("notifications") if made["id"] in key]
+    assert left == [f"notifications/removed/{made['id']}.json"]
 
 
 def test_a_handler_that_its_owner_does_not_ask_for_lapses(

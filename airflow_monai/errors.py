@@ -47,6 +47,18 @@ class StoreError(MonaiError):
         super().__init__(_NAMED.sub(r"\1/...", str(message)))
 
 
+class DamagedObject(StoreError, ValueError):
+    """An object of the store does not hold what it should: a power cut or a full disk has left a part of it, or
+    somebody has changed it. It is left as it is, for whoever can restore it; nothing else may wait for that.
+
+    :ivar key: of the object.
+    """
+
+    def __init__(self, key: str, reason: object):
+        self.key = key
+        super().__init__(f"The object {key} of the store is damaged: {reason}. Restore it from a backup, or remove it.")
+
+
 class StoreFull(StoreError):
     """There is no space left where the store, or its spool, is."""
 

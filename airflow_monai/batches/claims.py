@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from airflow_monai.store.base import Store, safe_name
-from airflow_monai.store.payloads import batch_run_id, payload_key
+from airflow_monai.store.payloads import batch_run_id, payload_key, routing_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def versions_run(store: Store, payload_id: str, dag_id: str) -> set[str]:
     found = {claim.version for claim in PayloadClaims(store, payload_id, dag_id) if claim.is_started}
     key = payload_key(payload_id, "runs", f"{safe_name(dag_id)}.json")
     if store.exists(key):
-        found.add(str(store.read_json(key).get("version", "")))
+        found.add(str(store.read_dict(key).get("version", "")))
     return found
 
 
@@ -89,6 +89,6 @@ def is_being_handled(store: Store, payload_id: str, dag_id: str) -> bool:
     if store.exists(f"pending/{payload_id}"):
         return True
     key = payload_key(payload_id, "routing.json")
-    routing = store.read_json(key) if store.exists(key) else []
+    routing = store.read_as(key, routing_from) if store.exists(key) else ()
     is_wanted = any(item["wanted"] and item["dag_id"] == dag_id for item in routing)
     return is_wanted and not store.exists(payload_key(payload_id, "runs", f"{safe_name(dag_id)}.json"))

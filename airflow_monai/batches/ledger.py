@@ -129,7 +129,7 @@ class BatchRuns:
         """Whether somebody else has had this version run since the payload was selected."""
         others = (claim for claim in self._claims(payload_id) if claim.batch != self.plan.batch and claim.is_started)
         key = payload_key(payload_id, "runs", f"{safe_name(self.plan.dag_id)}.json")
-        by_gateway = self.store.exists(key) and self.store.read_json(key).get("version") == self.plan.version
+        by_gateway = self.store.exists(key) and self.store.read_dict(key).get("version") == self.plan.version
         return by_gateway or any(claim.version == self.plan.version for claim in others)
 
     def _claims(self, payload_id: str) -> PayloadClaims:

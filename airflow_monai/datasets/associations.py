@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.damaged import undamaged
 
 ROOT = "associations"
 
@@ -51,7 +52,7 @@ class Associations:
         self._store.create_json(_by_map(map_label, dataset_id), {})
         key = _by_dataset(dataset_id, map_label)
         created = self._store.create_json(key, made.to_dict())
-        return (made, True) if created else (Association.from_dict(self._store.read_json(key)), False)
+        return (made, True) if created else (self._store.read_as(key, Association.from_dict), False)
 
     def remove(self, dataset_id: str, map_label: str) -> bool:
         """Whether there was such a pair."""
@@ -70,19 +71,18 @@ class Associations:
 
     def find(self, dataset_id: str, map_label: str) -> Association | None:
         key = _by_dataset(dataset_id, map_label)
-        return Association.from_dict(self._store.read_json(key)) if self._store.exists(key) else None
+        return self._store.read_as(key, Association.from_dict) if self._store.exists(key) else None
 
     def of_dataset(self, dataset_id: str) -> Iterator[Association]:
         """Sorted by MAP."""
         folder = f"{ROOT}/by-dataset/{safe_name(dataset_id)}"
-        for name in self._store.children(folder):
-            yield Association.from_dict(self._store.read_json(f"{folder}/{name}"))
+        names = self._store.children(folder)
+        yield from undamaged(names, lambda name: self._store.read_as(f"{folder}/{name}", Association.from_dict))
 
     def of_map(self, map_label: str) -> Iterator[Association]:
         """Sorted by dataset id."""
-        for name in self._store.children(f"{ROOT}/by-map/{safe_name(map_label)}"):
-            if found := self.find(name.removesuffix(".json"), map_label):
-                yield found
+        names = self._store.children(f"{ROOT}/by-map/{safe_name(map_label)}")
+        yield from undamaged(names, lambda name: self.find(name.removesuffix(".json"), map_label))
 
     def all(self, after: str = "") -> Iterator[Association]:
         """All pairs by dataset id and MAP.

@@ -36,8 +36,9 @@ from airflow_monai.datasets.model import (
     Page,
     State,
 )
-from airflow_monai.errors import PayloadNotFound, StoreError
+from airflow_monai.errors import DamagedObject, PayloadNotFound, StoreError
 from airflow_monai.store.base import Store
+from airflow_monai.store.damaged import tell_once, undamaged
 from airflow_monai.store.deletion import NotDeletable, delete_payload, is_doomed, request_deletion
 from airflow_monai.store.describe import describe
 from airflow_monai.store.payloads import (
@@ -109,6 +110,8 @@ class Datasets:
                 found = self.ready(dataset_id)
                 if may(dataset_id):
                     return found
+            except DamagedObject as error:  # an older one of the name is found nevertheless
+                tell_once(str(error))
             except DatasetNotFound:  # it is being deleted, or was deleted as a payload
                 self.store.delete(f"{top}/{entry}")
         return None
@@ -125,14 +128,14 @@ class Datasets:
     def name_of_mark(self, mark: str) -> str:
         """The name that it stands for; empty where no dataset has it any more."""
         for entry in sorted(self.store.children(f"{ROOT}/by-name/{mark}"), reverse=True):
-            with suppress(DatasetNotFound):
+            with suppress(DatasetNotFound, DamagedObject):
                 found = self.find(entry[16:].removesuffix(".json"))
                 return found.name if _mark(found.name) == mark else self._other_name(found, mark)
         return ""
 
     def _other_name(self, dataset: Dataset, mark: str) -> str:
         key = _also_named(dataset.id, mark)
-        return str(self.store.read_json(key)["name"]) if self.store.exists(key) else ""  # it is being deleted
+        return self.store.read_as(key, _name) if self.store.exists(key) else ""  # it is being deleted
 
     def is_of(self, dataset_id: str, person: str) -> bool:
         """Whether somebody has uploaded the files of a dataset, first or again.
@@ -148,10 +151,14 @@ class Datasets:
         wanted = names[offset : offset + limit]
         if self.store.local_path(ROOT) is None:  # each is some requests to a bucket
             with ThreadPoolExecutor(_AT_A_TIME, thread_name_prefix="datasets") as pool:
-                found = list(pool.map(self._listed, wanted))
+                found = [one for part in pool.map(self._listed_whole, wanted) for one in part]
         else:
-            found = [self._listed(name) for name in wanted]
-        return Page(tuple(dataset for dataset in found if dataset), len(names))
+            found = [one for name in wanted for one in self._listed_whole(name)]
+        return Page(tuple(found), len(names))
+
+    def _listed_whole(self, name: str) -> list[Dataset]:
+        """What :meth:`_listed` finds; nothing where that is damaged, of which it is told."""
+        return list(undamaged((name,), self._listed))
 
     def _listed(self, name: str) -> Dataset | None:
         """A dataset of the list; None for one that is being deleted, or was deleted as a payload."""
@@ -213,7 +220,7 @@ class Datasets:
         return record.in_state(State.READY), created
 
     def _recorded(self, dataset_id: str) -> Dataset:
-        return Dataset.from_dict(self.store.read_json(_record(dataset_id)))
+        return self.store.read_as(_record(dataset_id), Dataset.from_dict)
 
     def _describe(self, record: Dataset, sizes: Mapping[str, int], study: str) -> bool:
         """Make tags and manifest, which both follow from the files; whether this made the manifest."""
@@ -293,7 +300,7 @@ class Datasets:
         name = _key(key)
         if not self.store.exists(name):
             return None
-        noted = self.store.read_json(name)
+        noted = self.store.read_as(name, _noted)
         try:
             return self.find(noted["dataset_id"]), noted
         except DatasetNotFound:
@@ -328,8 +335,12 @@ class Datasets:
                 continue  # it was done just now
             known, since = self._signs.get(dataset_id, (b"", now))
             if known == sign and now - since > STALE_SECONDS:
-                self._end(dataset_id)
-                swept += 1
+                try:
+                    self._end(dataset_id)
+                    swept += 1
+                except DamagedObject as error:  # it keeps no other; it is tried again next time
+                    tell_once(f"What a cut upload of dataset {dataset_id} began cannot be ended: {error}")
+                    signs[dataset_id] = (sign, since)
             else:
                 signs[dataset_id] = (sign, since if known == sign else now)
         self._signs = signs
@@ -351,6 +362,16 @@ class Datasets:
 
     def _sign(self, dataset_id: str) -> None:
         self.store.write_json(_unfinished(dataset_id), {"time": time.time()})
+
+
+def _name(data: Mapping[str, Any]) -> str:
+    return str(data["name"])
+
+
+def _noted(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(data["dataset_id"], str):
+        raise TypeError("dataset_id is no text")
+    return data
 
 
 class _NowAndThen:

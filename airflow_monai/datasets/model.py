@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_monai.errors import PayloadNotFound, StoreError
+from airflow_monai.store.shapes import moment
 from airflow_monai.types import Payload
 
 MOST_STUDIES = 1000
@@ -76,6 +77,7 @@ class Dataset:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Dataset:
         known = {name: data[name] for name in cls.__dataclass_fields__}
+        moment(known["created"])
         return cls(**{**known, "state": State(known["state"]), "studies": tuple(known["studies"])})
 
     @classmethod

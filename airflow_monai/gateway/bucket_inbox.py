@@ -21,7 +21,7 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from airflow_monai.errors import MonaiError, StoreError
+from airflow_monai.errors import DamagedObject, MonaiError, StoreError
 from airflow_monai.gateway.bucket_place import BucketPlace
 from airflow_monai.gateway.watcher import Watcher
 from airflow_monai.intake.deposit import Depositor, DepositReport, IntakeHeld
@@ -29,6 +29,7 @@ from airflow_monai.intake.events import EventKind, EventLog, Reasons, log_intern
 from airflow_monai.intake.workflows import Workflows
 from airflow_monai.store.archives import is_zip
 from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.damaged import tell_once
 
 RECONCILE_SECONDS = 600.0
 SETTLE_SECONDS = 300.0
@@ -174,7 +175,13 @@ class BucketInbox:
 
     def _since(self, place: BucketPlace, ae_title: str) -> date | None:
         key = f"{_folder(place, ae_title)}/{_SINCE}"
-        return date.fromisoformat(self._store.read_json(key)["date"]) if self._store.exists(key) else None
+        if not self._store.exists(key):
+            return None
+        try:
+            return self._store.read_as(key, lambda note: date.fromisoformat(note["date"]))
+        except DamagedObject as error:  # all that is noted as done is known; the note is written anew after that
+            tell_once(str(error))
+            return datetime.now(timezone.utc).date() - timedelta(days=KEEP_DAYS)
 
     def _known(self, place: BucketPlace, ae_title: str, days: Sequence[date], fresh: bool) -> Iterator[_Prefix]:
         """
@@ -277,10 +284,12 @@ class BucketInbox:
         if self._store.create_json(key, claim):
             return True
         try:
-            other = self._store.read_json(key)
+            owner, when = self._store.read_as(key, lambda note: (str(note["owner"]), float(note["time"])))
+        except DamagedObject:
+            raise  # who had it cannot be told: the file waits for a person, the others do not
         except StoreError:
             return False  # it has just been done
-        if other["owner"] != self._owner and time.time() - float(other["time"]) < CLAIM_SECONDS:
+        if owner != self._owner and time.time() - when < CLAIM_SECONDS:
             return False
         self._store.write_json(key, claim)
         return True

@@ -109,7 +109,8 @@ class Herald:
     def _round(self) -> float:
         """Look once, if it is our turn; after how many seconds to do so again."""
         receivers = self._receivers()
-        if not receivers:
+        told = {name: receiver for name, receiver in receivers.items() if not receiver.waits}
+        if not told:
             self._wanted.clear()
             self._release()
             return self._idle_seconds
@@ -121,7 +122,7 @@ class Herald:
         if self._watcher is None:
             # assigned when it has begun: the store may be away just then
             watcher = Watcher(self._store, self._journal, self._airflow)
-            watcher.begin(min(one.since for one in receivers.values()))
+            watcher.begin(min(one.since for one in told.values()))
             self._watcher = watcher
         if self._watcher.look():
             for sender in self._senders.values():
@@ -132,17 +133,19 @@ class Herald:
 
     def _attend(self, receivers: Mapping[str, Receiver]) -> None:
         """Have a sender for everybody who wants to know, and none for others."""
-        for name in [name for name in self._senders if name not in receivers]:
+        told = {name: receiver for name, receiver in receivers.items() if not receiver.waits}
+        for name in [name for name in self._senders if name not in told]:
             self._leaving[name] = self._senders.pop(name)
             self._leaving[name].stop(wait=False)  # it may be telling a slow one just now
         for name in [name for name, sender in self._leaving.items() if not sender.is_alive]:
             del self._leaving[name]
-            forget_channel(self._store, name)
+            if name not in receivers:
+                forget_channel(self._store, name)
         if not self._senders:
             for name in self._store.children(FOLDER):
                 if name.startswith("handler-") and name not in receivers and name not in self._leaving:
                     forget_channel(self._store, name)  # it was unregistered while nobody was here to see it
-        for name, receiver in receivers.items():
+        for name, receiver in told.items():
             if name not in self._senders:
                 outbox = Outbox(
                     self._store,

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from airflow_monai import settings
-from airflow_monai.errors import MonaiError
+from airflow_monai.errors import DamagedObject, MonaiError
 from airflow_monai.gateway.chores import Chore, Chores
 from airflow_monai.intake.events import log
 from airflow_monai.mip.delivery import Deliveries
 from airflow_monai.mip.ledger import Ledger
 from airflow_monai.mip.model import RunId
 from airflow_monai.sinks.base import Destination
+from airflow_monai.store.damaged import tell_once
 
 if TYPE_CHECKING:
     from airflow_monai.gateway.ways import GatewayParts, MakeWayIn
@@ -51,10 +52,17 @@ class Clerk:
         open_runs = self._ledger.open_runs()
         self._due = {run_id: self._due[run_id] for run_id in open_runs if run_id in self._due}
         for run_id in open_runs:
-            if run_id.job in seen or self._ledger.ended(run_id) is not None:
+            if run_id.job in seen:
                 continue
-            if self._ledger.run(run_id) is None:
-                self._ledger.sweep(run_id)
+            try:
+                if self._ledger.ended(run_id) is not None:
+                    continue
+                if self._ledger.run(run_id) is None:
+                    self._ledger.sweep(run_id)
+                    continue
+            except DamagedObject as error:  # the later ones of its job wait for it, other jobs do not
+                tell_once(f"mip run {run_id}, which is tried again: {error}")
+                seen.add(run_id.job)
                 continue
             seen.add(run_id.job)
             due, pause = self._due.get(run_id, (0.0, LOOK_SECONDS / 1.5))
@@ -72,7 +80,7 @@ class Clerk:
             try:
                 self._deliver(run_id)
             except (MonaiError, OSError) as error:  # it keeps no other
-                log.warning("the outputs of mip run %s, which are tried again: %s", run_id, error)
+                tell_once(f"The outputs of mip run {run_id}, which are tried again: {error}")
 
     def _deliver(self, run_id: RunId) -> None:
         run, ended = self._ledger.run(run_id), self._ledger.ended(run_id)

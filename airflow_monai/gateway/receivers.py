@@ -6,22 +6,33 @@ import logging
 import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from typing import Any
 
 from airflow_monai import settings
 from airflow_monai.broker.base import Broker
+from airflow_monai.errors import DamagedObject
 from airflow_monai.hooks.fernet import AirflowFernet
 from airflow_monai.hooks.notification_sender import HandlerTeller, Hosts
 from airflow_monai.lifecycle.journal import Journal
 from airflow_monai.lifecycle.outbox import Teller
 from airflow_monai.lifecycle.receiver import Receiver, Receivers
 from airflow_monai.notifications.body import Links
-from airflow_monai.notifications.handlers import Handlers
+from airflow_monai.notifications.handlers import Handlers, channel_of
 from airflow_monai.notifications.lasting import Lasting
 from airflow_monai.store.base import Store
+from airflow_monai.store.damaged import tell_once
+from airflow_monai.store.shapes import moment
 
 log = logging.getLogger(__name__)
 _BROKER = "lifecycle/broker.json"
 """Since when the broker has been told."""
+
+
+def _nobody() -> Teller:
+    raise AssertionError("who waits is told nothing")
+
+
+_WAITS = Receiver(_nobody, 1, datetime.max.replace(tzinfo=timezone.utc), waits=True)
 
 
 def site_receivers(store: Store) -> Receivers:
@@ -36,21 +47,25 @@ def site_receivers(store: Store) -> Receivers:
     """Receivers of those that are kept and have not ended."""
 
     def receivers() -> Mapping[str, Receiver]:
-        ids = set(handlers.ids())
+        ids, waits = set(handlers.ids()), set[str]()
         for handler_id in kept.keys() - ids:
             del kept[handler_id]
             told.pop(handler_id, None)
-        for handler_id in ids - kept.keys():
-            handler = handlers.get(handler_id)
-            if handler is not None:
-                kept[handler_id] = Lasting(handlers, handler)
-                told[handler_id] = _receiver(kept[handler_id], hosts, links)
-        for handler_id in list(told):
-            reason = kept[handler_id].end_in_time()
+        for handler_id in ids:
+            try:
+                if handler_id not in kept and (handler := handlers.get(handler_id)) is not None:
+                    kept[handler_id] = Lasting(handlers, handler)
+                    told[handler_id] = _receiver(kept[handler_id], hosts, links)
+                reason = kept[handler_id].end_in_time() if handler_id in told else ""
+            except DamagedObject as error:  # it is told nothing until that is mended; the others are
+                tell_once(f"The notification handler {handler_id} waits: {error}")
+                waits.add(handler_id)
+                continue
             if reason:
                 log.warning("the notification handler %s is told nothing more: %s", handler_id, reason)
                 del told[handler_id]
-        return {**broker, **{kept[handler_id].handler.channel: receiver for handler_id, receiver in told.items()}}
+        active = {channel_of(one): receiver for one, receiver in told.items() if one not in waits}
+        return {**broker, **active, **{channel_of(handler_id): _WAITS for handler_id in waits}}
 
     return receivers
 
@@ -79,10 +94,14 @@ def _broker(store: Store, site: settings.NotificationSettings) -> dict[str, Rece
 
     now = datetime.now(timezone.utc).isoformat()
     store.create_json(_BROKER, {"start": Journal(store).end() + 1, "since": now})
-    began = store.read_json(_BROKER)
+    try:
+        start, since = store.read_as(_BROKER, _began)
+    except DamagedObject as error:  # it counts only where the broker was never told anything
+        log.warning("%s Until then the broker is told all that is still known.", error)
+        start, since = Journal(store).first(), datetime.fromisoformat(now)
     dialect = Dialect(site.dialect)
-    return {
-        CHANNEL: Receiver(
-            lambda: BrokerTeller(opened, dialect), int(began["start"]), datetime.fromisoformat(began["since"])
-        )
-    }
+    return {CHANNEL: Receiver(lambda: BrokerTeller(opened, dialect), start, since)}
+
+
+def _began(data: Mapping[str, Any]) -> tuple[int, datetime]:
+    return int(data["start"]), moment(data["since"])

@@ -176,7 +176,7 @@ class RequestTaker:
         if store.exists(key):
             return
         request = request_of(store, payload_id)
-        listing = store.read_json(payload_key(payload_id, "listing.json"))
+        listing = store.read_dict(payload_key(payload_id, "listing.json"))
         assert request is not None
         now = listing["closed"]
         for caller in request.calling_aets:

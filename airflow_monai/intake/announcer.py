@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from airflow_monai.intake.workflows import Known
 from airflow_monai.specs.plan import LateImages
 from airflow_monai.specs.routing import Decision, decide
 from airflow_monai.store.base import Store, safe_name
-from airflow_monai.store.payloads import load_series_tags, not_started_key, payload_key, run_id_of
+from airflow_monai.store.payloads import load_series_tags, not_started_key, payload_key, routing_from, run_id_of
 from airflow_monai.store.requests import request_of
 from airflow_monai.store.space import DiskGuard
 from airflow_monai.types import Payload
@@ -29,7 +29,7 @@ LISTENER_GRACE = 600.0
 long it waits for a workflow that was to get it and is gone: files are away for a moment while they are replaced."""
 
 
-def _reruns(routing: list[dict[str, Any]]) -> frozenset[str]:
+def _reruns(routing: Iterable[dict[str, Any]]) -> frozenset[str]:
     """DAG ids of the workflows that run again on all images."""
     return frozenset(item["dag_id"] for item in routing if item.get("late") == LateImages.RERUN.value)
 
@@ -122,12 +122,15 @@ class Announcer:
 
     def wants_whole(self, payload_id: str) -> bool:
         """Whether a workflow runs again on all images because those of this routed payload came late."""
-        return bool(_reruns(self._store.read_json(routing_key(payload_id))))
+        return bool(_reruns(self._routing(payload_id)))
+
+    def _routing(self, payload_id: str) -> tuple[dict[str, Any], ...]:
+        return self._store.read_as(routing_key(payload_id), routing_from)
 
     def _only_reruns(self, payload: Payload, decisions: list[Decision]) -> list[Decision]:
         """A payload of late and earlier images is for the workflows that did not take the late ones by themselves: so
         it was decided with those, whatever the workflows say now."""
-        reruns = _reruns(self._store.read_json(routing_key(payload.includes[-1])))
+        reruns = _reruns(self._routing(payload.includes[-1]))
         return [
             item
             if item.dag_id in reruns or not item.wanted
@@ -191,7 +194,7 @@ class Announcer:
     def announce(self, payload_id: str) -> float | None:
         """Create the runs that are missing: None when there is none left to create, else after how many seconds to try
         again."""
-        routing = self._store.read_json(routing_key(payload_id))
+        routing = self._routing(payload_id)
         wanted = [(item["dag_id"], item.get("version", "")) for item in routing if item["wanted"]]
         if wanted and self._held(payload_id):
             return DISK_RETRY

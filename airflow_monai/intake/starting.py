@@ -21,6 +21,7 @@ from airflow_monai.store.payloads import (
     not_started_key,
     payload_key,
     rerun_id_of,
+    routing_from,
     run_id_of,
 )
 from airflow_monai.store.space import DiskGuard
@@ -97,9 +98,8 @@ class Starter:
         self._announcer.route(payload)
         known = {plan.dag_id: plan for plan in self._workflows().workflows}
         key = routing_key(payload.payload_id)
-        routed = (
-            [item["dag_id"] for item in self._store.read_json(key) if item["wanted"]] if self._store.exists(key) else []
-        )
+        routing = self._store.read_as(key, routing_from) if self._store.exists(key) else ()
+        routed = [item["dag_id"] for item in routing if item["wanted"]]
         found = [known[dag_id] for dag_id in routed if dag_id in known]
         if found:
             return found

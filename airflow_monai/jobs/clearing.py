@@ -20,6 +20,7 @@ from airflow_monai.errors import MonaiError
 from airflow_monai.jobs.requests import now_text
 from airflow_monai.maps.workflows import TASK
 from airflow_monai.store.base import Store
+from airflow_monai.store.damaged import tell_once
 from airflow_monai.store.payloads import instance_id_of
 from airflow_monai.store.runs import KEPT_NOTES, Fence, RunFolder
 
@@ -88,7 +89,7 @@ class Clearings:
         for folder in ("clearing", "cleared"):  # in this order: it is in the second before it leaves the first
             key = f"jobs/{folder}/{name}"
             if self.store.exists(key):
-                return Clearing.from_dict(self.store.read_json(key))
+                return self.store.read_as(key, Clearing.from_dict)
         return None
 
     def want(self, folder: RunFolder, kind: ClearingKind, *, by: str, minutes: float = 0.0) -> tuple[Clearing, bool]:
@@ -125,14 +126,14 @@ class Clearings:
             if name in self._not_due and self._not_due[name] > now:
                 continue
             try:
-                wanted = Clearing.from_dict(self.store.read_json(f"jobs/clearing/{name}"))
+                wanted = self.store.read_as(f"jobs/clearing/{name}", Clearing.from_dict)
                 if wanted.is_due(now):
                     self.clear(wanted)
                     done += 1
                 else:
                     self._not_due[name] = datetime.fromisoformat(wanted.due)
-            except (MonaiError, ValueError, KeyError, TypeError) as error:
-                log.warning("the outputs that jobs/clearing/%s names cannot be deleted now: %s", name, error)
+            except (MonaiError, ValueError) as error:  # a due time that is none
+                tell_once(f"The outputs that jobs/clearing/{name} names cannot be deleted now: {error}")
             if done >= limit:
                 break
         return done

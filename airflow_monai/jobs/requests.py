@@ -22,9 +22,10 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
-from airflow_monai.errors import MonaiError, StoreError
+from airflow_monai.errors import DamagedObject, MonaiError, StoreError
 from airflow_monai.jobs.index import Entry, JobIndex, Why
 from airflow_monai.store.base import Store
+from airflow_monai.store.damaged import tell_once
 from airflow_monai.store.payloads import instance_id_of, job_run_id
 
 MAX_KEY = 200
@@ -157,10 +158,7 @@ class JobRequests:
         key = _request_key(request)
         if not self.store.exists(key):
             return None
-        try:
-            return Request.from_dict(self.store.read_json(key))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"The request {key} is damaged: {error}.") from error
+        return self.store.read_as(key, Request.from_dict)
 
     def is_open(self, request: str) -> bool:
         return self.store.exists(_open_key(request))
@@ -177,12 +175,14 @@ class JobRequests:
                 found = self.find(request)
                 if found is not None:
                     yield found
-                elif time.time() - float(self.store.read_json(_open_key(request))["time"]) > ABANDONED_SECONDS:
+                elif time.time() - self.store.read_as(_open_key(request), _time) > ABANDONED_SECONDS:
                     self.index.remove([entry for entry in self.index.entries() if entry.request == request])
                     self.store.delete(_open_key(request))
                     self._open_again(request)
-            except (StoreError, ValueError, KeyError, TypeError):
-                continue  # done with meanwhile, or damaged: neither may keep the others
+            except DamagedObject as error:
+                tell_once(str(error))
+            except StoreError:
+                continue  # done with meanwhile: that may not keep the others
 
     def _open_again(self, request: str) -> None:
         """Have it begun where it was placed just while it was cleared away: whoever places it looks after it has done
@@ -230,10 +230,7 @@ class JobRequests:
         key = _unstarted_key(job_id)
         if not self.store.exists(key):
             return None
-        try:
-            return _unstarted(self.store.read_json(key))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"What is noted of a job in {key} is damaged: {error}.") from error
+        return self.store.read_as(key, _unstarted)
 
     def never_start(self, job: WantedJob, *, reason: str, cancelled_by: str = "") -> Unstarted:
         """Note that a job gets no run; the first one who says why counts."""
@@ -252,14 +249,31 @@ class JobRequests:
         """Jobs whose cancelling nobody has seen through yet, each with who wants it."""
         for name in self.store.children("jobs/cancelling"):
             try:
-                noted = self.store.read_json(f"jobs/cancelling/{name}")
-                yield WantedJob(**noted["job"]), str(noted["by"])
-            except (StoreError, ValueError, KeyError, TypeError):
-                continue  # done with meanwhile, or damaged
+                noted = self.store.read_as(f"jobs/cancelling/{name}", _Cancelling.from_dict)
+            except DamagedObject as error:
+                tell_once(str(error))
+                continue
+            except StoreError:
+                continue  # done with meanwhile
+            yield noted.job, noted.by
 
     def close_cancelling(self, job_id: str) -> None:
         """Its run has ended, or there was none: from now on whoever makes one sees that it is unwanted."""
         self.store.delete(_cancelling_key(job_id))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancelling:
+    job: WantedJob
+    by: str
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> _Cancelling:
+        return cls(WantedJob(**data["job"]), data["by"])
+
+
+def _time(data: Mapping[str, Any]) -> float:
+    return float(data["time"])
 
 
 def _unstarted(data: Mapping[str, Any]) -> Unstarted:

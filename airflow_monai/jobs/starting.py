@@ -13,6 +13,7 @@ from airflow_monai.errors import MonaiError
 from airflow_monai.jobs.requests import JobRequests, Request, WantedJob
 from airflow_monai.maps.registry import MapRegistry, split_label
 from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.damaged import tell_once
 from airflow_monai.store.payloads import manifest_key, payload_key
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class JobStarter:
             try:
                 done += self._start(request, refused)
             except MonaiError as error:
-                log.warning("the jobs of request %s cannot be begun now: %s", request.id, error)
+                tell_once(f"The jobs of request {request.id} cannot be begun now: {error}")
         for request_id in self._told.keys() - seen:
             del self._told[request_id]
         return done
@@ -121,7 +122,7 @@ class JobStarter:
                 self._end_quietly(job, unwanted.by)
                 requests.close_cancelling(job.job_id)
             except MonaiError as error:
-                log.warning("job %s cannot be cancelled now: %s", job.job_id, error)
+                tell_once(f"Job {job.job_id} cannot be cancelled now: {error}")
 
     def _is_registered(self, job: WantedJob) -> bool:
         record = MapRegistry(self.store).newest(*(split_label(job.label) or ("", "")))

@@ -10,12 +10,15 @@ Two that write it at once make one journal: each adds what is not in it yet.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from airflow_monai.errors import StoreError
+from airflow_monai.errors import DamagedObject, StoreError
 from airflow_monai.lifecycle.chronicle import Chronicle
 from airflow_monai.lifecycle.happening import Happening
 from airflow_monai.store.base import Store
+from airflow_monai.store.damaged import tell_once
 
 FOLDER = "lifecycle/journal"
 _INSTANCES = "lifecycle/instances"
@@ -52,9 +55,17 @@ class Journal:
         """A batch; None where there is none (yet, or any more)."""
         found = self._read.get(number)
         if found is None and self._store.exists(_key(number)):
-            found = tuple(map(Happening.from_dict, self._store.read_json(_key(number))["events"]))
+            found = self._whole(number)
             self._keep(number, found)
         return found
+
+    def _whole(self, number: int) -> tuple[Happening, ...]:
+        """A batch that is there; of a damaged one nothing, so that all that comes after it is told nevertheless."""
+        try:
+            return self._store.read_as(_key(number), _Batch.from_dict).events
+        except DamagedObject as error:
+            tell_once(f"{error} Until then nobody is told of the up to some hundred events that it held.")
+            return ()
 
     def create(self, number: int, events: Sequence[Happening]) -> bool:
         """Make a batch; False when somebody else has made that number."""
@@ -69,8 +80,11 @@ class Journal:
         removed: list[Happening] = []
         for folder in sorted((name for name in self._store.children(FOLDER) if name.isdecimal()), key=int)[:-1]:
             last = int(folder) * _IN_A_FOLDER + _IN_A_FOLDER - 1
-            newest = self.read(last)
-            if last >= number or newest is None or not all(map(old, newest)):
+            if last >= number:
+                break
+            numbers = range(last, last - _IN_A_FOLDER, -1)
+            newest = next((batch for one in numbers if (batch := self.read(one))), ())  # past damaged ones
+            if not newest or not all(map(old, newest)):
                 break
             for one in range(last + 1 - _IN_A_FOLDER, last + 1):
                 removed += self.read(one) or ()
@@ -160,8 +174,8 @@ class Known:
         if not self._store.exists(key):
             return None
         try:
-            return Chronicle.from_dict(self._store.read_json(key))
-        except (ValueError, KeyError, TypeError):  # a power cut left half of it; what is told twice has the same ids
+            return self._store.read_as(key, Chronicle.from_dict)
+        except DamagedObject:  # a power cut left half of it; what is told twice has the same ids
             return None
 
     def _cache(self, chronicle: Chronicle) -> None:
@@ -172,12 +186,25 @@ class Known:
     def _through(self) -> int:
         """Where to begin. What lies before may have been removed."""
         try:
-            noted = int(self._store.read_json(_KNOWN)["through"]) if self._store.exists(_KNOWN) else 0
-        except (ValueError, KeyError, TypeError, StoreError):
+            noted = self._store.read_as(_KNOWN, _through) if self._store.exists(_KNOWN) else 0
+        except StoreError:
             noted = 0
         if self._journal.read(noted + 1) is not None or noted >= self._journal.end():
             return noted
         return self._journal.first() - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    events: tuple[Happening, ...]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> _Batch:
+        return cls(tuple(map(Happening.from_dict, data["events"])))
+
+
+def _through(data: Mapping[str, Any]) -> int:
+    return int(data["through"])
 
 
 def _key(number: int) -> str:

@@ -16,9 +16,11 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any, Protocol
 
+from airflow_monai.errors import DamagedObject
 from airflow_monai.lifecycle.happening import Happening
 from airflow_monai.lifecycle.journal import Journal
 from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.damaged import tell_once
 
 FOLDER = "lifecycle/channels"
 _RECENT, _FAILED = 50, 200
@@ -165,8 +167,9 @@ def place_of(store: Store, channel: str) -> Place | None:
     if not store.exists(key):
         return None
     try:
-        return Place.from_dict(store.read_json(key))
-    except (ValueError, KeyError, TypeError):
+        return store.read_as(key, Place.from_dict)
+    except DamagedObject as error:  # after a power cut: some is told again, under the same ids
+        tell_once(str(error))
         return None
 
 

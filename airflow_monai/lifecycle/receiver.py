@@ -15,11 +15,13 @@ class Receiver:
 
     :param start: batch of the journal to begin with.
     :param since: when it began to want to know.
+    :param waits: nothing is told to it for now, and what it has to be told is kept: what is noted of it is damaged.
     """
 
     teller: Callable[[], Teller]
     start: int
     since: datetime
+    waits: bool = False
 
 
 Receivers = Callable[[], Mapping[str, Receiver]]

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
-from airflow_monai.errors import StoreError
+from airflow_monai.errors import DamagedObject, StoreError
 from airflow_monai.lifecycle.happening import Happening
 from airflow_monai.lifecycle.journal import Journal, Known
 from airflow_monai.lifecycle.observed import RunSeen, TaskSeen, Watched
 from airflow_monai.store.base import Store
-from airflow_monai.store.requests import correlation_of
+from airflow_monai.store.damaged import tell_once
+from airflow_monai.store.requests import correlation_of, correlation_of_run
 from airflow_monai.store.runs import RunFolder
+from airflow_monai.store.shapes import moment
 from airflow_monai.types import TaskStatus
 
 CURSOR = "lifecycle/cursor.json"
@@ -184,7 +186,12 @@ class Watcher:
         return found
 
     def _correlation_id(self, run: RunSeen) -> str:
-        return correlation_of(self._store, run.payload_id, run.dag_id, run.run_id, run.started)
+        names = run.payload_id, run.dag_id, run.run_id, run.started
+        try:
+            return correlation_of(self._store, *names)
+        except DamagedObject as error:  # what happens to others is told, and this too, as if nobody had asked for it
+            tell_once(str(error))
+            return correlation_of_run(*names)
 
     def _note(self) -> None:
         assert self._cursor is not None
@@ -197,8 +204,9 @@ class Watcher:
         if not self._store.exists(CURSOR):
             return None
         try:
-            return datetime.fromisoformat(self._store.read_json(CURSOR)["at"])
-        except (ValueError, KeyError, TypeError):
+            return self._store.read_as(CURSOR, lambda data: moment(data["at"]))
+        except DamagedObject as error:  # after a power cut: it begins where somebody first wanted to know
+            tell_once(str(error))
             return None
 
 

@@ -107,7 +107,7 @@ class Registrations:
     def find(self, number: str) -> Progress | None:
         if not number.isalnum() or not self._store.exists(_key(number)):
             return None
-        return Progress.from_dict(self._store.read_json(_key(number)))
+        return self._store.read_as(_key(number), Progress.from_dict)
 
     def sign(self, progress: Progress) -> Progress:
         """Say that somebody is at it."""

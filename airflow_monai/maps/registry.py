@@ -181,10 +181,7 @@ class MapRegistry:
         """A certain revision; :class:`StoreError` when it is not there or damaged."""
         key = _key(name, version, revision)
         if key not in self._known:
-            try:
-                self._known[key] = RegisteredMap.from_dict(self.store.read_json(key))
-            except (ValueError, KeyError, TypeError) as error:
-                raise StoreError(f"The record {key} of a registered MAP is damaged: {error}.") from error
+            self._known[key] = self.store.read_as(key, RegisteredMap.from_dict)
         return self._known[key]
 
     def history(self, name: str, version: str) -> list[RegisteredMap]:

@@ -17,18 +17,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote
 
-from airflow_monai.errors import DestinationError, ExportError, StoreError
+from airflow_monai.errors import DamagedObject, DestinationError, ExportError, StoreError
 from airflow_monai.mip.files import are_gone, outputs
 from airflow_monai.mip.ledger import Ledger
 from airflow_monai.mip.model import Ended, Result, Run, RunId, Status
 from airflow_monai.sinks.base import Delivery, DeliveryState, Destination, Instance
 from airflow_monai.sinks.deadline import Deadline
 from airflow_monai.sinks.files import digest_of
-from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.base import Store, as_dict, safe_name
+from airflow_monai.store.damaged import tell_once, undamaged
 from airflow_monai.store.runs import RunFolder
+from airflow_monai.store.shapes import moment
 
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=10), timedelta(minutes=30)
 GIVE_UP = timedelta(days=1)
@@ -85,7 +87,11 @@ class Deliveries:
         for name in names:
             for module, result in ended.results.items():
                 if result.status is Status.PASSED:
-                    done, told = self._see_to(run, name, module, result)
+                    try:
+                        done, told = self._see_to(run, name, module, result)
+                    except DamagedObject as error:
+                        tell_once(f"What run {run.run_id} made in {module} is not delivered to {name}: {error}")
+                        done, told = False, []
                     settled = settled and done
                     news += told
         return settled, news
@@ -127,10 +133,9 @@ def told(store: Store, run_id: RunId) -> list[News]:
     top = Ledger(store).key(run_id, "deliveries")
     found = []
     for name in store.children(top):
-        for module in store.children(f"{top}/{name}"):
-            last = _Attempts(store, f"{top}/{name}/{module}").last()
-            if last is not None:
-                found.append(News(last["destination"], last["module"], State(last["state"]), last["reason"]))
+        modules = store.children(f"{top}/{name}")
+        for last in undamaged(modules, lambda module: _Attempts(store, f"{top}/{name}/{module}").last()):  # noqa: B023
+            found.append(News(last["destination"], last["module"], State(last["state"]), last["reason"]))
     return found
 
 
@@ -178,12 +183,21 @@ class _Attempts:
         self.store.create_json(f"{self.key}/{number}.done.json", facts)
 
     def _claim(self, number: int) -> Mapping[str, str]:
-        found: Mapping[str, str] = self.store.read_json(f"{self.key}/{number}.json")
-        return found
+        return self.store.read_as(f"{self.key}/{number}.json", _claimed)
 
     def _done(self, number: int) -> Mapping[str, str] | None:
         key = f"{self.key}/{number}.done.json"
-        return self.store.read_json(key) if self.store.exists(key) else None
+        return self.store.read_as(key, _done) if self.store.exists(key) else None
+
+
+def _claimed(data: Any) -> Mapping[str, str]:
+    moment(data["since"])
+    return as_dict(data)
+
+
+def _done(data: Any) -> Mapping[str, str]:
+    State(data["state"]), moment(data["at"])
+    return {name: str(data[name]) for name in ("destination", "module", "state", "reason", "at")}
 
 
 def _key(run_id: RunId, name: str, module: str) -> str:

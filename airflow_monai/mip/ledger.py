@@ -14,12 +14,15 @@ mip/closed/<run id>.json              there is nothing to do for it any more
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from typing import Any
 
-from airflow_monai.errors import StoreError
 from airflow_monai.mip.model import NOTHING_YET, Decision, Ended, Plan, Result, Run, RunId, Status
 from airflow_monai.store.base import Store
+from airflow_monai.store.damaged import undamaged
+from airflow_monai.store.shapes import moment
 
 TOP = "mip"
 ABANDONED_SECONDS = 3600.0
@@ -61,10 +64,7 @@ class Ledger:
         key = self.key(run_id, "run.json")
         if not self.store.exists(key):
             return None
-        try:
-            return Run.from_dict(self.store.read_json(key))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"The run {key} is damaged: {error}.") from error
+        return self.store.read_as(key, Run.from_dict)
 
     def submit(self, run: Run, encrypted_key: bytes | None) -> Run:
         """Enter a run as the last one of its job; it is durable when this returns.
@@ -107,7 +107,7 @@ class Ledger:
 
     def plan(self, run_id: RunId) -> Plan | None:
         key = self.key(run_id, "plan.json")
-        return Plan.from_dict(self.store.read_json(key)) if self.store.exists(key) else None
+        return self.store.read_as(key, Plan.from_dict) if self.store.exists(key) else None
 
     def settle(self, run_id: RunId, plan: Plan) -> Plan:
         """Decide what a run does; the plan that counts, which another server may have made."""
@@ -128,12 +128,12 @@ class Ledger:
         """Note that its DAG run could not be made; since when that is so."""
         key = self.key(run_id, "refused.json")
         self.store.create_json(key, {"since": now()})
-        return datetime.fromisoformat(self.store.read_json(key)["since"])
+        return self.store.read_as(key, _since)
 
     def ended(self, run_id: RunId) -> Ended | None:
         """How a run ended, None while it has not."""
         key = self.key(run_id, "ended.json")
-        return Ended.from_dict(self.store.read_json(key)) if self.store.exists(key) else None
+        return self.store.read_as(key, Ended.from_dict) if self.store.exists(key) else None
 
     def end(self, run: Run, ended: Ended) -> Ended:
         """Write down how a run ended, and forget its key. What was written first counts."""
@@ -175,8 +175,9 @@ class Ledger:
 
     def waiting_runs(self) -> list[Run]:
         """Runs that have not ended."""
-        found = (self.run(run_id) for run_id in self.open_runs() if self.ended(run_id) is None)
-        return [run for run in found if run is not None]
+        return list(
+            undamaged(self.open_runs(), lambda run_id: self.run(run_id) if self.ended(run_id) is None else None)
+        )
 
     def close(self, run_id: RunId) -> None:
         """There is nothing more to do for a run."""
@@ -192,13 +193,17 @@ class Ledger:
         key = self._open_key(run_id)
         if not self.store.exists(key):
             return
-        since = datetime.fromisoformat(self.store.read_json(key)["since"])
+        since = self.store.read_as(key, _since)
         if (datetime.now(timezone.utc) - since).total_seconds() > ABANDONED_SECONDS:
             self.forget_keys(run_id)
             self.store.delete(key)
 
     def _open_key(self, run_id: RunId) -> str:
         return f"{TOP}/open/{run_id}.json"
+
+
+def _since(data: Mapping[str, Any]) -> datetime:
+    return moment(data["since"])
 
 
 def summed_up(

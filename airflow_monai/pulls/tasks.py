@@ -11,7 +11,6 @@ which is why a client sends under the SOP Instance UIDs that it is given. Only w
 
 from __future__ import annotations
 
-import logging
 import re
 import secrets
 from collections.abc import Iterator, Mapping
@@ -20,11 +19,12 @@ from datetime import datetime, timedelta, timezone
 from enum import Enum
 from typing import Any
 
-from airflow_monai.errors import InvalidArgument, MonaiError
+from airflow_monai.errors import DamagedObject, InvalidArgument, MonaiError
 from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.damaged import tell_once
 from airflow_monai.store.giving import Waiting, begins_anew, give_answer, has_ended
+from airflow_monai.store.shapes import moment
 
-log = logging.getLogger(__name__)
 MAX_LEASE_SECONDS = 86_400.0
 _TAKE = "take-"
 
@@ -149,18 +149,20 @@ class PullTasks:
         key = self._key(task_id, "task.json")
         if not self._store.exists(key):
             raise PullTaskUnknown(f"Sink {self.sink} has no export task {task_id!r}.")
-        return PullTask.from_dict(self._store.read_json(key))
+        return self._store.read_as(key, PullTask.from_dict)
 
     def open_ones(self) -> Iterator[PullTask]:
         """Those that nobody has reported on, the oldest first; what nobody waits for any more is left out."""
         for name in sorted(self._store.children(f"pulls-open/{safe_name(self.sink)}")):
             try:
                 task = self.task(name.removesuffix(".json").partition("~")[2])
-            except (MonaiError, ValueError, KeyError, TypeError) as error:  # one that is damaged keeps no other
-                log.warning("The export task %s of sink %s cannot be read: %s", name, self.sink, error)
+                self._last(task.task_id)
+                if self._drop_gone(task):
+                    continue
+            except (DamagedObject, PullTaskUnknown) as error:  # it keeps no other
+                tell_once(f"The export task {name} of sink {self.sink} cannot be read: {error}")
                 continue
-            if not self._drop_gone(task):
-                yield task
+            yield task
 
     def state(self, task: PullTask) -> PullState:
         if self._store.exists(self._key(task.task_id, "report.json")):
@@ -238,7 +240,7 @@ class PullTasks:
 
     def reported(self, task: PullTask) -> Report | None:
         key = self._key(task.task_id, "report.json")
-        return Report(**self._store.read_json(key)) if self._store.exists(key) else None
+        return self._store.read_as(key, _report) if self._store.exists(key) else None
 
     def hand_over(self, task_id: str) -> None:
         """Give a report that is there to who waits for it."""
@@ -284,8 +286,7 @@ class PullTasks:
         if not numbers:
             return 0, None
         number = max(numbers)
-        data = self._store.read_json(self._key(task_id, f"{_TAKE}{number}.json"))
-        return number, Take(data["client"], datetime.fromisoformat(data["until"]), data["lease"])
+        return number, self._store.read_as(self._key(task_id, f"{_TAKE}{number}.json"), _take)
 
     def _claim(self, task_id: str, number: int, take: Take) -> bool:
         data = {"client": take.client, "lease": take.lease, "until": take.until.isoformat()}
@@ -297,6 +298,14 @@ class PullTasks:
     def _open_key(self, task: PullTask) -> str:
         when = re.sub(r"[^0-9]", "", task.created)[:17].ljust(17, "0")
         return f"pulls-open/{safe_name(self.sink)}/{when}~{safe_name(task.task_id)}.json"
+
+
+def _report(data: Mapping[str, Any]) -> Report:
+    return Report(**data)
+
+
+def _take(data: Mapping[str, Any]) -> Take:
+    return Take(data["client"], moment(data["until"]), data["lease"])
 
 
 def _same(known: str, given: str) -> bool:

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_monai.store.base import Store
+from airflow_monai.store.damaged import undamaged
 
 FOLDER, WHOLE = "acknowledgements", "acknowledged"
 
@@ -24,7 +25,11 @@ def acknowledge(store: Store, instance_id: str, execution_id: str, by: str) -> b
 def acknowledged(store: Store, instance_id: str) -> dict[str, dict[str, Any]]:
     """Execution id -> who took note of its failure, and when."""
     names = list(store.children(f"{FOLDER}/{instance_id}"))
-    return {name.removesuffix(".json"): store.read_json(f"{FOLDER}/{instance_id}/{name}") for name in names}
+
+    def read(name: str) -> tuple[str, dict[str, Any]]:
+        return name.removesuffix(".json"), store.read_dict(f"{FOLDER}/{instance_id}/{name}")
+
+    return dict(undamaged(names, read))
 
 
 def note_whole(store: Store, instance_id: str, ended: datetime | None) -> None:

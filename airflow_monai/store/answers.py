@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from typing import Any
 
 from airflow_monai.store.base import Store
 from airflow_monai.store.giving import Waiting
@@ -49,7 +51,10 @@ def awaited_answer(store: Store, kind: AnswerKind, ids: tuple[str, ...]) -> Awai
     key = _key(kind, ids)
     if not store.exists(key):
         return None
-    data = store.read_json(key)
+    return store.read_as(key, _awaited)
+
+
+def _awaited(data: Mapping[str, Any]) -> Awaited:
     outputs = tuple((str(name), str(type_)) for name, type_ in data["outputs"])
     return Awaited(Waiting(**data["waiting"]), data["output_key"], outputs)
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.base import Store, as_dict, safe_name
 from airflow_monai.store.payloads import payload_id_in, payload_key
 from airflow_monai.types import Payload
 
@@ -75,17 +75,21 @@ def starts_of(store: Store, payload_id: str) -> tuple[RunStart, ...]:
     top = payload_key(payload_id, "reruns")
     for dag in store.children(top):
         keys += _below(store, f"{top}/{dag}")
-    found = [store.read_json(key) for key in keys]
+    found = [store.read_as(key, _started) for key in keys]
     return tuple(
         RunStart(
             dag_id=str(item["dag_id"]),
             run_id=str(item["run_id"]),
-            time=datetime.fromtimestamp(float(item["time"]), timezone.utc).isoformat(timespec="seconds"),
+            time=datetime.fromtimestamp(item["time"], timezone.utc).isoformat(timespec="seconds"),
             version=str(item.get("version", "")),
             by_hand=bool(item.get("by_hand")),
         )
         for item in sorted(found, key=lambda item: item["time"])
     )
+
+
+def _started(data: Any) -> dict[str, Any]:
+    return {**as_dict(data), "dag_id": str(data["dag_id"]), "run_id": str(data["run_id"]), "time": float(data["time"])}
 
 
 def note_foreign_run(store: Store, payload_id: str, dag_id: str, run_id: str, started: str) -> None:
@@ -110,7 +114,7 @@ def _below(store: Store, folder: str) -> Iterator[str]:
 
 def _read(store: Store, payload_id: str, name: str) -> dict[str, Any]:
     key = payload_key(payload_id, name)
-    return dict(store.read_json(key)) if store.exists(key) else {}
+    return store.read_dict(key) if store.exists(key) else {}
 
 
 def _duplicates(store: Store, payload_id: str) -> tuple[int, int]:

@@ -17,10 +17,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from airflow_monai.errors import UnsafeKey
+from airflow_monai.errors import DamagedObject, UnsafeKey
+from airflow_monai.store.shapes import check_shape, what_is_wrong
 
+T = TypeVar("T")
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 _PART = re.compile(r"[A-Za-z0-9._@+=~ -]{1,255}\Z")
 
@@ -196,13 +198,40 @@ class Store(ABC):
         self.put_all(((file, f"{prefix}/{file.relative_to(folder).as_posix()}") for file in plain_files(folder)), check)
 
     def read_json(self, key: str) -> Any:
-        return json.loads(self.read(key))
+        """:raises DamagedObject: when the object is no JSON; :class:`StoreError` when it is not there."""
+        data = self.read(key)
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise DamagedObject(key, what_is_wrong(error) if data else "it is empty") from error
+
+    def read_as(self, key: str, make: Callable[[Any], T]) -> T:
+        """What ``make`` makes of an object's JSON, with values of the types that its dataclass names.
+
+        :raises DamagedObject: when it holds something else; :class:`StoreError` when it is not there.
+        """
+        value = self.read_json(key)
+        try:
+            return check_shape(make(value))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DamagedObject(key, what_is_wrong(error)) from error
+
+    def read_dict(self, key: str) -> dict[str, Any]:
+        """A JSON object; errors as :meth:`read_as`."""
+        return self.read_as(key, as_dict)
 
     def write_json(self, key: str, value: Any, durable: bool = True) -> None:
         self.write(key, _to_json(value).encode(), durable)
 
     def create_json(self, key: str, value: Any) -> bool:
         return self.create(key, _to_json(value).encode())
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """:raises TypeError: when it is no JSON object."""
+    if not isinstance(value, dict):
+        raise TypeError(f"it is a {type(value).__name__}, not an object with names")
+    return value
 
 
 @contextmanager

@@ -28,7 +28,7 @@ def waiting_for(store: Store, token: str) -> Waiting | None:
     """Who waits, or waited, for the answer with a token."""
     if not _TOKEN.fullmatch(token) or not store.exists(_key(token)):
         return None
-    return Waiting(**store.read_json(_key(token)))
+    return store.read_as(_key(token), lambda data: Waiting(**data))
 
 
 def resolve_callback(store: Store, token: str, body: Any) -> Reception:

@@ -15,16 +15,15 @@ Every step can be done again, by any gateway: one that dies in the middle loses 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
-from airflow_monai.errors import MonaiError, PayloadNotFound, StoreError
-from airflow_monai.store.base import Store
+from airflow_monai.errors import DamagedObject, MonaiError, PayloadNotFound, StoreError
+from airflow_monai.store.base import Store, as_dict
+from airflow_monai.store.damaged import tell_once
 from airflow_monai.store.groups import member_id, opened_payload, whole_id
 from airflow_monai.store.payloads import (
     deleted_key,
@@ -111,7 +110,7 @@ def deletion_of(store: Store, payload_id: str) -> Deletion:
         return Deletion(DeletionState.YES, **{name: value for name, value in known.items() if value is not None})
     if not asked:
         return Deletion()
-    error = str(_read(store, _error_key(payload_id)).get("reason", ""))
+    error = _said(store, payload_id)
     state = DeletionState.FAILED if error else DeletionState.IN_PROGRESS
     return Deletion(state, str(asked["requested"]), str(asked["by"]), str(asked["reason"]), error=error)
 
@@ -226,7 +225,7 @@ def _begin(store: Store, payload_id: str, asked: dict[str, Any]) -> dict[str, An
             "closed": payload.closed,
         }
         store.create_json(key, told)
-    return dict(store.read_json(key))
+    return store.read_dict(key)
 
 
 def _remove_manifest(store: Store, payload_id: str) -> None:
@@ -266,10 +265,8 @@ def _strip_runs(store: Store, top: str) -> None:
 def _strip_task(store: Store, place: str) -> None:
     for name in list(store.children(place)):
         if name == "task.json":
-            record = store.read_json(f"{place}/{name}")
-            stats = {
-                key: value for key, value in record.get("stats", {}).items() if not isinstance(value, (dict, list))
-            }
+            record = store.read_as(f"{place}/{name}", _with_stats)
+            stats = {key: value for key, value in record["stats"].items() if not isinstance(value, (dict, list))}
             store.write_json(
                 f"{place}/{name}", {**record, "result": {}, "artifacts": {}, "output_dir": None, "stats": stats}
             )
@@ -277,17 +274,24 @@ def _strip_task(store: Store, place: str) -> None:
             _remove_all(store, f"{place}/{name}")
 
 
+def _with_stats(data: Any) -> dict[str, Any]:
+    return {**as_dict(data), "stats": as_dict(data.get("stats", {}))}
+
+
 def _strip_exports(store: Store, top: str) -> None:
     """Leave what was delivered, without what the far side said of it in its own words."""
     for sink in list(store.children(top)):
         for name in list(store.children(f"{top}/{sink}")):
             key = f"{top}/{sink}/{name}"
-            with suppress(ValueError):
+            try:
                 page = store.read_json(key)
-                if isinstance(page, dict) and any("comment" in entry for entry in _entries(page)):
-                    for entry in _entries(page):
-                        entry.pop("comment", None)
-                    store.write_json(key, page)
+            except DamagedObject as error:
+                tell_once(f"{error} It may say something of the patient of a payload that was deleted.")
+                continue
+            if isinstance(page, dict) and any("comment" in entry for entry in _entries(page)):
+                for entry in _entries(page):
+                    entry.pop("comment", None)
+                store.write_json(key, page)
 
 
 def _entries(page: dict[str, Any]) -> list[dict[str, Any]]:
@@ -302,14 +306,20 @@ def _error_key(payload_id: str) -> str:
     return payload_key(payload_id, "not-deleted.json")
 
 
+def _said(store: Store, payload_id: str) -> str:
+    """Why it could not be done yet, as far as that is known."""
+    try:
+        return str(_read(store, _error_key(payload_id)).get("reason", ""))
+    except DamagedObject:  # empty after a power cut: it only informs
+        return ""
+
+
 def _read(store: Store, key: str) -> dict[str, Any]:
     """Empty where there is none, or no more."""
     if not store.exists(key):
         return {}
     try:
-        return dict(store.read_json(key))
-    except json.JSONDecodeError:  # empty after a power cut
-        return {}
+        return store.read_dict(key)
     except StoreError:
         if store.exists(key):
             raise

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +73,16 @@ class Groups:
 
 def opened_payload(store: Store, payload_id: str) -> dict[str, Any]:
     """What the ``open.json`` of a payload says; one of before there were groupings is of a study."""
-    opened = store.read_json(payload_key(payload_id, "open.json"))
-    return {"grouping": Grouping.STUDY.value, "group": opened.get("study_instance_uid", ""), "includes": [], **opened}
+    return store.read_as(payload_key(payload_id, "open.json"), _opened)
+
+
+def _opened(data: Mapping[str, Any]) -> dict[str, Any]:
+    found = {"grouping": Grouping.STUDY.value, "group": data.get("study_instance_uid", ""), "includes": [], **data}
+    Grouping(found["grouping"])
+    texts = (found["group"], found["study_instance_uid"], found["called_aet"], found.get("opened", ""))
+    if not all(isinstance(text, str) for text in (*texts, *found["includes"])) or type(found["sequence"]) is not int:
+        raise TypeError("a value has another type than it should")
+    return found
 
 
 def member_id(key: str, called_aet: str, sequence: int) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from airflow_monai.errors import PayloadNotFound, StoreError
+from airflow_monai.errors import PayloadNotFound
 from airflow_monai.store.arrival import Arrival, RunStart, arrival_of, starts_of
 from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.damaged import undamaged
 from airflow_monai.store.deletion import Deletion, deletion_of
 from airflow_monai.store.groups import member_id, opened_payload, whole_id
 from airflow_monai.store.payloads import (
@@ -19,6 +20,7 @@ from airflow_monai.store.payloads import (
     not_started_key,
     payload_ids,
     payload_key,
+    routing_from,
 )
 from airflow_monai.store.runs import CANCELED, note_name
 from airflow_monai.store.waiting import Waiting, waiting_of
@@ -161,10 +163,14 @@ def newest(store: Store, limit: int, wanted: PayloadFilter = _ALL) -> list[Paylo
 
     Of each payload of the store one small object is read, and all of those only that are looked at more closely.
     """
-    order = {payload_id: moment for payload_id in payload_ids(store) if (moment := _moment(store, payload_id))}
+
+    def moment(payload_id: str) -> tuple[tuple[bool, str], str] | None:
+        found = _moment(store, payload_id)
+        return (found, payload_id) if found else None
+
+    order = sorted(undamaged(payload_ids(store), moment), reverse=True)
     found: list[PayloadSummary] = []
-    for payload_id in sorted(order, key=lambda payload_id: order[payload_id], reverse=True):
-        summary = summarise(store, payload_id)
+    for summary in undamaged((payload_id for _, payload_id in order), lambda payload_id: summarise(store, payload_id)):
         if wanted.takes(summary):
             found.append(summary)
         if len(found) == limit or (summary.closed and summary.closed < wanted.since):
@@ -177,7 +183,7 @@ def _moment(store: Store, payload_id: str) -> tuple[bool, str] | None:
     for name, is_open in (("closing.json", False), ("open.json", True)):
         key = payload_key(payload_id, name)
         if store.exists(key):
-            said = store.read_json(key)
+            said = store.read_dict(key)
             return is_open, str(said.get("time") or said.get("opened") or "")
     payload = _closed(store, payload_id)
     return (False, str(payload.closed)) if payload else None
@@ -228,7 +234,7 @@ def _summary(store: Store, payload_id: str, payload: Payload | None) -> PayloadS
     runs = set(store.children(payload_key(payload_id, "runs")))
     announced = tuple(dag_id for dag_id in wanted or () if f"{safe_name(dag_id)}.json" in runs)
     others = runs - {f"{safe_name(dag_id)}.json" for dag_id in announced}
-    by_hand = [str(store.read_json(payload_key(payload_id, "runs", name))["dag_id"]) for name in sorted(others)]
+    by_hand = [_dag_id(store, payload_key(payload_id, "runs", name)) for name in sorted(others)]
     if not wanted:
         by_hand += _asked_for(store, payload_id)
     left = {} if payload else left_of(store, payload_id)
@@ -253,7 +259,11 @@ def _asked_for(store: Store, payload_id: str) -> Iterator[str]:
     for dag in store.children(top):
         name = next(iter(store.children(f"{top}/{dag}")), None)
         if name is not None:
-            yield str(store.read_json(f"{top}/{dag}/{name}")["dag_id"])
+            yield _dag_id(store, f"{top}/{dag}/{name}")
+
+
+def _dag_id(store: Store, key: str) -> str:
+    return store.read_as(key, lambda record: str(record["dag_id"]))
 
 
 def _closed(store: Store, payload_id: str) -> Payload | None:
@@ -271,7 +281,7 @@ def _images(store: Store, payload_id: str, left: Mapping[str, Any]) -> int:
 def _not_started(store: Store, payload_id: str, missing: Iterable[str]) -> dict[str, str]:
     """Of the DAGs whose run is missing those that it was given up for, and why."""
     keys = {dag_id: not_started_key(payload_id, dag_id) for dag_id in sorted(missing)}
-    return {dag_id: str(store.read_json(key).get("reason", "")) for dag_id, key in keys.items() if store.exists(key)}
+    return {dag_id: str(store.read_dict(key).get("reason", "")) for dag_id, key in keys.items() if store.exists(key)}
 
 
 def _known(store: Store, payload_id: str) -> bool:
@@ -281,7 +291,7 @@ def _known(store: Store, payload_id: str) -> bool:
 
 def _opened(store: Store, payload_id: str) -> dict[str, Any]:
     key = payload_key(payload_id, "open.json")
-    return store.read_json(key) if store.exists(key) else {}
+    return store.read_dict(key) if store.exists(key) else {}
 
 
 def _calling(store: Store, payload_id: str, payload: Payload | None) -> tuple[str, ...]:
@@ -290,7 +300,7 @@ def _calling(store: Store, payload_id: str, payload: Payload | None) -> tuple[st
 
 def _routing(store: Store, payload_id: str) -> tuple[dict[str, Any], ...] | None:
     key = payload_key(payload_id, "routing.json")
-    return tuple(store.read_json(key)) if store.exists(key) else None
+    return store.read_as(key, routing_from) if store.exists(key) else None
 
 
 def _runs(store: Store, payload_id: str) -> Iterator[RunHistory]:
@@ -315,7 +325,7 @@ def _as_it_ended(store: Store, place: str, record: TaskRecord) -> TaskRecord:
     key = f"{place}/{note_name(record.generation, CANCELED)}"
     if record.status is not TaskStatus.FAILED or not store.exists(key):
         return record
-    said = f"cancelled by {store.read_json(key).get('by') or 'a person'}"
+    said = f"cancelled by {store.read_dict(key).get('by') or 'a person'}"
     return replace(record, status=TaskStatus.CANCELED, error_msg=said)
 
 
@@ -324,7 +334,4 @@ def _parts(store: Store, folder: str) -> list[str]:
 
 
 def _record(store: Store, key: str) -> TaskRecord:
-    try:
-        return TaskRecord.from_dict(store.read_json(key))
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"The task record {key} is damaged: {error}.") from error
+    return store.read_as(key, TaskRecord.from_dict)

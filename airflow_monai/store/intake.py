@@ -33,7 +33,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -41,14 +41,16 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from airflow_monai.errors import StoreError
+from airflow_monai.errors import DamagedObject, StoreError
 from airflow_monai.specs.plan import Grouping
 from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.damaged import tell_once
 from airflow_monai.store.deletion import is_doomed
 from airflow_monai.store.describe import describe
 from airflow_monai.store.groups import Group, Groups, member_id, opened_payload, whole_id
 from airflow_monai.store.part10 import Identity
 from airflow_monai.store.payloads import deleted_key, load_payload, manifest_key, payload_key, summary_key, tags_key
+from airflow_monai.store.shapes import moment
 from airflow_monai.store.summaries import summary_of
 from airflow_monai.types import Payload
 
@@ -310,13 +312,16 @@ class Intake:
         """
         pending, key = f"{PENDING}/{payload_id}", payload_key(payload_id, "open.json")
         try:
-            since = datetime.fromisoformat(self.store.read_json(pending)["since"])
-        except (StoreError, ValueError, KeyError, TypeError):  # somebody else has just done so, or a power cut
+            since = self.store.read_as(pending, lambda data: moment(data["since"]))
+        except DamagedObject as error:
+            tell_once(str(error))
+            return False
+        except StoreError:  # somebody else has just done so
             return False
         state = self.look(payload_id)
         if time.time() - since.timestamp() < seconds or (state and (state.closing or state.images)):
             return False
-        opened = self.store.read_json(key) if state else None
+        opened = self.store.read_dict(key) if state else None
         for name in (key, pending):  # in this order: what is open is somebody's duty
             self.store.delete(name)
         if opened and self._files(payload_id):
@@ -369,15 +374,18 @@ class Intake:
         if not self.store.exists(key):
             return None
         try:
-            who, when = self.store.read_json(key)
-        except ValueError:  # empty after a power cut
+            return self.store.read_as(key, lambda note: (str(note[0]), float(note[1])))
+        except DamagedObject:  # empty after a power cut; it is written anew each few seconds
             return None
-        return str(who), float(when)
 
     def _told_whole(self, payload_id: str) -> int:
         """Of how many instances it was said that they are all."""
         key = payload_key(payload_id, "whole.json")
-        return int(self.store.read_json(key)["images"]) if self.store.exists(key) else 0
+        try:
+            return self.store.read_as(key, lambda note: int(note["images"])) if self.store.exists(key) else 0
+        except DamagedObject as error:  # it is no more than a hint
+            tell_once(str(error))
+            return 0
 
     def _opened(self, payload_id: str) -> dict[str, Any]:
         return opened_payload(self.store, payload_id)
@@ -462,7 +470,7 @@ class Intake:
         if not self.store.exists(key):
             includes = self._opened(payload_id)["includes"]
             self.store.create_json(key, self._joined(includes) if includes else self._found(payload_id))
-        return self.store.read_json(key)
+        return self.store.read_as(key, _listed)
 
     def _found(self, payload_id: str) -> dict[str, Any]:
         files = _first_of_each_instance(self._files(payload_id))
@@ -470,7 +478,7 @@ class Intake:
         calling = payload_key(payload_id, "calling")
         return {
             "files": {path: size for path, (size, _) in files.items()},
-            "calling_aets": [self.store.read_json(f"{calling}/{name}") for name in self.store.children(calling)],
+            "calling_aets": [self.store.read_as(f"{calling}/{name}", _text) for name in self.store.children(calling)],
             "received_first": _iso(min(times)),
             "received_last": _iso(max(times)),
             "closed": _now(),
@@ -519,6 +527,19 @@ class Intake:
         summary = summary_of(manifest, description.tags)
         self.store.write_json(summary_key(payload_id), summary.to_dict(), durable=False)  # the manifest has it all
         self.store.create_json(manifest_key(payload_id), manifest.to_dict())
+
+
+def _listed(data: Mapping[str, Any]) -> dict[str, Any]:
+    texts = (data["received_first"], data["received_last"], data["closed"], *data["calling_aets"])
+    if not all(isinstance(text, str) for text in texts) or not isinstance(data["files"], dict):
+        raise TypeError("a value has another type than it should")
+    return dict(data)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("it is no text")
+    return value
 
 
 def _first_of_each_instance(files: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:

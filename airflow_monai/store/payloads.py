@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from airflow_monai.errors import PayloadDeleted, PayloadNotFound, StoreError
-from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.base import Store, as_dict, safe_name
 from airflow_monai.types import Payload, SeriesTags
 
 DATASETS_AET = "MONAI-DATASETS"
@@ -124,9 +124,7 @@ def load_payload(store: Store, payload_id: str) -> Payload:
     key = manifest_key(payload_id)
     try:
         if store.exists(key):
-            return Payload.from_dict(store.read_json(key))
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"The manifest {key} is damaged: {error}.") from error
+            return store.read_as(key, Payload.from_dict)
     except StoreError:
         if store.exists(key):
             raise
@@ -139,7 +137,7 @@ def left_of(store: Store, payload_id: str) -> dict[str, Any]:
     for key in (deleting_key(payload_id), deleted_key(payload_id)):
         if store.exists(key):
             try:
-                return dict(store.read_json(key))
+                return store.read_dict(key)
             except StoreError:
                 if store.exists(key):
                     raise
@@ -149,7 +147,28 @@ def left_of(store: Store, payload_id: str) -> dict[str, Any]:
 def load_series_tags(store: Store, payload_id: str) -> SeriesTags:
     """Distinct values of every short element, by series and tag; see :data:`airflow_monai.types.SeriesTags`."""
     key = tags_key(payload_id)
-    return store.read_json(key) if store.exists(key) else {}
+    return store.read_as(key, _series_tags) if store.exists(key) else {}
+
+
+def _series_tags(data: Any) -> SeriesTags:
+    for series in as_dict(data).values():
+        if not all(isinstance(values, list) for values in as_dict(series).values()):
+            raise TypeError("a value has another type than it should")
+    return data
+
+
+def routing_from(data: Any) -> tuple[dict[str, Any], ...]:
+    """What ``routing.json`` of a payload holds.
+
+    :raises ValueError: or ``LookupError``, ``TypeError``, when it is none.
+    """
+    for item in data:
+        texts = (item["dag_id"], item.get("version", ""), item.get("workflow", ""))
+        if not all(isinstance(text, str) for text in texts) or not isinstance(item["wanted"], bool):
+            raise TypeError("a value has another type than it should")
+    if not isinstance(data, list):
+        raise TypeError("it is no list")
+    return tuple(data)
 
 
 def payload_ids(store: Store) -> Iterator[str]:

@@ -51,7 +51,7 @@ def request_key(payload_id: str) -> str:
 def request_of(store: Store, payload_id: str) -> PayloadRequest | None:
     """The request that a payload was made for; None for one that came another way."""
     key = request_key(payload_id)
-    return PayloadRequest.from_dict(store.read_json(key)) if store.exists(key) else None
+    return store.read_as(key, PayloadRequest.from_dict) if store.exists(key) else None
 
 
 def correlation_of(store: Store, payload_id: str, dag_id: str, run_id: str, run_started: str = "") -> str:
@@ -61,11 +61,14 @@ def correlation_of(store: Store, payload_id: str, dag_id: str, run_id: str, run_
     :param run_started: UTC time at which the run began, as text that sorts by time.
     """
     request = request_of(store, payload_id)
-    return (
-        request.correlation_id
-        if request is not None
-        else run_guid(payload_id, dag_id, run_id, run_started, "correlation")
-    )
+    if request is not None:
+        return request.correlation_id
+    return correlation_of_run(payload_id, dag_id, run_id, run_started)
+
+
+def correlation_of_run(payload_id: str, dag_id: str, run_id: str, run_started: str) -> str:
+    """The correlation id of a run that no message asked for."""
+    return run_guid(payload_id, dag_id, run_id, run_started, "correlation")
 
 
 def run_guid(payload_id: str, dag_id: str, run_id: str, run_started: str, *parts: str) -> str:

@@ -10,10 +10,11 @@ payloads/<payload_id>/workflows/<dag_id>/<run_id>/<task>[/<map index>]/task.json
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from airflow_monai.errors import Fenced, StoreError
+from airflow_monai.errors import Fenced
 from airflow_monai.store.base import Store, safe_name
 from airflow_monai.store.payloads import run_key
 from airflow_monai.types import TaskRecord
@@ -61,10 +62,7 @@ class RunFolder:
         key = f"{self.task_key(task_id, map_index)}/task.json"
         if not self.store.exists(key):
             return None
-        try:
-            return TaskRecord.from_dict(self.store.read_json(key))
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"The task record {key} is damaged: {error}.") from error
+        return self.store.read_as(key, TaskRecord.from_dict)
 
     def records(self, task_id: str) -> list[TaskRecord]:
         """The latest records of a task that runs for each series, in the order of these."""
@@ -213,9 +211,9 @@ class Fence:
         store = self.folder.store
         names = list(store.children(f"{self._place}/{FENCES}"))
         if names:
-            return int(names[-1].removesuffix(".json")), Claim(**store.read_json(f"{self._place}/{FENCES}/{names[-1]}"))
+            return int(names[-1].removesuffix(".json")), store.read_as(f"{self._place}/{FENCES}/{names[-1]}", _claim)
         key = f"{self._place}/{ONE_FENCE}"
-        return 0, Claim(**store.read_json(key)) if store.exists(key) else Claim()
+        return 0, store.read_as(key, _claim) if store.exists(key) else Claim()
 
     def _compare(self, last: Claim) -> None:
         if (last.run_started, last.try_number) > (self.run_started, self.try_number):
@@ -224,3 +222,7 @@ class Fence:
                 f"Try {last.try_number}{newer} of task {self.task_id} has taken over from try {self.try_number}; this "
                 "process stops without touching the container or the results."
             )
+
+
+def _claim(data: Mapping[str, Any]) -> Claim:
+    return Claim(**data)

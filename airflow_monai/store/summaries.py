@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow_monai.errors import PayloadNotFound, StoreError
 from airflow_monai.store.base import Store
+from airflow_monai.store.damaged import undamaged
 from airflow_monai.store.payloads import (
     left_of,
     load_payload,
@@ -101,7 +102,10 @@ def summary_of(payload: Payload, tags: SeriesTags) -> Summary:
 
 
 def read_summary(store: Store, payload_id: str) -> Summary | None:
-    """The summary as it is now; None for what is no payload (yet)."""
+    """The summary as it is now; None for what is no payload (yet).
+
+    :raises DamagedObject: when nobody can say any more.
+    """
     try:
         return _closed(store, payload_id) or _deleted(store, payload_id) or _open(store, payload_id)
     except PayloadNotFound:
@@ -112,8 +116,8 @@ def _closed(store: Store, payload_id: str) -> Summary | None:
     key = summary_key(payload_id)
     if store.exists(key):
         try:
-            return Summary.from_dict(store.read_json(key))
-        except (ValueError, KeyError, TypeError, StoreError):
+            return store.read_as(key, Summary.from_dict)
+        except StoreError:
             pass  # a power cut took it, or it was deleted a moment ago
     try:
         return summary_of(load_payload(store, payload_id), load_series_tags(store, payload_id))
@@ -139,7 +143,7 @@ def _open(store: Store, payload_id: str) -> Summary | None:
     key = payload_key(payload_id, "open.json")
     if not store.exists(key):
         return None
-    told = store.read_json(key)
+    told = store.read_dict(key)
     return Summary(payload_id, str(told.get("opened", "")), str(told.get("called_aet", "")), is_open=True)
 
 
@@ -186,9 +190,14 @@ class PayloadIndex:
 
     def _read(self, ids: list[str]) -> Iterable[Summary]:
         if self._store.local_path("payloads") is not None:
-            yield from filter(None, (read_summary(self._store, payload_id) for payload_id in ids))
+            yield from undamaged(ids, lambda payload_id: read_summary(self._store, payload_id))
             return
+
+        def read(payload_id: str) -> list[Summary]:
+            return list(undamaged((payload_id,), lambda one: read_summary(self._store, one)))
+
         with ThreadPoolExecutor(_READERS) as pool:
             for start in range(0, len(ids), _AT_ONCE):
                 part = ids[start : start + _AT_ONCE]
-                yield from filter(None, pool.map(lambda payload_id: read_summary(self._store, payload_id), part))
+                for found in pool.map(read, part):
+                    yield from found

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from airflow_monai.store.base import Store, safe_name
+from airflow_monai.store.damaged import undamaged
 from airflow_monai.store.payloads import payload_key
 
 _ITSELF = "_"
@@ -39,7 +41,11 @@ def forget_waiting(store: Store, payload_id: str, dag_id: str = "") -> None:
 def waiting_of(store: Store, payload_id: str) -> tuple[Waiting, ...]:
     """All that is noted; a gateway that was killed may have left what is over."""
     folder = payload_key(payload_id, "waiting")
-    return tuple(Waiting(**store.read_json(f"{folder}/{name}")) for name in store.children(folder))
+    return tuple(undamaged(store.children(folder), lambda name: store.read_as(f"{folder}/{name}", _waiting)))
+
+
+def _waiting(data: Mapping[str, Any]) -> Waiting:
+    return Waiting(**data)
 
 
 def _key(payload_id: str, dag_id: str) -> str:

@@ -197,4 +197,4 @@ def test_a_damaged_record_is_one_import_error(
     bundle.initialize()
     dags, errors = load(bundle)
     assert list(dags) == ["map.lung.1.0.0"]
-    assert "maps/liver/2.json of a registered MAP is damaged" in errors["maps/liver/2.map.py"]
+    assert "maps/liver/2.json of the store is damaged" in errors["maps/liver/2.map.py"]

@@ -14,11 +14,13 @@ from airflow_monai.api.app_server.job_views import FoundJob
 from airflow_monai.api.common.access import Caller, Right
 from airflow_monai.api.instances.ids import RunName, ids
 from airflow_monai.api.instances.jobs import job_of, jobs_of
+from airflow_monai.errors import DamagedObject
 from airflow_monai.jobs.index import Entry, JobIndex, Why, moment_mark, workflow_mark
 from airflow_monai.jobs.requests import JobRequests
 from airflow_monai.jobs.status import JobStatus
 from airflow_monai.maps.workflows import PREFIX
 from airflow_monai.store.base import Store
+from airflow_monai.store.damaged import tell_once
 
 
 def find_job(job_id: str, caller: Caller, right: Right, store: Store, session: Session) -> FoundJob:
@@ -113,14 +115,33 @@ def jobs_without_run(
     entries = wanted.entries(requests.index)
     while True:
         page = entries[offset : offset + limit]
-        found = {entry: job for entry in page if (job := _job_of(entry, requests)) is not None}
+        damaged: set[Entry] = set()
+        found = known_of(page, requests, damaged)
         names = {entry: RunName(job.dag_id, job.run_id) for entry, job in found.items()}
         begun = jobs_of(session, set(names.values()))
-        gone = {entry for entry in page if entry not in found or names[entry] in begun}
+        gone = {entry for entry in page if entry not in damaged and (entry not in found or names[entry] in begun)}
         if not gone:
             return list(found.values()), len(entries)
         requests.tidy(gone, with_run=names)
         entries = [entry for entry in entries if entry not in gone]
+
+
+def known_of(page: Iterable[Entry], requests: JobRequests, damaged: set[Entry]) -> dict[Entry, FoundJob]:
+    """The jobs of entries that are still so.
+
+    :param damaged: takes the entries of which nobody can say so.
+    """
+    found = {}
+    for entry in page:
+        try:
+            job = _job_of(entry, requests)
+        except DamagedObject as error:
+            tell_once(str(error))
+            damaged.add(entry)
+        else:
+            if job is not None:
+                found[entry] = job
+    return found
 
 
 def _job_of(entry: Entry, requests: JobRequests) -> FoundJob | None:

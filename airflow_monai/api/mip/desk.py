@@ -21,6 +21,7 @@ from airflow_monai.mip.model import RunId
 from airflow_monai.mip.site import Workflows, workflows_of
 from airflow_monai.specs.plan import WorkflowPlan
 from airflow_monai.store import Store, open_store
+from airflow_monai.store.damaged import undamaged
 
 logger = logging.getLogger(__name__)
 
@@ -92,13 +93,11 @@ class Desk:
             return list(run_ids)
         dags: dict[str, bool] = {}
         found = []
-        for run_id in run_ids:
-            run = self.ledger.run(run_id)
-            if run is not None:
-                if run.dag_id not in dags:
-                    dags[run.dag_id] = self.caller.may(Right.SEE_RUNS, run.dag_id)
-                if dags[run.dag_id]:
-                    found.append(run_id)
+        for run in undamaged(run_ids, self.ledger.run):
+            if run.dag_id not in dags:
+                dags[run.dag_id] = self.caller.may(Right.SEE_RUNS, run.dag_id)
+            if dags[run.dag_id]:
+                found.append(run.run_id)
         return found
 
 

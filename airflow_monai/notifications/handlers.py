@@ -28,6 +28,8 @@ from urllib.parse import urlsplit
 from airflow_monai.errors import InvalidArgument, StoreError
 from airflow_monai.lifecycle.happening import Happening, What
 from airflow_monai.store.base import Store
+from airflow_monai.store.damaged import undamaged
+from airflow_monai.store.shapes import moment
 
 FOLDER = "notifications/handlers"
 _REMOVED = "notifications/removed"
@@ -85,7 +87,7 @@ class Handler:
 
     @property
     def channel(self) -> str:
-        return f"handler-{self.id}"
+        return channel_of(self.id)
 
     def wants(self, event: Happening) -> bool:
         return (
@@ -102,6 +104,7 @@ class Handler:
         known = {one.name: data[one.name] for one in fields(cls) if one.name in data}
         known["events"] = tuple(map(What, known["events"]))
         known["dag_ids"], known["jobs"] = tuple(known["dag_ids"]), tuple(known["jobs"])
+        moment(known["registered"])
         return cls(**known)
 
 
@@ -160,8 +163,8 @@ class Handlers:
         return self._as_noted_before(stored.handler)
 
     def all(self) -> list[Handler]:
-        """Those that were registered first come first."""
-        found = [handler for handler in map(self.get, self.ids()) if handler is not None]
+        """Those that were registered first come first. One that is damaged keeps no other, and is told of."""
+        found = list(undamaged(self.ids(), self.get))
         return sorted(found, key=lambda handler: (handler.registered, handler.id))
 
     def add(self, handler: Handler) -> bool:
@@ -248,21 +251,24 @@ class Handlers:
     def _read(self, key: str, make: Callable[[Any], T]) -> T | None:
         """What an object holds, in one request; None where there is none."""
         try:
-            return make(self._store.read_json(key))
+            return self._store.read_as(key, make)
         except StoreError:
             if self._store.exists(key):
                 raise
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"The object {key} is damaged: {error}.") from error
 
 
 def _at(data: Mapping[str, Any]) -> datetime:
-    return datetime.fromisoformat(data["at"])
+    return moment(data["at"])
 
 
 def _reason(data: Mapping[str, Any]) -> str:
     return str(data["reason"])
+
+
+def channel_of(handler_id: str) -> str:
+    """What it is told goes by this name."""
+    return f"handler-{handler_id}"
 
 
 def handler_key(handler_id: str) -> str | None:

@@ -6,12 +6,13 @@ acknowledged/<instance id>.<end>                      all failures of an instanc
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 from airflow_monai.store.base import Store
 from airflow_monai.store.damaged import undamaged
+from airflow_monai.store.shapes import moment
 
 FOLDER, WHOLE = "acknowledgements", "acknowledged"
 
@@ -27,9 +28,13 @@ def acknowledged(store: Store, instance_id: str) -> dict[str, dict[str, Any]]:
     names = list(store.children(f"{FOLDER}/{instance_id}"))
 
     def read(name: str) -> tuple[str, dict[str, Any]]:
-        return name.removesuffix(".json"), store.read_dict(f"{FOLDER}/{instance_id}/{name}")
+        return name.removesuffix(".json"), store.read_as(f"{FOLDER}/{instance_id}/{name}", _taken)
 
     return dict(undamaged(names, read))
+
+
+def _taken(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {"by": str(data["by"]), "at": moment(data["at"]).isoformat(timespec="milliseconds")}
 
 
 def note_whole(store: Store, instance_id: str, ended: datetime | None) -> None:

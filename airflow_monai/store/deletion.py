@@ -15,8 +15,8 @@ Every step can be done again, by any gateway: one that dies in the middle loses 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
@@ -102,17 +102,36 @@ class Deletion:
 
 
 def deletion_of(store: Store, payload_id: str) -> Deletion:
-    """How far it is."""
-    asked = _read(store, _intent_key(payload_id))  # first: it goes when the other is there
-    told = _read(store, deleted_key(payload_id))
+    """How far it is, also where what was noted of it is damaged."""
+    asked = _noted(store, _intent_key(payload_id))  # first: it goes when the other is there
+    told = _noted(store, deleted_key(payload_id))
     if told:
-        known = {name: told.get(name) for name in ("requested", "by", "reason", "deleted", "images", "size")}
-        return Deletion(DeletionState.YES, **{name: value for name, value in known.items() if value is not None})
+        return replace(told, state=DeletionState.YES)
     if not asked:
         return Deletion()
-    error = _said(store, payload_id)
-    state = DeletionState.FAILED if error else DeletionState.IN_PROGRESS
-    return Deletion(state, str(asked["requested"]), str(asked["by"]), str(asked["reason"]), error=error)
+    error = asked.error or _said(store, payload_id)
+    return replace(asked, state=DeletionState.FAILED if error else DeletionState.IN_PROGRESS, error=error)
+
+
+def _noted(store: Store, key: str) -> Deletion | None:
+    """What is noted of a deletion there, without its state; None where nothing is."""
+    if not store.exists(key):
+        return None
+    try:
+        return store.read_as(key, _deletion)
+    except DamagedObject as error:
+        tell_once(str(error))
+        return Deletion(error=str(error))
+    except StoreError:
+        if store.exists(key):
+            raise
+        return None
+
+
+def _deletion(data: Mapping[str, Any]) -> Deletion:
+    told = {name: data[name] for name in ("requested", "by", "reason")}
+    more = {name: data[name] for name in ("deleted", "images", "size") if name in data}
+    return Deletion(**told, **more)
 
 
 def doomed(store: Store) -> frozenset[str]:

@@ -23,9 +23,10 @@ from airflow_monai.api.workflow_manager import PREFIX
 from airflow_monai.api.workflow_manager.executions import in_parallel, workflows_of
 from airflow_monai.api.workflow_manager.paging import Page, ThePaging
 from airflow_monai.api.workflow_manager.rows import our_dags, payloads_of, runs_on
-from airflow_monai.errors import PayloadNotFound
+from airflow_monai.errors import DamagedObject, PayloadNotFound
 from airflow_monai.jobs.waiting import waiting_on
 from airflow_monai.store.base import Store
+from airflow_monai.store.damaged import tell_once
 from airflow_monai.store.deletion import DeletionState, NotDeletable, deletion_of, request_deletion
 from airflow_monai.store.payloads import load_payload, payload_key
 from airflow_monai.store.requests import request_of
@@ -328,7 +329,11 @@ class _Kept:
     """What the store says of a payload beside its summary."""
 
     def __init__(self, store: Store, payload_id: str):
-        request = request_of(store, payload_id)
+        try:
+            request = request_of(store, payload_id)
+        except DamagedObject as error:
+            tell_once(str(error))
+            request = None
         self.correlation_id = request.correlation_id if request else ""
         self.deletion = deletion_of(store, payload_id)
         self.is_pending = store.exists(f"pending/{payload_id}")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from airflow_monai.errors import DamagedObject, UnsafeKey
+from airflow_monai.errors import DamagedObject, StoreError, UnsafeKey
 from airflow_monai.store.shapes import check_shape, what_is_wrong
 
 T = TypeVar("T")
@@ -215,6 +215,17 @@ class Store(ABC):
             return check_shape(make(value))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise DamagedObject(key, what_is_wrong(error)) from error
+
+    def read_if_there(self, key: str, make: Callable[[Any], T]) -> T | None:
+        """As :meth:`read_as`; None where there is no such object, or no more."""
+        try:
+            return self.read_as(key, make) if self.exists(key) else None
+        except DamagedObject:
+            raise
+        except StoreError:
+            if self.exists(key):
+                raise
+            return None
 
     def read_dict(self, key: str) -> dict[str, Any]:
         """A JSON object; errors as :meth:`read_as`."""

@@ -21,7 +21,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
-from airflow_monai.errors import DamagedObject, MonaiError, PayloadNotFound, StoreError
+from airflow_monai.errors import DamagedObject, MonaiError, PayloadNotFound
 from airflow_monai.store.base import Store, as_dict
 from airflow_monai.store.damaged import tell_once
 from airflow_monai.store.groups import member_id, opened_payload, whole_id
@@ -115,17 +115,11 @@ def deletion_of(store: Store, payload_id: str) -> Deletion:
 
 def _noted(store: Store, key: str) -> Deletion | None:
     """What is noted of a deletion there, without its state; None where nothing is."""
-    if not store.exists(key):
-        return None
     try:
-        return store.read_as(key, _deletion)
+        return store.read_if_there(key, _deletion)
     except DamagedObject as error:
         tell_once(str(error))
         return Deletion(error=str(error))
-    except StoreError:
-        if store.exists(key):
-            raise
-        return None
 
 
 def _deletion(data: Mapping[str, Any]) -> Deletion:
@@ -335,14 +329,7 @@ def _said(store: Store, payload_id: str) -> str:
 
 def _read(store: Store, key: str) -> dict[str, Any]:
     """Empty where there is none, or no more."""
-    if not store.exists(key):
-        return {}
-    try:
-        return store.read_dict(key)
-    except StoreError:
-        if store.exists(key):
-            raise
-        return {}
+    return store.read_if_there(key, as_dict) or {}
 
 
 def _now() -> str:

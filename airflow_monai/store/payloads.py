@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from airflow_monai.errors import PayloadDeleted, PayloadNotFound, StoreError
+from airflow_monai.errors import PayloadDeleted, PayloadNotFound
 from airflow_monai.store.base import Store, as_dict, safe_name
 from airflow_monai.types import Payload, SeriesTags
 
@@ -121,13 +121,9 @@ def series_of(payload: Payload) -> tuple[str, ...]:
 
 def load_payload(store: Store, payload_id: str) -> Payload:
     """The manifest of a closed payload; :class:`PayloadNotFound` when there is none (yet, or any more)."""
-    key = manifest_key(payload_id)
-    try:
-        if store.exists(key):
-            return store.read_as(key, Payload.from_dict)
-    except StoreError:
-        if store.exists(key):
-            raise
+    payload = store.read_if_there(manifest_key(payload_id), Payload.from_dict)
+    if payload is not None:
+        return payload
     raise PayloadDeleted(payload_id) if left_of(store, payload_id) else PayloadNotFound(payload_id)
 
 
@@ -135,12 +131,9 @@ def left_of(store: Store, payload_id: str) -> dict[str, Any]:
     """What is told of a payload that was deleted, or is just being; empty of any other."""
     # in this order: the one goes when the other is there, so that a deletion that ends meanwhile is seen
     for key in (deleting_key(payload_id), deleted_key(payload_id)):
-        if store.exists(key):
-            try:
-                return store.read_dict(key)
-            except StoreError:
-                if store.exists(key):
-                    raise
+        left = store.read_if_there(key, as_dict)
+        if left is not None:
+            return left
     return {}
 
 
